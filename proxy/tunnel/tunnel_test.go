@@ -1,0 +1,281 @@
+package tunnel
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pair returns the two ends of a loopback connection.
+func pair(t testing.TB) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	require.NoError(t, err)
+	defer l.Close()
+	a, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	require.NoError(t, err)
+	b, err = l.AcceptTCP()
+	require.NoError(t, err)
+	for _, c := range []*net.TCPConn{a, b} {
+		t.Cleanup(func() { c.Close() })
+		require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	}
+	return a, b
+}
+
+type relayed struct {
+	client, server *net.TCPConn // the far ends
+	inner, innerUp *net.TCPConn // the proxy's ends
+	result         chan Result
+	pump           *Pump
+}
+
+func relay(t testing.TB, budget *fdbudget.Budget) *relayed {
+	r := &relayed{result: make(chan Result, 1), pump: New(budget)}
+	r.client, r.inner = pair(t)
+	r.innerUp, r.server = pair(t)
+	go func() { r.result <- r.pump.Relay(r.inner, r.innerUp, func() {}) }()
+	t.Cleanup(r.pump.Close)
+	return r
+}
+
+func noise(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
+// Each direction closes on its own: the server's answer comes whole after the
+// client has said that it sends no more.
+func TestHalfClose(t *testing.T) {
+	r := relay(t, nil)
+	_, err := r.client.Write([]byte("question"))
+	require.NoError(t, err)
+	require.NoError(t, r.client.CloseWrite())
+	q, err := io.ReadAll(r.server)
+	require.NoError(t, err)
+	assert.Equal(t, "question", string(q))
+	_, err = r.server.Write([]byte("answer"))
+	require.NoError(t, err)
+	r.server.Close()
+	a, err := io.ReadAll(r.client)
+	require.NoError(t, err)
+	assert.Equal(t, "answer", string(a))
+	assert.Equal(t, Result{Up: 8, Down: 6}, <-r.result)
+}
+
+func TestResetTravels(t *testing.T) {
+	for _, side := range []string{"client", "server"} {
+		t.Run(side, func(t *testing.T) {
+			r := relay(t, nil)
+			from, to := r.client, r.server
+			if side == "server" {
+				from, to = to, from
+			}
+			_, err := from.Write([]byte("x"))
+			require.NoError(t, err)
+			_, err = io.ReadFull(to, make([]byte, 1))
+			require.NoError(t, err)
+			require.NoError(t, from.SetLinger(0))
+			from.Close()
+			_, err = to.Read(make([]byte, 1))
+			assert.ErrorIs(t, err, syscall.ECONNRESET)
+			assert.ErrorIs(t, (<-r.result).Err, ErrReset)
+		})
+	}
+}
+
+// A server that stops reading and closes has the rest of its answer delivered,
+// and the client learns that what it still sends arrives nowhere.
+func TestResetAfterAnswer(t *testing.T) {
+	r := relay(t, nil)
+	_, err := r.server.Write([]byte("go away"))
+	require.NoError(t, err)
+	got := make([]byte, 7)
+	_, err = io.ReadFull(r.client, got)
+	require.NoError(t, err)
+	_, err = r.client.Write([]byte("x"))
+	require.NoError(t, err)
+	_, err = io.ReadFull(r.server, got[:1])
+	require.NoError(t, err)
+	require.NoError(t, r.server.SetLinger(0))
+	r.server.Close()
+	for err == nil {
+		_, err = r.client.Write([]byte("more"))
+	}
+	assert.Error(t, (<-r.result).Err)
+}
+
+func TestBulkBothWays(t *testing.T) {
+	for name, budget := range map[string]*fdbudget.Budget{"splice": nil, "no descriptors": fdbudget.New(0)} {
+		t.Run(name, func(t *testing.T) {
+			r := relay(t, budget)
+			up, down := noise(3<<20+17), noise(5<<20+1)
+			send := func(c *net.TCPConn, b []byte) {
+				c.Write(b)
+				c.CloseWrite()
+			}
+			go send(r.client, up)
+			go send(r.server, down)
+			sum := make(chan [32]byte)
+			go func() {
+				b, _ := io.ReadAll(r.server)
+				sum <- sha256.Sum256(b)
+			}()
+			gotDown, err := io.ReadAll(r.client)
+			require.NoError(t, err)
+			assert.Equal(t, sha256.Sum256(up), <-sum)
+			assert.True(t, bytes.Equal(down, gotDown))
+			assert.Equal(t, Result{Up: int64(len(up)), Down: int64(len(down))}, <-r.result)
+			if budget == nil {
+				assert.NotEmpty(t, r.pump.pipes.ready, "bulk went through a pipe")
+			} else {
+				assert.Empty(t, r.pump.pipes.ready)
+			}
+		})
+	}
+}
+
+// Whoever waits holds no pipe: after bulk has passed and the line is quiet, all
+// pipes lie ready.
+func TestIdleHoldsNoPipe(t *testing.T) {
+	budget := fdbudget.New(100)
+	r := relay(t, budget)
+	b := noise(1 << 20)
+	go r.client.Write(b)
+	_, err := io.ReadFull(r.server, make([]byte, len(b)))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		r.pump.pipes.mu.Lock()
+		defer r.pump.pipes.mu.Unlock()
+		n := len(r.pump.pipes.ready)
+		return n > 0 && budget.Left() == int64(100-2*n)
+	}, 10*time.Second, time.Millisecond)
+	r.client.Close()
+	io.ReadAll(r.server)
+	r.server.Close()
+	<-r.result
+	r.pump.Close()
+	assert.EqualValues(t, 100, budget.Left())
+}
+
+func TestDeadlineEndsRelay(t *testing.T) {
+	r := relay(t, nil)
+	require.NoError(t, r.inner.SetDeadline(time.Unix(1, 0)))
+	require.NoError(t, r.innerUp.SetDeadline(time.Unix(1, 0)))
+	assert.ErrorIs(t, (<-r.result).Err, os.ErrDeadlineExceeded)
+	_, err := r.client.Read(make([]byte, 1))
+	assert.Equal(t, io.EOF, err, "an idle tunnel is closed, not reset")
+}
+
+func TestCopyTakesNoMore(t *testing.T) {
+	for _, n := range []int{0, 1, bufferSize, 10*bufferSize + 3, 1 << 20} {
+		client, in := pair(t)
+		out, server := pair(t)
+		p := New(nil)
+		body := noise(n)
+		go func() {
+			client.Write(body)
+			client.Write([]byte("next"))
+		}()
+		got := make(chan []byte)
+		go func() {
+			b, _ := io.ReadAll(server)
+			got <- b
+		}()
+		moved, rerr, werr := p.Copy(out, in, int64(n), func() {})
+		require.NoError(t, rerr)
+		require.NoError(t, werr)
+		assert.EqualValues(t, n, moved)
+		out.Close()
+		assert.True(t, bytes.Equal(body, <-got), "%d", n)
+		rest := make([]byte, 4)
+		_, err := io.ReadFull(in, rest)
+		require.NoError(t, err)
+		assert.Equal(t, "next", string(rest), "%d", n)
+		p.Close()
+	}
+}
+
+func TestCopyEnds(t *testing.T) {
+	p := New(nil)
+	defer p.Close()
+	client, in := pair(t)
+	out, server := pair(t)
+	client.Write([]byte("abc"))
+	client.Close()
+	moved, rerr, werr := p.Copy(out, in, 10, func() {})
+	assert.EqualValues(t, 3, moved)
+	assert.Equal(t, io.ErrUnexpectedEOF, rerr)
+	assert.NoError(t, werr)
+
+	client, in = pair(t)
+	client.Write([]byte("abc"))
+	client.Close()
+	moved, rerr, werr = p.Copy(out, in, -1, func() {})
+	assert.EqualValues(t, 3, moved)
+	assert.NoError(t, rerr)
+	assert.NoError(t, werr)
+
+	server.SetLinger(0)
+	server.Close()
+	client, in = pair(t)
+	go io.Copy(client, bytes.NewReader(noise(8<<20)))
+	_, rerr, werr = p.Copy(out, in, 8<<20, func() {})
+	assert.NoError(t, rerr)
+	assert.Error(t, werr)
+	in.Close()
+}
+
+func BenchmarkRelayBulk(b *testing.B) {
+	r := relay(b, nil)
+	chunk := noise(1 << 20)
+	b.SetBytes(int64(len(chunk)))
+	go func() {
+		for {
+			if _, err := r.client.Write(chunk); err != nil {
+				return
+			}
+		}
+	}()
+	buf := make([]byte, len(chunk))
+	for b.Loop() {
+		if _, err := io.ReadFull(r.server, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	r.server.Close()
+	r.client.Close()
+	<-r.result
+}
+
+func BenchmarkRelayExchange(b *testing.B) {
+	r := relay(b, nil)
+	buf := make([]byte, 64)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.client.Write(buf)
+		io.ReadFull(r.server, buf)
+		r.server.Write(buf)
+		io.ReadFull(r.client, buf)
+	}
+	b.StopTimer()
+	r.client.Close()
+	r.server.Close()
+	<-r.result
+}
