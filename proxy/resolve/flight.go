@@ -1,0 +1,289 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// resolutionDelay is how long an AAAA answer may hold an A answer back (RFC
+	// 8305 section 3).
+	resolutionDelay = 50 * time.Millisecond
+	// slowA is how long an A answer may hold AAAA addresses back: longer, since
+	// most networks that a gateway leaves by can do without IPv6, not without IPv4,
+	// and since a lost datagram is sent again within it.
+	slowA = 1500 * time.Millisecond
+	// partialTTL bounds how long addresses are used without asking for the other
+	// family again, when that failed.
+	partialTTL = 10 * time.Second
+	// staleTTL is how long stale addresses are served before the servers are tried
+	// again (RFC 8767 section 5, failure recheck timer).
+	staleTTL = 30 * time.Second
+	// staleWait is how long callers wait for servers before they get stale addresses
+	// (RFC 8767 section 5, client response timer).
+	staleWait = 1800 * time.Millisecond
+)
+
+// flight is one look-up of a name by the servers, for all who want it meanwhile.
+type flight struct {
+	name   string
+	done   chan struct{} // closed when e is set
+	e      *entry
+	cancel context.CancelFunc
+
+	// Under Resolver.mu.
+	waiters   int
+	published bool
+}
+
+// join takes part in the flight of name, or starts it. It returns an entry
+// instead when one has come into the cache meanwhile.
+func (r *Resolver) join(name string) (f *flight, first bool, e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, false, &entry{name: name, err: &Error{Name: name, Err: ErrClosed}}
+	}
+	if f = r.flights[name]; f != nil {
+		f.waiters++
+		return f, false, nil
+	}
+	old := r.cache.get(name)
+	if old != nil && r.clock() < old.expires {
+		return nil, false, old
+	}
+	ctx, cancel := context.WithTimeout(r.base, r.timeout)
+	f = &flight{name: name, done: make(chan struct{}), cancel: cancel, waiters: 1}
+	r.flights[name] = f
+	r.running.Go(func() {
+		defer cancel()
+		r.fly(ctx, f, old)
+	})
+	return f, true, nil
+}
+
+// leave is for a caller that waits no longer. The last one to leave ends the
+// flight; others keep it.
+func (r *Resolver) leave(f *flight) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.waiters--
+	if f.waiters == 0 && !f.published {
+		f.published = true // nobody is there to publish to
+		delete(r.flights, f.name)
+		f.cancel()
+	}
+}
+
+// publish caches e and gives it to all who wait. Only the first call for a flight
+// reaches them; a later one still renews the cache.
+func (r *Resolver) publish(f *flight, e *entry) {
+	now := r.clock()
+	if now < e.expires {
+		r.cache.put(e, now)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if f.published {
+		return
+	}
+	f.published = true
+	f.e = e
+	delete(r.flights, f.name)
+	close(f.done)
+}
+
+// fly asks the servers and publishes what they say; old is what is known from
+// before, or nil.
+func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
+	if old != nil && (len(old.addrs) == 0 || r.clock() >= old.staleUntil) {
+		old = nil
+	}
+	if old != nil {
+		// Those who come meanwhile get the stale answer too; the flight goes on.
+		timer := time.AfterFunc(r.staleWait, func() { r.publish(f, r.staleEntry(old)) })
+		defer timer.Stop()
+	}
+	early := false
+	o := r.search(ctx, f.name, func(o outcomeOf) {
+		early = true
+		r.publish(f, r.entryOf(f.name, o))
+	})
+	failed := o.err != nil && o.err.Kind != NotFound
+	if failed && errors.Is(ctx.Err(), context.Canceled) {
+		// Close, or nobody waits any more: no news about the name.
+		o = outcomeOf{err: &Error{Name: f.name, Err: ErrClosed, local: true}}
+	}
+	if failed && old != nil {
+		e := r.staleEntry(old)
+		if o.err.local {
+			e.expires = 0
+		}
+		r.publish(f, e)
+		return
+	}
+	r.publish(f, r.entryOf(f.name, o))
+	if early {
+		r.observe(Event{Kind: LateAnswer})
+	}
+}
+
+// entryOf is o as the cache keeps it.
+func (r *Resolver) entryOf(name string, o outcomeOf) *entry {
+	e := &entry{name: name, addrs: o.addrs, expires: r.clock() + o.ttl}
+	if o.err != nil {
+		e.err = o.err
+		return e
+	}
+	e.staleUntil = e.expires + r.staleFor
+	return e
+}
+
+// staleEntry lets old live on until the servers are tried again.
+func (r *Resolver) staleEntry(old *entry) *entry {
+	return &entry{
+		name: old.name, addrs: old.addrs, stale: true,
+		expires:    min(r.clock()+staleTTL, old.staleUntil),
+		staleUntil: old.staleUntil,
+	}
+}
+
+// outcomeOf is what asking about a name came to.
+type outcomeOf struct {
+	addrs []netip.Addr
+	ttl   time.Duration // 0: not to be cached
+	err   *Error        // nil with addrs
+}
+
+// search asks for the candidates of name, one after the other, until one exists.
+// A failure ends it: the next candidate is another host, and a name must not
+// change its meaning because a server had a bad moment.
+func (r *Resolver) search(ctx context.Context, name string, early func(outcomeOf)) outcomeOf {
+	u := *r.conf.get(r.clock())
+	var o outcomeOf
+	ttl := maxTTL
+	for _, candidate := range u.candidates(name) {
+		o = r.both(ctx, u, candidate, early)
+		if o.err == nil {
+			return o
+		}
+		o.err.Name = name
+		if o.err.Kind != NotFound {
+			return o
+		}
+		ttl = min(ttl, o.ttl)
+	}
+	o.ttl = ttl
+	return o
+}
+
+// half is one family's part of an outcome.
+type half struct {
+	family int // 0: A, 1: AAAA
+	a      Answer
+	err    *Error
+}
+
+func (h *half) found() bool  { return h != nil && len(h.a.Addrs) > 0 }
+func (h *half) failed() bool { return h == nil || h.err != nil }
+func (h *half) nx() bool     { return h != nil && h.a.Code == codeNXDomain }
+
+var codeNXDomain = rcodeName(dns.RcodeNameError)
+
+// both asks for A and AAAA side by side. When one family has addresses and the
+// other tarries, early gets the outcome without it.
+func (r *Resolver) both(ctx context.Context, u *upstream, name string, early func(outcomeOf)) outcomeOf {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	halves := make(chan half, 2)
+	for family, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		r.running.Go(func() {
+			a, err := r.follow(ctx, u, name, qtype)
+			halves <- half{family, a, err}
+		})
+	}
+	var got [2]*half
+	var delay <-chan time.Time
+	for got[0] == nil || got[1] == nil {
+		select {
+		case h := <-halves:
+			got[h.family] = &h
+			switch {
+			case h.family == 0 && (h.nx() || h.found()):
+				delay = time.After(resolutionDelay)
+			case h.family == 1 && h.found():
+				delay = time.After(slowA)
+			}
+		case <-delay:
+			o := r.merge(name, got)
+			if o.err != nil {
+				return o // NXDOMAIN holds for every type
+			}
+			early(o)
+			delay = nil
+		}
+	}
+	return r.merge(name, got)
+}
+
+// merge makes one outcome of the two families; a nil half has not answered yet.
+func (r *Resolver) merge(name string, got [2]*half) outcomeOf {
+	a, aaaa := got[0], got[1]
+	if !a.found() && !aaaa.found() {
+		return r.mergeNegative(name, got)
+	}
+	o := outcomeOf{ttl: r.maxTTL}
+	partial := false
+	for _, h := range got {
+		switch {
+		case h.failed():
+			partial = true
+		case h.found():
+			o.ttl = min(o.ttl, h.a.TTL)
+			for _, addr := range h.a.Addrs {
+				if !slices.Contains(o.addrs, addr) {
+					o.addrs = append(o.addrs, addr)
+				}
+			}
+		default:
+			// No address of this family, for as long as its SOA record says; but without
+			// one, the other family's answer must not lose its place in the cache.
+			o.ttl = min(o.ttl, max(h.a.TTL, partialTTL))
+		}
+	}
+	o.ttl = max(o.ttl, r.minTTL)
+	if partial {
+		o.ttl = min(o.ttl, partialTTL)
+	}
+	return o
+}
+
+func (r *Resolver) mergeNegative(name string, got [2]*half) outcomeOf {
+	nx := got[0].nx() || got[1].nx()
+	for _, h := range got {
+		// NXDOMAIN of the A question holds whatever became of the other.
+		if h == nil || h.err == nil || got[0].nx() {
+			continue
+		}
+		o := outcomeOf{err: h.err, ttl: r.failureTTL}
+		if h.err.local {
+			o.ttl = 0
+		}
+		return o
+	}
+	o := outcomeOf{ttl: r.negativeTTLMax, err: &Error{Name: name, Kind: NotFound, Code: codeNoData}}
+	if nx {
+		o.err.Code = codeNXDomain
+	}
+	for _, h := range got {
+		if !h.failed() {
+			o.ttl = min(o.ttl, h.a.TTL)
+		}
+	}
+	return o
+}

@@ -1,0 +1,279 @@
+// Package resolve looks host names up, once for everybody who asks: a caching
+// stub resolver (RFC 1034 section 5.3.1) over the servers of resolv.conf.
+//
+// A and AAAA are asked side by side, over UDP, and over TCP when the answer was
+// truncated. Answers are kept for their TTL within bounds, failures for that of
+// the SOA record (RFC 2308); questions for one name that is being looked up are
+// folded into one; addresses past their time are served for a while when no
+// server answers (RFC 8767). The hosts file comes before DNS, and localhost
+// (RFC 6761) never leaves the machine.
+//
+// What it returns is what a server said, no more: whether an address may be
+// dialled is for the caller to decide, on the very address.
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Defaults of [Options].
+const (
+	DefaultTimeout        = 5 * time.Second
+	DefaultMaxTTL         = time.Hour
+	DefaultNegativeTTLMax = time.Minute
+	DefaultFailureTTL     = time.Second
+	DefaultStaleFor       = time.Hour
+	DefaultMaxEntries     = 16384
+	DefaultResolvConf     = "/etc/resolv.conf"
+	DefaultHostsFile      = "/etc/hosts"
+)
+
+// Options say whom to ask and how long to believe the answers. The zero value is
+// ready to use.
+type Options struct {
+	// Servers are asked in this order; if empty, those of ResolvConf.
+	Servers []netip.AddrPort
+	// ResolvConf is the path of the resolv.conf(5) file; if empty,
+	// DefaultResolvConf. Its search list and options hold with Servers too, but then
+	// it may be missing. It is read again when it changes.
+	ResolvConf string
+	// HostsFile is the path of the hosts(5) file; if empty, DefaultHostsFile. It may
+	// be missing, and is read again when it changes.
+	HostsFile string
+	// Timeout bounds a whole look-up; if zero, DefaultTimeout.
+	Timeout time.Duration
+	// MinTTL and MaxTTL bound how long addresses are cached. Without MinTTL, an
+	// answer with TTL 0 serves only those who asked while it was being fetched. If
+	// MaxTTL is zero, DefaultMaxTTL.
+	MinTTL, MaxTTL time.Duration
+	// NegativeTTLMax bounds how long it is believed that a name does not exist; if
+	// zero, DefaultNegativeTTLMax; negative: not at all.
+	NegativeTTLMax time.Duration
+	// FailureTTL is how long a name is not asked for again after every server failed
+	// (RFC 9520); if zero, DefaultFailureTTL; negative: not at all.
+	FailureTTL time.Duration
+	// StaleFor is how long past their time addresses are served while every server
+	// fails; if zero, DefaultStaleFor; negative: never.
+	StaleFor time.Duration
+	// MaxEntries is the number of names cached, rounded up to a power of two, at
+	// least 8; if zero, DefaultMaxEntries.
+	MaxEntries int
+	// Now is the clock of the cache; if nil, time.Now. Time-outs always go by the
+	// real clock.
+	Now func() time.Time
+	// Observe, if non-nil, is told of each look-up and query. It is called on the
+	// callers' goroutines, concurrently, and must not block.
+	Observe func(Event)
+}
+
+// Resolver looks names up. Make one with [New]; it is safe for concurrent use.
+type Resolver struct {
+	timeout, minTTL, maxTTL, negativeTTLMax, failureTTL, staleFor, staleWait time.Duration
+
+	now     func() time.Time
+	epoch   time.Time
+	onEvent func(Event)
+	cache   *cache
+	conf    watched[*upstream]
+	hosts   watched[map[string][]netip.Addr]
+	turn    atomic.Uint32 // of option rotate
+
+	base    context.Context // ends with Close
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu      sync.Mutex
+	flights map[string]*flight
+	closed  bool
+}
+
+// New makes a resolver. It fails when the resolv.conf or hosts file can't be
+// read or understood, or when no server is named anywhere. Close ends it.
+func New(o Options) (*Resolver, error) {
+	r := &Resolver{
+		timeout:        or(o.Timeout, DefaultTimeout),
+		minTTL:         max(o.MinTTL, 0),
+		maxTTL:         max(or(o.MaxTTL, DefaultMaxTTL), o.MinTTL),
+		negativeTTLMax: max(or(o.NegativeTTLMax, DefaultNegativeTTLMax), 0),
+		failureTTL:     max(or(o.FailureTTL, DefaultFailureTTL), 0),
+		staleFor:       max(or(o.StaleFor, DefaultStaleFor), 0),
+		staleWait:      staleWait,
+		now:            o.Now,
+		onEvent:        o.Observe,
+		cache:          newCache(or(o.MaxEntries, DefaultMaxEntries)),
+		flights:        map[string]*flight{},
+	}
+	if r.timeout < 0 {
+		return nil, fmt.Errorf("start resolver: time-out %v is negative", r.timeout)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	r.epoch = r.now()
+	servers := append([]netip.AddrPort(nil), o.Servers...)
+	r.conf.path = or(o.ResolvConf, DefaultResolvConf)
+	r.conf.parse = func(text []byte) (*upstream, error) {
+		c, err := ParseConf(text)
+		if err != nil {
+			return nil, err
+		}
+		return newUpstream(c, servers)
+	}
+	r.hosts.path = or(o.HostsFile, DefaultHostsFile)
+	r.hosts.parse = func(text []byte) (map[string][]netip.Addr, error) { return ParseHosts(text), nil }
+	if err := r.conf.load(0); err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.conf.path, err)
+	}
+	if err := r.hosts.load(0); err != nil {
+		return nil, fmt.Errorf("read %s: %w", r.hosts.path, err)
+	}
+	r.base, r.stop = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// or is v, or def when v is its type's zero value.
+func or[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// clock is the time since the resolver began, by the cache's clock. It follows
+// the monotonic clock: setting the machine's time moves no expiry.
+func (r *Resolver) clock() time.Duration { return r.now().Sub(r.epoch) }
+
+// Lookup returns the addresses of name, IPv4 first, each family in the server's
+// order; IPv4-mapped ones come as IPv4. There is at least one, or an error: an
+// *Error, whose cause is the context's error when ctx ended first. The slice is
+// shared: it must not be changed.
+//
+// name is a host name as acl.Host has it: lower case, no trailing dot, no address.
+func (r *Resolver) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	if addrs := localhost(name); addrs != nil {
+		r.observe(Event{Kind: Local})
+		return addrs, nil
+	}
+	now := r.clock()
+	if addrs := (*r.hosts.get(now))[name]; addrs != nil {
+		r.observe(Event{Kind: Local})
+		return addrs, nil
+	}
+	if e := r.cache.get(name); e != nil && now < e.expires {
+		return r.hit(e)
+	}
+	return r.miss(ctx, name)
+}
+
+// hit serves an entry that has not expired.
+func (r *Resolver) hit(e *entry) ([]netip.Addr, error) {
+	kind := CacheHit
+	switch {
+	case e.err != nil:
+		kind = CacheNegative
+	case e.stale:
+		kind = CacheStale
+	}
+	r.observe(Event{Kind: kind})
+	return e.addrs, e.err
+}
+
+// miss waits for the servers.
+func (r *Resolver) miss(ctx context.Context, name string) ([]netip.Addr, error) {
+	if err := neverAsked(name); err != nil {
+		r.observe(Event{Kind: Local})
+		return nil, err
+	}
+	begin := time.Now()
+	f, first, e := r.join(name)
+	if e != nil {
+		return r.hit(e)
+	}
+	kind := Folded
+	if first {
+		kind = CacheMiss
+	}
+	select {
+	case <-f.done:
+		if f.e.stale {
+			kind = CacheStale
+		}
+		r.observe(Event{Kind: kind, Duration: time.Since(begin)})
+		return f.e.addrs, f.e.err
+	case <-ctx.Done():
+		r.leave(f)
+		r.observe(Event{Kind: Abandoned, Duration: time.Since(begin)})
+		e := &Error{Name: name, Err: ctx.Err()}
+		if ctx.Err() == context.DeadlineExceeded {
+			e.Kind = Timeout
+		}
+		return nil, e
+	}
+}
+
+// Close ends every look-up under way and waits until none of the resolver's
+// goroutines is left. Afterwards names that are not in the cache fail with
+// [ErrClosed]. A second call does nothing. The error is always nil.
+func (r *Resolver) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.stop()
+	r.running.Wait()
+	return nil
+}
+
+var errNotHost = errors.New("not a host name")
+
+var loopback = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+
+// localhost is the loopback addresses for localhost and the names below it (RFC
+// 6761 section 6.3), else nil.
+func localhost(name string) []netip.Addr {
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return loopback
+	}
+	return nil
+}
+
+// neverAsked is why no server may be asked for name: it is no host name, or of a
+// special-use domain that DNS does not know.
+func neverAsked(name string) error {
+	if !isHostName(name) {
+		return &Error{Name: name, Kind: NotFound, Err: errNotHost}
+	}
+	for _, special := range []string{"invalid", "onion"} { // RFC 6761 section 6.4, RFC 7686 section 2
+		if name == special || strings.HasSuffix(name, "."+special) {
+			return &Error{Name: name, Kind: NotFound, Code: codeNXDomain}
+		}
+	}
+	return nil
+}
+
+// isHostName is the last line of defence behind acl: nothing with an escape, a
+// space or an empty label, and no address, goes into a question.
+func isHostName(name string) bool {
+	if name == "" || len(name) > maxName {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+				return false
+			}
+		}
+	}
+	_, err := netip.ParseAddr(name)
+	return err != nil
+}
