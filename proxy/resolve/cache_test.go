@@ -1,0 +1,238 @@
+package resolve
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+)
+
+func TestTTL(t *testing.T) {
+	t.Parallel()
+	one := proxytest.Addrs("192.0.2.1", "2001:db8::1")
+	bounds := func(o *Options) { o.MinTTL, o.MaxTTL = 10*time.Second, time.Minute }
+	for name, c := range map[string]struct {
+		a, aaaa []proxytest.Answer
+		change  func(*Options)
+		lasts   time.Duration
+	}{
+		"as the records say":             {a: answers(one.TTL(30)), lasts: 30 * time.Second},
+		"the least of both families":     {a: answers(one.TTL(30)), aaaa: answers(one.TTL(20)), lasts: 20 * time.Second},
+		"no more than MaxTTL":            {a: answers(one.TTL(300)), change: bounds, lasts: time.Minute},
+		"no less than MinTTL":            {a: answers(one.TTL(0)), change: bounds, lasts: 10 * time.Second},
+		"highest bit set: zero":          {a: answers(one.TTL(1 << 31)), change: bounds, lasts: 10 * time.Second},
+		"default maximum":                {a: answers(one.TTL(1<<31 - 1)), lasts: DefaultMaxTTL},
+		"NODATA of the other family":     {a: answers(one.TTL(300)), aaaa: answers(proxytest.NoData().TTL(40)), lasts: 40 * time.Second},
+		"NODATA that may not be cached":  {a: answers(one.TTL(300)), aaaa: answers(proxytest.NoData().NoSOA()), lasts: partialTTL},
+		"failure of the other family":    {a: answers(one.TTL(300)), aaaa: answers(proxytest.ServFail()), lasts: partialTTL},
+		"NXDOMAIN":                       {a: answers(proxytest.NXDomain().TTL(7)), lasts: 7 * time.Second},
+		"NODATA":                         {a: answers(proxytest.NoData().TTL(7)), lasts: 7 * time.Second},
+		"NXDOMAIN, the SOA says a day":   {a: answers(proxytest.NXDomain().TTL(86400)), lasts: DefaultNegativeTTLMax},
+		"every server failed":            {a: answers(proxytest.ServFail()), lasts: DefaultFailureTTL},
+		"failures are not kept if so":    {a: answers(proxytest.ServFail()), change: func(o *Options) { o.FailureTTL = -1 }},
+		"NXDOMAIN is not kept if so":     {a: answers(proxytest.NXDomain()), change: func(o *Options) { o.NegativeTTLMax = -1 }},
+		"TTL 0 is not kept":              {a: answers(one.TTL(0))},
+		"NXDOMAIN without SOA, not kept": {a: answers(proxytest.NXDomain().NoSOA())},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := proxytest.NewDNS(t)
+			s.Set("host.test", c.a...)
+			if c.aaaa != nil {
+				s.SetType("host.test", dns.TypeAAAA, c.aaaa...)
+			}
+			r := start(t, s)
+			if c.change != nil {
+				r = start(t, s, c.change)
+			}
+			first := r.look("host.test")
+			if c.lasts > 0 {
+				s.Forget()
+				r.advance(c.lasts - 1)
+				require.Equal(t, first, r.look("host.test"))
+				require.Empty(t, s.Queries())
+				r.advance(1)
+			}
+			s.Forget()
+			r.look("host.test")
+			require.NotEmpty(t, s.Queries())
+		})
+	}
+}
+
+func TestRebindingIsSeen(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(0), proxytest.Addrs("10.0.0.1").TTL(0))
+	r := start(t, s)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+	require.Equal(t, "10.0.0.1", r.look("host.test"))
+	require.Equal(t, 4, s.Asked("host.test"))
+}
+
+func TestSOAOfAnotherZoneIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Func(func(q *dns.Msg) *dns.Msg {
+		m := new(dns.Msg).SetRcode(q, dns.RcodeNameError)
+		soa, err := dns.NewRR("other.test. 60 IN SOA ns.test. hostmaster.test. 1 2 3 4 60")
+		require.NoError(t, err)
+		m.Ns = []dns.RR{soa}
+		return m
+	}))
+	r := start(t, s)
+	r.look("host.test")
+	r.look("host.test")
+	require.Equal(t, 4, s.Asked("host.test"))
+}
+
+func TestServeStale(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(60), proxytest.ServFail())
+	r := start(t, s, func(o *Options) { o.StaleFor = 10 * time.Minute })
+	r.look("host.test")
+	r.advance(time.Minute)
+	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
+	r.await(CacheStale)
+
+	// The servers are left alone for a while, then tried again.
+	s.Forget()
+	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
+	r.await(CacheStale)
+	require.Empty(t, s.Queries())
+	r.advance(staleTTL)
+	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
+	require.NotEmpty(t, s.Queries())
+
+	// What the servers say counts at once, good or bad.
+	s.Set("host.test", proxytest.NXDomain().TTL(0), proxytest.ServFail())
+	r.advance(staleTTL)
+	require.Equal(t, "not_found: look up host.test: no such name (NXDOMAIN)", r.look("host.test"))
+}
+
+func TestStaleEnds(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(60), proxytest.ServFail())
+	r := start(t, s, func(o *Options) { o.StaleFor = 10 * time.Second })
+	r.look("host.test")
+	r.advance(70*time.Second - 1)
+	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
+	r.advance(1)
+	require.Equal(t, "server_failure: look up host.test at 127.0.0.1:PORT: SERVFAIL", r.look("host.test"))
+}
+
+func TestStaleDoesNotWaitForSilentServers(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	gate := make(chan struct{})
+	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"),
+		proxytest.Addrs("192.0.2.2", "2001:db8::2").Gate(gate))
+	r := start(t, s)
+	r.staleWait = time.Millisecond
+	r.look("host.test")
+	r.advance(time.Minute)
+	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
+	// The look-up under way renews the cache all the same.
+	close(gate)
+	require.Eventually(t, func() bool { return r.look("host.test") == "192.0.2.2 2001:db8::2" },
+		10*time.Second, time.Millisecond)
+}
+
+func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	c := newCache(20)
+	require.Len(t, c.slots, 32)
+	for i := range 1000 {
+		c.put(&entry{name: fmt.Sprintf("host%d.test", i), expires: time.Hour}, 0)
+	}
+	require.LessOrEqual(t, c.len(), 32)
+	require.NotNil(t, c.get("host999.test"))
+}
+
+func TestEviction(t *testing.T) {
+	t.Parallel()
+	c := newCache(ways)
+	put := func(name string, expires, now time.Duration) { c.put(&entry{name: name, expires: expires}, now) }
+	for i := range ways {
+		put(fmt.Sprint(i), time.Hour, 0)
+	}
+	put("3", time.Minute, 0) // in its own place
+	require.Equal(t, ways, c.len())
+	for i := range ways {
+		if i != 5 {
+			require.NotNil(t, c.get(fmt.Sprint(i)))
+		}
+	}
+	put("new", time.Hour, 0) // 5 alone was not used
+	require.Nil(t, c.get("5"))
+	put("newer", time.Hour, time.Minute) // 3 has expired
+	require.Nil(t, c.get("3"))
+	require.NotNil(t, c.get("newer"))
+	for i := range ways {
+		put(fmt.Sprint("more", i), time.Hour, 0) // all used: room is made all the same
+		require.NotNil(t, c.get(fmt.Sprint("more", i)))
+	}
+}
+
+func TestCachedLookupAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.Set("none.test", proxytest.NXDomain())
+	hosts := write(t, "hosts", "192.0.2.7 here.test\n")
+	counts := [256]int{}
+	r, err := New(Options{
+		Servers: []netip.AddrPort{s.Addr()}, ResolvConf: "/dev/null", HostsFile: hosts,
+		Observe: func(e Event) { counts[e.Kind]++ },
+	})
+	require.NoError(t, err)
+	defer r.Close()
+	ctx := context.Background()
+	for _, name := range []string{"host.test", "none.test", "here.test", "localhost"} {
+		_, _ = r.Lookup(ctx, name)
+		allocs := testing.AllocsPerRun(1000, func() { _, _ = r.Lookup(ctx, name) })
+		require.Zero(t, allocs, name)
+	}
+	require.NotZero(t, counts[CacheHit])
+	require.NotZero(t, counts[CacheNegative])
+	require.NotZero(t, counts[Local])
+}
+
+func BenchmarkLookup(b *testing.B) {
+	s := proxytest.NewDNS(b)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(86400))
+	s.Set("zero.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(0))
+	s.Set("none.test", proxytest.NXDomain())
+	r, err := New(Options{Servers: []netip.AddrPort{s.Addr()}, ResolvConf: "/dev/null"})
+	require.NoError(b, err)
+	defer r.Close()
+	ctx := context.Background()
+	for _, c := range []struct{ path, name string }{
+		{"hit", "host.test"}, {"negative", "none.test"}, {"miss", "zero.test"},
+	} {
+		b.Run(c.path, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				_, _ = r.Lookup(ctx, c.name)
+			}
+		})
+	}
+	b.Run("hit-parallel", func(b *testing.B) {
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				_, _ = r.Lookup(ctx, "host.test")
+			}
+		})
+	})
+}
