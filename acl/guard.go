@@ -1,0 +1,145 @@
+package acl
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// A GuardMode says what is denied whatever the rules allow.
+type GuardMode uint8
+
+const (
+	// GuardDefault guards loopback, unspecified, link-local, multicast and
+	// broadcast addresses, and those of the host itself.
+	GuardDefault GuardMode = iota
+	// GuardStrict adds every range that the IANA special-purpose registries
+	// call not globally reachable.
+	GuardStrict
+	// GuardOff guards nothing.
+	GuardOff
+)
+
+// ParseGuardMode reads "default" (or ""), "strict" or "off".
+func ParseGuardMode(s string) (GuardMode, error) {
+	switch s {
+	case "", "default":
+		return GuardDefault, nil
+	case "strict":
+		return GuardStrict, nil
+	case "off":
+		return GuardOff, nil
+	}
+	return GuardStrict, fmt.Errorf("bad guard %s: write default, strict or off", quote(s))
+}
+
+// String returns what ParseGuardMode reads. A mode that does not exist is
+// treated, and written, as "strict".
+func (m GuardMode) String() string {
+	switch m {
+	case GuardDefault:
+		return "default"
+	case GuardOff:
+		return "off"
+	default:
+		return "strict"
+	}
+}
+
+// A Guard is what a policy denies besides its rules. The zero Guard is the
+// standard guard, for a host without addresses of its own.
+type Guard struct {
+	// Mode is how much is guarded.
+	Mode GuardMode
+	// Own are the addresses assigned to the host. A zone is dropped, an
+	// IPv4-mapped address is its IPv4 address, the zero Addr is skipped.
+	Own []netip.Addr
+}
+
+// A GuardRange is the class of a guarded range.
+type GuardRange uint8
+
+const (
+	GuardNone        GuardRange = iota // not guarded
+	GuardLoopback                      // 127.0.0.0/8, ::1
+	GuardUnspecified                   // 0.0.0.0/8, ::
+	GuardLinkLocal                     // 169.254.0.0/16, fe80::/10
+	GuardMulticast                     // 224.0.0.0/4, ff00::/8
+	GuardBroadcast                     // 255.255.255.255
+	GuardOwn                           // an address of the host
+	GuardSpecial                       // with GuardStrict only
+)
+
+// String returns "loopback", "own address" and so on, "none" for GuardNone.
+func (g GuardRange) String() string {
+	switch g {
+	case GuardLoopback:
+		return "loopback"
+	case GuardUnspecified:
+		return "unspecified"
+	case GuardLinkLocal:
+		return "link-local"
+	case GuardMulticast:
+		return "multicast"
+	case GuardBroadcast:
+		return "broadcast"
+	case GuardOwn:
+		return "own address"
+	case GuardSpecial:
+		return "special-purpose"
+	default:
+		return "none"
+	}
+}
+
+// guarded returns the class of a guarded range that contains a and that no rule
+// unlocks for port, or GuardNone.
+func (p *Policy) guarded(a netip.Addr, port uint16) GuardRange {
+	if p.mode == GuardOff {
+		return GuardNone
+	}
+	g := p.guardedIn(a, netip.Addr{}, 0, port)
+	if g == GuardNone {
+		if in, shift := embedded(a); in.IsValid() {
+			g = p.guardedIn(in, a, shift, port)
+		}
+	}
+	return g
+}
+
+// guardedIn looks a up in the guarded ranges. When a is embedded in outer, a
+// range is unlocked by a rule inside it, or by one inside its image around
+// outer, which is shift bits longer.
+func (p *Policy) guardedIn(a, outer netip.Addr, shift int, port uint16) GuardRange {
+	locked := func(bits int) bool {
+		s := p.set
+		return !s.addrs.allows(s.steps, a, bits, port) &&
+			!(outer.IsValid() && s.addrs.allows(s.steps, outer, shift+bits, port))
+	}
+	if r := rangeOf(standardRanges, a); r != nil {
+		if locked(r.prefix.Bits()) {
+			return r.class
+		}
+	} else if _, own := p.own[a]; own && locked(a.BitLen()) {
+		return GuardOwn
+	}
+	if p.mode != GuardDefault {
+		if r := rangeOf(specialRanges, a); r != nil && r.class != GuardNone && locked(r.prefix.Bits()) {
+			return r.class
+		}
+	}
+	return GuardNone
+}
+
+// ownSet turns the addresses of the host into a set of canonical ones.
+func ownSet(addrs []netip.Addr) map[netip.Addr]struct{} {
+	if len(addrs) == 0 {
+		return nil
+	}
+	set := make(map[netip.Addr]struct{}, len(addrs))
+	for _, a := range addrs {
+		if a.IsValid() {
+			set[a.Unmap().WithZone("")] = struct{}{}
+		}
+	}
+	return set
+}

@@ -1,0 +1,229 @@
+package acl
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// blanks are the white space of the language, besides line ends.
+const blanks = " \t"
+
+const (
+	byteOrderMark = "\uFEFF"
+	maxText       = 1 << 30
+)
+
+// Parse reads a text of rules, whole or not at all: on any problem the policy
+// is nil, and the error a [*ParseError] with every bad line. A text without
+// rules is legal and denies everything. The policy has the default guard; it
+// keeps text.
+func Parse(text string) (*Policy, error) { return ParseNamed("", text) }
+
+// ParseNamed is [Parse] for a text whose name (a file, an environment variable)
+// is put in front of every problem.
+func ParseNamed(source, text string) (*Policy, error) {
+	if len(text) >= maxText {
+		return nil, &ParseError{[]Problem{{Source: source, Msg: msgTextTooLarge}}}
+	}
+	b := &builder{set: &ruleSet{source: source, text: text}}
+	b.readText()
+	if len(b.problems) == 0 {
+		b.build()
+	}
+	if len(b.problems) > 0 {
+		sortByLine(b.problems)
+		return nil, &ParseError{b.problems}
+	}
+	sortByLine(b.warnings)
+	b.set.warnings = b.warnings
+	return (&Policy{set: b.set}).WithGuard(Guard{}), nil
+}
+
+func sortByLine(ps []Problem) {
+	slices.SortStableFunc(ps, func(a, b Problem) int { return a.Line - b.Line })
+}
+
+// A builder turns a text into a ruleSet.
+type builder struct {
+	set      *ruleSet
+	steps    stepBuilder
+	reader   formReader
+	names    []nameRule
+	stars    []ruleNo // `*` rules that no other rule follows yet
+	problems []Problem
+	warnings []Problem
+}
+
+// readText reads every line.
+func (b *builder) readText() {
+	s := b.set
+	lines := strings.Count(s.text, "\n") + 1
+	s.rules = make([]rule, 0, lines)
+	start := 0
+	if strings.HasPrefix(s.text, byteOrderMark) {
+		start = len(byteOrderMark)
+	}
+	for line := 1; start < len(s.text); line++ {
+		end := len(s.text)
+		if i := strings.IndexByte(s.text[start:], '\n'); i >= 0 {
+			end = start + i
+		}
+		if from, to, ok := b.trim(line, start, end); ok {
+			b.readRule(line, from, to)
+		}
+		start = end + 1
+	}
+	if len(s.rules) < cap(s.rules)/4*3 {
+		s.rules = slices.Clone(s.rules) // many comments: give the room back
+	}
+}
+
+// trim finds the rule in the line text[from:to]: without comment, white space
+// and a CR at its end. ok is false when the line has none.
+func (b *builder) trim(line, from, to int) (int, int, bool) {
+	text := b.set.text
+	if to > from && text[to-1] == '\r' {
+		to--
+	}
+	if strings.IndexByte(text[from:to], '\r') >= 0 {
+		// Even in a comment: all of an old Macintosh text might be one.
+		b.problems = append(b.problems, b.at(line, text[from:to], badDestination(text[from:to], msgBareCR)))
+		return 0, 0, false
+	}
+	for i := strings.IndexByte(text[from:to], '#'); i >= 0; {
+		at := from + i
+		if at == from || text[at-1] == ' ' || text[at-1] == '\t' {
+			to = at
+			break
+		}
+		next := strings.IndexByte(text[at+1:to], '#')
+		if next < 0 {
+			break
+		}
+		i += next + 1
+	}
+	for from < to && (text[from] == ' ' || text[from] == '\t') {
+		from++
+	}
+	for to > from && (text[to-1] == ' ' || text[to-1] == '\t') {
+		to--
+	}
+	return from, to, from < to
+}
+
+// readRule reads the rule text[from:to].
+func (b *builder) readRule(line, from, to int) {
+	s := b.set
+	text := s.text[from:to]
+	f, msg := b.reader.read(text)
+	if msg != "" {
+		msg = badDestination(text, msg)
+		b.problems = append(b.problems, b.at(line, text, msg))
+	}
+	no := ruleNo(len(s.rules))
+	s.rules = append(s.rules, newRule(line, from, to, &f))
+	if f.kind != formStar {
+		b.starsNotLast(line)
+	}
+	if msg != "" || len(b.problems) > 0 {
+		if f.kind == formStar {
+			b.stars = append(b.stars, no)
+		}
+		return
+	}
+	if f.masked {
+		f.masked = false
+		b.warn(no, fmt.Sprintf("%s has host bits set, and is read as %s", quote(text), f.appendTo(nil)))
+	}
+	b.keep(no, &f)
+}
+
+// keep takes a good rule into the set.
+func (b *builder) keep(no ruleNo, f *form) {
+	ports := slices.Clone(f.ports)
+	switch f.kind {
+	case formStar:
+		if len(b.stars) > 0 {
+			b.warn(no, "a repeated `*`; one is enough")
+		}
+		b.stars = append(b.stars, no)
+		b.steps.add(&b.set.star, no, ports)
+	case formAddr:
+		b.set.addrs.add(b, f, no, ports)
+	default:
+		b.names = append(b.names, nameRule{name: f.name, rule: no, kind: f.kind, ports: ports})
+	}
+}
+
+// starsNotLast reports the `*` rules so far: the one on line follows them.
+func (b *builder) starsNotLast(line int) {
+	for _, no := range b.stars {
+		r := &b.set.rules[no]
+		text := r.text(b.set)
+		b.problems = append(b.problems, b.at(int(r.line), text, fmt.Sprintf(
+			"%s: line %d follows %s; move the `*` to the end", msgStarNotLast, line, quote(text))))
+	}
+	b.stars = b.stars[:0]
+}
+
+// build makes the indexes when every line is good.
+func (b *builder) build() {
+	s := b.set
+	b.steps.finish(&s.star)
+	s.addrs.finish(b)
+	s.names.build(b, b.names)
+	s.steps = slices.Clone(b.steps.steps)
+	s.addrs.rules = slices.Clip(s.addrs.rules)
+	s.segments = s.portSegments()
+}
+
+// add adds a rule to a cell, and warns when it comes too late.
+func (b *builder) add(c *cell, rule ruleNo, ports []portRange) bool {
+	if b.steps.add(c, rule, ports) {
+		return true
+	}
+	b.dead(rule, ruleNo(*c)-1)
+	return false
+}
+
+// finish turns the pending rules of a cell into steps, and warns of those that
+// come too late.
+func (b *builder) finish(c *cell) {
+	if *c >= cellSteps {
+		b.steps.idle(b.dead, *c)
+		b.steps.finish(c)
+	}
+}
+
+// finishPair is finish for two cells of the same form.
+func (b *builder) finishPair(c, d *cell) {
+	if *c >= cellSteps || *d >= cellSteps {
+		b.steps.idle(b.dead, *c, *d)
+		b.steps.finish(c)
+		b.steps.finish(d)
+	}
+}
+
+// dead warns of a rule that never decides: by has the same form.
+func (b *builder) dead(no, by ruleNo) {
+	b.warn(no, fmt.Sprintf("%s never decides: line %d, for the same destination, comes first",
+		quote(b.set.rules[no].text(b.set)), b.set.rules[by].line))
+}
+
+func (b *builder) warn(no ruleNo, msg string) {
+	r := &b.set.rules[no]
+	b.warnings = append(b.warnings, b.at(int(r.line), r.text(b.set), msg))
+}
+
+func (b *builder) problem(no ruleNo, msg string) {
+	r := &b.set.rules[no]
+	text := r.text(b.set)
+	b.problems = append(b.problems, b.at(int(r.line), text, badDestination(text, msg)))
+}
+
+func (b *builder) at(line int, text, msg string) Problem {
+	return Problem{Source: b.set.source, Line: line, Text: text, Msg: msg}
+}
+
+func badDestination(text, msg string) string { return msgBadPrefix + quote(text) + ": " + msg }
