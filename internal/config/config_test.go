@@ -1,0 +1,247 @@
+package config
+
+import (
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// given is what a test loads from.
+type given struct {
+	args  []string
+	env   []string
+	files map[string]string
+}
+
+func (g given) load(t testing.TB) (*Proxy, error) {
+	t.Helper()
+	flags := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
+	AddProxyFlags(flags)
+	require.NoError(t, flags.Parse(g.args))
+	return LoadProxy(Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
+		text, ok := g.files[path]
+		if !ok {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		return []byte(text), nil
+	}})
+}
+
+// file is a configuration file alone, with rules that allow everything.
+func file(text string) given {
+	return given{
+		args:  []string{"--config=/etc/sluice.yaml"},
+		env:   []string{"EGRESS_HTTP_PROXY_DESTINATION=*"},
+		files: map[string]string{"/etc/sluice.yaml": text},
+	}
+}
+
+func addrs(ss ...string) (all []netip.Addr) {
+	for _, s := range ss {
+		all = append(all, netip.MustParseAddr(s))
+	}
+	return all
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	p, err := given{env: []string{"EGRESS_HTTP_PROXY_DESTINATION=*", "PATH=/bin", "SLUICE_GUARD="}}.load(t)
+	require.NoError(t, err)
+	require.NotNil(t, p.Policy)
+	p.Policy = nil
+	require.Equal(t, &Proxy{
+		Listen: []string{":8080"}, Admin: "127.0.0.1:9090",
+		Rules: RuleText{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"},
+		Guard: acl.GuardDefault, MaxHead: 65536, MaxFields: 256,
+		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second, DNSTimeout: 5 * time.Second,
+		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, DrainTimeout: 30 * time.Second,
+		AccessLog: "-", AccessLogFormat: "json",
+	}, p)
+}
+
+// TestEveryWay says everything once by flags, once by the environment and once in
+// the file: the same comes out.
+func TestEveryWay(t *testing.T) {
+	t.Parallel()
+	pem, err := os.ReadFile(filepath.Join("testdata", "root.pem"))
+	require.NoError(t, err)
+	files := map[string]string{
+		"/etc/ca.pem": string(pem), "/etc/rules": "*.example.com\n",
+		"/etc/sluice.yaml": `# everything
+listen: [":3128", "[::]:3129"]
+admin: off
+pprof: true
+rulesFile: rules
+guard: strict
+hideRules: true
+contact: ask net@example.com
+source: 192.0.2.10/24, 2001:db8::10
+resolver:
+  - 192.0.2.53
+  - "[2001:db8::53]:5353"
+upstreamCA: ca.pem
+forwardedFor: true
+maxHead: 16KiB
+maxFields: 100
+maxConns: 5000
+maxConnsPerClient: 50
+headTimeout: 1s
+connectTimeout: 2s
+dnsTimeout: 3s
+idleTimeout: 0s
+keepaliveTimeout: 4m
+drainTimeout: 0
+accessLog: off
+accessLogFormat: squid
+logLevel: warn
+`,
+	}
+	texts := map[string][]string{
+		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "pprof": {"true"}, "rules": {"/etc/rules"},
+		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
+		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
+		"upstream-ca": {"/etc/ca.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
+		"max-fields": {"100"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
+		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
+		"keepalive-timeout": {"240s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
+		"access-log-format": {"squid"}, "log-level": {"WARN"},
+	}
+	byFlag, byEnv := given{files: files}, given{files: files}
+	for flag, ts := range texts {
+		for _, text := range ts {
+			byFlag.args = append(byFlag.args, "--"+flag+"="+text)
+		}
+		byEnv.env = append(byEnv.env, envName(flag)+"="+strings.Join(ts, " \n,"))
+	}
+	want := &Proxy{
+		Listen: []string{":3128", "[::]:3129"}, Pprof: true,
+		Rules: RuleText{Source: "/etc/rules", Text: "*.example.com\n", Path: "/etc/rules"},
+		Guard: acl.GuardStrict, HideRules: true, Contact: "ask net@example.com",
+		Sources: addrs("192.0.2.10", "2001:db8::10"), UpstreamCA: pem, ForwardedFor: true,
+		Resolvers: []netip.AddrPort{
+			netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
+		},
+		MaxHead: 16384, MaxFields: 100, MaxConns: 5000, MaxConnsPerClient: 50,
+		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second, DNSTimeout: 3 * time.Second,
+		KeepAliveTimeout: 4 * time.Minute, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
+		Watch: []string{"/etc/rules", "/etc/ca.pem"},
+	}
+	for name, g := range map[string]given{
+		"flags": byFlag, "environment": byEnv,
+		"file":             {args: []string{"--config", "/etc/sluice.yaml"}, files: files},
+		"file by variable": {env: []string{"SLUICE_CONFIG=/etc/sluice.yaml"}, files: files},
+	} {
+		p, err := g.load(t)
+		require.NoError(t, err, name)
+		p.Policy = nil
+		if strings.HasPrefix(name, "file") {
+			require.Equal(t, "/etc/sluice.yaml", p.Watch[0])
+			p.Watch = p.Watch[1:]
+		}
+		require.Equal(t, want, p, name)
+	}
+	// No setting is missing here.
+	for _, s := range ProxySettings() {
+		if s.Flag != "" && s.Flag != configFlag {
+			require.Contains(t, texts, s.Flag)
+		}
+		if s.FileKey != "" && s.FileKey != "rules" {
+			require.Contains(t, files["/etc/sluice.yaml"], "\n"+s.FileKey+":")
+		}
+	}
+}
+
+func TestWhoWins(t *testing.T) {
+	t.Parallel()
+	g := file("maxFields: 1\ndnsTimeout: 1s\nidleTimeout: 1s\nrules: \"!a.test\"\n")
+	g.env = append(g.env, "SLUICE_MAX_FIELDS=2", "SLUICE_DNS_TIMEOUT=2s")
+	g.args = append(g.args, "--max-fields=3", "--max-fields=4", "--rules=/rules")
+	g.files["/rules"] = "b.test"
+	p, err := g.load(t)
+	require.NoError(t, err)
+	require.Equal(t, 4, p.MaxFields)
+	require.Equal(t, 2*time.Second, p.DNSTimeout)
+	require.Equal(t, time.Second, p.IdleTimeout)
+	require.Equal(t, RuleText{Source: "/rules", Text: "b.test", Path: "/rules"}, p.Rules)
+	require.Equal(t, []string{"/etc/sluice.yaml", "/rules"}, p.Watch)
+
+	g.args = g.args[:1]
+	p, err = g.load(t)
+	require.NoError(t, err)
+	require.Equal(t, "*", p.Rules.Text)
+
+	g.env = nil
+	p, err = g.load(t)
+	require.NoError(t, err)
+	require.Equal(t, "\n\n\n!a.test", p.Rules.Text)
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	p, err := given{env: []string{
+		"EGRESS_HTTP_PROXY_DESTINATION=10.0.0.1/8\n*",
+		"SLUICE_DNS_TIMEOUTS=1s", "SLUICE_XYZZY=1", "SLUICE_EMPTY=", "SLUICE=1",
+		// What Kubernetes sets for Services named sluice and sluice-admin.
+		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=8080", "SLUICE_SERVICE_PORT_HTTP_PROXY=8080",
+		"SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=tcp://10.0.0.1:8080",
+		"SLUICE_PORT_8080_TCP_PROTO=tcp", "SLUICE_PORT_8080_TCP_ADDR=10.0.0.1", "SLUICE_ADMIN_SERVICE_HOST=10.0.0.1",
+	}}.load(t)
+	require.NoError(t, err)
+	lines := strings.Split(p.Warnings.Error(), "\n")
+	require.Len(t, lines, 3)
+	require.Equal(t, "SLUICE_DNS_TIMEOUTS: no such setting, ignored; did you mean SLUICE_DNS_TIMEOUT?", lines[0])
+	require.Equal(t, "SLUICE_XYZZY: no such setting, ignored", lines[1])
+	require.Contains(t, lines[2], "EGRESS_HTTP_PROXY_DESTINATION:1: ")
+	for _, s := range ProxySettings() {
+		require.False(t, serviceVariable.MatchString(strings.TrimPrefix(s.Env, "SLUICE")), s.Env)
+	}
+}
+
+// TestInlineRulesCountTheFilesLines: a decision names the line that the reader
+// of the file sees.
+func TestInlineRulesCountTheFilesLines(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{
+		"block":        "# sluice\n\nrules: |\n\n  # bad:\n  a b\n  *\n",
+		"chomped":      "# sluice\n\nrules: |-\n\n  # bad:\n  a b",
+		"indented":     "# sluice\n\nrules: |2\n\n   # bad:\n   a b\n",
+		"one line":     "# sluice\n\n\n\n\nrules: a b\n",
+		"quoted":       "# sluice\n\n\n\n\nrules: \"a b\"\n",
+		"other spaces": "# sluice\r\n\r\nrules: |\r\n\r\n  # bad:\r\n  a b\r\n",
+	} {
+		g := file(text)
+		g.env = nil
+		_, err := g.load(t)
+		require.Error(t, err, name)
+		require.Contains(t, err.Error(), "/etc/sluice.yaml:6: ", name)
+		require.NotContains(t, err.Error(), "\n", name)
+	}
+}
+
+func TestGroups(t *testing.T) {
+	t.Parallel()
+	flags := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
+	flags.Bool("check", false, "check the configuration and exit")
+	AddProxyFlags(flags)
+	var titles []string
+	all := ""
+	for _, g := range Groups(flags) {
+		titles = append(titles, g.Title)
+		all += g.Usage
+	}
+	require.Equal(t, []string{"Listening", "Policy", "Outbound", "Limits", "Time-outs", "Logs", "Other"}, titles)
+	require.Contains(t, all, "--listen ADDR   accept clients at this address; may be given several times (default :8080)\n")
+	require.Contains(t, all, "--hide-rules    ")
+	require.Contains(t, all, "--check   check the configuration and exit\n")
+	flags.VisitAll(func(f *pflag.Flag) { require.Contains(t, all, "--"+f.Name+" ") })
+}

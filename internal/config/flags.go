@@ -1,0 +1,94 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+const configFlag = "config"
+
+// groupAnnotation is the flag's annotation that holds its heading.
+const groupAnnotation = "sluice_group"
+
+// flagText is a flag's text, as given. It is judged together with everything
+// else, so that one wrong flag does not hide another.
+type flagText struct {
+	texts []string
+	kind  string
+	list  bool
+}
+
+// String is the text as given; pflag shows that of a new flag as its default.
+func (f *flagText) String() string { return strings.Join(f.texts, ",") }
+
+// Type is the word for the value in the help.
+func (f *flagText) Type() string { return f.kind }
+
+// Set takes the text; of a flag that is no list, the last one counts.
+func (f *flagText) Set(text string) error {
+	if !f.list {
+		f.texts = nil
+	}
+	f.texts = append(f.texts, text)
+	return nil
+}
+
+// addFlags registers the flags of all settings that have one.
+func addFlags(fs *pflag.FlagSet, all []Setting) {
+	for _, s := range all {
+		if s.Flag == "" {
+			continue
+		}
+		kind := s.Value
+		if kind == "" {
+			kind = "bool"
+		}
+		f := fs.VarPF(&flagText{kind: kind, list: s.List}, s.Flag, "", s.Help)
+		f.DefValue = s.Default
+		if s.Value == "" {
+			f.NoOptDefVal = "true"
+		}
+		f.Annotations = map[string][]string{groupAnnotation: {s.Group}}
+	}
+}
+
+// Group is the help of the flags under one heading.
+type Group struct {
+	Title string
+	Usage string // as pflag.FlagSet.FlagUsages writes it
+}
+
+// Groups is the help of the flags of fs, heading by heading in the order of the
+// settings; what has no heading comes last, under "Other".
+func Groups(fs *pflag.FlagSet) []Group {
+	const other = "Other"
+	var titles []string
+	sets := map[string]*pflag.FlagSet{}
+	add := func(title string, f *pflag.Flag) {
+		if sets[title] == nil {
+			titles = append(titles, title)
+			sets[title] = pflag.NewFlagSet(title, pflag.ContinueOnError)
+			sets[title].SortFlags = false
+		}
+		sets[title].AddFlag(f)
+	}
+	sorted := fs.SortFlags
+	fs.SortFlags = false
+	defer func() { fs.SortFlags = sorted }()
+	fs.VisitAll(func(f *pflag.Flag) {
+		if g := f.Annotations[groupAnnotation]; len(g) == 1 {
+			add(g[0], f)
+		}
+	})
+	fs.VisitAll(func(f *pflag.Flag) {
+		if len(f.Annotations[groupAnnotation]) != 1 {
+			add(other, f)
+		}
+	})
+	var groups []Group
+	for _, title := range titles {
+		groups = append(groups, Group{Title: title, Usage: sets[title].FlagUsages()})
+	}
+	return groups
+}
