@@ -1,0 +1,196 @@
+// Package metrics declares every metric of Sluice, in one struct. The table in
+// README.md beside this file lists them all; a test keeps the two in step.
+//
+// Labels are bounded: mode, verdict, reason class, error class. Never a host, an
+// address or anything else that a client chooses. What a request touches is
+// resolved here, at start: counting takes no look-up, no lock and no allocation.
+package metrics
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// Mode is how a request reached the proxy.
+type Mode uint8
+
+const (
+	Forward Mode = iota // a request in absolute form
+	Connect             // CONNECT
+	numModes
+)
+
+var modeNames = [numModes]string{"forward", "connect"}
+
+func (m Mode) String() string { return modeNames[m] }
+
+// Reason is the class of what gave a request's verdict.
+type Reason uint8
+
+const (
+	ReasonDefault Reason = iota // no rule matched
+	ReasonRule
+	ReasonGuard
+	ReasonUnjudged // refused before it was judged: malformed, over a limit …
+	numReasons
+)
+
+var reasonNames = [numReasons]string{"default", "rule", "guard", "unjudged"}
+
+// ReasonOf returns the class of a decision's reason.
+func ReasonOf(d acl.Decision) Reason {
+	switch d.Kind {
+	case acl.ReasonRule:
+		return ReasonRule
+	case acl.ReasonGuard:
+		return ReasonGuard
+	}
+	return ReasonDefault
+}
+
+// Metrics holds every metric. Its methods may be called concurrently.
+type Metrics struct {
+	requests   [numModes][2][numReasons]prometheus.Counter
+	durations  [numModes]prometheus.Observer
+	received   [numModes]prometheus.Counter
+	sent       [numModes]prometheus.Counter
+	errors     *prometheus.CounterVec
+	refused    [numRefusals]prometheus.Counter
+	DNS        DNS
+	Clients    prometheus.Gauge // open client connections
+	Tunnels    prometheus.Gauge // open tunnels
+	LogDropped prometheus.Counter
+
+	reloadOK   prometheus.Gauge
+	reloadTime prometheus.Gauge
+	reloads    [2]prometheus.Counter
+	rules      prometheus.Gauge
+}
+
+// DNS counts what the resolver did.
+type DNS struct {
+	queries *prometheus.CounterVec
+	lookups *prometheus.CounterVec
+	seconds prometheus.Observer
+}
+
+// Refusal is a limit that a client ran into.
+type Refusal uint8
+
+const (
+	TooManyConnections Refusal = iota // in all
+	TooManyFromClient                 // from one client
+	numRefusals
+)
+
+var refusalNames = [numRefusals]string{"connections", "client_connections"}
+
+// New registers the metrics with reg.
+func New(reg prometheus.Registerer, version string) *Metrics {
+	f := promauto.With(reg)
+	m := &Metrics{
+		errors: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_errors_total",
+			Help: "Requests that ended in an answer of the proxy's own or were cut off, by RFC 9209 error class."}, []string{"class"}),
+		Clients: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_client_connections", Help: "Open client connections."}),
+		Tunnels: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_tunnels", Help: "Open tunnels, by CONNECT or Upgrade."}),
+		LogDropped: f.NewCounter(prometheus.CounterOpts{Name: "sluice_access_log_dropped_total",
+			Help: "Access-log lines dropped because the log could not be written as fast as requests came."}),
+		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_successful",
+			Help: "1 when the last reload put a new configuration in force, 0 when it was refused."}),
+		reloadTime: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_success_timestamp_seconds",
+			Help: "When the configuration in force was loaded."}),
+		rules: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_rules", Help: "Rules in force."}),
+	}
+	m.registerRequests(f)
+	m.DNS = DNS{
+		queries: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_dns_queries_total",
+			Help: "Queries sent to DNS servers, by outcome."}, []string{"outcome"}),
+		lookups: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_dns_lookups_total",
+			Help: "Names asked of the resolver, by where the answer came from."}, []string{"source"}),
+		seconds: f.NewHistogram(prometheus.HistogramOpts{Name: "sluice_dns_query_duration_seconds",
+			Help: "Time that a DNS server took to answer.", Buckets: prometheus.ExponentialBuckets(0.0005, 3, 9)}),
+	}
+	build := f.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_build_info",
+		Help: "Always 1; the labels say what runs."}, []string{"version", "goversion"})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	return m
+}
+
+func (m *Metrics) registerRequests(f promauto.Factory) {
+	requests := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_requests_total",
+		Help: "Requests and tunnels, counted at their end."}, []string{"mode", "verdict", "reason"})
+	durations := f.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_request_duration_seconds",
+		Help:    "Time from the first byte of a request to the last of its answer; for a tunnel, until it was set up.",
+		Buckets: prometheus.ExponentialBuckets(0.001, 4, 9)}, []string{"mode"})
+	received := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_client_received_bytes_total",
+		Help: "Bytes of bodies and tunnels received from clients."}, []string{"mode"})
+	sent := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_client_sent_bytes_total",
+		Help: "Bytes of answers and tunnels sent to clients."}, []string{"mode"})
+	for mode := range numModes {
+		name := modeNames[mode]
+		for verdict, v := range []string{"deny", "allow"} {
+			for reason := range numReasons {
+				m.requests[mode][verdict][reason] = requests.WithLabelValues(name, v, reasonNames[reason])
+			}
+		}
+		m.durations[mode] = durations.WithLabelValues(name)
+		m.received[mode], m.sent[mode] = received.WithLabelValues(name), sent.WithLabelValues(name)
+	}
+	refused := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_refused_connections_total",
+		Help: "Client connections refused because a limit was reached."}, []string{"limit"})
+	for r := range numRefusals {
+		m.refused[r] = refused.WithLabelValues(refusalNames[r])
+	}
+	reloads := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_config_reloads_total",
+		Help: "Reloads since the start, by result."}, []string{"result"})
+	m.reloads = [2]prometheus.Counter{reloads.WithLabelValues("failure"), reloads.WithLabelValues("success")}
+}
+
+// Ended counts a request or tunnel that has ended; class is its RFC 9209 error,
+// "" for none.
+func (m *Metrics) Ended(mode Mode, allowed bool, reason Reason, class string, received, sent int64, took time.Duration) {
+	verdict := 0
+	if allowed {
+		verdict = 1
+	}
+	m.requests[mode][verdict][reason].Inc()
+	m.received[mode].Add(float64(received))
+	m.sent[mode].Add(float64(sent))
+	m.durations[mode].Observe(took.Seconds())
+	if class != "" {
+		m.errors.WithLabelValues(class).Inc()
+	}
+}
+
+// Refused counts a connection that ran into a limit.
+func (m *Metrics) Refused(r Refusal) { m.refused[r].Inc() }
+
+// Reloaded records a reload and, when it succeeded, how many rules it put in
+// force. The configuration loaded at start counts as one.
+func (m *Metrics) Reloaded(ok bool, rules int, at time.Time) {
+	if !ok {
+		m.reloads[0].Inc()
+		m.reloadOK.Set(0)
+		return
+	}
+	m.reloads[1].Inc()
+	m.reloadOK.Set(1)
+	m.reloadTime.Set(float64(at.Unix()))
+	m.rules.Set(float64(rules))
+}
+
+// Query counts a question to a DNS server; took is observed when it answered.
+func (d *DNS) Query(outcome string, answered bool, took time.Duration) {
+	d.queries.WithLabelValues(outcome).Inc()
+	if answered {
+		d.seconds.Observe(took.Seconds())
+	}
+}
+
+// Lookup counts a name asked of the resolver.
+func (d *DNS) Lookup(source string) { d.lookups.WithLabelValues(source).Inc() }

@@ -1,0 +1,200 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+)
+
+// conn is one client connection. Its goroutine owns all but the atomic fields.
+type conn struct {
+	srv    *Server
+	tcp    *net.TCPConn
+	raw    syscall.RawConn
+	remote netip.AddrPort
+
+	buf    []byte // what was read and not used is buf[r:w]; nil while the client is quiet
+	r, w   int
+	fillFn func(fd uintptr) bool // fillStep, bound once
+	n      int                   // what the last fillStep read
+	err    error                 // its error
+
+	served   int          // requests
+	idle     atomic.Bool  // between two requests, nothing read of the next
+	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
+	upstream atomic.Pointer[outbound.Conn]
+}
+
+// expired in conn.deadline says that the sweeper has cut the connection.
+const expired = -1
+
+// headRoom is the size of the buffer for a head; one that is larger gets a buffer
+// of its own, up to the limit.
+const headRoom = 4 << 10
+
+var headBuffers = sync.Pool{New: func() any { return new([headRoom]byte) }}
+
+func newConn(s *Server, tcp *net.TCPConn) *conn {
+	c := &conn{srv: s, tcp: tcp}
+	c.remote = tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
+	c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
+	c.fillFn = c.fillStep
+	return c
+}
+
+// errExpired says that a time limit has cut the connection.
+var errExpired = errors.New("time limit passed")
+
+// arm sets the time limit for what comes next. It fails when the one before has
+// passed.
+func (c *conn) arm(d time.Duration) error {
+	next := int64(c.srv.now() + d)
+	for {
+		old := c.deadline.Load()
+		if old == expired {
+			return errExpired
+		}
+		if c.deadline.CompareAndSwap(old, next) {
+			return nil
+		}
+	}
+}
+
+// touch says that bytes have moved: the idle time starts anew.
+func (c *conn) touch() { c.arm(c.srv.IdleTimeout) }
+
+// expireIfLate is the sweeper's look at one connection.
+func (c *conn) expireIfLate() {
+	d := c.deadline.Load()
+	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
+		c.cut()
+	}
+}
+
+// expire cuts the connection now.
+func (c *conn) expire() {
+	c.deadline.Store(expired)
+	c.cut()
+}
+
+// cut wakes whoever waits for the client or the server, with a time-out error.
+func (c *conn) cut() {
+	past := time.Unix(1, 0)
+	c.tcp.SetDeadline(past)
+	if u := c.upstream.Load(); u != nil {
+		u.TCP.SetDeadline(past)
+	}
+}
+
+// setUpstream makes u the connection that a time limit cuts too.
+func (c *conn) setUpstream(u *outbound.Conn) {
+	c.upstream.Store(u)
+	if u != nil && c.deadline.Load() == expired {
+		c.cut() // which may have come between
+	}
+}
+
+// closeIfIdle ends a connection between two requests. A request that has just
+// come is still served: see waitForRequest.
+func (c *conn) closeIfIdle() {
+	if c.idle.Load() {
+		c.tcp.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// buffered is what was read and not used.
+func (c *conn) buffered() []byte { return c.buf[c.r:c.w] }
+
+// fill reads more behind what is buffered, and makes room for it first. It may
+// move what is buffered. An end of the stream is io.EOF.
+func (c *conn) fill() error {
+	if c.raw == nil {
+		raw, err := c.tcp.SyscallConn()
+		if err != nil {
+			return err
+		}
+		c.raw = raw
+	}
+	if c.buf != nil && c.w == len(c.buf) {
+		c.makeRoom()
+	}
+	if err := c.raw.Read(c.fillFn); err != nil {
+		return err
+	}
+	return c.err
+}
+
+// fillStep is a step of RawConn.Read. With nothing buffered it holds a buffer
+// only for the moment of the read, so that a client that is quiet costs none.
+func (c *conn) fillStep(fd uintptr) bool {
+	if c.buf == nil {
+		c.buf = headBuffers.Get().(*[headRoom]byte)[:]
+	}
+	var err error
+	c.n, err = unix.Read(int(fd), c.buf[c.w:])
+	for err == unix.EINTR {
+		c.n, err = unix.Read(int(fd), c.buf[c.w:])
+	}
+	if err == unix.EAGAIN {
+		c.releaseBuffer()
+		return false
+	}
+	switch {
+	case err != nil:
+		c.n, c.err = 0, err
+	case c.n == 0:
+		c.err = io.EOF
+	default:
+		c.err = nil
+	}
+	c.w += c.n
+	return true
+}
+
+// makeRoom moves what is buffered to the front, or doubles the buffer.
+func (c *conn) makeRoom() {
+	if c.r > 0 {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+		return
+	}
+	b := make([]byte, 2*len(c.buf))
+	copy(b, c.buf[:c.w])
+	c.recycle()
+	c.buf = b
+}
+
+// releaseBuffer gives the buffer back if nothing is in it.
+func (c *conn) releaseBuffer() {
+	if c.buf != nil && c.r == c.w {
+		c.recycle()
+		c.buf, c.r, c.w = nil, 0, 0
+	}
+}
+
+// recycle puts the buffer into the pool, unless it is one that has grown.
+func (c *conn) recycle() {
+	if len(c.buf) == headRoom {
+		headBuffers.Put((*[headRoom]byte)(c.buf))
+	}
+}
+
+// unread puts back what was read beyond the end of a request, in front of what
+// the client sends next. What was buffered has been used up by then.
+func (c *conn) unread(b []byte) {
+	c.r, c.w = 0, 0
+	c.releaseBuffer()
+	if len(b) > 0 {
+		c.buf = append(make([]byte, 0, max(2*headRoom, len(b))), b...)
+		c.buf, c.w = c.buf[:cap(c.buf)], len(b)
+	}
+}

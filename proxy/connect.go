@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
+)
+
+// established carries no field: what a client reads behind it is the server's.
+var established = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
+
+// connect serves CONNECT (RFC 9110 section 9.3.6). The authority of the request
+// line decides; a Host field is not looked at.
+func (x *exchange) connect() bool {
+	x.rec.Mode = metrics.Connect
+	if err := x.judge(x.target.Authority, 0); err != nil {
+		return x.refuse(err)
+	}
+	if err := x.dial(""); err != nil {
+		return x.refuse(err)
+	}
+	return x.switchTo(established)
+}
+
+// switchTo sends head to the client and makes a tunnel of the connection. What
+// either side sent ahead goes first.
+func (x *exchange) switchTo(head []byte) bool {
+	c := x.c
+	x.rec.Tunnel = true
+	c.touch()
+	x.out = append(append(x.out[:0], head...), x.in[x.ir:x.iw]...)
+	x.rec.Sent += int64(x.iw - x.ir)
+	x.ir = x.iw
+	if _, err := c.tcp.Write(x.out); err != nil {
+		x.rec.Error = classClientGone
+		return false
+	}
+	x.rec.FirstByte = time.Since(x.rec.Start)
+	if early := c.buffered(); len(early) > 0 {
+		if _, err := x.up.Write(early); err != nil {
+			x.rec.Error = classTerminated
+			return false
+		}
+		x.rec.Received += int64(len(early))
+		c.r = c.w
+	}
+	x.keepTarget() // before the buffer that it is in goes
+	c.releaseBuffer()
+	x.releaseIn()
+	c.srv.Metrics.Tunnels.Inc()
+	defer c.srv.Metrics.Tunnels.Dec()
+	c.touch()
+	res := x.relay()
+	c.setUpstream(nil)
+	x.up = nil
+	x.rec.Received += res.Up
+	x.rec.Sent += res.Down
+	switch {
+	case res.Err == nil:
+	case errors.Is(res.Err, os.ErrDeadlineExceeded):
+		x.rec.Error = classIdle
+	default:
+		x.rec.Error = classTerminated
+	}
+	return false
+}
+
+// relay moves bytes until the tunnel is over and closes both connections.
+func (x *exchange) relay() tunnel.Result {
+	if x.up.TLS == nil {
+		return x.c.srv.pump.Relay(x.c.tcp, x.up.TCP, x.c.touch)
+	}
+	return relayTLS(x.c.tcp, x.up, x.c.touch)
+}
+
+// relayTLS is Relay for a protocol upgrade on an https target: the bytes are
+// encrypted on one side, so they pass through user space.
+func relayTLS(client *net.TCPConn, up *outbound.Conn, touch func()) tunnel.Result {
+	var res tunnel.Result
+	done := make(chan error, 1)
+	copyAll := func(dst interface {
+		io.Writer
+		CloseWrite() error
+	}, src io.Reader) (int64, error) {
+		n, err := io.Copy(&touching{dst, touch}, src)
+		if err != nil {
+			client.Close()
+			up.Close()
+			return n, err
+		}
+		dst.CloseWrite()
+		return n, nil
+	}
+	go func() {
+		var err error
+		res.Up, err = copyAll(up.TLS, onlyReader{client})
+		done <- err
+	}()
+	var err error
+	res.Down, err = copyAll(client, up.TLS)
+	res.Err = errors.Join(err, <-done)
+	client.Close()
+	up.Close()
+	return res
+}
+
+// touching tells of each write.
+type touching struct {
+	io.Writer
+	touch func()
+}
+
+func (t *touching) Write(b []byte) (int, error) {
+	t.touch()
+	return t.Writer.Write(b)
+}
+
+// dial connects x.up to an address of x.route; server, if not "", is the name
+// that TLS must verify.
+func (x *exchange) dial(server string) error {
+	s := x.c.srv
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(s.ctx, s.ConnectTimeout)
+	defer cancel()
+	up, err := s.Gate.Connect(ctx, &x.route)
+	if err == nil && server != "" {
+		err = up.Secure(ctx, server, s.TLS)
+	}
+	x.rec.Connect = time.Since(start)
+	if err != nil {
+		return err
+	}
+	x.use(up, false)
+	return nil
+}
+
+// use makes up the connection of this exchange.
+func (x *exchange) use(up *outbound.Conn, pooled bool) {
+	x.up, x.pooled = up, pooled
+	x.rec.Addr, x.rec.Source = up.Dst, up.Local()
+	x.c.setUpstream(up)
+}

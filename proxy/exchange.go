@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"sync"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+)
+
+// exchange is one request and its answer. It is used again for others; heads and
+// fields point into the client's buffer, or into in.
+type exchange struct {
+	c   *conn
+	gen *outbound.Generation
+
+	req    http1.Request
+	target http1.Target
+	dest   acl.Target
+	route  outbound.Route
+
+	up     *outbound.Conn
+	pooled bool // up has served others before
+	resp   http1.Response
+	in     *[inRoom]byte // what the server sent and was not used is in[ir:iw]
+	ir, iw int
+	out    []byte // a head being written
+
+	ask  refusal
+	rec  Record
+	body *upload // the request's body on its way; nil before that
+	rest []byte  // read from the client beyond the end of this request
+}
+
+// inRoom bounds an answer's head, and is what one read of its body takes.
+const inRoom = 64 << 10
+
+var (
+	exchanges = sync.Pool{New: func() any { return new(exchange) }}
+	inBuffers = sync.Pool{New: func() any { return new([inRoom]byte) }}
+)
+
+// begin readies x for the request that the client has begun to send.
+func (x *exchange) begin(c *conn) {
+	x.c = c
+	x.rec = Record{text: x.rec.text[:0], Start: time.Now(), ID: c.srv.ids.next(), Client: c.remote}
+}
+
+// end books the exchange and gives back what it held. A connection to the server
+// that is still there is closed.
+func (x *exchange) end() {
+	if x.body != nil {
+		x.body.stop(x)
+		x.body = nil
+	}
+	x.dropUpstream()
+	x.book()
+	if x.rest != nil {
+		x.c.unread(x.rest)
+	}
+	x.releaseIn()
+	x.req.Reset()
+	x.resp.Reset()
+	x.c, x.gen, x.rest, x.pooled = nil, nil, nil, false
+	x.target, x.dest, x.ask = http1.Target{}, acl.Target{}, refusal{}
+	if cap(x.out) > 1<<16 {
+		x.out = nil
+	}
+}
+
+func (x *exchange) dropUpstream() {
+	if x.up != nil {
+		x.c.setUpstream(nil)
+		x.up.Close()
+		x.up = nil
+	}
+}
+
+// book writes the log line and counts. The request is over.
+func (x *exchange) book() {
+	r := &x.rec
+	if r.silent {
+		return
+	}
+	r.Total = time.Since(r.Start)
+	took := r.Total
+	if r.Tunnel {
+		took = r.FirstByte
+	}
+	reason := metrics.ReasonUnjudged
+	if r.Judged {
+		reason = metrics.ReasonOf(r.Decision)
+	}
+	allowed := r.Judged && r.Decision.Verdict == acl.Allow
+	x.c.srv.Metrics.Ended(r.Mode, allowed, reason, r.Error, r.Received, r.Sent, took)
+	if log := x.c.srv.Access; log != nil {
+		x.keepTarget()
+		log.Write(r)
+	}
+}
+
+// keepTarget copies what the log line says of the heads out of the buffers that
+// they are in, before those are given back.
+func (x *exchange) keepTarget() {
+	r := &x.rec
+	if len(r.text) > 0 || len(x.req.Method) == 0 {
+		return
+	}
+	keep := func(b []byte) (s span) {
+		s.from = len(r.text)
+		r.text = append(r.text, b...)
+		s.to = len(r.text)
+		return s
+	}
+	r.method, r.target = keep(x.req.Method), keep(x.req.Target)
+	r.userAgent, r.referer = keep(x.req.Get(http1.UserAgent)), keep(x.req.Get(http1.Referer))
+	r.contentType = keep(x.resp.Get(http1.ContentType))
+	r.Minor = x.req.Minor
+}
+
+// judge parses the authority, decides and resolves. Its error is for refuse.
+func (x *exchange) judge(authority []byte, port uint16) error {
+	var err error
+	if port == 0 {
+		x.dest, err = acl.ParseTarget(string(authority))
+	} else {
+		x.dest, err = acl.ParseTargetDefault(string(authority), port)
+	}
+	if err != nil {
+		return &targetError{err}
+	}
+	s := x.c.srv
+	err = s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
+	x.rec.Judged = true
+	x.rec.Decision = x.route.Decision
+	x.rec.Resolve = x.route.Resolve
+	return err
+}
+
+// targetError is an authority that names no host and port.
+type targetError struct{ error }

@@ -1,0 +1,256 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+)
+
+// forward serves a request in absolute form.
+func (x *exchange) forward() bool {
+	x.rec.Mode = metrics.Forward
+	port, server := uint16(80), ""
+	if x.target.Scheme == "https" {
+		port = 443
+	}
+	if err := x.judge(x.target.Authority, port); err != nil {
+		return x.refuse(err)
+	}
+	if x.target.Scheme == "https" {
+		server = x.dest.Host.String()
+	}
+	if x.looped() {
+		return x.refuse(errLoop)
+	}
+	if x.req.MaxForwards == 0 {
+		switch string(x.req.Method) {
+		case "TRACE":
+			return x.answerTrace()
+		case "OPTIONS":
+			return x.answerOptions()
+		}
+	}
+	err := x.composeRequest()
+	if err == nil {
+		err = x.send(server)
+	}
+	var clients *bodyError
+	switch {
+	case errors.As(err, &clients):
+		return x.endBadBody(clients)
+	case err != nil:
+		return x.refuse(failedBy(err))
+	case x.resp.Status == 101:
+		return x.upgrade()
+	}
+	return x.forwardResponse()
+}
+
+// endBadBody ends an exchange whose request body cannot be sent whole.
+func (x *exchange) endBadBody(err *bodyError) bool {
+	var bad *http1.Error
+	if errors.As(err.error, &bad) {
+		return x.refuseMessage(bad)
+	}
+	if errors.Is(err.error, os.ErrDeadlineExceeded) {
+		x.ask = refusal{status: 408, class: classRequest, details: "the request body came too slowly", close: true}
+		return x.answer()
+	}
+	x.rec.Error = classClientGone
+	return false
+}
+
+// send sends the request and reads the head of the final answer. A connection
+// from the pool may have been closed by the server meanwhile: then a request that
+// can be sent again is, once, over a new one.
+func (x *exchange) send(server string) error {
+	again := x.body.whole && idempotent(x.req.Method)
+	for {
+		x.up = nil
+		if again {
+			if pooled := x.c.srv.Gate.Pool.Get(&x.route, server); pooled != nil {
+				x.use(pooled, true)
+			}
+		}
+		if x.up == nil {
+			if err := x.dial(server); err != nil {
+				return err
+			}
+		}
+		x.c.touch()
+		_, err := x.up.Write(x.out)
+		if err == nil {
+			x.body.start(x)
+		}
+		// The server may have answered and closed before it took the request whole:
+		// that answer counts.
+		if readErr := x.readResponse(); readErr == nil {
+			return nil
+		} else if err == nil || failedBy(readErr) != errClosedEarly {
+			err = readErr
+		}
+		if !again || !x.pooled || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
+			return err
+		}
+		again = false
+		x.dropUpstream()
+	}
+}
+
+// idempotent reports whether a request may be sent again (RFC 9110 section
+// 9.2.2). Others are never sent over a pooled connection: whether a server took
+// them before it closed cannot be known.
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}
+
+// looped reports whether Via names this proxy (RFC 9110 section 7.6.3).
+func (x *exchange) looped() bool {
+	for i := range x.req.Fields {
+		f := &x.req.Fields[i]
+		if f.ID != http1.Via {
+			continue
+		}
+		for _, word := range bytes.FieldsFunc(f.Value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
+			if string(word) == x.c.srv.Name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// composeRequest puts the request for the server into x.out, with as much of the
+// body as has come, and into x.body what is to be done about the rest.
+func (x *exchange) composeRequest() error {
+	r := &x.req
+	b := append(x.out[:0], r.Method...)
+	b = append(b, ' ')
+	b = x.appendPath(b)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = x.appendAuthority(b)
+	b = append(b, "\r\n"...)
+	// http1 has refused what could frame a body in two ways, so the Content-Length
+	// line goes as it came.
+	b = r.AppendFields(b, http1.Host, http1.MaxForwards, x.forwardedField())
+	b = append(b, "Via: 1."...)
+	b = append(b, '0'+byte(r.Minor), ' ')
+	b = append(b, x.c.srv.Name...)
+	b = append(b, "\r\n"...)
+	if r.MaxForwards > 0 && (string(r.Method) == "TRACE" || string(r.Method) == "OPTIONS") {
+		b = append(b, "Max-Forwards: "...)
+		b = strconv.AppendInt(b, int64(r.MaxForwards-1), 10)
+		b = append(b, "\r\n"...)
+	} else if v := r.Get(http1.MaxForwards); v != nil {
+		b = append(b, "Max-Forwards: "...)
+		b = append(append(b, v...), "\r\n"...)
+	}
+	if x.c.srv.ForwardedFor {
+		b = x.appendForwardedFor(b)
+	}
+	if r.Framing == http1.ChunkedEnc {
+		b = append(b, "Transfer-Encoding: chunked\r\n"...)
+	}
+	b = appendConnection(b, r.Upgrade, r.Trailers)
+	x.out = append(b, "\r\n"...)
+	return x.takeBody()
+}
+
+// appendConnection writes the fields that speak of the connection to the server.
+func appendConnection(b, upgrade []byte, trailers bool) []byte {
+	switch {
+	case upgrade != nil && trailers:
+		b = append(b, "Connection: Upgrade, TE\r\nTE: trailers\r\n"...)
+	case upgrade != nil:
+		b = append(b, "Connection: Upgrade\r\n"...)
+	case trailers:
+		b = append(b, "Connection: TE\r\nTE: trailers\r\n"...)
+	}
+	if upgrade != nil {
+		b = append(append(append(b, "Upgrade: "...), upgrade...), "\r\n"...)
+	}
+	return b
+}
+
+func (x *exchange) appendPath(b []byte) []byte {
+	path := x.target.Path
+	if len(path) == 0 && string(x.req.Method) == "OPTIONS" {
+		return append(b, '*') // RFC 9112 section 3.2.4
+	}
+	if len(path) == 0 || path[0] != '/' {
+		b = append(b, '/')
+	}
+	return append(b, path...)
+}
+
+// appendAuthority writes the target that was judged, whatever Host said (RFC 9112
+// section 3.2.2), without the scheme's own port.
+func (x *exchange) appendAuthority(b []byte) []byte {
+	host, own := x.dest.Host, uint16(80)
+	if x.target.Scheme == "https" {
+		own = 443
+	}
+	switch {
+	case !host.IsAddr():
+		b = append(b, host.Name()...)
+	case host.Addr().Is6():
+		b = append(host.Addr().AppendTo(append(b, '[')), ']')
+	default:
+		b = host.Addr().AppendTo(b)
+	}
+	if x.dest.Port != own {
+		b = strconv.AppendUint(append(b, ':'), uint64(x.dest.Port), 10)
+	}
+	return b
+}
+
+// forwardedField is what appendForwardedFor writes anew.
+func (x *exchange) forwardedField() http1.FieldID {
+	if x.c.srv.ForwardedFor {
+		return http1.XForwardedFor
+	}
+	return http1.Host
+}
+
+func (x *exchange) appendForwardedFor(b []byte) []byte {
+	b = append(b, "X-Forwarded-For: "...)
+	for i := range x.req.Fields {
+		if f := &x.req.Fields[i]; f.ID == http1.XForwardedFor {
+			b = append(append(b, f.Value...), ", "...)
+		}
+	}
+	b = x.c.remote.Addr().AppendTo(b)
+	return append(b, "\r\n"...)
+}
+
+// answerTrace ends a TRACE here: the request comes back as it was received, less
+// the fields that may hold secrets (RFC 9110 section 9.3.8).
+func (x *exchange) answerTrace() bool {
+	body := append([]byte(nil), x.req.Method...)
+	body = append(append(append(body, ' '), x.req.Target...), " HTTP/1."...)
+	body = append(body, '0'+byte(x.req.Minor), '\r', '\n')
+	for i := range x.req.Fields {
+		f := &x.req.Fields[i]
+		if f.ID == http1.ProxyAuthorization || bytes.EqualFold(f.Name, []byte("Authorization")) || bytes.EqualFold(f.Name, []byte("Cookie")) {
+			continue
+		}
+		body = append(body, f.Line...)
+	}
+	x.ask = refusal{status: 200}
+	x.rec.Status, x.rec.Sent = 200, int64(len(body))
+	keep := x.req.KeepAlive && !x.c.srv.draining.Load()
+	x.out = append(x.appendAnswerHead(x.out[:0], "message/http", len(body), keep), body...)
+	x.c.touch()
+	_, err := x.c.tcp.Write(x.out)
+	x.rec.FirstByte = time.Since(x.rec.Start)
+	return err == nil && keep
+}

@@ -1,0 +1,202 @@
+package outbound
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// attemptDelay is how long one address may take before the next is tried beside
+// it (RFC 8305 section 5).
+const attemptDelay = 250 * time.Millisecond
+
+// Dialer makes one connection from source (invalid: the kernel chooses) to dst.
+// Tests put their own in its place; DialTCP is the one that ships.
+type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error)
+
+// Conn is a connection to an upstream server. It is used by one goroutine at a
+// time.
+type Conn struct {
+	TCP    *net.TCPConn
+	TLS    *tls.Conn // nil for a plain connection
+	Dst    netip.AddrPort
+	Source netip.Addr // as bound to; invalid when the kernel chose
+
+	server    string // name that TLS verified, "" for a plain connection
+	idleSince time.Time
+
+	raw     syscall.RawConn // with the next three, for quiet
+	peek    func(fd uintptr)
+	peeked  [1]byte
+	isQuiet bool
+}
+
+// Local returns the address that the server sees.
+func (c *Conn) Local() netip.Addr {
+	return c.TCP.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
+}
+
+// Read reads what the server sent, decrypted.
+func (c *Conn) Read(b []byte) (int, error) {
+	if c.TLS != nil {
+		return c.TLS.Read(b)
+	}
+	return c.TCP.Read(b)
+}
+
+// Write sends b to the server, encrypted if the connection is.
+func (c *Conn) Write(b []byte) (int, error) {
+	if c.TLS != nil {
+		return c.TLS.Write(b)
+	}
+	return c.TCP.Write(b)
+}
+
+// Close closes the connection without a word; a TLS server is not told, since
+// nothing more is read or written.
+func (c *Conn) Close() error { return c.TCP.Close() }
+
+// DialTCP is the Dialer that ships.
+func DialTCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	d := net.Dialer{FallbackDelay: -1}
+	local := netip.AddrPort{}
+	if source.IsValid() {
+		local = netip.AddrPortFrom(source, 0)
+		d.Control = bindNoPort
+	}
+	return d.DialTCP(ctx, "tcp", local, dst)
+}
+
+// bindNoPort leaves the choice of the port to connect(2), which may use one port
+// towards many destinations, so that a source carries more than 28,000
+// connections.
+func bindNoPort(_, _ string, rc syscall.RawConn) (err error) {
+	if e := rc.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
+// Connect dials the addresses of r until one answers, families in turn, the next
+// beside the last when it is slow (RFC 8305). The caller closes what it returns.
+// ctx bounds the whole. The error is an *Error.
+func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
+	if len(r.Addrs) == 1 {
+		c, err := g.dialAddr(ctx, r, r.Addrs[0])
+		if err != nil {
+			return nil, dialError(err)
+		}
+		return c, nil
+	}
+	return g.race(ctx, r)
+}
+
+// dialAddr tries the sources of the address's family: the next one when the one
+// before has no port left.
+func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, error) {
+	sources := r.Sources.For(a)
+	if len(sources) == 0 {
+		return nil, r.Sources.unroutable(a)
+	}
+	dst := netip.AddrPortFrom(a, r.Port)
+	var err error
+	for _, s := range sources {
+		var tcp *net.TCPConn
+		if tcp, err = g.dialer(ctx, s, dst); err == nil {
+			return &Conn{TCP: tcp, Dst: dst, Source: s}, nil
+		}
+		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			break
+		}
+	}
+	return nil, fmt.Errorf("connect to %s: %w", dst, err)
+}
+
+type attempt struct {
+	conn *Conn
+	err  error
+}
+
+// race is happy eyeballs: one attempt after the other, the next at once when one
+// fails and after attemptDelay when none has answered. The first connection wins.
+func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
+	if len(r.Addrs) == 0 {
+		return nil, errDenied // a Route that leads nowhere
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	addrs := append([]netip.Addr(nil), r.Addrs...) // r may be used again while attempts end
+	route := &Route{Port: r.Port, Sources: r.Sources}
+	results := make(chan attempt, len(addrs))
+	timer := time.NewTimer(attemptDelay)
+	defer timer.Stop()
+	var errs []error
+	started := 0
+	start := func() {
+		a := addrs[started]
+		started++
+		timer.Reset(attemptDelay)
+		go func() {
+			c, err := g.dialAddr(ctx, route, a)
+			results <- attempt{c, err}
+		}()
+	}
+	start()
+	for {
+		select {
+		case res := <-results:
+			if res.err == nil {
+				go closeLosers(results, started-len(errs)-1)
+				return res.conn, nil
+			}
+			errs = append(errs, res.err)
+			if started < len(addrs) {
+				start()
+			} else if len(errs) == started {
+				return nil, worst(errs)
+			}
+		case <-timer.C:
+			if started < len(addrs) {
+				start()
+			}
+		}
+	}
+}
+
+// closeLosers closes the connections that came too late.
+func closeLosers(results <-chan attempt, n int) {
+	for range n {
+		if res := <-results; res.err == nil {
+			res.conn.Close()
+		}
+	}
+}
+
+// Secure makes the connection a TLS one and verifies that the server is name, by
+// roots (nil: those of the system). On an error, an *Error, the connection is
+// closed.
+func (c *Conn) Secure(ctx context.Context, name string, config *tls.Config) error {
+	config = config.Clone()
+	config.ServerName = name
+	config.NextProtos = []string{"http/1.1"}
+	t := tls.Client(c.TCP, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		e := dialError(fmt.Errorf("TLS with %s: %w", name, err))
+		if e.Kind == ConnectionFailed {
+			e.Kind = TLSFailed
+		}
+		return e
+	}
+	c.TLS, c.server = t, name
+	return nil
+}

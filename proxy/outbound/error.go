@@ -1,0 +1,105 @@
+package outbound
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os"
+	"syscall"
+
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+)
+
+// Kind says why there is no connection, in the classes of RFC 9209.
+type Kind uint8
+
+const (
+	Denied           Kind = iota // by the policy; Route.Decision says which part
+	DNSFailed                    // no such name, or the resolver fails
+	DNSTimeout                   // the resolver is too slow
+	Refused                      // the connection was refused
+	Unroutable                   // no way there, or no source address for that family
+	ConnectTimeout               // too slow to connect
+	TLSFailed                    // the handshake failed
+	TLSUntrusted                 // the certificate does not stand up
+	NoDescriptors                // this process is at its limit
+	ConnectionFailed             // anything else
+)
+
+// Error is why Judge or Connect gave no connection. Err holds the cause, if any.
+type Error struct {
+	Kind Kind
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return "denied"
+	}
+	return e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+var errDenied = &Error{Kind: Denied}
+
+func lookupError(err error) error {
+	kind := DNSFailed
+	var re *resolve.Error
+	if errors.As(err, &re) && re.Kind == resolve.Timeout || errors.Is(err, context.DeadlineExceeded) {
+		kind = DNSTimeout
+	}
+	return &Error{Kind: kind, Err: err}
+}
+
+// dialError finds the class of a failed connect.
+func dialError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Kind: dialKind(err), Err: err}
+}
+
+func dialKind(err error) Kind {
+	var certErr *tls.CertificateVerificationError
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	var timeout net.Error
+	switch {
+	case errors.As(err, &certErr):
+		return TLSUntrusted
+	case errors.As(err, &alert), errors.As(err, &record):
+		return TLSFailed
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Refused
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH),
+		errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EACCES),
+		errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EINVAL):
+		return Unroutable
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return NoDescriptors
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return ConnectTimeout
+	}
+	return ConnectionFailed
+}
+
+// worst folds the errors of several addresses into one: its kind is that of the
+// first that says more than "no way there", its text holds them all.
+func worst(errs []error) error {
+	first := dialError(errs[0])
+	if len(errs) == 1 {
+		return first
+	}
+	kind := first.Kind
+	for _, err := range errs {
+		if k := dialError(err).Kind; k != Unroutable {
+			kind = k
+			break
+		}
+	}
+	return &Error{Kind: kind, Err: errors.Join(errs...)}
+}

@@ -1,0 +1,128 @@
+// Package outbound is the only way out of the proxy. A [Gate] decides on a
+// target, resolves its name, decides on every address, and dials those that were
+// allowed and no others: a name never reaches a dialler, and nothing is resolved
+// again between the verdict and the connection.
+package outbound
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// Lookup returns the addresses of a name as acl.Host.Name gives it. The slice
+// may be shared and is not written to. A *resolve.Error tells the gate how it
+// failed. proxy/resolve is the one that ships.
+type Lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+
+// Generation is what one request is judged by, start to end. It is immutable:
+// a reload makes a new one. A nil Generation denies everything.
+type Generation struct {
+	Policy  *acl.Policy // nil denies everything
+	Sources Sources
+}
+
+// Gate decides and dials. Its methods may be called concurrently.
+type Gate struct {
+	lookup Lookup
+	dialer Dialer
+	Pool   *Pool
+}
+
+// NewGate returns a gate that resolves by lookup and dials by d.
+func NewGate(lookup Lookup, d Dialer, pool *Pool) *Gate {
+	return &Gate{lookup: lookup, dialer: d, Pool: pool}
+}
+
+// Route is where one request may go: the addresses that were allowed, in the
+// order to try them. The zero value leads nowhere. A Route may be used again for
+// the next request; it must not be copied while Addrs is in use.
+type Route struct {
+	Decision acl.Decision
+	Addrs    []netip.Addr
+	Port     uint16
+	Sources  Sources
+	Resolve  time.Duration // spent on the name; 0 for an address
+
+	room [8]netip.Addr // so that few addresses take no allocation
+}
+
+// Judge fills r with the addresses that gen allows for t. A denial is an *Error
+// of kind Denied, and r.Decision says why; a name that cannot be resolved is one
+// of kind DNSFailed or DNSTimeout. No question is asked for a name that is denied
+// whatever it resolves to.
+func (g *Gate) Judge(ctx context.Context, gen *Generation, t acl.Target, r *Route) error {
+	r.Addrs, r.Port, r.Resolve = r.room[:0], t.Port, 0
+	r.Decision = acl.Decision{}
+	if gen == nil {
+		return errDenied
+	}
+	r.Sources = gen.Sources
+	r.Decision = gen.Policy.DecideHost(t)
+	if r.Decision.Verdict == acl.Deny {
+		return errDenied
+	}
+	if t.Host.IsAddr() {
+		r.Addrs = append(r.Addrs, t.Host.Addr())
+		return nil
+	}
+	start := time.Now()
+	addrs, err := g.lookup(ctx, t.Host.Name())
+	r.Resolve = time.Since(start)
+	if err != nil {
+		return lookupError(err)
+	}
+	g.decideEach(gen.Policy, t, addrs, r)
+	if len(r.Addrs) == 0 {
+		return errDenied
+	}
+	interleave(r.Addrs)
+	return nil
+}
+
+// decideEach keeps the addresses that are allowed. r.Decision becomes that of the
+// first allowed address, or of the first address when all are denied.
+func (g *Gate) decideEach(p *acl.Policy, t acl.Target, addrs []netip.Addr, r *Route) {
+	r.Decision = acl.Decision{}
+	for i, a := range addrs {
+		d := p.DecideAddr(t, a)
+		allowed := d.Verdict == acl.Allow
+		if allowed && len(r.Addrs) == 0 || i == 0 {
+			r.Decision = d
+		}
+		if allowed {
+			r.Addrs = append(r.Addrs, a)
+		}
+	}
+}
+
+// interleave orders addresses as RFC 8305 section 4 asks: IPv6 first, then the
+// families in turn, each in the order in which the resolver gave it.
+func interleave(addrs []netip.Addr) {
+	want6 := true
+	for i := range addrs {
+		for j := i; j < len(addrs); j++ {
+			if addrs[j].Is6() == want6 {
+				a := addrs[j]
+				copy(addrs[i+1:j+1], addrs[i:j])
+				addrs[i] = a
+				break
+			}
+		}
+		want6 = !addrs[i].Is6()
+	}
+}
+
+// Open connects to t if gen allows it; every address that is tried is one that
+// was judged and allowed. The caller closes the connection. It is Judge and
+// Connect in one, for callers that need nothing in between.
+func (g *Gate) Open(ctx context.Context, gen *Generation, t acl.Target) (*Conn, acl.Decision, error) {
+	var r Route
+	if err := g.Judge(ctx, gen, t, &r); err != nil {
+		return nil, r.Decision, err
+	}
+	c, err := g.Connect(ctx, &r)
+	return c, r.Decision, err
+}

@@ -1,0 +1,173 @@
+package outbound
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+)
+
+// Pool keeps idle connections for the next request to the same server. It holds
+// no verdict: every request is decided afresh, and takes a connection only to an
+// address that it was allowed. Methods may be called concurrently.
+type Pool struct {
+	budget *fdbudget.Budget
+	maxAge time.Duration // idle, after which a connection is closed
+
+	mu     sync.Mutex
+	idle   map[poolKey][]*Conn // the longest idle first
+	closed bool
+}
+
+// poolKey is what must be the same for a connection to serve another request. The
+// source belongs to it, since tenants and reloads change sources.
+type poolKey struct {
+	source netip.Addr
+	dst    netip.AddrPort
+	server string
+}
+
+// NewPool returns a pool that closes connections that lay idle for maxAge, when
+// Sweep is called. Idle connections count against budget.
+func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
+	return &Pool{budget: budget, maxAge: maxAge, idle: make(map[poolKey][]*Conn)}
+}
+
+// Get returns an idle connection to an address of r, or nil. server is the name
+// that TLS must have verified, "" for a plain connection. Connections that the
+// server has closed, or sent something on unasked, are closed and passed over.
+func (p *Pool) Get(r *Route, server string) *Conn {
+	for _, a := range r.Addrs {
+		for _, s := range r.Sources.For(a) {
+			key := poolKey{s, netip.AddrPortFrom(a, r.Port), server}
+			for c := p.pop(key); c != nil; c = p.pop(key) {
+				if c.TLS != nil || c.quiet() {
+					return c
+				}
+				c.Close()
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Pool) pop(key poolKey) *Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := p.idle[key]
+	if len(list) == 0 {
+		return nil
+	}
+	c := list[len(list)-1]
+	list[len(list)-1] = nil
+	// The empty list stays: it saves making one for the next Put. Sweep drops it.
+	p.idle[key] = list[:len(list)-1]
+	p.budget.Give(1)
+	return c
+}
+
+// quiet reports whether the connection is open with nothing to read. A server
+// that sent something before it was asked may mean it for whoever comes next; a
+// TLS one sends session tickets, so there only the record layer guards.
+func (c *Conn) quiet() bool {
+	if c.raw == nil {
+		raw, err := c.TCP.SyscallConn()
+		if err != nil {
+			return false
+		}
+		c.raw, c.peek = raw, c.peekStep // made once: the pool is on the request path
+	}
+	c.isQuiet = false
+	return c.raw.Control(c.peek) == nil && c.isQuiet
+}
+
+func (c *Conn) peekStep(fd uintptr) {
+	_, _, err := unix.Recvfrom(int(fd), c.peeked[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	c.isQuiet = err == unix.EAGAIN
+}
+
+// Put keeps c for another request, or closes it when there is no room. Nothing of
+// the last answer may be left unread. now is the time, possibly a coarse one.
+func (p *Pool) Put(c *Conn, now time.Time) {
+	if !p.budget.Take(1) {
+		c.Close()
+		return
+	}
+	c.idleSince = now
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		p.drop(c)
+		return
+	}
+	key := poolKey{c.Source, c.Dst, c.server}
+	p.idle[key] = append(p.idle[key], c)
+	p.mu.Unlock()
+}
+
+func (p *Pool) drop(c *Conn) {
+	c.Close()
+	p.budget.Give(1)
+}
+
+// Sweep closes the connections that have been idle for too long.
+func (p *Pool) Sweep(now time.Time) {
+	p.closeWhile(func(c *Conn) bool { return now.Sub(c.idleSince) >= p.maxAge })
+}
+
+// Evict closes up to n idle connections, to make room in the budget, and returns
+// how many it closed.
+func (p *Pool) Evict(n int) int {
+	closed := 0
+	p.closeWhile(func(*Conn) bool {
+		if closed == n {
+			return false
+		}
+		closed++
+		return true
+	})
+	return closed
+}
+
+// closeWhile goes through each list from the longest idle on and closes while old
+// says so.
+func (p *Pool) closeWhile(old func(*Conn) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, list := range p.idle {
+		n := 0
+		for n < len(list) && old(list[n]) {
+			p.drop(list[n])
+			n++
+		}
+		if n == len(list) {
+			delete(p.idle, key)
+			continue
+		}
+		if n > 0 {
+			p.idle[key] = append([]*Conn(nil), list[n:]...)
+		}
+	}
+}
+
+// Len returns how many connections lie idle.
+func (p *Pool) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, list := range p.idle {
+		n += len(list)
+	}
+	return n
+}
+
+// Close closes the idle connections; those put back later are closed at once.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.closeWhile(func(*Conn) bool { return true })
+}

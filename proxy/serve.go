@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/http1"
+)
+
+// serve answers one request after the other until one side wants no more.
+func (c *conn) serve() {
+	for c.waitForRequest() {
+		x := exchanges.Get().(*exchange)
+		x.begin(c)
+		keep := x.serve()
+		x.end()
+		exchanges.Put(x)
+		c.served++
+		if !keep {
+			break
+		}
+	}
+	c.r = c.w
+	c.releaseBuffer()
+}
+
+// waitForRequest returns true when the first byte of a request is buffered. While
+// it waits for it the connection is idle, and holds no buffer.
+func (c *conn) waitForRequest() bool {
+	limit := c.srv.KeepAliveTimeout
+	if c.served == 0 {
+		limit = c.srv.HeadTimeout
+	}
+	for first := true; ; first = false {
+		c.r += http1.SkipEmptyLines(c.buffered())
+		if b := c.buffered(); len(b) > 0 && string(b) != "\r" {
+			return true
+		}
+		c.releaseBuffer()
+		if first && c.arm(limit) != nil {
+			return false
+		}
+		// In this order: Shutdown sets draining first and then looks who is idle.
+		c.idle.Store(true)
+		err := error(os.ErrDeadlineExceeded)
+		if !c.srv.draining.Load() {
+			err = c.fill()
+		}
+		c.idle.Store(false)
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load() {
+			err = c.lastFill()
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
+
+// lastFill takes what has come by now, when the connection is about to be closed
+// because the server drains: a request that was on its way is still answered.
+func (c *conn) lastFill() error {
+	if c.raw == nil {
+		return os.ErrDeadlineExceeded
+	}
+	c.n, c.err = 0, nil
+	if err := c.raw.Control(func(fd uintptr) { c.fillStep(fd) }); err != nil {
+		return err
+	}
+	if c.err == nil && c.n == 0 {
+		return os.ErrDeadlineExceeded
+	}
+	c.tcp.SetReadDeadline(time.Time{})
+	return c.err
+}
+
+// readHead reads the request head that has begun to come.
+func (x *exchange) readHead() error {
+	c := x.c
+	if err := c.arm(c.srv.HeadTimeout); err != nil {
+		return err
+	}
+	for {
+		n, err := x.req.Parse(c.buffered(), c.srv.Head)
+		if err == nil {
+			c.r += n
+			return nil
+		}
+		if !errors.Is(err, http1.ErrIncomplete) {
+			return err
+		}
+		if err := c.fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// serve answers the request whose head begins to come, and reports whether the
+// connection can carry another.
+func (x *exchange) serve() (keep bool) {
+	c := x.c
+	err := x.readHead()
+	x.gen = c.srv.live.Load() // one snapshot from here to the end
+	var bad *http1.Error
+	switch {
+	case errors.As(err, &bad):
+		x.keepTarget()
+		return x.refuseMessage(bad)
+	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
+		return x.refuseSlowHead()
+	case err != nil:
+		x.rec.silent = true // the client went away; there is nothing to tell
+		return false
+	}
+	if x.target, err = x.req.ParseTarget(); err != nil {
+		errors.As(err, &bad)
+		return x.refuseMessage(bad)
+	}
+	switch x.target.Form {
+	case http1.AuthorityForm:
+		return x.connect()
+	case http1.AbsoluteForm:
+		return x.forward()
+	case http1.AsteriskForm:
+		return x.answerOptions()
+	}
+	return x.refuseOriginForm()
+}

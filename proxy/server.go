@@ -1,0 +1,222 @@
+// Package proxy is the HTTP front door: a forward proxy for CONNECT and for
+// requests in absolute form (RFC 9110, RFC 9112), which lets through what the
+// policy in force allows.
+//
+// One goroutine serves a client connection. It reads each head into a buffer that
+// it gives back while it waits, decides, writes the request to a pooled or new
+// upstream connection and reads the answer itself; only a request body that is
+// not there at once takes a second goroutine, and a tunnel takes one for each
+// direction. Time limits are kept by one sweeper for all connections.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
+)
+
+// Options is what a Server uses. Gate, Metrics and Log are required; so are the
+// limits and time-outs, which have no defaults here.
+type Options struct {
+	Gate    *outbound.Gate
+	Metrics *metrics.Metrics
+	Log     *slog.Logger
+	Budget  *fdbudget.Budget // nil: no limit
+	Access  *AccessLog       // nil: no access log
+	TLS     *tls.Config      // for https targets in absolute form; nil: the system's roots
+
+	Name         string // ends loops: this proxy's pseudonym in Via, unique among proxies
+	HideRules    bool   // answers don't show the text of rules
+	Contact      string // whom to ask, shown in answers; "" leaves the line out
+	ForwardedFor bool   // add X-Forwarded-For
+
+	Head              http1.Limits
+	MaxConns          int // open client connections; 0: as many as the budget has room for
+	MaxConnsPerClient int // of one client address; 0: no limit
+
+	HeadTimeout      time.Duration // for a request head, from its first byte or the start
+	ConnectTimeout   time.Duration // to connect, all addresses together
+	IdleTimeout      time.Duration // of a tunnel, or of a request under way, without a byte
+	KeepAliveTimeout time.Duration // between requests
+}
+
+// Server serves clients. Make it with New.
+type Server struct {
+	Options
+	pump   *tunnel.Pump
+	live   atomic.Pointer[outbound.Generation]
+	clock  atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
+	start  time.Time
+	tick   time.Duration
+	ids    idSource
+	conns  registry
+	ctx    context.Context // ends when connections are cut
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	draining  atomic.Bool   // no new clients, and no request after the one under way
+	cutting   atomic.Bool   // what is open is being cut
+	lingering chan struct{} // slots for refused connections that are read empty
+
+	mu        sync.Mutex
+	listeners []*net.TCPListener
+}
+
+// New returns a server that denies everything until SetGeneration is called. It
+// runs a goroutine until Shutdown.
+func New(o Options) *Server {
+	s := &Server{Options: o, start: time.Now(), pump: tunnel.New(o.Budget), lingering: make(chan struct{}, 16)}
+	if s.TLS == nil {
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if s.Name == "" {
+		s.Name = fmt.Sprintf("sluice-%08x", rand.Uint32())
+	}
+	s.ids.seed = rand.Uint64()
+	s.conns.perClient = make(map[netip.Addr]int)
+	s.conns.all = make(map[*conn]struct{})
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.tick = sweepEvery(o)
+	s.wg.Go(s.sweep)
+	return s
+}
+
+// SetGeneration puts g in force for the requests that start from now on.
+func (s *Server) SetGeneration(g *outbound.Generation) { s.live.Store(g) }
+
+// Generation returns what is in force, nil before the first SetGeneration.
+func (s *Server) Generation() *outbound.Generation { return s.live.Load() }
+
+// Serve accepts clients from l until Shutdown, which closes l. It returns nil
+// then, and an error when l fails for good. Running out of descriptors is no such
+// error: it waits and goes on.
+func (s *Server) Serve(l *net.TCPListener) error {
+	s.mu.Lock()
+	if s.draining.Load() {
+		s.mu.Unlock()
+		l.Close()
+		return nil
+	}
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	var wait time.Duration
+	for {
+		c, err := l.AcceptTCP()
+		switch {
+		case err == nil:
+			wait = 0
+			s.accept(c)
+		case s.draining.Load():
+			return nil
+		case outOfResources(err):
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", wait)
+			if !s.pause(wait) {
+				return nil
+			}
+		case errors.Is(err, syscall.ECONNABORTED):
+		default:
+			return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
+		}
+	}
+}
+
+func outOfResources(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// pause waits, and reports false when the server was cut meanwhile.
+func (s *Server) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
+
+// accept starts to serve a client, or refuses it in words. Two descriptors are
+// set aside for it: its own and that of its server.
+func (s *Server) accept(tcp *net.TCPConn) {
+	c := newConn(s, tcp)
+	if limit, ok := s.admit(c); !ok {
+		s.Metrics.Refused(limit)
+		s.wg.Go(func() { c.refuse(limit) })
+		return
+	}
+	s.wg.Go(func() {
+		defer s.release(c)
+		c.serve()
+	})
+}
+
+func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
+	if !s.Budget.Take(2) && (s.Gate.Pool.Evict(2) < 2 || !s.Budget.Take(2)) {
+		return metrics.TooManyConnections, false
+	}
+	limit, ok := s.conns.add(c, s.MaxConns, s.MaxConnsPerClient)
+	if !ok {
+		s.Budget.Give(2)
+		return limit, false
+	}
+	s.Metrics.Clients.Inc()
+	return 0, true
+}
+
+func (s *Server) release(c *conn) {
+	c.tcp.Close()
+	s.conns.remove(c)
+	s.Budget.Give(2)
+	s.Metrics.Clients.Dec()
+}
+
+// Shutdown stops accepting, lets the requests and tunnels under way end by
+// themselves, closes connections between two requests at once, and cuts what is
+// left when ctx ends. It returns when nothing is left.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.draining.Store(true)
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	s.conns.each(func(c *conn) { c.closeIfIdle() })
+	done := make(chan struct{})
+	go func() {
+		s.conns.wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.cutting.Store(true)
+		s.conns.each(func(c *conn) { c.expire() })
+	}
+	s.cancel()
+	s.wg.Wait()
+	<-done
+	s.Gate.Pool.Close()
+	s.pump.Close()
+}

@@ -1,0 +1,211 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/http1"
+)
+
+// upload is the rest of a request body: what had not come with the head. Only
+// for such a body is there a second goroutine.
+type upload struct {
+	whole  bool // nothing is left to send, or to read
+	left   int64
+	chunks http1.Chunked
+
+	done chan struct{} // closed when the goroutine ends; nil: it was not started
+	// For whoever has seen done closed:
+	received  int64
+	rest      []byte // read from the client beyond the body
+	err       error  // the body was not sent whole
+	clientErr error  // because of this, on the client's side
+}
+
+// noUpload is that of a request whose body is in x.out already, or that has none.
+// Nothing writes to it.
+var noUpload = upload{whole: true}
+
+// takeBody appends to x.out what is buffered of the body.
+func (x *exchange) takeBody() error {
+	c := x.c
+	x.body = &noUpload
+	switch x.req.Framing {
+	case http1.Length:
+		n := min(x.req.Length, int64(len(c.buffered())))
+		x.out = append(x.out, c.buffered()[:n]...)
+		c.r += int(n)
+		x.rec.Received = n
+		if n < x.req.Length {
+			x.body = &upload{left: x.req.Length - n}
+		}
+	case http1.ChunkedEnc:
+		u := new(upload)
+		x.body = u
+		n, data, err := scan(&u.chunks, c.buffered())
+		if err != nil {
+			return &bodyError{err}
+		}
+		x.out = append(x.out, c.buffered()[:n]...)
+		c.r += n
+		x.rec.Received = data
+		u.whole = u.chunks.Done()
+	}
+	return nil
+}
+
+// scan goes through as many elements of a chunked body as b holds whole. It
+// returns their length on the wire and how much of it is data.
+func scan(c *http1.Chunked, b []byte) (n int, data int64, err error) {
+	for !c.Done() {
+		k, d, err := c.Next(b[n:])
+		if errors.Is(err, http1.ErrIncomplete) {
+			break
+		}
+		if err != nil {
+			return n, data, err
+		}
+		n += k
+		data += int64(len(d))
+	}
+	return n, data, nil
+}
+
+// start sends the rest of the body beside the reading of the answer: a server may
+// answer before it has the whole, or want its 100 (Continue) seen first.
+func (u *upload) start(x *exchange) {
+	if u.whole {
+		return
+	}
+	u.done = make(chan struct{})
+	go func() {
+		defer close(u.done)
+		switch {
+		case x.req.Framing == http1.ChunkedEnc:
+			u.err = u.sendChunked(x)
+		case x.up.TLS != nil:
+			u.err = u.sendTLS(x)
+		default:
+			var readErr, writeErr error
+			u.received, readErr, writeErr = x.c.srv.pump.Copy(x.up.TCP, x.c.tcp, u.left, x.c.touch)
+			u.err = errors.Join(readErr, writeErr)
+			if readErr != nil {
+				u.clientFailed(x, readErr)
+			}
+		}
+	}()
+}
+
+// stop ends the upload, if one runs, and waits for it: nobody reads from the
+// client after it but the caller. It reports whether the body was sent whole.
+func (u *upload) stop(x *exchange) bool {
+	if u.done == nil {
+		return u.whole
+	}
+	c := x.c
+	select {
+	case <-u.done:
+	default:
+		// The answer is there, so the server will take no more.
+		c.tcp.SetReadDeadline(time.Unix(1, 0))
+		if x.up != nil {
+			x.up.TCP.SetWriteDeadline(time.Unix(1, 0))
+		}
+		<-u.done
+		c.tcp.SetReadDeadline(time.Time{})
+		if x.up != nil {
+			x.up.TCP.SetWriteDeadline(time.Time{})
+		}
+		if c.deadline.Load() == expired {
+			c.cut()
+		}
+	}
+	u.done = nil
+	u.whole = u.err == nil
+	x.rec.Received += u.received
+	x.rest = u.rest
+	return u.whole
+}
+
+// nearlyDone reports whether the body has been sent. A server that answers when it
+// has read the whole may be a moment faster than the goroutine that sent it; one
+// that answers before does not want the rest.
+func (u *upload) nearlyDone() bool {
+	if u.done == nil {
+		return u.whole
+	}
+	t := time.NewTimer(5 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-u.done:
+		return u.err == nil
+	case <-t.C:
+		return false
+	}
+}
+
+// clientFailed ends the wait for an answer to a request that will not be whole.
+func (u *upload) clientFailed(x *exchange, err error) {
+	u.clientErr = err
+	x.up.TCP.SetReadDeadline(time.Unix(1, 0))
+}
+
+// sendChunked passes a chunked body on as it comes, having looked at every byte
+// of its framing.
+func (u *upload) sendChunked(x *exchange) error {
+	c := x.c
+	in := inBuffers.Get().(*[inRoom]byte)
+	defer inBuffers.Put(in)
+	have := copy(in[:], c.buffered())
+	c.r = c.w
+	for {
+		n, data, err := scan(&u.chunks, in[:have])
+		if err != nil {
+			u.clientFailed(x, err)
+			return err
+		}
+		if n > 0 {
+			if _, err := x.up.Write(in[:n]); err != nil {
+				return err
+			}
+			u.received += data
+			have = copy(in[:], in[n:have])
+			c.touch()
+		}
+		if u.chunks.Done() {
+			u.rest = append([]byte(nil), in[:have]...)
+			return nil
+		}
+		n, err = c.tcp.Read(in[have:])
+		if have += n; err != nil {
+			u.clientFailed(x, err)
+			return err
+		}
+	}
+}
+
+// sendTLS is for a body of known length to an https target.
+func (u *upload) sendTLS(x *exchange) error {
+	in := inBuffers.Get().(*[inRoom]byte)
+	defer inBuffers.Put(in)
+	for u.left > 0 {
+		n, err := x.c.tcp.Read(in[:min(u.left, inRoom)])
+		if n > 0 {
+			if _, err := x.up.Write(in[:n]); err != nil {
+				return err
+			}
+			u.left -= int64(n)
+			u.received += int64(n)
+			x.c.touch()
+		}
+		if err != nil && u.left > 0 {
+			u.clientFailed(x, err)
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
