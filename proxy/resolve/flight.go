@@ -3,8 +3,6 @@ package resolve
 import (
 	"context"
 	"errors"
-	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/miekg/dns"
@@ -27,6 +25,10 @@ const (
 	// staleWait is how long callers wait for servers before they get stale addresses
 	// (RFC 8767 section 5, client response timer).
 	staleWait = 1800 * time.Millisecond
+	// maxLate bounds the flights that go on for the second family after the first
+	// has been given out. Nobody waits for them, so no limit on callers bounds them:
+	// names whose servers never answer AAAA could use up the descriptors.
+	maxLate = 128
 )
 
 // flight is one look-up of a name by the servers, for all who want it meanwhile.
@@ -109,15 +111,22 @@ func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
 		timer := time.AfterFunc(r.staleWait, func() { r.publish(f, r.staleEntry(old)) })
 		defer timer.Stop()
 	}
-	early := false
-	o := r.search(ctx, f.name, func(o outcomeOf) {
-		early = true
+	late := false
+	o := r.search(ctx, f.name, func(o result) bool {
 		r.publish(f, r.entryOf(f.name, o))
+		late = r.late.Add(1) <= r.maxLate
+		if !late {
+			r.late.Add(-1)
+		}
+		return late
 	})
+	if late {
+		defer r.late.Add(-1)
+	}
 	failed := o.err != nil && o.err.Kind != NotFound
 	if failed && errors.Is(ctx.Err(), context.Canceled) {
 		// Close, or nobody waits any more: no news about the name.
-		o = outcomeOf{err: &Error{Name: f.name, Err: ErrClosed, local: true}}
+		o = result{err: &Error{Name: f.name, Err: ErrClosed, local: true}}
 	}
 	if failed && old != nil {
 		e := r.staleEntry(old)
@@ -128,13 +137,13 @@ func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
 		return
 	}
 	r.publish(f, r.entryOf(f.name, o))
-	if early {
+	if late && o.err == nil && !o.partial {
 		r.observe(Event{Kind: LateAnswer})
 	}
 }
 
 // entryOf is o as the cache keeps it.
-func (r *Resolver) entryOf(name string, o outcomeOf) *entry {
+func (r *Resolver) entryOf(name string, o result) *entry {
 	e := &entry{name: name, addrs: o.addrs, expires: r.clock() + o.ttl}
 	if o.err != nil {
 		e.err = o.err
@@ -153,19 +162,12 @@ func (r *Resolver) staleEntry(old *entry) *entry {
 	}
 }
 
-// outcomeOf is what asking about a name came to.
-type outcomeOf struct {
-	addrs []netip.Addr
-	ttl   time.Duration // 0: not to be cached
-	err   *Error        // nil with addrs
-}
-
 // search asks for the candidates of name, one after the other, until one exists.
 // A failure ends it: the next candidate is another host, and a name must not
 // change its meaning because a server had a bad moment.
-func (r *Resolver) search(ctx context.Context, name string, early func(outcomeOf)) outcomeOf {
+func (r *Resolver) search(ctx context.Context, name string, early func(result) bool) result {
 	u := *r.conf.get(r.clock())
-	var o outcomeOf
+	var o result
 	ttl := maxTTL
 	for _, candidate := range u.candidates(name) {
 		o = r.both(ctx, u, candidate, early)
@@ -182,22 +184,9 @@ func (r *Resolver) search(ctx context.Context, name string, early func(outcomeOf
 	return o
 }
 
-// half is one family's part of an outcome.
-type half struct {
-	family int // 0: A, 1: AAAA
-	a      Answer
-	err    *Error
-}
-
-func (h *half) found() bool  { return h != nil && len(h.a.Addrs) > 0 }
-func (h *half) failed() bool { return h == nil || h.err != nil }
-func (h *half) nx() bool     { return h != nil && h.a.Code == codeNXDomain }
-
-var codeNXDomain = rcodeName(dns.RcodeNameError)
-
 // both asks for A and AAAA side by side. When one family has addresses and the
-// other tarries, early gets the outcome without it.
-func (r *Resolver) both(ctx context.Context, u *upstream, name string, early func(outcomeOf)) outcomeOf {
+// other tarries, early gets the outcome without it, and says whether to go on.
+func (r *Resolver) both(ctx context.Context, u *upstream, name string, early func(result) bool) result {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	halves := make(chan half, 2)
@@ -224,66 +213,11 @@ func (r *Resolver) both(ctx context.Context, u *upstream, name string, early fun
 			if o.err != nil {
 				return o // NXDOMAIN holds for every type
 			}
-			early(o)
+			if !early(o) {
+				return o
+			}
 			delay = nil
 		}
 	}
 	return r.merge(name, got)
-}
-
-// merge makes one outcome of the two families; a nil half has not answered yet.
-func (r *Resolver) merge(name string, got [2]*half) outcomeOf {
-	a, aaaa := got[0], got[1]
-	if !a.found() && !aaaa.found() {
-		return r.mergeNegative(name, got)
-	}
-	o := outcomeOf{ttl: r.maxTTL}
-	partial := false
-	for _, h := range got {
-		switch {
-		case h.failed():
-			partial = true
-		case h.found():
-			o.ttl = min(o.ttl, h.a.TTL)
-			for _, addr := range h.a.Addrs {
-				if !slices.Contains(o.addrs, addr) {
-					o.addrs = append(o.addrs, addr)
-				}
-			}
-		default:
-			// No address of this family, for as long as its SOA record says; but without
-			// one, the other family's answer must not lose its place in the cache.
-			o.ttl = min(o.ttl, max(h.a.TTL, partialTTL))
-		}
-	}
-	o.ttl = max(o.ttl, r.minTTL)
-	if partial {
-		o.ttl = min(o.ttl, partialTTL)
-	}
-	return o
-}
-
-func (r *Resolver) mergeNegative(name string, got [2]*half) outcomeOf {
-	nx := got[0].nx() || got[1].nx()
-	for _, h := range got {
-		// NXDOMAIN of the A question holds whatever became of the other.
-		if h == nil || h.err == nil || got[0].nx() {
-			continue
-		}
-		o := outcomeOf{err: h.err, ttl: r.failureTTL}
-		if h.err.local {
-			o.ttl = 0
-		}
-		return o
-	}
-	o := outcomeOf{ttl: r.negativeTTLMax, err: &Error{Name: name, Kind: NotFound, Code: codeNoData}}
-	if nx {
-		o.err.Code = codeNXDomain
-	}
-	for _, h := range got {
-		if !h.failed() {
-			o.ttl = min(o.ttl, h.a.TTL)
-		}
-	}
-	return o
 }

@@ -113,6 +113,31 @@ func TestSilentAAAADoesNotHoldBackA(t *testing.T) {
 	require.Equal(t, 2, s.Asked("host.test"))
 }
 
+func TestFlightsThatNobodyWaitsForAreBounded(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	for _, name := range []string{"a.test", "b.test", "c.test"} {
+		s.Set(name, proxytest.Addrs("192.0.2.1"))
+		s.SetType(name, dns.TypeAAAA, proxytest.Silent())
+	}
+	r := start(t, s, func(o *Options) { o.Timeout = time.Minute })
+	r.maxLate = 2
+	for _, name := range []string{"a.test", "b.test", "c.test"} {
+		require.Equal(t, "192.0.2.1", r.look(name))
+	}
+	require.Equal(t, int64(2), r.late.Load())
+	require.NoError(t, r.Close())
+	require.Zero(t, r.late.Load())
+
+	// Without room, nothing is left running: Close was not what ended it.
+	r = start(t, s, func(o *Options) { o.Timeout = time.Minute })
+	r.maxLate = 0
+	require.Equal(t, "192.0.2.1", r.look("a.test"))
+	begin := time.Now()
+	r.running.Wait()
+	require.Less(t, time.Since(begin), 30*time.Second)
+}
+
 func TestSilentADoesNotHoldBackAAAAForEver(t *testing.T) {
 	t.Parallel()
 	s := proxytest.NewDNS(t)

@@ -84,6 +84,8 @@ type Resolver struct {
 	conf    watched[*upstream]
 	hosts   watched[map[string][]netip.Addr]
 	turn    atomic.Uint32 // of option rotate
+	late    atomic.Int64  // flights that nobody waits for
+	maxLate int64
 
 	base    context.Context // ends with Close
 	stop    context.CancelFunc
@@ -105,6 +107,7 @@ func New(o Options) (*Resolver, error) {
 		failureTTL:     max(or(o.FailureTTL, DefaultFailureTTL), 0),
 		staleFor:       max(or(o.StaleFor, DefaultStaleFor), 0),
 		staleWait:      staleWait,
+		maxLate:        maxLate,
 		now:            o.Now,
 		onEvent:        o.Observe,
 		cache:          newCache(or(o.MaxEntries, DefaultMaxEntries)),

@@ -1,0 +1,87 @@
+package resolve
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// result is what asking about a name came to.
+type result struct {
+	addrs []netip.Addr
+	ttl   time.Duration // 0: not to be cached
+	err   *Error        // nil with addrs
+	// partial: the other family failed, or has not answered yet.
+	partial bool
+}
+
+// half is one family's part of an outcome.
+type half struct {
+	family int // 0: A, 1: AAAA
+	a      Answer
+	err    *Error
+}
+
+func (h *half) found() bool  { return h != nil && len(h.a.Addrs) > 0 }
+func (h *half) failed() bool { return h == nil || h.err != nil }
+func (h *half) nx() bool     { return h != nil && h.a.Code == codeNXDomain }
+
+var codeNXDomain = rcodeName(dns.RcodeNameError)
+
+// merge makes one outcome of the two families; a nil half has not answered yet.
+func (r *Resolver) merge(name string, got [2]*half) result {
+	a, aaaa := got[0], got[1]
+	if !a.found() && !aaaa.found() {
+		return r.mergeNegative(name, got)
+	}
+	o := result{ttl: r.maxTTL}
+	for _, h := range got {
+		switch {
+		case h.failed():
+			o.partial = true
+		case h.found():
+			o.ttl = min(o.ttl, h.a.TTL)
+			for _, addr := range h.a.Addrs {
+				if !slices.Contains(o.addrs, addr) {
+					o.addrs = append(o.addrs, addr)
+				}
+			}
+		default:
+			// No address of this family, for as long as its SOA record says; but without
+			// one, the other family's answer must not lose its place in the cache.
+			o.ttl = min(o.ttl, max(h.a.TTL, partialTTL))
+		}
+	}
+	o.ttl = max(o.ttl, r.minTTL)
+	if o.partial {
+		o.ttl = min(o.ttl, partialTTL)
+	}
+	return o
+}
+
+func (r *Resolver) mergeNegative(name string, got [2]*half) result {
+	nx := got[0].nx() || got[1].nx()
+	for _, h := range got {
+		// NXDOMAIN of the A question holds whatever became of the other.
+		if h == nil || h.err == nil || got[0].nx() {
+			continue
+		}
+		o := result{err: h.err, ttl: r.failureTTL}
+		if h.err.local {
+			o.ttl = 0
+		}
+		return o
+	}
+	o := result{ttl: r.negativeTTLMax, err: &Error{Name: name, Kind: NotFound, Code: codeNoData}}
+	if nx {
+		o.err.Code = codeNXDomain
+	}
+	for _, h := range got {
+		if !h.failed() {
+			o.ttl = min(o.ttl, h.a.TTL)
+		}
+	}
+	return o
+}
