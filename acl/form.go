@@ -103,8 +103,8 @@ func (f *form) readHost(s string) (msg string) {
 	case strings.IndexByte(s, ':') >= 0:
 		msg = f.readIPv6(s)
 		if msg == msgNotIPv6 || msg == msgSlashIPv6 {
-			if _, _, ok := cutPort(s); ok {
-				return msgBareIPv6
+			if mayEndInPort(s) {
+				return msgMaybePort
 			}
 		}
 		return msg
@@ -114,12 +114,12 @@ func (f *form) readHost(s string) (msg string) {
 	return f.readName(s)
 }
 
-// cutPort reports whether s would be IPv6 without its last colon and digits.
-func cutPort(s string) (host, port string, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	host, port = s[:i], s[i+1:]
-	f := form{}
-	return host, port, strings.IndexByte(host, ':') >= 0 && f.readIPv6(host) == ""
+// mayEndInPort reports whether s would be IPv6 without its last colon and what
+// follows.
+func mayEndInPort(s string) bool {
+	s = s[:strings.LastIndexByte(s, ':')]
+	var f form
+	return strings.IndexByte(s, ':') >= 0 && f.readIPv6(s) == ""
 }
 
 func (f *form) readIPv6(s string) (msg string) {
@@ -164,7 +164,8 @@ func (f *form) readName(s string) (msg string) {
 	if strings.Contains(s, "**") {
 		return msgDoubleStar
 	}
-	if !isASCII(s) {
+	ascii := isASCII(s)
+	if !ascii {
 		if s, msg = toASCII(s, stars); msg != "" {
 			return msg
 		}
@@ -178,6 +179,8 @@ func (f *form) readName(s string) (msg string) {
 		return msgDomainNumber
 	case msg != "":
 		return msg
+	case addr.IsValid() && !ascii:
+		return msgUnicodeAddr
 	case addr.IsValid():
 		f.setAddr(addr)
 	case stars:

@@ -40,6 +40,8 @@ const (
 	msgEmptyPorts   = "an empty port or port list; write :443, :8000-8999 or :80,443, or leave the colon away for any port"
 	msgPortOrder    = "a port range that ends before it starts; write the smaller port first"
 	msgPortRange    = "a port set that cannot be read; write :443, :8000-8999 or :80,443,8000-8999"
+	msgMaybePort    = "not an IPv6 address; if it ends in a port, write brackets: [2001:db8::1]:443"
+	msgUnicodeAddr  = "an address in other than ASCII; write it in ASCII digits"
 	msgSlashIPv4    = "not an IPv4 prefix; write four numbers from 0 to 255 without leading zeros, then / and a length from 0 to 32"
 	msgSlashIPv6    = "not an IPv6 prefix; write an IPv6 address, then / and a length from 0 to 128"
 	msgSlashMapped  = "an IPv4-mapped prefix needs a length from 96 to 128; write it as an IPv4 CIDR"
@@ -101,7 +103,7 @@ func mend(body, msg string) string {
 		return msgComma
 	case slash < 0 && strings.Count(body, ":") < 2 && len(host) > 1 && host[0] == '.' && host[1] != '.':
 		return msgDotFront
-	case strings.IndexByte(host, '-') > 0 && looksNumeric(strings.ReplaceAll(host, "-", ".")):
+	case likeAddrRange(host):
 		return msgAddrRange
 	}
 	return msg
@@ -141,4 +143,10 @@ func mendText(body string) string {
 // looksNumeric reports whether s is digits and dots, as an IPv4 address is.
 func looksNumeric(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789.") == ""
+}
+
+// likeAddrRange reports whether s resembles `10.0.0.1-10`.
+func likeAddrRange(s string) bool {
+	return strings.IndexByte(s, '-') > 0 && strings.IndexByte(s, '.') > 0 &&
+		strings.Trim(s, "0123456789.-") == ""
 }

@@ -143,6 +143,9 @@ var lookupProfile = idna.New(
 // toASCII turns the Unicode name of a rule into A-labels. In a glob each
 // literal label is turned alone; a label cannot be Unicode and hold `*`.
 func toASCII(s string, stars bool) (ascii, msg string) {
+	if !utf8.ValidString(s) {
+		return "", msgUTF8 // idna would put U+FFFD in its place
+	}
 	if !stars {
 		ascii, err := lookupProfile.ToASCII(s)
 		if err != nil {

@@ -162,32 +162,36 @@ const (
 
 // effect tries to find out cheaply what r does for a port of its own.
 func (l *outlooker) effect(r *addrRule, port uint16) int {
-	if l.left <= 0 {
+	l.left--
+	switch {
+	case l.left <= 0:
 		return unsure
-	}
-	p := l.s.addrs.entries[r.entry].prefix
-	if l.proves(r, p, port) {
+	case l.hides(r, port):
+		return hidden
+	case l.proves(r, l.s.addrs.entries[r.entry].prefix, port):
 		return effective
 	}
-	x, steps := &l.s.addrs, l.s.steps
-	if x.matching(steps, r.entry, port) < r.rule {
-		if !r.deny || p.Addr().Is6() {
-			return hidden
-		}
-		// Hidden so far for the addresses themselves, but a deny rule works
-		// on those that embed them too.
-		if x.denying(steps, r.entry, port) < r.rule {
-			return hidden
-		}
-		for i := range embeddings {
-			n, _ := x.table.LookupPrefix(embeddings[i].image(p))
-			if x.matching(steps, n, port) > r.rule {
-				return unsure
-			}
-		}
-		return hidden
-	}
 	return unsure
+}
+
+// hides reports whether some earlier rule alone matches all that r matches. A
+// deny rule for IPv4 also matches the addresses that embed the range.
+func (l *outlooker) hides(r *addrRule, port uint16) bool {
+	x, steps := &l.s.addrs, l.s.steps
+	if x.matching(steps, r.entry, port) >= r.rule {
+		return false
+	}
+	p := x.entries[r.entry].prefix
+	if !r.deny || p.Addr().Is6() || x.denying(steps, r.entry, port) < r.rule {
+		return true
+	}
+	for i := range embeddings {
+		n, _ := x.table.LookupPrefix(embeddings[i].image(p))
+		if x.matching(steps, n, port) >= r.rule {
+			return false
+		}
+	}
+	return true
 }
 
 // proves reports whether one of a few addresses shows that r has an effect.

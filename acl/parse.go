@@ -136,6 +136,9 @@ func (b *builder) readRule(line, from, to int) {
 		f.masked = false
 		b.warn(no, fmt.Sprintf("%s has host bits set, and is read as %s", quote(text), f.appendTo(nil)))
 	}
+	if f.kind == formName && likeAddrRange(f.name) {
+		b.warn(no, quote(text)+" looks like a range of addresses, but is read as a host name; write CIDRs, one a line")
+	}
 	b.keep(no, &f)
 }
 
