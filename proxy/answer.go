@@ -145,11 +145,7 @@ func (x *exchange) page() (kind string, body []byte) {
 		p.Request = string(x.req.Method) + " " + string(x.req.Target)
 	}
 	if x.rec.Judged && x.rec.Decision.Verdict != acl.Allow && a.status == 403 {
-		d := x.rec.Decision
-		if x.c.srv.HideRules {
-			d.Text = ""
-		}
-		p.Title, p.Details, p.DecidedBy = "Egress denied", "", d.Reason()
+		p.Title, p.Details, p.DecidedBy = "Egress denied", "", x.decidedBy()
 	}
 	switch preferred(x.req.Get(http1.Accept)) {
 	case "text/html":

@@ -54,10 +54,13 @@ func newConn(s *Server, tcp *net.TCPConn) *conn {
 // errExpired says that a time limit has cut the connection.
 var errExpired = errors.New("time limit passed")
 
-// arm sets the time limit for what comes next. It fails when the one before has
-// passed.
+// arm sets the time limit for what comes next; 0 is none. It fails when the one
+// before has passed.
 func (c *conn) arm(d time.Duration) error {
-	next := int64(c.srv.now() + d)
+	next := int64(0)
+	if d > 0 {
+		next = max(1, int64(c.srv.now()+d))
+	}
 	for {
 		old := c.deadline.Load()
 		if old == expired {

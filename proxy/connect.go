@@ -26,6 +26,7 @@ func (x *exchange) connect() bool {
 	if err := x.dial(""); err != nil {
 		return x.refuse(err)
 	}
+	x.rec.Status = 200
 	return x.switchTo(established)
 }
 
@@ -35,8 +36,9 @@ func (x *exchange) switchTo(head []byte) bool {
 	c := x.c
 	x.rec.Tunnel = true
 	c.touch()
-	x.out = append(append(x.out[:0], head...), x.in[x.ir:x.iw]...)
-	x.rec.Sent += int64(x.iw - x.ir)
+	ahead := x.unreadIn()
+	x.out = append(append(x.out[:0], head...), ahead...)
+	x.rec.Sent += int64(len(ahead))
 	x.ir = x.iw
 	if _, err := c.tcp.Write(x.out); err != nil {
 		x.rec.Error = classClientGone

@@ -36,6 +36,14 @@ func (x *exchange) fillIn() error {
 	return err
 }
 
+// unreadIn is what the server sent and was not used.
+func (x *exchange) unreadIn() []byte {
+	if x.in == nil {
+		return nil
+	}
+	return x.in[x.ir:x.iw]
+}
+
 func (x *exchange) releaseIn() {
 	if x.in != nil {
 		x.keepTarget()
@@ -188,7 +196,7 @@ func (x *exchange) flush(n int64) error {
 
 // sendBytes sends a body of n bytes, or, with n < 0, all until the server closes.
 func (x *exchange) sendBytes(n int64) (readErr, writeErr error) {
-	b := x.in[x.ir:x.iw]
+	b := x.unreadIn()
 	if n >= 0 && int64(len(b)) > n {
 		b = b[:n]
 	}
@@ -276,7 +284,7 @@ func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 
 // takeChunks appends to x.out what is buffered of a chunked body.
 func (x *exchange) takeChunks(c *http1.Chunked, dechunk bool) (n int, data int64, err error) {
-	b := x.in[x.ir:x.iw]
+	b := x.unreadIn()
 	if !dechunk {
 		n, data, err = scan(c, b)
 		x.out = append(x.out, b[:n]...)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -94,10 +95,7 @@ func (x *exchange) refuse(err error) (keep bool) {
 // denial tells which part of the policy denied the request.
 func (x *exchange) denial() refusal {
 	d := x.rec.Decision
-	if x.c.srv.HideRules {
-		d.Text = ""
-	}
-	r := refusal{status: 403, class: classDenied, phrase: "Egress denied: " + d.Reason()}
+	r := refusal{status: 403, class: classDenied, phrase: "Egress denied: " + x.decidedBy()}
 	if d.ByAddr && !x.dest.Host.IsAddr() || d.Kind == acl.ReasonGuard || d.ByAddr && d.Rule > 0 {
 		r.class = classProhibited
 	}
@@ -105,6 +103,15 @@ func (x *exchange) denial() refusal {
 		r.advice = "Rules for names never match an address. If the client resolves names by itself (gRPC does), let the proxy do it, or allow the address."
 	}
 	return r
+}
+
+// decidedBy is the reason of the decision as clients may see it.
+func (x *exchange) decidedBy() string {
+	d := x.rec.Decision
+	if x.c.srv.HideRules {
+		d.Text = ""
+	}
+	return strings.TrimRight(d.Reason(), " ")
 }
 
 // refuseMessage answers a request that must not be processed further.

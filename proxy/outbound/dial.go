@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -118,7 +119,21 @@ func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, err
 			break
 		}
 	}
-	return nil, fmt.Errorf("connect to %s: %w", dst, err)
+	return nil, fmt.Errorf("connect to %s: %w", dst, cause(err))
+}
+
+// cause strips what net says around the kernel's error: the addresses are told
+// already.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	var call *os.SyscallError
+	if errors.As(err, &call) {
+		return call.Err
+	}
+	return err
 }
 
 type attempt struct {

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+)
+
+// aclTest is one call of "sluice acl test".
+type aclTest struct {
+	rules     string
+	resolvers []string
+	guard     string
+	json      bool
+
+	policy   *acl.Policy
+	resolver *resolve.Resolver // nil: names are not resolved
+}
+
+func newACLTest(environ []string, s streams) *cobra.Command {
+	var a aclTest
+	cmd := &cobra.Command{
+		Use:   "test [--rules FILE] TARGET…",
+		Short: "Say what the rules decide for each target, and why",
+		Long: `Say what the rules decide for each TARGET: HOST, HOST:PORT (443 when left out)
+or a URL; HOST=ADDR,ADDR gives the addresses instead of a resolver. One line a
+target, tab-separated: allow, deny or depends; the target; the reason; and, for a
+name whose addresses are known, each address with its verdict.
+
+"depends" says that the answer depends on the addresses, which were not given.
+Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.prepare(environ, s); err != nil {
+				return wrong(err)
+			}
+			return a.run(cmd.Context(), args, s)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&a.rules, "rules", "", "file of rules, - for standard input (default: "+rulesVariable+")")
+	f.StringArrayVar(&a.resolvers, "resolver", nil, "resolve names by this DNS server, ADDR:PORT; repeatable")
+	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
+	f.BoolVar(&a.json, "json", false, "one JSON object a line, with every address")
+	return cmd
+}
+
+func (a *aclTest) prepare(environ []string, s streams) error {
+	mode, err := acl.ParseGuardMode(a.guard)
+	if err != nil {
+		return fmt.Errorf("--guard: %w", err)
+	}
+	p, err := readPolicy(a.rules, environ, s)
+	if err != nil {
+		return err
+	}
+	a.policy = p.WithGuard(acl.Guard{Mode: mode})
+	var servers []netip.AddrPort
+	for _, r := range a.resolvers {
+		ap, err := netip.ParseAddrPort(r)
+		if err != nil {
+			addr, err := netip.ParseAddr(r)
+			if err != nil {
+				return fmt.Errorf("--resolver: %q is no ADDR:PORT", r)
+			}
+			ap = netip.AddrPortFrom(addr, 53)
+		}
+		servers = append(servers, ap)
+	}
+	if len(servers) > 0 {
+		if a.resolver, err = resolve.New(resolve.Options{Servers: servers}); err != nil {
+			return fmt.Errorf("--resolver: %w", err)
+		}
+	}
+	return nil
+}
+
+// answer is what is said of one target; its JSON is the output of --json.
+type answer struct {
+	Target    string       `json:"target"`
+	Verdict   string       `json:"verdict"`
+	Reason    string       `json:"reason"`
+	Line      int          `json:"line,omitempty"`
+	Addresses []addrAnswer `json:"addresses,omitempty"`
+	Error     string       `json:"error,omitempty"`
+}
+
+type addrAnswer struct {
+	Address string `json:"address"`
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason"`
+	Line    int    `json:"line,omitempty"`
+}
+
+// run answers every target, whatever is wrong with the others.
+func (a *aclTest) run(ctx context.Context, args []string, s streams) error {
+	if a.resolver != nil {
+		defer a.resolver.Close()
+	}
+	var problems []error
+	status := 0
+	for _, arg := range args {
+		t, addrs, err := parseTestTarget(arg)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		ans := a.decide(ctx, t, addrs)
+		if ans.Verdict != acl.Allow.String() {
+			status = statusNotAllowed
+		}
+		ans.print(s, a.json)
+	}
+	if len(problems) > 0 {
+		return wrong(errors.Join(problems...))
+	}
+	if status != 0 {
+		return &exitError{status, nil}
+	}
+	return nil
+}
+
+func (a *aclTest) decide(ctx context.Context, t acl.Target, addrs []netip.Addr) answer {
+	d := a.policy.DecideHost(t)
+	ans := answer{Target: t.String(), Verdict: d.Verdict.String(), Reason: d.Reason(), Line: d.Line}
+	if t.Host.IsAddr() || d.Verdict == acl.Deny {
+		return ans
+	}
+	if len(addrs) == 0 && a.resolver != nil {
+		var err error
+		if addrs, err = a.resolver.Lookup(ctx, t.Host.Name()); err != nil {
+			ans.Verdict, ans.Reason, ans.Line, ans.Error = acl.Deny.String(), err.Error(), 0, err.Error()
+			return ans
+		}
+	}
+	best := -1
+	for i, addr := range addrs {
+		d := a.policy.DecideAddr(t, addr)
+		ans.Addresses = append(ans.Addresses, addrAnswer{addr.String(), d.Verdict.String(), d.Reason(), d.Line})
+		if best < 0 || d.Verdict == acl.Allow && ans.Addresses[best].Verdict != acl.Allow.String() {
+			best = i
+		}
+	}
+	if best >= 0 {
+		b := ans.Addresses[best]
+		ans.Verdict, ans.Reason, ans.Line = b.Verdict, b.Reason, b.Line
+	}
+	return ans
+}
+
+func (ans *answer) print(s streams, asJSON bool) {
+	if asJSON {
+		b, err := json.Marshal(ans)
+		if err != nil {
+			fmt.Fprintln(s.err, err)
+			return
+		}
+		fmt.Fprintf(s.out, "%s\n", b)
+		return
+	}
+	fmt.Fprintf(s.out, "%s\t%s\t%s", ans.Verdict, ans.Target, ans.Reason)
+	for i, a := range ans.Addresses {
+		sep := ", "
+		if i == 0 {
+			sep = "\t"
+		}
+		fmt.Fprintf(s.out, "%s%s %s (%s)", sep, a.Address, a.Verdict, a.Reason)
+	}
+	fmt.Fprintln(s.out)
+}
+
+// parseTestTarget reads HOST[:PORT][=ADDR,ADDR] or a URL.
+func parseTestTarget(arg string) (t acl.Target, addrs []netip.Addr, err error) {
+	fail := func(err error) (acl.Target, []netip.Addr, error) {
+		return acl.Target{}, nil, fmt.Errorf("target %q: %w", arg, err)
+	}
+	if scheme, _, ok := strings.Cut(arg, "://"); ok {
+		u, err := url.Parse(arg)
+		if err != nil {
+			return fail(err)
+		}
+		port := map[string]uint16{"http": 80, "https": 443, "ws": 80, "wss": 443}[strings.ToLower(scheme)]
+		if port == 0 {
+			return fail(fmt.Errorf("scheme %q: want http or https", scheme))
+		}
+		if u.User != nil {
+			return fail(errors.New("user information in a URL: leave it out"))
+		}
+		if t, err = acl.ParseTargetDefault(u.Host, port); err != nil {
+			return fail(err)
+		}
+		return t, nil, nil
+	}
+	host, list, given := strings.Cut(arg, "=")
+	if a, err := netip.ParseAddr(host); err == nil && a.Is6() && a.Zone() == "" {
+		host = "[" + host + "]"
+	}
+	if t, err = acl.ParseTargetDefault(host, 443); err != nil {
+		return fail(err)
+	}
+	if !given {
+		return t, nil, nil
+	}
+	for _, s := range strings.Split(list, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(s))
+		if err != nil || a.Zone() != "" {
+			return fail(fmt.Errorf("%q is no IP address", s))
+		}
+		addrs = append(addrs, a.Unmap())
+	}
+	return t, addrs, nil
+}

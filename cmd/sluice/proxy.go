@@ -1,0 +1,337 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/internal/admin"
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+)
+
+func newProxyCommand(environ []string, s streams) *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Run the HTTP/HTTPS forward proxy",
+		Long: `Run the forward proxy. Clients use it by http_proxy and https_proxy; what they
+may reach is what the rules allow, from the address in EGRESS_SOURCE.
+
+A flag wins over the environment, the environment over the file (--config).`,
+		Args: cobra.NoArgs,
+	}
+	config.AddProxyFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
+	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
+		fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n", cmd.UseLine())
+		for _, g := range config.Groups(cmd.Flags()) {
+			fmt.Fprintf(cmd.OutOrStderr(), "\n%s:\n%s", g.Title, g.Usage)
+		}
+		return nil
+	})
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		in := config.Input{Flags: cmd.Flags(), Environ: environ}
+		if check {
+			_, err := loadProxy(in)
+			return err
+		}
+		return runProxy(cmd.Context(), in, s)
+	}
+	return cmd
+}
+
+// loadProxy loads the configuration and checks what only this host can tell.
+func loadProxy(in config.Input) (*config.Proxy, error) {
+	c, err := config.LoadProxy(in)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	if err := outbound.NewSources(c.Sources).Check(); err != nil {
+		return nil, wrong(err)
+	}
+	return c, nil
+}
+
+// gateway is a running "sluice proxy".
+type gateway struct {
+	config  *config.Proxy
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	server  *proxy.Server
+	resolve *resolve.Resolver
+	access  *accessLog
+	reload  *reloader
+	admin   *admin.Handler
+	proxies []*net.TCPListener
+	console *http.Server // the admin port's; nil: none
+	adminL  net.Listener
+	started time.Time
+}
+
+// runProxy runs until ctx ends or a signal says so. It listens first, and serves
+// when all is in place.
+func runProxy(ctx context.Context, in config.Input, s streams) (err error) {
+	in, read := rememberReads(in)
+	c, err := loadProxy(in)
+	if err != nil {
+		return err
+	}
+	g := &gateway{config: c, started: time.Now(), log: slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))}
+	for _, w := range c.Warnings {
+		g.log.Warn(w.Error())
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+	if err := g.build(in, read, s); err != nil {
+		g.close()
+		return &exitError{statusNotAllowed, err}
+	}
+	return g.serve(ctx, signals, s)
+}
+
+// build makes all parts and opens the ports, proxy ports first.
+func (g *gateway) build(in config.Input, read *reads, s streams) error {
+	c := g.config
+	for _, addr := range c.Listen {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			return fmt.Errorf("sluice: listen on %s: %w", addr, err)
+		}
+		g.proxies = append(g.proxies, l.(*net.TCPListener))
+	}
+	if c.Admin != "" {
+		l, err := net.Listen("tcp", c.Admin)
+		if err != nil {
+			return fmt.Errorf("sluice: listen on admin port %s: %w", c.Admin, err)
+		}
+		g.adminL = l
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g.metrics = metrics.New(registry, version)
+	var err error
+	if g.access, err = openAccessLog(c, g.metrics, g.log, s); err != nil {
+		return err
+	}
+	if g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout, Observe: observeDNS(&g.metrics.DNS)}); err != nil {
+		return fmt.Errorf("sluice: %w", err)
+	}
+	budget, err := fdbudget.FromLimit()
+	if err != nil {
+		return fmt.Errorf("sluice: read the limit of open files: %w", err)
+	}
+	g.server = proxy.New(serverOptions(c, g, budget))
+	g.reload = newReloader(in, read, g)
+	g.reload.publish(c)
+	if g.adminL != nil {
+		g.admin = admin.New(registry, g.status, c.Pprof)
+		g.console = &http.Server{Handler: g.admin, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
+			ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
+	}
+	return nil
+}
+
+func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.Options {
+	o := proxy.Options{
+		Gate:              outbound.NewGate(g.resolve.Lookup, outbound.DialTCP, outbound.NewPool(budget, time.Minute)),
+		Metrics:           g.metrics,
+		Log:               g.log,
+		Budget:            budget,
+		HideRules:         c.HideRules,
+		Contact:           c.Contact,
+		ForwardedFor:      c.ForwardedFor,
+		Head:              http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
+		MaxConns:          c.MaxConns,
+		MaxConnsPerClient: c.MaxConnsPerClient,
+		HeadTimeout:       c.HeadTimeout,
+		ConnectTimeout:    c.ConnectTimeout,
+		IdleTimeout:       c.IdleTimeout,
+		KeepAliveTimeout:  c.KeepAliveTimeout,
+	}
+	if g.access != nil {
+		o.Access = g.access.AccessLog
+	}
+	if len(c.UpstreamCA) > 0 {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		roots.AppendCertsFromPEM(c.UpstreamCA)
+		o.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	return o
+}
+
+// observeDNS counts what the resolver does.
+func observeDNS(m *metrics.DNS) func(resolve.Event) {
+	return func(e resolve.Event) {
+		if e.Kind.IsQuery() {
+			m.Query(e.Kind.String(), e.Kind == resolve.QueryAnswered, e.Duration)
+		} else {
+			m.Lookup(e.Kind.String())
+		}
+	}
+}
+
+// serve runs until a signal, then drains.
+func (g *gateway) serve(ctx context.Context, signals <-chan os.Signal, s streams) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, len(g.proxies)+1)
+	for _, l := range g.proxies {
+		go func() { failed <- g.server.Serve(l) }()
+	}
+	if g.console != nil {
+		go func() {
+			if err := g.console.Serve(g.adminL); !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serve the admin port: %w", err)
+			}
+		}()
+		g.admin.Ready.Store(true)
+	}
+	reloads := make(chan struct{}, 1)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		g.reload.run(ctx, reloads)
+	}()
+	g.announce(s)
+	var err error
+wait:
+	for {
+		select {
+		case <-ctx.Done():
+			break wait
+		case err = <-failed:
+			break wait
+		case sig := <-signals:
+			if sig != syscall.SIGHUP {
+				g.log.Info("draining", "signal", sig.String(), "limit", g.config.DrainTimeout.String())
+				break wait
+			}
+			g.access.reopen(g.log)
+			select {
+			case reloads <- struct{}{}:
+			default:
+			}
+		}
+	}
+	stop()
+	<-watched
+	g.drain(signals)
+	g.close()
+	if err != nil {
+		return &exitError{statusNotAllowed, fmt.Errorf("sluice: %w", err)}
+	}
+	return nil
+}
+
+// drain lets what is open end, for as long as --drain-timeout, or until a second
+// signal. The admin port answers meanwhile: it says "not ready".
+func (g *gateway) drain(signals <-chan os.Signal) {
+	if g.admin != nil {
+		g.admin.Ready.Store(false)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout)
+	defer cancel()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case sig := <-signals:
+				if sig != syscall.SIGHUP {
+					cancel()
+				}
+			}
+		}
+	}()
+	g.server.Shutdown(ctx)
+}
+
+// close ends the parts in the order in which they use each other. It closes what
+// build had come to.
+func (g *gateway) close() {
+	for _, l := range g.proxies {
+		l.Close()
+	}
+	if g.console != nil {
+		g.console.Close()
+	}
+	if g.adminL != nil {
+		g.adminL.Close()
+	}
+	if g.resolve != nil {
+		g.resolve.Close()
+	}
+	if g.access != nil {
+		g.access.Close()
+	}
+}
+
+// announce tells a person what runs and how to try it.
+func (g *gateway) announce(s streams) {
+	c := g.config
+	var listen []string
+	for _, l := range g.proxies {
+		listen = append(listen, l.Addr().String())
+	}
+	fmt.Fprintf(s.err, "sluice %s listens on %s", version, strings.Join(listen, ", "))
+	if g.adminL != nil {
+		fmt.Fprintf(s.err, ", admin on http://%s/", g.adminL.Addr())
+	}
+	fmt.Fprintf(s.err, "\nrules in force: %d from %s\n", c.Policy.Len(), c.Rules.Source)
+	shown := 0
+	for r := range c.Policy.Rules() {
+		if shown++; shown > 20 {
+			fmt.Fprintf(s.err, "  … and %d more\n", c.Policy.Len()-20)
+			break
+		}
+		fmt.Fprintf(s.err, "  %s\n", r.Text)
+	}
+	fmt.Fprintf(s.err, "source address: %s\n", outbound.NewSources(c.Sources))
+	fmt.Fprintf(s.err, "try: curl -x http://%s https://example.com/\n", tryAddr(g.proxies[0]))
+	if c.Guard.String() == "off" {
+		g.log.Warn("the guard is off: loopback, link-local and this host's own addresses can be reached if a rule allows them")
+	}
+}
+
+// tryAddr is where a client on this host reaches the listener.
+func tryAddr(l net.Listener) string {
+	a := l.Addr().(*net.TCPAddr).AddrPort()
+	if a.Addr().IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", a.Port())
+	}
+	return a.String()
+}
+
+// status is what the status page shows.
+func (g *gateway) status() admin.Status {
+	st := admin.Status{Version: version, Started: g.started}
+	g.reload.status(&st)
+	for _, l := range g.proxies {
+		st.Listen = append(st.Listen, l.Addr().String())
+	}
+	return st
+}

@@ -1,0 +1,95 @@
+// Package admin serves what operators and Kubernetes ask: health, readiness,
+// metrics, a status page. It has a port of its own and answers nothing on the
+// proxy's.
+package admin
+
+import (
+	"html/template"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Status is what the status page shows. It is made anew for each view.
+type Status struct {
+	Version string
+	Started time.Time
+	Listen  []string
+	Source  string
+	Guard   string
+	Rules   []Rule
+	Origin  string // where the rules come from
+	Loaded  time.Time
+	Problem string // why the last reload was refused, "" if it was not
+}
+
+// Rule is one line of the rules in force.
+type Rule struct {
+	Line int
+	Text string
+}
+
+// Handler serves the admin port. Ready may be set by any goroutine.
+type Handler struct {
+	Ready atomic.Bool
+	mux   *http.ServeMux
+}
+
+// New returns a handler that is not ready. status is called for each view of the
+// status page, concurrently; withPprof adds /debug/pprof.
+func New(reg *prometheus.Registry, status func() Status, withPprof bool) *Handler {
+	h := &Handler{mux: http.NewServeMux()}
+	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
+	h.mux.HandleFunc("GET /readyz", h.readyz)
+	h.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	h.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+		page.Execute(w, status())
+	})
+	if withPprof {
+		h.mux.HandleFunc("/debug/pprof/", pprof.Index)
+		h.mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		h.mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		h.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		h.mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return h
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+
+func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
+	if !h.Ready.Load() {
+		text(w, http.StatusServiceUnavailable, "not ready")
+		return
+	}
+	text(w, http.StatusOK, "ready")
+}
+
+func text(w http.ResponseWriter, status int, s string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write([]byte(s + "\n"))
+}
+
+var page = template.Must(template.New("status").Parse(`<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>sluice</title>
+<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:60em}dt{font-weight:bold}pre{background:#f4f4f4;padding:1em}.bad{color:#b00020}</style></head>
+<body><h1>sluice {{.Version}}</h1>
+{{with .Problem}}<p class="bad">The last reload was refused; the rules below stay in force.</p><pre class="bad">{{.}}</pre>{{end}}
+<dl><dt>Listens on</dt><dd>{{range .Listen}}{{.}} {{end}}</dd>
+<dt>Source address</dt><dd>{{.Source}}</dd>
+<dt>Guard</dt><dd>{{.Guard}}</dd>
+<dt>Up since</dt><dd>{{.Started.UTC.Format "2006-01-02 15:04:05Z"}}</dd>
+<dt>Rules</dt><dd>{{len .Rules}} from {{.Origin}}, loaded {{.Loaded.UTC.Format "2006-01-02 15:04:05Z"}}</dd></dl>
+<pre>{{range .Rules}}{{printf "%4d" .Line}}  {{.Text}}
+{{else}}no rule: everything is denied
+{{end}}</pre>
+<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
+</body></html>
+`))
