@@ -1,7 +1,9 @@
 package acl_test
 
 import (
+	"flag"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 
@@ -11,6 +13,15 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/acltest"
 )
+
+// TestMain has rapid try more than its hundred cases, which are cheap here;
+// -rapid.checks still has the last word.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.checks", "1000"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // subject is a policy and its reference, made of the same text and guard.
 type subject struct {

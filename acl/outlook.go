@@ -86,14 +86,16 @@ type outlooker struct {
 	left int    // probes left
 }
 
-func (p *Policy) lookOut() []outlook {
-	s := p.set
-	l := &outlooker{
-		p: p, s: s,
-		outs: make([]outlook, len(s.segments)),
-		hard: make([]bool, len(s.segments)),
-		left: maxProbes,
+func newOutlooker(p *Policy, probes int) *outlooker {
+	return &outlooker{
+		p: p, s: p.set,
+		outs: make([]outlook, len(p.set.segments)),
+		hard: make([]bool, len(p.set.segments)),
+		left: probes,
 	}
+}
+
+func (l *outlooker) run() []outlook {
 	l.sweep(false)
 	l.sweep(true)
 	for i := range l.outs {

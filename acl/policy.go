@@ -140,7 +140,7 @@ func (p *Policy) WithGuard(g Guard) *Policy {
 		return nil
 	}
 	q := &Policy{set: p.set, mode: g.Mode, own: ownSet(g.Own)}
-	q.outlooks = q.lookOut()
+	q.outlooks = newOutlooker(q, maxProbes).run()
 	return q
 }
 
