@@ -1,0 +1,34 @@
+# Sluice. `make` lists the targets.
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME  ?= 5m
+BIN       := bin/sluice
+
+.PHONY: help build run demo test lint fuzz bench clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/sluice
+
+run: build ## build and run the proxy on :8080, with the example rules unless EGRESS_HTTP_PROXY_DESTINATION is set
+	@if [ -n "$$EGRESS_HTTP_PROXY_DESTINATION" ]; then exec $(BIN) proxy; else exec $(BIN) proxy --rules deploy/rules.txt; fi
+
+demo: build ## (root) a client, the gateway and two servers in network namespaces, with real curl calls
+	bash deploy/demo.sh
+
+test: ## install what the tests need and run all of them
+	bash scripts/test.sh
+
+lint: ## formatting, vet, tidiness of go.mod
+	bash scripts/lint.sh
+
+fuzz: ## run every fuzz target for FUZZTIME (5m)
+	bash scripts/fuzz.sh $(FUZZTIME)
+
+bench: ## benchmarks of the rule engine, the parsers and the tunnels
+	$(GO) test -run '^$$' -bench . -benchmem ./acl ./proxy/http1 ./proxy/resolve ./proxy/tunnel
+
+clean: ## remove what was built
+	rm -rf bin

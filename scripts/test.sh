@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# The whole test suite: what it needs, lint, unit and end-to-end tests with the
+# race detector, a smoke run of every fuzz target. Says what was skipped and why.
+# As root in CI nothing may be skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step() { printf '\n== %s\n' "$*"; }
+
+step "what the tests need"
+bash scripts/install-test-deps.sh
+
+step "lint"
+bash scripts/lint.sh
+echo ok
+
+step "tests, with the race detector"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+# Packages one after the other: with 2 cores, what an end-to-end test measures
+# must not be what another package's test uses up.
+go test -race -p 1 -timeout 20m -v ./... >"$log" 2>&1 || status=$?
+grep -E '^(ok|FAIL|panic|---? FAIL)|no test files|^\?' "$log" || true
+if [ $status -ne 0 ]; then
+	step "what failed"
+	grep -vE '^(=== |--- PASS|    --- PASS|\s+--- PASS|PASS|ok )' "$log" | tail -n 400
+	exit $status
+fi
+
+step "fuzz smoke"
+bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"
+
+step "summary"
+passed=$(grep -cE '^ *--- PASS' "$log" || true)
+skipped=$(grep -cE '^ *--- SKIP' "$log" || true)
+if [ "$skipped" -gt 0 ]; then
+	echo "skipped, and why:"
+	grep -E -A1 '^ *--- SKIP' "$log" | grep -v '^--$'
+	if [ "${CI:-}" = true ] && [ "$(id -u)" -eq 0 ]; then
+		echo "nothing may be skipped as root in CI" >&2
+		exit 1
+	fi
+fi
+echo "$passed passed, 0 failed, $skipped skipped"
