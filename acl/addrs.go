@@ -107,8 +107,7 @@ func (x *addrIndex) finish(b *builder) {
 		e := &x.entries[i]
 		b.finishPair(&e.allow, &e.deny)
 		if p := e.prefix; p.Bits() > 0 {
-			wider := netip.PrefixFrom(p.Addr(), p.Bits()-1).Masked()
-			e.up, _ = x.table.LookupPrefix(wider)
+			e.up, _ = x.table.LookupPrefix(netip.PrefixFrom(p.Addr(), p.Bits()-1))
 		}
 	}
 }

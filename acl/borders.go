@@ -60,15 +60,12 @@ func (p *Policy) samples() iter.Seq[netip.Addr] {
 	}
 }
 
-// mapped are the IPv4-mapped addresses, which are IPv4 addresses.
-var mapped = netip.MustParsePrefix("::ffff:0:0/96")
-
 // borders returns every prefix that a decision about an address depends on.
 func (p *Policy) borders() iter.Seq[netip.Prefix] {
 	return func(yield func(netip.Prefix) bool) {
 		fixed := [...]netip.Prefix{
 			netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0),
-			notCompatible, mapped, embeddings[0].space, embeddings[1].space, embeddings[2].space,
+			notCompatible, embeddings[0].space, embeddings[1].space, embeddings[2].space,
 		}
 		for _, q := range fixed {
 			if !yield(q) {
@@ -111,7 +108,16 @@ func (p *Policy) guardedPrefixes() iter.Seq[netip.Prefix] {
 }
 
 // last returns the last address of p.
-func last(p netip.Prefix) netip.Addr { return fill(p, p.Bits()) }
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := range b {
+		if host := i*8 + 8 - p.Bits(); host > 0 {
+			b[i] |= 0xff >> max(8-host, 0)
+		}
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
 
 // middle returns the first address of the second half of p, which unlike the
 // first and last ones has no special meaning in most networks.
@@ -119,22 +125,5 @@ func middle(p netip.Prefix) netip.Addr {
 	if p.IsSingleIP() {
 		return p.Addr()
 	}
-	half := netip.PrefixFrom(p.Addr(), p.Bits()+1)
-	a := last(half).Next()
-	return a
-}
-
-// fill returns the address of p with every bit from bit on set.
-func fill(p netip.Prefix, bit int) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := range b {
-		switch {
-		case i*8 >= bit:
-			b[i] = 0xff
-		case i*8+8 > bit:
-			b[i] |= 0xff >> (bit - i*8)
-		}
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
+	return last(netip.PrefixFrom(p.Addr(), p.Bits()+1)).Next()
 }

@@ -176,6 +176,7 @@ func TestGuardAllLifted(t *testing.T) {
 	all := "127.0.0.0/9|127.128.0.0/9|::1|0.0.0.0/8|::|169.254.0.0/16|fe80::/10|224.0.0.0/4|ff00::/8|255.255.255.255"
 	checkGuard(t, acl.Guard{}, []row{
 		{"allow line 11 *", "a.com", all + "|*"},
+		{"depends", "a.com", "127.0.0.0/10|" + all[len("127.0.0.0/9|"):] + "|*"}, // both ends, not all of it
 		{"depends", "a.com", all[len("127.0.0.0/9|"):] + "|*"},
 	})
 	checkGuard(t, acl.Guard{Own: addrs("10.0.0.5")}, []row{

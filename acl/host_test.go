@@ -106,6 +106,7 @@ func TestParseTargetRefuses(t *testing.T) {
 		"127.0.0.1..:80":         "empty label",
 
 		strings.Repeat("a", 64) + ".com:80":       "longer than 63",
+		"a." + strings.Repeat("a", 64) + ":80":    "longer than 63",
 		strings.Repeat("a.", 126) + "aa:80":       "longer than 253",
 		strings.Repeat("a.", 100_000) + "aa:80":   "longer than 253",
 		strings.Repeat("a", 100_000) + ".com:443": "longer than 63",

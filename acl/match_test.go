@@ -227,6 +227,11 @@ func TestBeforeLookup(t *testing.T) {
 		{"depends", "a.com", "10.1.0.0/16 | !10.0.0.0/8"},
 		{"deny default", "a.com", "!0.0.0.0/1 | !128.0.0.0/1 | 0.0.0.0/0"},
 		{"depends", "a.com", "!0.0.0.0/1 | !128.0.0.0/2 | 0.0.0.0/0"},
+		{"depends", "a.com", "!10.0.0.0/10 | !10.128.0.0/9 | 10.0.0.0/8"}, // 10.64.0.0/10 is left
+		{"deny default", "a.com", "!10.0.0.0/10 | !10.128.0.0/9 | !10.64.0.0/10 | 10.0.0.0/8"},
+		{"depends", "a.com", "!10.0.0.0/10 | !10.128.0.0/9 | 64:ff9b::a00:0/104"},
+		{"depends", "a.com", "!10.0.0.0/10 | !10.128.0.0/9 | 2002:a00::/24"},
+		{"depends", "a.com", "!10.0.0.0/10 | !10.128.0.0/9 | ::a00:0/104"},
 		{"deny default", "a.com", "!10.0.0.0/8 | 64:ff9b::a01:203"},
 		{"depends", "a.com", "!10.0.0.0/8 | 64:ff9b::b01:203"},
 		{"deny default", "a.com", "!10.0.0.0/9 | !10.128.0.0/9 | 2002:a00::/24"},
@@ -252,6 +257,9 @@ func TestBeforeLookup(t *testing.T) {
 		{"allow line 4 *", "a.com", "10.0.0.0/8 | ::/0 | !10.1.0.0/16 | *"},
 		{"allow line 1 0.0.0.0/0", "a.com", "0.0.0.0/0 | ::/0 | !a.com"}, // address rules allow everything
 		{"depends", "a.com", "0.0.0.0/0 | !a.com | ::/0"},
+		// The deny rule is left with ::2 and ::3; :: and ::1 embed nothing.
+		{"depends", "a.com", "0.0.0.0/28 | 64:ff9b::/124 | 2002::/44 | ::8/125 | ::4/126 | !0.0.0.0/28 | *"},
+		{"allow line 8 *", "a.com", "0.0.0.0/28 | 64:ff9b::/124 | 2002::/44 | ::8/125 | ::4/126 | ::2/127 | !0.0.0.0/28 | *"},
 		{"allow line 1 0.0.0.0/1", "a.com", "0.0.0.0/1 | 128.0.0.0/1 | ::/1 | 8000::/1"},
 	} {
 		t.Run("off "+r.target+" | "+r.rules, func(t *testing.T) {

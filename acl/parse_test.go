@@ -76,6 +76,7 @@ func TestParseBytes(t *testing.T) {
 		{"tabs", "\ta.com\t:80\n", "line 1: " + bad + `'a.com\t:80': white space inside a rule; write one rule a line, and a comment behind ` + "`#`"},
 		{"tabs around", "\t! \ta.com\t# x\n", "!a.com\n"},
 		{"anything in comments", "# \x00\xff\u2028\na.com # \x01 # b.com\n", "a.com\n"},
+		{"hash inside, comment behind", "a#b#c # d # e", "line 1: " + bad + "'a#b#c': a comment needs white space in front of its `#`"},
 		{"empty", "", ""},
 		{"white space only", " \n\t\r\n", ""},
 		// UTS 46 maps what cannot be seen to nothing, wherever it stands.

@@ -80,6 +80,10 @@ func spell(t *rapid.T, name string) string {
 func Prefix() *rapid.Generator[string] {
 	return rapid.Custom(func(t *rapid.T) string {
 		s := rapid.SampledFrom(prefixes).Draw(t, "prefix")
+		if rapid.IntRange(0, 2).Draw(t, "dense") == 0 {
+			a := dense(t)
+			s = netip.PrefixFrom(a, a.BitLen()-rapid.IntRange(0, 4).Draw(t, "free")).Masked().String()
+		}
 		p, _ := parsePrefix(s)
 		if rapid.IntRange(0, 3).Draw(t, "nest") == 0 {
 			bits := rapid.IntRange(p.Bits(), p.Addr().BitLen()).Draw(t, "bits")
@@ -97,6 +101,17 @@ func Prefix() *rapid.Generator[string] {
 	})
 }
 
+// dense generates one of sixteen neighbours, so that few prefixes cover others
+// together.
+func dense(t *rapid.T) netip.Addr {
+	host := rapid.ByteRange(0, 15).Draw(t, "host")
+	a := netip.AddrFrom4([4]byte{11, 0, 0, host})
+	if rapid.IntRange(0, 3).Draw(t, "six") == 0 {
+		a = rapid.SampledFrom(Embed(a)).Draw(t, "how")
+	}
+	return a
+}
+
 // Name generates a name.
 func Name() *rapid.Generator[string] { return rapid.SampledFrom(names) }
 
@@ -107,6 +122,9 @@ func Port() *rapid.Generator[uint16] { return rapid.SampledFrom(ports) }
 // embeds such an address; never an IPv4-mapped one.
 func Addr() *rapid.Generator[netip.Addr] {
 	return rapid.Custom(func(t *rapid.T) netip.Addr {
+		if rapid.IntRange(0, 2).Draw(t, "dense") == 0 {
+			return dense(t)
+		}
 		p, _ := parsePrefix(rapid.SampledFrom(prefixes).Draw(t, "prefix"))
 		a := rapid.SampledFrom(Ends(p)).Draw(t, "end")
 		if !a.IsValid() || a.Is4In6() {
