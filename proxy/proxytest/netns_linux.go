@@ -55,9 +55,10 @@ func NewNetns(t testing.TB, name string) *Netns {
 		t.Fatalf("open netlink in namespace %s: %v", name, err)
 	}
 	t.Cleanup(n.nl.Close)
-	// Addresses are usable at once: nothing else is on these links.
-	n.sysctl("net/ipv6/conf/all/dad_transmits", "0")
-	n.sysctl("net/ipv6/conf/default/dad_transmits", "0")
+	// Link-local addresses are usable at once: nothing else is on these links, and
+	// without them a router cannot ask for its neighbours.
+	n.sysctl("net/ipv6/conf/all/accept_dad", "0")
+	n.sysctl("net/ipv6/conf/default/accept_dad", "0")
 	n.must(n.nl.LinkSetUp(n.link("lo")))
 	return n
 }
