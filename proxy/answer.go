@@ -29,7 +29,8 @@ func (x *exchange) answer() (keep bool) {
 		}
 	}
 	x.c.revive()
-	keep = x.skipBody() && !a.close && x.req.KeepAlive && !x.c.srv.draining.Load()
+	whole := x.skipBody() && !a.close
+	keep = whole && x.req.KeepAlive && !x.c.srv.draining.Load()
 	x.rec.Status, x.rec.Error = a.status, a.class
 	kind, body := x.page()
 	x.out = x.appendAnswerHead(x.out[:0], kind, len(body), keep)
@@ -42,7 +43,7 @@ func (x *exchange) answer() (keep bool) {
 	if _, err := x.c.tcp.Write(x.out); err != nil {
 		return false
 	}
-	if !keep {
+	if !whole || len(x.c.buffered()) > 0 && !keep {
 		x.c.linger()
 	}
 	return keep

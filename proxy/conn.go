@@ -29,13 +29,24 @@ type conn struct {
 	err    error                 // its error
 
 	served   int          // requests
-	idle     atomic.Bool  // between two requests, nothing read of the next
+	waiting  atomic.Int32 // for a request: notWaiting …
 	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
 	upstream atomic.Pointer[outbound.Conn]
 }
 
 // expired in conn.deadline says that the sweeper has cut the connection.
 const expired = -1
+
+// What conn.waiting says.
+const (
+	notWaiting int32 = iota
+	waitFirst        // nothing was read yet
+	waitNext         // between two requests
+)
+
+// firstGrace is what a client that has just connected gets to send its request
+// when the server begins to drain.
+const firstGrace = time.Second
 
 // headRoom is the size of the buffer for a head; one that is larger gets a buffer
 // of its own, up to the limit.
@@ -109,7 +120,10 @@ func (c *conn) setUpstream(u *outbound.Conn) {
 // closeIfIdle ends a connection between two requests. A request that has just
 // come is still served: see waitForRequest.
 func (c *conn) closeIfIdle() {
-	if c.idle.Load() {
+	switch c.waiting.Load() {
+	case waitFirst:
+		c.arm(firstGrace)
+	case waitNext:
 		c.tcp.SetReadDeadline(time.Unix(1, 0))
 	}
 }
@@ -148,6 +162,7 @@ func (c *conn) fillStep(fd uintptr) bool {
 		c.n, err = unix.Read(int(fd), c.buf[c.w:])
 	}
 	if err == unix.EAGAIN {
+		c.n = 0
 		c.releaseBuffer()
 		return false
 	}

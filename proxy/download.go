@@ -138,11 +138,10 @@ func (x *exchange) forwardResponse() bool {
 		c.srv.Gate.Pool.Put(x.up, c.srv.start.Add(c.srv.now()))
 		x.up = nil
 	}
-	if !keep || !whole {
+	if !whole {
 		c.linger()
-		return false
 	}
-	return true
+	return keep && whole
 }
 
 // composeResponse puts the answer's head into x.out.

@@ -56,15 +56,17 @@ func (r *registry) each(f func(*conn)) {
 	}
 }
 
-// wait returns when no connection is open. One caller at a time.
+// wait returns when no connection is open.
 func (r *registry) wait() {
 	r.mu.Lock()
 	if len(r.all) == 0 {
 		r.mu.Unlock()
 		return
 	}
-	empty := make(chan struct{})
-	r.empty = empty
+	if r.empty == nil {
+		r.empty = make(chan struct{})
+	}
+	empty := r.empty
 	r.mu.Unlock()
 	<-empty
 }

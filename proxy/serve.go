@@ -28,9 +28,9 @@ func (c *conn) serve() {
 // waitForRequest returns true when the first byte of a request is buffered. While
 // it waits for it the connection is idle, and holds no buffer.
 func (c *conn) waitForRequest() bool {
-	limit := c.srv.KeepAliveTimeout
+	limit, state := c.srv.KeepAliveTimeout, waitNext
 	if c.served == 0 {
-		limit = c.srv.HeadTimeout
+		limit, state = c.srv.HeadTimeout, waitFirst
 	}
 	for first := true; ; first = false {
 		c.r += http1.SkipEmptyLines(c.buffered())
@@ -42,12 +42,16 @@ func (c *conn) waitForRequest() bool {
 			return false
 		}
 		// In this order: Shutdown sets draining first and then looks who is idle.
-		c.idle.Store(true)
+		c.waiting.Store(state)
 		err := error(os.ErrDeadlineExceeded)
-		if !c.srv.draining.Load() {
+		switch draining := c.srv.draining.Load(); {
+		case draining && state == waitFirst:
+			c.arm(firstGrace)
+			fallthrough
+		case !draining:
 			err = c.fill()
 		}
-		c.idle.Store(false)
+		c.waiting.Store(notWaiting)
 		if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load() {
 			err = c.lastFill()
 		}

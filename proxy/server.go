@@ -18,10 +18,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
@@ -75,6 +78,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners []*net.TCPListener
+	serving   sync.WaitGroup // calls of Serve
 }
 
 // New returns a server that denies everything until SetGeneration is called. It
@@ -113,7 +117,9 @@ func (s *Server) Serve(l *net.TCPListener) error {
 		return nil
 	}
 	s.listeners = append(s.listeners, l)
+	s.serving.Add(1)
 	s.mu.Unlock()
+	defer s.serving.Done()
 	var wait time.Duration
 	for {
 		c, err := l.AcceptTCP()
@@ -122,7 +128,8 @@ func (s *Server) Serve(l *net.TCPListener) error {
 			wait = 0
 			s.accept(c)
 		case s.draining.Load():
-			return nil
+			s.acceptPending(l)
+			return l.Close()
 		case outOfResources(err):
 			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
 			s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", wait)
@@ -134,6 +141,29 @@ func (s *Server) Serve(l *net.TCPListener) error {
 			return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
 		}
 	}
+}
+
+// acceptPending takes the clients that the kernel has accepted already: closing
+// the listener would reset them.
+func (s *Server) acceptPending(l *net.TCPListener) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		for {
+			n, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				return
+			}
+			f := os.NewFile(uintptr(n), "client")
+			c, err := net.FileConn(f)
+			f.Close()
+			if err == nil {
+				s.accept(c.(*net.TCPConn))
+			}
+		}
+	})
 }
 
 func outOfResources(err error) bool {
@@ -173,7 +203,7 @@ func (s *Server) accept(tcp *net.TCPConn) {
 }
 
 func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
-	if !s.Budget.Take(2) && (s.Gate.Pool.Evict(2) < 2 || !s.Budget.Take(2)) {
+	if !s.Budget.Take(2) && (s.Gate.Pool.Evict(2) == 0 || !s.Budget.Take(2)) {
 		return metrics.TooManyConnections, false
 	}
 	limit, ok := s.conns.add(c, s.MaxConns, s.MaxConnsPerClient)
@@ -199,9 +229,10 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.draining.Store(true)
 	for _, l := range s.listeners {
-		l.Close()
+		l.SetDeadline(time.Unix(1, 0)) // Serve closes it, having taken who waits
 	}
 	s.mu.Unlock()
+	s.serving.Wait()
 	s.conns.each(func(c *conn) { c.closeIfIdle() })
 	done := make(chan struct{})
 	go func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -101,5 +102,9 @@ func worst(errs []error) error {
 			break
 		}
 	}
-	return &Error{Kind: kind, Err: errors.Join(errs...)}
+	all := errs[0]
+	for _, err := range errs[1:] {
+		all = fmt.Errorf("%w; %w", all, err) // errors.Join puts line ends between, which a status line can't hold
+	}
+	return &Error{Kind: kind, Err: all}
 }

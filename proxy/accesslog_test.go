@@ -1,0 +1,149 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+)
+
+// sample is a record with everything in it.
+func sample(method, target, agent string) *Record {
+	r := &Record{
+		Start: time.Date(2026, 11, 21, 4, 5, 6, 7008000, time.UTC), ID: 0xabc, Client: netip.MustParseAddrPort("10.1.2.3:4567"),
+		Mode: metrics.Forward, Minor: 1, Judged: true,
+		Decision: acl.Decision{Verdict: acl.Allow, Kind: acl.ReasonRule, Rule: 2, Line: 3, Text: "*.example.com"},
+		Addr:     netip.MustParseAddrPort("192.0.2.34:80"), Source: netip.MustParseAddr("198.51.100.9"),
+		Status: 200, Received: 5, Sent: 1234,
+		Resolve: 1500 * time.Microsecond, Connect: 20 * time.Millisecond, FirstByte: 45 * time.Millisecond, Total: 1042 * time.Millisecond,
+	}
+	put := func(s string) span {
+		from := len(r.text)
+		r.text = append(r.text, s...)
+		return span{from, len(r.text)}
+	}
+	r.method, r.target, r.userAgent, r.contentType = put(method), put(target), put(agent), put("text/html; charset=utf-8")
+	return r
+}
+
+func TestLogFormats(t *testing.T) {
+	allowed := sample("GET", "http://a.example.com/x", `curl/8 "x"`)
+	denied := sample("CONNECT", "b.test:443", "")
+	denied.Decision = acl.Decision{}
+	denied.Addr, denied.Source, denied.Status, denied.Error, denied.Mode = netip.AddrPort{}, netip.Addr{}, 403, "http_request_denied", metrics.Connect
+	hostile := sample("GET", "http://a/\"\n\\\xff\x7f\u00fc", "a\x00\"")
+	tests := []struct {
+		format string
+		r      *Record
+		want   string
+	}{
+		{"json", allowed, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"GET","target":"http://a.example.com/x","verdict":"allow","reason":"line 3 *.example.com","line":3,"address":"192.0.2.34:80","source":"198.51.100.9","status":200,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000}`},
+		{"json", denied, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"CONNECT","target":"b.test:443","verdict":"deny","reason":"default","line":0,"status":403,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000,"error":"http_request_denied"}`},
+		{"squid", allowed, `1795233907.049   1042 10.1.2.3 TCP_MISS/200 1234 GET http://a.example.com/x - HIER_DIRECT/192.0.2.34 text/html`},
+		{"squid", denied, `1795233907.049   1042 10.1.2.3 TCP_DENIED/403 1234 CONNECT b.test:443 - HIER_NONE/- text/html`},
+		{"squid", hostile, `1795233907.049   1042 10.1.2.3 TCP_MISS/200 1234 GET http://a/%22%0A%5C%FF%7F%C3%BC - HIER_DIRECT/192.0.2.34 text/html`},
+		{"combined", allowed, `10.1.2.3 - - [21/Nov/2026:04:05:06 +0000] "GET http://a.example.com/x HTTP/1.1" 200 1234 "-" "curl/8 \"x\""`},
+		{"combined", hostile, `10.1.2.3 - - [21/Nov/2026:04:05:06 +0000] "GET http://a/%22%0A%5C%FF%7F%C3%BC HTTP/1.1" 200 1234 "-" "a\x00\""`},
+	}
+	for _, tt := range tests {
+		got := string(Formats[tt.format](nil, tt.r))
+		assert.Equal(t, tt.want+"\n", got, tt.format)
+	}
+	var line map[string]any
+	require.NoError(t, json.Unmarshal(appendJSON(nil, hostile), &line))
+	assert.Equal(t, "http://a/\"\n\\\ufffd\x7f\u00fc", line["target"])
+}
+
+// Every line that was written is there after Close, whole.
+func TestLogLosesNothing(t *testing.T) {
+	out := new(logBuffer)
+	l := NewAccessLog(out, appendJSON, func() { t.Error("dropped") }, func(err error) { t.Error(err) })
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 2000 {
+				l.Write(sample("GET", "http://a.test/", "x"))
+			}
+		})
+	}
+	wg.Wait()
+	l.Close()
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	assert.Len(t, lines, 16000)
+	for _, line := range lines {
+		require.True(t, json.Valid([]byte(line)), line)
+	}
+}
+
+// stuck is a file that takes nothing until it is freed.
+type stuck struct {
+	free chan struct{}
+	err  error
+}
+
+func (s *stuck) Write(p []byte) (int, error) {
+	<-s.free
+	return len(p), s.err
+}
+
+// A log that cannot be written drops lines and says so; requests go on.
+func TestLogThatIsStuck(t *testing.T) {
+	out := &stuck{free: make(chan struct{}), err: errors.New("disk full")}
+	var dropped, failed atomic.Int64
+	l := NewAccessLog(out, appendJSON, func() { dropped.Add(1) }, func(err error) {
+		assert.EqualError(t, err, "write the access log: disk full")
+		failed.Add(1)
+	})
+	r := sample("GET", "http://a.test/"+strings.Repeat("x", 10000), "x")
+	for range 2*logFull/10000 + 1000 {
+		l.Write(r)
+	}
+	assert.Positive(t, dropped.Load())
+	close(out.free)
+	l.Close()
+	assert.Positive(t, failed.Load())
+	l.Write(r) // after Close
+}
+
+func TestLogRotation(t *testing.T) {
+	first, second := new(logBuffer), new(logBuffer)
+	l := NewAccessLog(first, appendJSON, func() {}, func(error) {})
+	l.Write(sample("GET", "http://one/", ""))
+	require.Eventually(t, func() bool { return first.String() != "" }, 10*time.Second, time.Millisecond)
+	assert.Same(t, first, l.SetOutput(second))
+	l.Write(sample("GET", "http://two/", ""))
+	l.Close()
+	assert.Contains(t, first.String(), "http://one/")
+	assert.NotContains(t, first.String(), "http://two/")
+	assert.Contains(t, second.String(), "http://two/")
+}
+
+func TestLogAllocatesNothing(t *testing.T) {
+	r := sample("GET", "http://a.example.com/x", "curl/8")
+	b := make([]byte, 0, 4096)
+	for name, format := range Formats {
+		if name == "squid" {
+			continue // the elapsed time is formatted aside
+		}
+		assert.Zero(t, testing.AllocsPerRun(100, func() { b = format(b[:0], r) }), name)
+	}
+}
+
+func BenchmarkLogJSON(b *testing.B) {
+	r := sample("GET", "http://a.example.com/x", "curl/8")
+	buf := make([]byte, 0, 4096)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = appendJSON(buf[:0], r)
+	}
+}

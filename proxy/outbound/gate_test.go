@@ -1,0 +1,365 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func aa(s ...string) (list []netip.Addr) {
+	for _, a := range s {
+		list = append(list, netip.MustParseAddr(a))
+	}
+	return list
+}
+
+// recorder stands for the resolver and the network, and writes down what is asked
+// of them.
+type recorder struct {
+	t       testing.TB
+	answers map[string][]netip.Addr
+	fail    map[string]error // by destination; others connect
+	hang    map[string]bool  // never answers
+
+	mu     sync.Mutex
+	looked []string
+	dialed []string // "SOURCE>DESTINATION"
+}
+
+func (r *recorder) lookup(_ context.Context, name string) ([]netip.Addr, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = append(r.looked, name)
+	if a := r.answers[name]; a != nil {
+		return a, nil
+	}
+	return nil, &resolve.Error{Name: name, Kind: resolve.NotFound, Code: "NXDOMAIN"}
+}
+
+func (r *recorder) dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	r.mu.Lock()
+	from := "-"
+	if source.IsValid() {
+		from = source.String()
+	}
+	r.dialed = append(r.dialed, from+">"+dst.String())
+	err, hang := r.fail[from+">"+dst.String()], r.hang[dst.String()]
+	if err == nil {
+		err = r.fail[dst.String()]
+	}
+	r.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return anyConn(r.t), nil
+}
+
+// anyConn is a connection to somewhere on loopback.
+func anyConn(t testing.TB) *net.TCPConn {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	far, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { c.Close(); far.Close() })
+	return c.(*net.TCPConn)
+}
+
+func policy(t testing.TB, text string) *acl.Policy {
+	p, err := acl.Parse(text)
+	require.NoError(t, err)
+	return p
+}
+
+func target(t testing.TB, s string) acl.Target {
+	tg, err := acl.ParseTarget(s)
+	require.NoError(t, err)
+	return tg
+}
+
+func TestOpen(t *testing.T) {
+	answers := map[string][]netip.Addr{
+		"pub.test":   aa("192.0.2.1"),
+		"mixed.test": aa("10.0.0.1", "192.0.2.1", "10.0.0.2"),
+		"priv.test":  aa("10.0.0.1"),
+		"six.test":   aa("2001:db8::1"),
+		"meta.test":  aa("169.254.169.254"),
+	}
+	const rules = "!*.denied.test\n!10.0.0.0/8\n*"
+	tests := []struct {
+		name    string
+		policy  string
+		target  string
+		sources []netip.Addr
+		looked  []string
+		dialed  []string
+		err     string
+		kind    Kind
+	}{
+		{name: "a name is resolved once and its address dialled", policy: rules, target: "pub.test:443",
+			looked: []string{"pub.test"}, dialed: []string{"->192.0.2.1:443"}},
+		{name: "only the allowed address is dialled", policy: rules, target: "mixed.test:443",
+			looked: []string{"mixed.test"}, dialed: []string{"->192.0.2.1:443"}},
+		{name: "no address allowed", policy: rules, target: "priv.test:443", looked: []string{"priv.test"}, err: "denied", kind: Denied},
+		{name: "guarded address", policy: rules, target: "meta.test:80", looked: []string{"meta.test"}, err: "denied", kind: Denied},
+		{name: "a denied name is not looked up", policy: rules, target: "x.denied.test:443", err: "denied", kind: Denied},
+		{name: "default deny is not looked up", policy: "pub.test", target: "other.test:443", err: "denied", kind: Denied},
+		{name: "no rules", policy: "", target: "pub.test:443", err: "denied", kind: Denied},
+		{name: "a literal is not looked up", policy: rules, target: "192.0.2.9:1", dialed: []string{"->192.0.2.9:1"}},
+		{name: "no such name", policy: rules, target: "nx.test:443", looked: []string{"nx.test"},
+			err: "look up nx.test: no such name (NXDOMAIN)", kind: DNSFailed},
+		{name: "bound to the source", policy: rules, target: "pub.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
+			looked: []string{"pub.test"}, dialed: []string{"198.51.100.1>192.0.2.1:443"}},
+		{name: "bound to the source of the family", policy: rules, target: "six.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
+			looked: []string{"six.test"}, dialed: []string{"2001:db8::99>[2001:db8::1]:443"}},
+		{name: "no source of the family", policy: rules, target: "six.test:443", sources: aa("198.51.100.1"), looked: []string{"six.test"},
+			err: "no IPv6 source address for 2001:db8::1: EGRESS_SOURCE is 198.51.100.1", kind: Unroutable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &recorder{t: t, answers: answers}
+			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
+			gen := &Generation{Policy: policy(t, tt.policy), Sources: NewSources(tt.sources)}
+			c, d, err := g.Open(t.Context(), gen, target(t, tt.target))
+			assert.Equal(t, tt.looked, r.looked)
+			assert.Equal(t, tt.dialed, r.dialed)
+			if tt.err != "" {
+				var e *Error
+				require.ErrorAs(t, err, &e)
+				assert.Equal(t, tt.err, err.Error())
+				assert.Equal(t, tt.kind, e.Kind)
+				assert.Nil(t, c)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, acl.Allow, d.Verdict)
+			c.Close()
+		})
+	}
+}
+
+func TestNilGenerationDenies(t *testing.T) {
+	r := &recorder{t: t}
+	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
+	for _, gen := range []*Generation{nil, {}} {
+		_, d, err := g.Open(t.Context(), gen, target(t, "192.0.2.1:443"))
+		assert.EqualError(t, err, "denied")
+		assert.Equal(t, acl.Deny, d.Verdict)
+	}
+	assert.Empty(t, r.dialed)
+}
+
+// A Route that nothing was judged into leads nowhere.
+func TestZeroRoute(t *testing.T) {
+	r := &recorder{t: t}
+	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
+	_, err := g.Connect(t.Context(), &Route{Port: 80})
+	assert.EqualError(t, err, "denied")
+}
+
+func TestConnectTriesTheNext(t *testing.T) {
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	tests := []struct {
+		name   string
+		addrs  []netip.Addr
+		fail   map[string]error
+		hang   map[string]bool
+		dialed []string
+		kind   Kind
+		err    string
+	}{
+		{name: "families in turn, IPv6 first", addrs: aa("192.0.2.1", "192.0.2.2", "2001:db8::1"),
+			fail:   map[string]error{"[2001:db8::1]:80": refused, "192.0.2.1:80": refused},
+			dialed: []string{"->[2001:db8::1]:80", "->192.0.2.1:80", "->192.0.2.2:80"}},
+		{name: "one that hangs is passed by", addrs: aa("2001:db8::1", "192.0.2.1"), hang: map[string]bool{"[2001:db8::1]:80": true},
+			dialed: []string{"->[2001:db8::1]:80", "->192.0.2.1:80"}},
+		{name: "all fail: every reason is told", addrs: aa("2001:db8::1", "192.0.2.1"),
+			fail:   map[string]error{"[2001:db8::1]:80": &net.OpError{Err: syscall.ENETUNREACH}, "192.0.2.1:80": refused},
+			dialed: []string{"->[2001:db8::1]:80", "->192.0.2.1:80"}, kind: Refused,
+			err: "connect to [2001:db8::1]:80: network is unreachable; connect to 192.0.2.1:80: connection refused"},
+		{name: "nothing is routable", addrs: aa("192.0.2.1"), fail: map[string]error{"192.0.2.1:80": syscall.EHOSTUNREACH},
+			dialed: []string{"->192.0.2.1:80"}, kind: Unroutable, err: "connect to 192.0.2.1:80: no route to host"},
+		{name: "no descriptors", addrs: aa("192.0.2.1"), fail: map[string]error{"192.0.2.1:80": syscall.EMFILE},
+			dialed: []string{"->192.0.2.1:80"}, kind: NoDescriptors, err: "connect to 192.0.2.1:80: too many open files"},
+		{name: "timed out by the kernel", addrs: aa("192.0.2.1"), fail: map[string]error{"192.0.2.1:80": syscall.ETIMEDOUT},
+			dialed: []string{"->192.0.2.1:80"}, kind: ConnectTimeout, err: "connect to 192.0.2.1:80: connection timed out"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := &recorder{t: t, answers: map[string][]netip.Addr{"a.test": tt.addrs}, fail: tt.fail, hang: tt.hang}
+			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
+			c, _, err := g.Open(t.Context(), &Generation{Policy: policy(t, "*")}, target(t, "a.test:80"))
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			assert.Equal(t, tt.dialed, r.dialed)
+			if tt.err == "" {
+				require.NoError(t, err)
+				c.Close()
+				return
+			}
+			var e *Error
+			require.ErrorAs(t, err, &e)
+			assert.Equal(t, tt.kind, e.Kind)
+			assert.Equal(t, tt.err, err.Error())
+		})
+	}
+}
+
+func TestConnectTimeLimit(t *testing.T) {
+	for _, addrs := range [][]netip.Addr{aa("192.0.2.1"), aa("192.0.2.1", "192.0.2.2")} {
+		r := &recorder{t: t, answers: map[string][]netip.Addr{"a.test": addrs},
+			hang: map[string]bool{"192.0.2.1:80": true, "192.0.2.2:80": true}}
+		g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		_, _, err := g.Open(ctx, &Generation{Policy: policy(t, "*")}, target(t, "a.test:80"))
+		cancel()
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, ConnectTimeout, e.Kind)
+	}
+}
+
+// The second source carries what the first has no port for, and nothing else.
+func TestNextSourceWhenPortsRunOut(t *testing.T) {
+	r := &recorder{t: t, fail: map[string]error{"198.51.100.1>192.0.2.1:80": syscall.EADDRNOTAVAIL, "198.51.100.1>192.0.2.2:80": syscall.ECONNREFUSED}}
+	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
+	gen := &Generation{Policy: policy(t, "*"), Sources: NewSources(aa("198.51.100.1", "198.51.100.2"))}
+	c, _, err := g.Open(t.Context(), gen, target(t, "192.0.2.1:80"))
+	require.NoError(t, err)
+	assert.Equal(t, "198.51.100.2", c.Source.String())
+	_, _, err = g.Open(t.Context(), gen, target(t, "192.0.2.2:80"))
+	assert.Error(t, err)
+	assert.Equal(t, []string{"198.51.100.1>192.0.2.1:80", "198.51.100.2>192.0.2.1:80", "198.51.100.1>192.0.2.2:80"}, r.dialed)
+}
+
+func TestInterleave(t *testing.T) {
+	tests := []struct{ want, in []netip.Addr }{
+		{aa("2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"), aa("192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2")},
+		{aa("2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"), aa("192.0.2.1", "192.0.2.2", "2001:db8::1", "192.0.2.3")},
+		{aa("192.0.2.2", "192.0.2.1"), aa("192.0.2.2", "192.0.2.1")},
+		{aa("2001:db8::2", "2001:db8::1"), aa("2001:db8::2", "2001:db8::1")},
+		{nil, nil},
+	}
+	for _, tt := range tests {
+		interleave(tt.in)
+		assert.Equal(t, tt.want, tt.in)
+	}
+}
+
+func TestSources(t *testing.T) {
+	assert.Equal(t, "the kernel's choice", Sources{}.String())
+	s := NewSources(aa("2001:db8::1", "192.0.2.1", "::ffff:192.0.2.2"))
+	assert.Equal(t, "192.0.2.1, 192.0.2.2, 2001:db8::1", s.String())
+	assert.NoError(t, NewSources(aa("127.0.0.5")).Check())
+	err := NewSources(aa("127.0.0.1", "192.0.2.77")).Check()
+	require.Error(t, err)
+	assert.Regexp(t, `^EGRESS_SOURCE 192\.0\.2\.77 is not an address of this host \(it has .*127\.0\.0\.1.*\): let sluice-netsetup assign it first, or name one of these$`, err.Error())
+}
+
+// The real dialler binds to the source.
+func TestDialTCPBinds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	dst := l.Addr().(*net.TCPAddr).AddrPort()
+	for _, source := range []netip.Addr{{}, netip.MustParseAddr("127.0.0.2")} {
+		c, err := DialTCP(t.Context(), source, dst)
+		require.NoError(t, err)
+		far, err := l.Accept()
+		require.NoError(t, err)
+		want := "127.0.0.1"
+		if source.IsValid() {
+			want = source.String()
+		}
+		assert.Equal(t, want, far.RemoteAddr().(*net.TCPAddr).IP.String())
+		assert.Equal(t, want, (&Conn{TCP: c}).Local().String())
+		c.Close()
+		far.Close()
+	}
+}
+
+func TestPool(t *testing.T) {
+	budget := fdbudget.New(2)
+	p := NewPool(budget, time.Minute)
+	route := func(s string) *Route {
+		return &Route{Addrs: aa(s), Port: 80}
+	}
+	put := func(dst string, at time.Time) *Conn {
+		c := &Conn{TCP: anyConn(t), Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 80)}
+		p.Put(c, at)
+		return c
+	}
+	closed := func(c *Conn) bool {
+		_, err := c.TCP.Write(nil)
+		return errors.Is(err, net.ErrClosed)
+	}
+	now := time.Unix(1000, 0)
+	a := put("192.0.2.1", now)
+	b := put("192.0.2.1", now.Add(time.Second))
+	over := put("192.0.2.2", now)
+	assert.True(t, closed(over), "no room in the budget")
+	assert.Nil(t, p.Get(route("192.0.2.2"), ""))
+	assert.Nil(t, p.Get(route("192.0.2.1"), "tls.test"), "a plain connection is no TLS one")
+	bound := route("192.0.2.1")
+	bound.Sources = NewSources(aa("127.0.0.1"))
+	assert.Nil(t, p.Get(bound, ""), "another source")
+	assert.Same(t, b, p.Get(route("192.0.2.1"), ""), "the one used last comes first")
+	assert.EqualValues(t, 1, budget.Left())
+	p.Put(b, now.Add(2*time.Second))
+	p.Sweep(now.Add(time.Minute))
+	assert.True(t, closed(a), "idle for a minute")
+	assert.False(t, closed(b))
+	assert.Equal(t, 1, p.Evict(5))
+	assert.True(t, closed(b))
+	assert.EqualValues(t, 2, budget.Left())
+	put("192.0.2.1", now)
+	p.Close()
+	assert.Zero(t, p.Len())
+	assert.True(t, closed(put("192.0.2.1", now)), "put back after Close")
+	assert.EqualValues(t, 2, budget.Left())
+}
+
+// A connection that the server has closed, or spoken on unasked, serves nobody.
+func TestPoolPassesOverTheDead(t *testing.T) {
+	p := NewPool(nil, time.Minute)
+	for _, spoil := range []func(far net.Conn){
+		func(far net.Conn) { far.Close() },
+		func(far net.Conn) { io.WriteString(far, "HTTP/1.1 200 OK\r\n\r\n") },
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		c, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		far, err := l.Accept()
+		require.NoError(t, err)
+		l.Close()
+		dst := netip.MustParseAddrPort("192.0.2.1:80")
+		p.Put(&Conn{TCP: c.(*net.TCPConn), Dst: dst}, time.Now())
+		spoil(far)
+		assert.Nil(t, p.Get(&Route{Addrs: []netip.Addr{dst.Addr()}, Port: 80}, ""))
+		assert.Zero(t, p.Len())
+		far.Close()
+	}
+}
