@@ -61,7 +61,9 @@ func (r *rule) deny() bool             { return r.size&ruleDeny != 0 }
 // DecideHost decides as far as the name goes, and never causes a look-up. For
 // a name the verdict is NeedAddr exactly when some addresses would be allowed
 // and others denied; otherwise it is what [Policy.DecideAddr] says of every
-// address. For an address it is the whole decision.
+// address, with the rule that matches the name (or the default) as its reason.
+// Only where address rules in front of that rule deny, or allow, every address
+// is it the first of these. For an address it is the whole decision.
 //
 // Past a bound on the work of [Parse] and [Policy.WithGuard], which only lists
 // with very many overlapping address rules on very many different ports reach,
