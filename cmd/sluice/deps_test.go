@@ -1,0 +1,87 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/sluiceproxy/sluice/"
+
+// list runs go list on the packages and returns its lines.
+func list(t *testing.T, format string, packages ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-f", format}, packages...)...)
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	require.NoError(t, err)
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+// The architecture: what a package must not import, itself or through others, and
+// why. A prefix that ends in / stands for everything below it.
+func TestForbiddenImports(t *testing.T) {
+	tests := []struct {
+		pkg    string
+		banned string
+		why    string
+	}{
+		{"cmd/sluice", "github.com/vishvananda/netlink", "network-facing: it needs no privilege and must not be able to change the network"},
+		{"cmd/sluice", "github.com/google/nftables", "network-facing: it needs no privilege and must not be able to change the network"},
+		{"cmd/sluice", module + "netsetup", "the privileged half parses no client's bytes, and the other half holds no privilege"},
+		{"cmd/sluice", "testing", "test code does not ship"},
+		{"cmd/sluice", "github.com/elazarl/goproxy", "intercepted TLS comes by proxy/inspect only"},
+		{"acl", module + "proxy", "acl is a library for any caller"},
+		{"acl", "net/http", "acl is a library for any caller: it decides, and opens nothing"},
+		{"acl", "net", "acl opens no socket and asks no resolver"},
+		{"proxy/http1", "net", "http1 is heads and framing: bytes in, bytes out"},
+		{"proxy/http1", module + "acl", "http1 knows no policy"},
+		{"proxy", module + "internal/config", "components take what they use, not the configuration"},
+		{"proxy", module + "internal/admin", "the admin port is beside the proxy, not in it"},
+		{"proxy/outbound", "net/http", "what leaves is decided and dialled here, by address"},
+		{"proxy/tunnel", module + "acl", "a tunnel moves bytes; what may be connected was decided before"},
+		{"proxy/resolve", module + "acl", "the resolver does not decide"},
+		{"metrics", module + "proxy", "metrics are below what they measure"},
+	}
+	// fmt imports os, so this one is about acl's own imports.
+	assert.NotContains(t, list(t, "{{join .Imports \"\\n\"}}", "./acl"), "os", "acl reads no files: its callers do")
+	for _, tt := range tests {
+		deps := list(t, "{{join .Deps \"\\n\"}}", "./"+tt.pkg)
+		for _, d := range deps {
+			if d == tt.banned || strings.HasPrefix(d, tt.banned+"/") && tt.banned != "net" {
+				t.Errorf("%s imports %s: %s", tt.pkg, d, tt.why)
+			}
+		}
+	}
+}
+
+// Nobody but proxy/outbound, the resolver and tests make connections.
+func TestWhoDials(t *testing.T) {
+	cmd := exec.Command("grep", "-rnE", `net\.(Dial|DialTimeout|DialTCP|Dialer\b)|tls\.Dial|http\.(DefaultTransport|DefaultClient|ProxyFromEnvironment)|LookupHost|LookupIP`,
+		"--include=*.go", "--exclude=*_test.go", "--exclude-dir=proxytest", "--exclude-dir=e2e", ".")
+	cmd.Dir = filepath.Join("..", "..")
+	out, _ := cmd.Output()
+	for line := range strings.Lines(string(out)) {
+		file, _, _ := strings.Cut(line, ":")
+		switch filepath.ToSlash(filepath.Dir(file)) {
+		case "proxy/outbound": // the gate
+		case "proxy/resolve": // questions to the DNS servers of the configuration
+		default:
+			t.Errorf("only proxy/outbound dials: %s", line)
+		}
+	}
+}
+
+// Every package says in one comment what it is.
+func TestPackageComments(t *testing.T) {
+	for _, line := range list(t, "{{.ImportPath}}\t{{len .GoFiles}}\t{{.Doc}}", "./...") {
+		fields := strings.SplitN(line, "\t", 3)
+		if fields[1] != "0" {
+			assert.NotEmpty(t, fields[2], "%s has no package comment", fields[0])
+		}
+	}
+}

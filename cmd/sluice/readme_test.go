@@ -1,0 +1,61 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/config"
+)
+
+var update = flag.Bool("update", false, "write the table of settings into README.md")
+
+// The table of settings in README.md is made from the settings themselves.
+func TestReadmeSettings(t *testing.T) {
+	path := filepath.Join("..", "..", "README.md")
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	const from, to = "<!-- settings: go test ./cmd/sluice -update -->\n", "<!-- /settings -->"
+	before, rest, ok := strings.Cut(string(b), from)
+	require.True(t, ok, "README.md has lost its marker")
+	_, after, ok := strings.Cut(rest, to)
+	require.True(t, ok, "README.md has lost its marker")
+	want := before + from + settingsTable() + to + after
+	if *update {
+		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
+		return
+	}
+	assert.Equal(t, want, string(b), "run go test ./cmd/sluice -update")
+}
+
+func settingsTable() string {
+	var b strings.Builder
+	b.WriteString("| flag | variable | key in the file | default | means |\n| --- | --- | --- | --- | --- |\n")
+	code := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "`" + s + "`"
+	}
+	for _, s := range config.ProxySettings() {
+		flag := ""
+		if s.Flag != "" {
+			flag = "--" + s.Flag
+			if s.Value != "" {
+				flag += " " + s.Value
+			}
+		}
+		env := code(s.Env)
+		if s.Egress != "" {
+			env = strings.TrimPrefix(env+", "+code(s.Egress), ", ")
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(flag), env, code(s.FileKey), code(s.Default), strings.ReplaceAll(s.Help, "|", "\\|"))
+	}
+	return b.String()
+}
