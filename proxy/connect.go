@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
@@ -72,6 +73,32 @@ func (x *exchange) switchTo(head []byte) bool {
 		x.rec.Error = classTerminated
 	}
 	return false
+}
+
+// upgrade makes a tunnel of the connection because the server agreed to switch
+// protocols (RFC 9110 section 7.8).
+func (x *exchange) upgrade() bool {
+	if x.req.Upgrade == nil || x.resp.Upgrade == nil {
+		return x.refuse(errSwitch)
+	}
+	if x.body.done != nil {
+		<-x.body.done // the request comes before what the new protocol says
+	}
+	if !x.body.stop(x) {
+		return x.refuse(errClosedEarly)
+	}
+	x.keepTarget()
+	if x.rest != nil {
+		x.c.unread(x.rest)
+		x.rest = nil
+	}
+	head := appendStatusLine(nil, &x.resp)
+	head = x.resp.AppendFields(head, http1.ContentLength)
+	head = append(head, "Via: 1.1 "...)
+	head = append(append(head, x.c.srv.Name...), "\r\n"...)
+	head = appendConnection(head, x.resp.Upgrade, false)
+	x.rec.Status = 101
+	return x.switchTo(append(head, "\r\n"...))
 }
 
 // relay moves bytes until the tunnel is over and closes both connections.

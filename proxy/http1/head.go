@@ -84,6 +84,22 @@ func (h *Head) end(b []byte, lim Limits) (int, error) {
 	}
 }
 
+// parse reads a head from the start of b; startLine takes its first line.
+func (h *Head) parse(b []byte, lim Limits, startLine func([]byte) error) (int, error) {
+	n, err := h.end(b, lim)
+	if err != nil {
+		return 0, err
+	}
+	eol := bytes.IndexByte(b, '\n')
+	if err := startLine(b[:eol-1]); err != nil {
+		return 0, err
+	}
+	if err := h.parseFields(b[eol+1:n], lim); err != nil {
+		return 0, err
+	}
+	return n, h.interpret()
+}
+
 // parseFields reads the field lines in b, which ends behind the empty line.
 func (h *Head) parseFields(b []byte, lim Limits) error {
 	for {

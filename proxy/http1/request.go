@@ -29,18 +29,8 @@ func (r *Request) Parse(b []byte, lim Limits) (int, error) {
 	if len(b) > 0 && class[b[0]]&isToken == 0 {
 		return 0, errRequestLine // garbage, or TLS: no need to wait for the end
 	}
-	n, err := r.end(b, lim)
+	n, err := r.parse(b, lim, r.parseLine)
 	if err != nil {
-		return 0, err
-	}
-	eol := bytes.IndexByte(b, '\n')
-	if err := r.parseLine(b[:eol-1]); err != nil {
-		return 0, err
-	}
-	if err := r.parseFields(b[eol+1:n], lim); err != nil {
-		return 0, err
-	}
-	if err := r.interpret(); err != nil {
 		return 0, err
 	}
 	return n, r.finish()

@@ -1,7 +1,5 @@
 package http1
 
-import "bytes"
-
 // Response is a parsed response head. The zero value is ready for use.
 type Response struct {
 	Head
@@ -23,18 +21,8 @@ func (r *Response) Parse(b []byte, toHead bool, lim Limits) (int, error) {
 	if len(b) > 0 && b[0] != 'H' {
 		return 0, errStatusLine
 	}
-	n, err := r.end(b, lim)
+	n, err := r.parse(b, lim, r.parseLine)
 	if err != nil {
-		return 0, err
-	}
-	eol := bytes.IndexByte(b, '\n')
-	if err := r.parseLine(b[:eol-1]); err != nil {
-		return 0, err
-	}
-	if err := r.parseFields(b[eol+1:n], lim); err != nil {
-		return 0, err
-	}
-	if err := r.interpret(); err != nil {
 		return 0, err
 	}
 	return n, r.frame(toHead)

@@ -1,0 +1,145 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/http1"
+)
+
+// sendBody writes x.out and the body behind it. The head goes out at once, with
+// what is there of the body, so that a stream of events is not held up.
+func (x *exchange) sendBody(dechunk bool) (readErr, writeErr error) {
+	switch x.resp.Framing {
+	case http1.Length:
+		return x.sendBytes(x.resp.Length)
+	case http1.UntilClose:
+		return x.sendBytes(-1)
+	case http1.ChunkedEnc:
+		return x.sendChunks(dechunk)
+	}
+	return nil, x.flush(0)
+}
+
+// flush writes x.out, which holds n bytes of body, to the client.
+func (x *exchange) flush(n int64) error {
+	_, err := x.c.tcp.Write(x.out)
+	if x.rec.FirstByte == 0 {
+		x.rec.FirstByte = time.Since(x.rec.Start)
+	}
+	x.rec.Sent += n
+	x.out = x.out[:0]
+	return err
+}
+
+// sendBytes sends a body of n bytes, or, with n < 0, all until the server closes.
+func (x *exchange) sendBytes(n int64) (readErr, writeErr error) {
+	b := x.unreadIn()
+	if n >= 0 && int64(len(b)) > n {
+		b = b[:n]
+	}
+	x.out = append(x.out, b...)
+	x.ir += len(b)
+	if err := x.flush(int64(len(b))); err != nil {
+		return nil, err
+	}
+	if n >= 0 {
+		if n -= int64(len(b)); n == 0 {
+			return nil, nil
+		}
+	}
+	if x.up.TLS == nil {
+		x.releaseIn()
+		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, n, x.c.touch)
+		x.rec.Sent += moved
+		return readErr, writeErr
+	}
+	return x.sendFromTLS(n)
+}
+
+func (x *exchange) sendFromTLS(n int64) (readErr, writeErr error) {
+	for n != 0 {
+		room := x.in[:]
+		if n > 0 && n < inRoom {
+			room = room[:n]
+		}
+		k, err := x.up.Read(room)
+		if k > 0 {
+			if _, err := x.c.tcp.Write(room[:k]); err != nil {
+				return nil, err
+			}
+			x.rec.Sent += int64(k)
+			x.c.touch()
+			if n > 0 {
+				n -= int64(k)
+			}
+		}
+		if err == io.EOF && n < 0 {
+			return nil, nil
+		}
+		if err != nil && n != 0 {
+			return err, nil
+		}
+	}
+	return nil, nil
+}
+
+// sendChunks sends a chunked body, as it is or, to an HTTP/1.0 client, without
+// its framing.
+func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
+	var chunks http1.Chunked
+	for {
+		n, data, err := x.takeChunks(&chunks, dechunk)
+		if err != nil {
+			return err, nil
+		}
+		if x.ir += n; x.ir == x.iw {
+			x.ir, x.iw = 0, 0
+		}
+		if len(x.out) > 0 {
+			if err := x.flush(data); err != nil {
+				return nil, err
+			}
+			x.c.touch()
+		}
+		if chunks.Done() {
+			return nil, nil
+		}
+		if left := chunks.Left(); left > inRoom && x.iw == 0 && x.up.TLS == nil {
+			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, left, x.c.touch)
+			x.rec.Sent += moved
+			if readErr != nil || writeErr != nil {
+				return readErr, writeErr
+			}
+			chunks.Skip(left)
+			continue
+		}
+		if err := x.fillIn(); err != nil {
+			return err, nil
+		}
+	}
+}
+
+// takeChunks appends to x.out what is buffered of a chunked body.
+func (x *exchange) takeChunks(c *http1.Chunked, dechunk bool) (n int, data int64, err error) {
+	b := x.unreadIn()
+	if !dechunk {
+		n, data, err = scan(c, b)
+		x.out = append(x.out, b[:n]...)
+		return n, data, err
+	}
+	for !c.Done() {
+		k, d, err := c.Next(b[n:])
+		if errors.Is(err, http1.ErrIncomplete) {
+			break
+		}
+		if err != nil {
+			return n, data, err
+		}
+		x.out = append(x.out, d...)
+		n += k
+		data += int64(len(d))
+	}
+	return n, data, nil
+}

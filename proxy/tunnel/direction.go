@@ -1,0 +1,194 @@
+package tunnel
+
+import (
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// direction is one way of a tunnel.
+type direction struct {
+	pump  *Pump
+	touch func()
+	moved int64
+	left  int64 // bytes still to move; negative: no end is known
+
+	buf  *[bufferSize]byte // only while bytes are in it, or being read
+	pipe *pipe             // only while bytes are in it, or flow without pause
+
+	bulk bool // so much comes that splice pays
+
+	n   int   // result of the last step
+	err error // its error
+}
+
+// run moves bytes until src ends (both errors nil), all were moved, or an error.
+func (d *direction) run(src, dst *net.TCPConn) (readErr, writeErr error) {
+	from, err := src.SyscallConn()
+	if err != nil {
+		return err, nil
+	}
+	to, err := dst.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	defer d.release()
+	read, splice, drain := d.read, d.spliceIn, d.spliceOut // one closure each
+	full := 0
+	for d.left != 0 {
+		step := read
+		if d.bulk {
+			step = splice
+		}
+		if err := firstError(from.Read(step), d.err); err != nil {
+			return err, nil
+		}
+		switch {
+		case d.n == 0 && d.bulk && d.pipe == nil:
+			d.bulk = false // no descriptors for a pipe
+			continue
+		case d.n == 0:
+			return nil, nil
+		case d.n >= bufferSize:
+			full++
+		default:
+			full = 0
+		}
+		if d.pipe != nil {
+			err = firstError(to.Write(drain), d.err)
+		} else {
+			_, err = dst.Write(d.buf[:d.n])
+			d.releaseBuffer()
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.bulk = full >= fullReads
+		if !d.bulk {
+			d.releasePipe()
+		}
+		d.touch()
+	}
+	return nil, nil
+}
+
+// firstError folds the two ways in which a raw step can fail into one.
+func firstError(pollErr, stepErr error) error {
+	if pollErr != nil {
+		return pollErr
+	}
+	return stepErr
+}
+
+// want bounds one step by what is left.
+func (d *direction) want(most int) int {
+	if d.left >= 0 && d.left < int64(most) {
+		return int(d.left)
+	}
+	return most
+}
+
+// took books n bytes that were read.
+func (d *direction) took(n int) {
+	d.n = n
+	d.moved += int64(n)
+	if d.left > 0 {
+		d.left -= int64(n)
+	}
+}
+
+// read is a step of RawConn.Read: false asks to be called again when fd is
+// readable, and then no buffer is held.
+func (d *direction) read(fd uintptr) bool {
+	d.buf = d.pump.buffers.Get().(*[bufferSize]byte)
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(fd), d.buf[:d.want(bufferSize)]) })
+	if err == unix.EAGAIN {
+		d.releaseBuffer()
+		return false
+	}
+	d.took(max(n, 0))
+	d.err = sysErr("read", err)
+	if d.n == 0 {
+		d.releaseBuffer()
+	}
+	return true
+}
+
+// spliceIn is the same for a pipe, which is empty before and after every step.
+// It comes back without one when there is none to be had.
+func (d *direction) spliceIn(fd uintptr) bool {
+	d.n, d.err = 0, nil
+	if d.pipe == nil {
+		if d.pipe = d.pump.pipes.get(); d.pipe == nil {
+			return true
+		}
+	}
+	n, err := ignoringEINTR(func() (int, error) {
+		n, err := unix.Splice(int(fd), nil, d.pipe.w, nil, d.want(d.pipe.size), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		return int(n), err
+	})
+	if err == unix.EAGAIN {
+		d.releasePipe()
+		return false
+	}
+	d.took(max(n, 0))
+	d.err = sysErr("splice", err)
+	return true
+}
+
+// spliceOut drains the d.n bytes in the pipe into fd.
+func (d *direction) spliceOut(fd uintptr) bool {
+	for d.n > 0 {
+		n, err := ignoringEINTR(func() (int, error) {
+			n, err := unix.Splice(d.pipe.r, nil, int(fd), nil, d.n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+			return int(n), err
+		})
+		if err == unix.EAGAIN {
+			return false
+		}
+		if err != nil {
+			d.pipe.dirty = true
+			d.err = sysErr("splice", err)
+			return true
+		}
+		d.n -= n
+	}
+	d.err = nil
+	return true
+}
+
+func ignoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}
+
+func sysErr(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return os.NewSyscallError(op, err)
+}
+
+func (d *direction) releaseBuffer() {
+	if d.buf != nil {
+		d.pump.buffers.Put(d.buf)
+		d.buf = nil
+	}
+}
+
+func (d *direction) releasePipe() {
+	if d.pipe != nil {
+		d.pump.pipes.put(d.pipe)
+		d.pipe = nil
+	}
+}
+
+func (d *direction) release() {
+	d.releaseBuffer()
+	d.releasePipe()
+}
