@@ -5,52 +5,57 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkForward is a GET of 1 KiB over kept-alive connections on both sides,
-// with rules, log and metrics; the client and the server take their part of it.
-func BenchmarkForward(b *testing.B) {
-	body := make([]byte, 1024)
-	answer := append([]byte("HTTP/1.1 200 OK\r\nContent-Length: 1024\r\nContent-Type: application/octet-stream\r\n\r\n"), body...)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	b.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
+// keepAlive is a client that GETs 1 KiB again and again over one connection, from
+// a server that does nothing else; neither allocates.
+func keepAlive(b testing.TB) (exchange func()) {
+	answer := append([]byte("HTTP/1.1 200 OK\r\nContent-Length: 1024\r\nContent-Type: application/octet-stream\r\n\r\n"), make([]byte, 1024)...)
+	server := rawOrigin(b, func(c *rawClient) {
+		for buf := make([]byte, 4096); ; {
+			if _, err := c.TCPConn.Read(buf); err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 4096)
-				for {
-					if _, err := c.Read(buf); err != nil {
-						return
-					}
-					c.Write(answer)
-				}
-			}()
+			c.Write(answer)
 		}
-	}()
+	})
 	g := start(b, "!*.example.com\n"+allowLoopback, names{"origin.test": {netip.MustParseAddr("127.0.0.1")}}, nil)
 	c := g.dial(b)
-	req := []byte("GET http://origin.test:" + portOf(l.Addr().String()) + "/x HTTP/1.1\r\nHost: origin.test\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
+	req := []byte("GET http://origin.test:" + portOf(server) + "/x HTTP/1.1\r\nHost: origin.test\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
 	buf := make([]byte, 4096)
-	b.ReportAllocs()
-	for b.Loop() {
+	return func() {
 		if _, err := c.Write(req); err != nil {
 			b.Fatal(err)
 		}
 		for got := 0; got < 1024; {
-			n, err := c.Read(buf)
+			n, err := c.TCPConn.Read(buf)
 			if err != nil {
 				b.Fatal(err)
 			}
 			got += n
 		}
+	}
+}
+
+// A request on the beaten path (rules, log and metrics on, both connections kept
+// alive) allocates nothing.
+func TestForwardAllocatesNothing(t *testing.T) {
+	exchange := keepAlive(t)
+	for range 100 {
+		exchange() // warm up: pools, the first connection
+	}
+	if n := testing.AllocsPerRun(2000, exchange); n > 0 && !raceEnabled {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// BenchmarkForward is a GET of 1 KiB over kept-alive connections on both sides,
+// with rules, log and metrics; the client and the server take their part of it.
+func BenchmarkForward(b *testing.B) {
+	exchange := keepAlive(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		exchange()
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
 
@@ -27,6 +28,11 @@ type conn struct {
 	fillFn func(fd uintptr) bool // fillStep, bound once
 	n      int                   // what the last fillStep read
 	err    error                 // its error
+
+	// What was asked for last: see parseDest.
+	lastAuthority string
+	lastPort      uint16
+	lastDest      acl.Target
 
 	served   int          // requests
 	waiting  atomic.Int32 // for a request: notWaiting …

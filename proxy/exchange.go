@@ -120,23 +120,39 @@ func (x *exchange) keepTarget() {
 	r.Minor = x.req.Minor
 }
 
-// judge parses the authority, decides and resolves. Its error is for refuse.
+// judge parses the authority, decides and resolves; port is that of the scheme, 0
+// when the authority must name one. Its error is for refuse.
 func (x *exchange) judge(authority []byte, port uint16) error {
-	var err error
-	if port == 0 {
-		x.dest, err = acl.ParseTarget(string(authority))
-	} else {
-		x.dest, err = acl.ParseTargetDefault(string(authority), port)
-	}
-	if err != nil {
-		return &targetError{err}
+	if err := x.parseDest(authority, port); err != nil {
+		return err
 	}
 	s := x.c.srv
-	err = s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
+	err := s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
 	x.rec.Judged = true
 	x.rec.Decision = x.route.Decision
 	x.rec.Resolve = x.route.Resolve
 	return err
+}
+
+// parseDest sets x.dest. A client mostly asks for the host that it asked for
+// before, and then nothing is parsed or allocated again.
+func (x *exchange) parseDest(authority []byte, port uint16) (err error) {
+	c := x.c
+	if port == c.lastPort && string(authority) == c.lastAuthority {
+		x.dest = c.lastDest
+		return nil
+	}
+	s := string(authority)
+	if port == 0 {
+		x.dest, err = acl.ParseTarget(s)
+	} else {
+		x.dest, err = acl.ParseTargetDefault(s, port)
+	}
+	if err != nil {
+		return &targetError{err}
+	}
+	c.lastAuthority, c.lastPort, c.lastDest = s, port, x.dest
+	return nil
 }
 
 // targetError is an authority that names no host and port.

@@ -39,25 +39,26 @@ func (x *exchange) forward() bool {
 	if err == nil {
 		err = x.send(server)
 	}
-	var clients *bodyError
 	switch {
-	case errors.As(err, &clients):
-		return x.endBadBody(clients)
 	case err != nil:
-		return x.refuse(failedBy(err))
+		return x.endUnsent(err)
 	case x.resp.Status == 101:
 		return x.upgrade()
 	}
 	return x.forwardResponse()
 }
 
-// endBadBody ends an exchange whose request body cannot be sent whole.
-func (x *exchange) endBadBody(err *bodyError) bool {
+// endUnsent ends an exchange that has no answer from the server.
+func (x *exchange) endUnsent(err error) bool {
+	var body *bodyError
+	if !errors.As(err, &body) {
+		return x.refuse(failedBy(err))
+	}
 	var bad *http1.Error
-	if errors.As(err.error, &bad) {
+	if errors.As(body.error, &bad) {
 		return x.refuseMessage(bad)
 	}
-	if errors.Is(err.error, os.ErrDeadlineExceeded) {
+	if errors.Is(body.error, os.ErrDeadlineExceeded) {
 		x.ask = refusal{status: 408, class: classRequest, details: "the request body came too slowly", close: true}
 		return x.answer()
 	}

@@ -40,7 +40,9 @@ type gateway struct {
 	Addr  string
 	log   *logBuffer
 	reg   *prometheus.Registry
-	asked sync.Map // names looked up
+
+	mu    sync.Mutex
+	asked map[string]bool // names looked up
 }
 
 // logBuffer collects the access log.
@@ -67,9 +69,11 @@ const allowLoopback = "127.0.0.0/8\n"
 // start runs a proxy with the rules; change, if not nil, adjusts its options.
 func start(t testing.TB, rules string, known names, change func(*Options)) *gateway {
 	t.Helper()
-	g := &gateway{log: new(logBuffer), reg: prometheus.NewRegistry()}
+	g := &gateway{log: new(logBuffer), reg: prometheus.NewRegistry(), asked: map[string]bool{}}
 	lookup := func(_ context.Context, name string) ([]netip.Addr, error) {
-		g.asked.Store(name, true)
+		g.mu.Lock()
+		g.asked[name] = true
+		g.mu.Unlock()
 		if a := known[name]; a != nil {
 			return a, nil
 		}
@@ -109,6 +113,13 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		}
 	})
 	return g
+}
+
+// wasAsked reports whether the name was looked up.
+func (g *gateway) wasAsked(name string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.asked[name]
 }
 
 // rules puts new rules in force.

@@ -99,12 +99,8 @@ func (x *exchange) readHead() error {
 	}
 }
 
-// serve answers the request whose head begins to come, and reports whether the
-// connection can carry another.
-func (x *exchange) serve() (keep bool) {
-	c := x.c
-	err := x.readHead()
-	x.gen = c.srv.live.Load() // one snapshot from here to the end
+// endBadHead ends an exchange whose head cannot be used.
+func (x *exchange) endBadHead(err error) (keep bool) {
 	var bad *http1.Error
 	switch {
 	case errors.As(err, &bad):
@@ -112,13 +108,22 @@ func (x *exchange) serve() (keep bool) {
 		return x.refuseMessage(bad)
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
 		return x.refuseSlowHead()
-	case err != nil:
-		x.rec.silent = true // the client went away; there is nothing to tell
-		return false
 	}
-	if x.target, err = x.req.ParseTarget(); err != nil {
-		errors.As(err, &bad)
-		return x.refuseMessage(bad)
+	x.rec.silent = true // the client went away; there is nothing to tell
+	return false
+}
+
+// serve answers the request whose head begins to come, and reports whether the
+// connection can carry another.
+func (x *exchange) serve() (keep bool) {
+	c := x.c
+	err := x.readHead()
+	x.gen = c.srv.live.Load() // one snapshot from here to the end
+	if err == nil {
+		x.target, err = x.req.ParseTarget()
+	}
+	if err != nil {
+		return x.endBadHead(err)
 	}
 	switch x.target.Form {
 	case http1.AuthorityForm:

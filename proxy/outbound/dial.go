@@ -35,7 +35,7 @@ type Conn struct {
 
 	raw     syscall.RawConn // with the next three, for quiet
 	peek    func(fd uintptr)
-	peeked  [1]byte
+	polled  [1]unix.PollFd
 	isQuiet bool
 }
 

@@ -85,8 +85,9 @@ func (c *Conn) quiet() bool {
 }
 
 func (c *Conn) peekStep(fd uintptr) {
-	_, _, err := unix.Recvfrom(int(fd), c.peeked[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	c.isQuiet = err == unix.EAGAIN
+	c.polled[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
+	n, err := unix.Poll(c.polled[:], 0)
+	c.isQuiet = n == 0 && err == nil
 }
 
 // Put keeps c for another request, or closes it when there is no room. Nothing of
