@@ -27,6 +27,9 @@ if [ $status -ne 0 ]; then
 	exit $status
 fi
 
+step "allocation budgets, without the race detector, which allocates by itself"
+go test -count=1 -run 'Alloc' ./acl ./metrics ./proxy ./proxy/http1 ./proxy/resolve
+
 step "fuzz smoke"
 bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"
 
