@@ -147,3 +147,27 @@ func BenchmarkLogJSON(b *testing.B) {
 		buf = appendJSON(buf[:0], r)
 	}
 }
+
+// What the line says of the heads is copied before the body takes their place.
+func TestLogOutlivesBuffers(t *testing.T) {
+	server := rawOrigin(t, func(c *rawClient) {
+		c.head(t)
+		c.send(t, "HTTP/1.1 200 OK\r\nContent-Type: text/plain; x=y\r\nTransfer-Encoding: chunked\r\n\r\n")
+		for range 100 {
+			c.send(t, "3e8\r\n%s\r\n", strings.Repeat("z", 1000))
+		}
+		c.send(t, "0\r\n\r\n")
+	})
+	g := start(t, allowLoopback, nil, func(o *Options) {
+		o.Access.Close()
+		out := new(logBuffer)
+		o.Access = NewAccessLog(out, appendSquid, func() {}, func(error) {})
+		t.Cleanup(func() {
+			assert.Contains(t, out.String(), " TCP_MISS/200 100000 GET http://"+server+"/ - HIER_DIRECT/127.0.0.1 text/plain\n")
+		})
+	})
+	c := g.dial(t)
+	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
+	_, body := c.response(t, "GET")
+	assert.Len(t, body, 100000)
+}

@@ -2,7 +2,10 @@ package proxy
 
 import (
 	"errors"
+	"io"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
@@ -16,22 +19,62 @@ const (
 // maxReplyFields bounds the fields of an answer, as --max-fields does a request's.
 const maxReplyFields = 256
 
-// fillIn reads more of what the server sends.
+// fillIn reads more of what the server sends, behind what is there already. While
+// nothing is there it holds no buffer: a server may take its time.
 func (x *exchange) fillIn() error {
-	if x.in == nil {
-		x.in = inBuffers.Get().(*[inRoom]byte)
-	}
-	if x.iw == len(x.in) && x.ir > 0 {
+	if x.in != nil && x.iw == len(x.in) && x.ir > 0 {
 		x.iw = copy(x.in[:], x.in[x.ir:x.iw])
 		x.ir = 0
 	}
-	n, err := x.up.Read(x.in[x.iw:])
-	x.iw += n
-	if n > 0 {
-		x.c.touch()
-		return nil
+	if x.up.TLS != nil {
+		x.takeIn()
+		n, err := x.up.Read(x.in[x.iw:])
+		if x.iw += n; n > 0 {
+			err = nil
+		}
+		x.inErr = err
+	} else {
+		raw, err := x.up.Raw()
+		if err != nil {
+			return err
+		}
+		if err := raw.Read(x.inFn); err != nil {
+			return err
+		}
 	}
-	return err
+	x.c.touch()
+	return x.inErr
+}
+
+// inStep is a step of RawConn.Read: see conn.fillStep.
+func (x *exchange) inStep(fd uintptr) bool {
+	x.takeIn()
+	n, err := unix.Read(int(fd), x.in[x.iw:])
+	for err == unix.EINTR {
+		n, err = unix.Read(int(fd), x.in[x.iw:])
+	}
+	switch {
+	case err == unix.EAGAIN:
+		if x.iw == 0 {
+			inBuffers.Put(x.in)
+			x.in = nil
+		}
+		return false
+	case err != nil:
+		x.inErr = err
+	case n == 0:
+		x.inErr = io.EOF
+	default:
+		x.iw += n
+		x.inErr = nil
+	}
+	return true
+}
+
+func (x *exchange) takeIn() {
+	if x.in == nil {
+		x.in = inBuffers.Get().(*[inRoom]byte)
+	}
 }
 
 // unreadIn is what the server sent and was not used.
@@ -116,6 +159,7 @@ func (x *exchange) forwardResponse() bool {
 	keep := x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !dechunk && !c.srv.draining.Load()
 	keep = keep && x.body.nearlyDone()
 	x.composeResponse(keep, dechunk)
+	x.keepTarget() // the body overwrites what the answer's head was in
 	x.rec.Status = x.resp.Status
 	c.touch()
 	readErr, writeErr := x.sendBody(dechunk)

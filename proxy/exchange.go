@@ -26,7 +26,9 @@ type exchange struct {
 	resp   http1.Response
 	in     *[inRoom]byte // what the server sent and was not used is in[ir:iw]
 	ir, iw int
-	out    []byte // a head being written
+	inFn   func(fd uintptr) bool // inStep, bound once
+	inErr  error                 // of the last read
+	out    []byte                // a head being written
 
 	ask  refusal
 	rec  Record
@@ -38,7 +40,11 @@ type exchange struct {
 const inRoom = 64 << 10
 
 var (
-	exchanges = sync.Pool{New: func() any { return new(exchange) }}
+	exchanges = sync.Pool{New: func() any {
+		x := new(exchange)
+		x.inFn = x.inStep
+		return x
+	}}
 	inBuffers = sync.Pool{New: func() any { return new([inRoom]byte) }}
 )
 
@@ -95,17 +101,17 @@ func (x *exchange) book() {
 	}
 	allowed := r.Judged && r.Decision.Verdict == acl.Allow
 	x.c.srv.Metrics.Ended(r.Mode, allowed, reason, r.Error, r.Received, r.Sent, took)
+	x.keepTarget()
 	if log := x.c.srv.Access; log != nil {
-		x.keepTarget()
 		log.Write(r)
 	}
 }
 
 // keepTarget copies what the log line says of the heads out of the buffers that
-// they are in, before those are given back.
+// they are in, before those are used for something else.
 func (x *exchange) keepTarget() {
 	r := &x.rec
-	if len(r.text) > 0 || len(x.req.Method) == 0 {
+	if x.c.srv.Access == nil || len(r.text) > 0 || len(x.req.Method) == 0 {
 		return
 	}
 	keep := func(b []byte) (s span) {

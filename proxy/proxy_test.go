@@ -37,9 +37,9 @@ type names map[string][]netip.Addr
 // gateway is a proxy on loopback with its log.
 type gateway struct {
 	*Server
-	Addr  string
-	log   *logBuffer
-	reg   *prometheus.Registry
+	Addr string
+	log  *logBuffer
+	reg  *prometheus.Registry
 
 	mu    sync.Mutex
 	asked map[string]bool // names looked up

@@ -59,6 +59,7 @@ func (x *exchange) sendBytes(n int64) (readErr, writeErr error) {
 }
 
 func (x *exchange) sendFromTLS(n int64) (readErr, writeErr error) {
+	x.takeIn()
 	for n != 0 {
 		room := x.in[:]
 		if n > 0 && n < inRoom {

@@ -44,6 +44,19 @@ func (c *Conn) Local() netip.Addr {
 	return c.TCP.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
 }
 
+// Raw gives access to the socket beneath, for steps that wait without a buffer.
+// What TLS has read ahead is not in it.
+func (c *Conn) Raw() (syscall.RawConn, error) {
+	if c.raw == nil {
+		raw, err := c.TCP.SyscallConn()
+		if err != nil {
+			return nil, err
+		}
+		c.raw = raw
+	}
+	return c.raw, nil
+}
+
 // Read reads what the server sent, decrypted.
 func (c *Conn) Read(b []byte) (int, error) {
 	if c.TLS != nil {
