@@ -1,0 +1,221 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// At SIGTERM it says that it is not ready, takes no new connection, lets what is
+// open go on, and exits 0 when that has ended.
+func TestDrain(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "10m"}})
+			open, idle := g.tunnel(echo(t)), g.connect()
+			status, _ := g.admin("/readyz")
+			require.Equal(t, 200, status)
+			g.signal(sig)
+			eventually(t, "it is not ready", func() bool {
+				status, _ := g.admin("/readyz")
+				return status == http.StatusServiceUnavailable
+			})
+			eventually(t, "new connections are refused", func() bool {
+				c, err := net.Dial("tcp", g.Addr)
+				if err == nil {
+					_ = c.Close()
+				}
+				return err != nil
+			})
+			_, err := idle.Read(make([]byte, 1))
+			assert.Equal(t, io.EOF, err, "a connection without a request is closed")
+			for range 3 {
+				echoes(t, open, "still here")
+			}
+			assert.False(t, g.ended())
+			status, _ = g.admin("/healthz")
+			assert.Equal(t, 200, status)
+			_ = open.Close()
+			assert.Equal(t, 0, g.exit())
+		})
+	}
+}
+
+func TestDrainEnds(t *testing.T) {
+	t.Run("by a second signal", func(t *testing.T) {
+		g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "10m"}})
+		open := g.tunnel(echo(t))
+		g.signal(syscall.SIGTERM)
+		eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
+		g.signal(syscall.SIGTERM)
+		assert.Equal(t, 0, g.exit())
+		_, err := open.Read(make([]byte, 1))
+		assert.Error(t, err)
+	})
+	t.Run("by --drain-timeout", func(t *testing.T) {
+		g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "100ms"}})
+		open := g.tunnel(echo(t))
+		g.signal(syscall.SIGTERM)
+		assert.Equal(t, 0, g.exit())
+		_, err := open.Read(make([]byte, 1))
+		assert.Error(t, err)
+	})
+}
+
+// A request that is under way at SIGTERM gets its answer whole.
+func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
+	begun, finish := make(chan struct{}), make(chan struct{})
+	addr := origin(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "first ")
+		_ = http.NewResponseController(w).Flush()
+		close(begun)
+		<-finish
+		_, _ = io.WriteString(w, "last")
+	}))
+	g := start(t, setup{rules: loopback})
+	got := make(chan string, 1)
+	go func() {
+		_, body := get(t, g.client(), "http://"+addr+"/")
+		got <- body
+	}()
+	<-begun
+	g.signal(syscall.SIGTERM)
+	eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
+	close(finish)
+	assert.Equal(t, "first last", <-got)
+	assert.Equal(t, 0, g.exit())
+}
+
+// What is wrong is said at once and whole, and nothing listens meanwhile: the
+// ports given are taken, which would be the first thing to go wrong.
+func TestWrongSettings(t *testing.T) {
+	taken := listen(t).Addr().String()
+	g := launch(t, setup{
+		rules: "10.0.0.300\n*\nwww.example.com\n",
+		env:   []string{"EGRESS_SOURCE=203.0.113.300", "SLUICE_DNS_TIMEOUT=5"},
+		args: []string{
+			"--listen", taken, "--listen", "localhost:80", "--resolver", "dns.test",
+			"--guard", "none", "--max-head", "1GiB", "--access-log-format", "xml",
+		},
+	})
+	assert.Equal(t, 2, g.exit())
+	want := []string{
+		`--listen: "localhost:80" is no address to listen at; write :PORT, ADDR:PORT or [ADDR]:PORT, ADDR without a name`,
+		`--guard: bad guard "none": write default, strict or off`,
+		`EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: "203.0.113.300" is not ADDR or ADDR/LEN`,
+		`--resolver: "dns.test" is no DNS server; write ADDR or ADDR:PORT`,
+		`--max-head: 1GiB is out of range: from 1024 to 1048576 bytes`,
+		`SLUICE_DNS_TIMEOUT: "5" is no duration; write 30s, 5m or 1h30m`,
+		`--access-log-format: "xml" is none of json, squid, combined`,
+		g.Rules + `:1: Bad destination '10.0.0.300'`,
+		g.Rules + `:2: Wildcard must be last rule, if present`,
+	}
+	lines := strings.Split(strings.TrimSpace(g.stderr()), "\n")
+	require.Len(t, lines, len(want), "%s", g.stderr())
+	for i, line := range lines {
+		assert.True(t, strings.HasPrefix(line, want[i]), "%s\nwant %s", line, want[i])
+	}
+	assert.Empty(t, g.stdout())
+}
+
+func TestPortTaken(t *testing.T) {
+	taken := listen(t).Addr().String()
+	for flag, want := range map[string]string{
+		"--listen": "sluice: listen on " + taken + ": listen tcp " + taken + ": bind: address already in use\n",
+		"--admin":  "sluice: listen on admin port " + taken + ": listen tcp " + taken + ": bind: address already in use\n",
+	} {
+		g := launch(t, setup{rules: "*\n", args: []string{flag, taken}})
+		assert.Equal(t, 1, g.exit())
+		assert.Equal(t, want, g.stderr())
+	}
+}
+
+// One line for each request, and nothing lost at the end.
+func TestAccessLogIsComplete(t *testing.T) {
+	const requests, clients = 2000, 8
+	for _, file := range []string{"-", filepath.Join(t.TempDir(), "access.log")} {
+		g := start(t, setup{rules: loopback, args: []string{"--access-log", file}})
+		url := "http://" + origin(t, witness("server")) + "/"
+		var all sync.WaitGroup
+		for range clients {
+			all.Go(func() {
+				c := g.client()
+				for range requests / clients {
+					resp, err := c.Get(url)
+					if assert.NoError(t, err) {
+						_, _ = io.Copy(io.Discard, resp.Body)
+						_ = resp.Body.Close()
+					}
+				}
+			})
+		}
+		all.Wait()
+		assert.Equal(t, "2000", g.metric(`sluice_requests_total{mode="forward",reason="rule",verdict="allow"}`))
+		g.signal(syscall.SIGTERM)
+		require.Equal(t, 0, g.exit())
+		lines := g.accessLog()
+		if file != "-" {
+			b, err := os.ReadFile(file)
+			require.NoError(t, err)
+			lines = strings.Split(strings.TrimSpace(string(b)), "\n")
+		}
+		assert.Len(t, lines, requests)
+		ids := map[any]bool{}
+		for _, line := range lines {
+			var rec map[string]any
+			require.NoError(t, json.Unmarshal([]byte(line), &rec), line)
+			ids[rec["id"]] = true
+			assert.Equal(t, url, rec["target"])
+			assert.Equal(t, "line 1 127.0.0.0/8", rec["reason"])
+			assert.EqualValues(t, 200, rec["status"])
+		}
+		assert.Len(t, ids, requests)
+	}
+}
+
+func TestAccessLogFormats(t *testing.T) {
+	for format, want := range map[string][3]string{
+		"squid": {
+			`^\d+\.\d{3} +\d+ 127\.0\.0\.1 TCP_MISS/200 21 GET http://127\.0\.0\.1:\d+/ - HIER_DIRECT/127\.0\.0\.1 text/plain$`,
+			`^\d+\.\d{3} +\d+ 127\.0\.0\.1 TCP_DENIED/403 \d+ GET http://192\.0\.2\.1/ - HIER_NONE/- `,
+			`^\d+\.\d{3} +\d+ 127\.0\.0\.1 TCP_TUNNEL/200 4 CONNECT 127\.0\.0\.1:\d+ - HIER_DIRECT/127\.0\.0\.1 -$`,
+		},
+		"combined": {
+			`^127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\] "GET http://127\.0\.0\.1:\d+/ HTTP/1\.1" 200 21 "-" "Go-http-client/1\.1"$`,
+			`^127\.0\.0\.1 - - \[.*\] "GET http://192\.0\.2\.1/ HTTP/1\.1" 403 \d+ "-" "Go-http-client/1\.1"$`,
+			`^127\.0\.0\.1 - - \[.*\] "CONNECT 127\.0\.0\.1:\d+ HTTP/1\.1" 200 4 "-" "-"$`,
+		},
+		"json": {
+			`^\{"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z","id":"[0-9a-f]{16}","client":"127\.0\.0\.1:\d+","method":"GET","target":"http://127\.0\.0\.1:\d+/","verdict":"allow","reason":"line 1 127\.0\.0\.0/8","line":1,"address":"127\.0\.0\.1:\d+","source":"127\.0\.0\.1","status":200,"received":0,"sent":21,"resolve_ms":0\.000,"connect_ms":\d+\.\d{3},"first_byte_ms":\d+\.\d{3},"total_ms":\d+\.\d{3}\}$`,
+			`"method":"GET","target":"http://192\.0\.2\.1/","verdict":"deny","reason":"default","line":0,"status":403,.*,"error":"http_request_denied"\}$`,
+			`"method":"CONNECT","target":"127\.0\.0\.1:\d+","verdict":"allow",.*,"status":200,"received":4,"sent":4,`,
+		},
+	} {
+		t.Run(format, func(t *testing.T) {
+			g := start(t, setup{rules: loopback, args: []string{"--access-log-format", format}})
+			c := g.client()
+			get(t, c, "http://"+origin(t, witness("server"))+"/")
+			get(t, c, "http://192.0.2.1/")
+			open := g.tunnel(echo(t))
+			echoes(t, open, "word")
+			_ = open.Close()
+			eventually(t, "all is logged", func() bool { return len(g.accessLog()) == 3 })
+			for i, line := range g.accessLog() {
+				assert.Regexp(t, regexp.MustCompile(want[i]), line)
+			}
+		})
+	}
+}
