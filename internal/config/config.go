@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 )
 
 // Input is where settings come from.
@@ -40,6 +41,7 @@ type Setting struct {
 	Help    string // one line
 	Value   string // what kind of value, for the help: ADDR, FILE, DURATION …; "" for a switch
 	List    bool   // takes several values
+	Block   bool   // a structure in the file, which the mode reads by itself
 }
 
 // value is a setting's text with where it stands.
@@ -77,6 +79,7 @@ type loader struct {
 	path     string // of the configuration file, or ""
 	unread   bool   // there is a configuration file, and nobody knows what it says
 	file     map[string][]value
+	blocks   map[string]*yaml.Node // of the file: what is a Block
 	watch    []string
 	problems Problems
 	warnings Problems

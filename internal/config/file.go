@@ -81,7 +81,7 @@ func (l *loader) parseKeys(root *yaml.Node, all []Setting) {
 			names = append(names, s.FileKey)
 		}
 	}
-	l.file = map[string][]value{}
+	l.file, l.blocks = map[string][]value{}, map[string]*yaml.Node{}
 	first := map[string]int{}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, node := root.Content[i], root.Content[i+1]
@@ -95,7 +95,9 @@ func (l *loader) parseKeys(root *yaml.Node, all []Setting) {
 			l.fileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
 		default:
 			first[key.Value] = key.Line
-			if vs, ok := l.parseValue(key, node, s); ok {
+			if s.Block {
+				l.blocks[key.Value] = node
+			} else if vs, ok := l.parseValue(key, node, s); ok {
 				l.file[key.Value] = vs
 			}
 		}

@@ -1,0 +1,293 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+const (
+	destinationVariable = "EGRESS_DNS_PROXY_DESTINATION"
+	debugVariable       = "EGRESS_DNS_PROXY_DEBUG"
+)
+
+// serviceVariables are those of the community image "generic TCP proxy".
+const (
+	serviceName     = "SERVICE_NAME"
+	serviceTCPPort  = "SERVICE_TCP_PORT"
+	serviceDest     = "SERVICE_DEST"
+	serviceDestPort = "SERVICE_DEST_PORT"
+)
+
+// destinations gathers the listeners of a [TCP].
+type destinations struct {
+	*loader
+	c *TCP
+}
+
+// load finds the destinations where they are said: by flags, else in the
+// environment, else in the file.
+func (d *destinations) load(all []setting[TCP]) {
+	lines, list := pick(all, "destination"), pick(all, "")
+	inFile := len(d.fileValues(lines)) > 0 || d.blocks[list.FileKey] != nil
+	before := len(d.problems)
+	_, service := d.env[serviceDest]
+	v, variable := value{}, false
+	if d.flagValues(lines) == nil {
+		v, variable = d.variable(lines)
+	}
+	switch {
+	case d.flagValues(lines) != nil:
+		d.c.Origin = "--" + lines.Flag
+		d.lines(d.flagValues(lines))
+	case variable && service:
+		d.report(Problem{Source: serviceDest, Msg: v.source + " is set as well; keep one of them"})
+	case variable:
+		d.c.Origin = v.source
+		d.lines([]value{v})
+	case service:
+		d.c.Origin = serviceDest
+		d.service()
+	case inFile:
+		d.c.Origin = d.path
+		d.lines(d.fileValues(lines))
+		d.list(d.blocks[list.FileKey])
+	}
+	if inFile && d.c.Origin != d.path {
+		d.warnings = append(d.warnings, Problem{Source: d.path, Msg: "its destinations are not used: " + d.c.Origin + " wins"})
+	}
+	if len(d.c.Listeners) == 0 && len(d.problems) == before && !d.unread {
+		d.report(Problem{Source: destinationVariable, Msg: "Must specify " + destinationVariable +
+			": one PORT HOST [REMOTEPORT] a line, or the list tcp in a file named with --config"})
+	}
+	d.unique()
+	d.c.Policy = policyOf(d.c.Listeners)
+}
+
+// lines reads PORT HOST [REMOTEPORT], one a line.
+func (d *destinations) lines(vs []value) {
+	for _, v := range vs {
+		text := strings.TrimPrefix(v.text, "\ufeff")
+		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		for i, line := range lines {
+			at := v
+			switch {
+			case v.file:
+				at.line += i
+			case len(lines) > 1:
+				at.line = i + 1
+			}
+			d.line(at, line)
+		}
+	}
+}
+
+// line reads one line. What an error quotes is the line without the space and
+// the comment around it, as the original does.
+func (d *destinations) line(at value, line string) {
+	var fields []string
+	for _, f := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' }) {
+		if strings.HasPrefix(f, "#") {
+			break
+		}
+		fields = append(fields, f)
+	}
+	if len(fields) == 0 {
+		return
+	}
+	bad := func(why string) {
+		d.report(at.problem(fmt.Sprintf("Bad destination '%s': %s", strings.Join(fields, " "), why)))
+	}
+	switch {
+	case len(fields) < 2 || len(fields) > 3:
+		bad("want PORT HOST [REMOTEPORT]")
+		return
+	case !isNumber(fields[0]):
+		bad("PORT is not a number")
+		return
+	case len(fields) == 3 && !isNumber(fields[2]):
+		bad("REMOTEPORT is not a number")
+		return
+	}
+	port, ok := d.port(at, fields[0])
+	remote := port
+	if len(fields) == 3 {
+		var okRemote bool
+		remote, okRemote = d.port(at, fields[2])
+		ok = ok && okRemote
+	}
+	host, err := parseDestinationHost(fields[1])
+	if err != nil {
+		bad(err.Error())
+		return
+	}
+	if ok {
+		d.add(at, port, acl.Target{Host: host, Port: remote}, "")
+	}
+}
+
+// service reads the variables of the community image.
+func (d *destinations) service() {
+	at := func(name string) value { return value{source: name, text: d.env[name]} }
+	port, ok := uint16(0), false
+	if at(serviceTCPPort).text == "" {
+		d.report(at(serviceTCPPort).problem("is not set: it is the port to listen on"))
+	} else {
+		port, ok = d.port(at(serviceTCPPort), at(serviceTCPPort).text)
+	}
+	remote := port
+	if text := at(serviceDestPort).text; text != "" {
+		var okRemote bool
+		remote, okRemote = d.port(at(serviceDestPort), text)
+		ok = ok && okRemote
+	}
+	host, err := parseDestinationHost(strings.TrimSpace(d.env[serviceDest]))
+	if err != nil {
+		d.report(at(serviceDest).problem(fmt.Sprintf("Bad destination '%s': %v", d.env[serviceDest], err)))
+		return
+	}
+	name, err := parseLine(d.env[serviceName])
+	if err != nil {
+		d.report(at(serviceName).problem(err.Error()))
+		return
+	}
+	if ok {
+		d.add(at(serviceTCPPort), port, acl.Target{Host: host, Port: remote}, name)
+	}
+}
+
+// add makes a listener of a port, at every --bind address.
+func (d *destinations) add(at value, port uint16, to acl.Target, name string) {
+	li := d.c.defaults
+	li.Name, li.at, li.Destinations = name, at, []acl.Target{to}
+	for _, listen := range d.listenAt(strconv.Itoa(int(port))) {
+		li.Listen = listen
+		d.c.Listeners = append(d.c.Listeners, li)
+	}
+}
+
+func (d *destinations) listenAt(port string) []string {
+	if len(d.c.bind) == 0 {
+		return []string{":" + port}
+	}
+	var all []string
+	for _, a := range d.c.bind {
+		all = append(all, net.JoinHostPort(a.String(), port))
+	}
+	return all
+}
+
+// unique refuses a port that is listened on twice: at the same address, or at one
+// and at all. Port 0, which is any, may stand several times.
+func (d *destinations) unique() {
+	type place struct{ host, port string }
+	used := map[place]bool{}
+	ports := map[string]bool{}
+	for _, li := range d.c.Listeners {
+		host, port, _ := net.SplitHostPort(li.Listen)
+		if port == "0" {
+			continue
+		}
+		everywhere := host == "" || host == "0.0.0.0" || host == "::"
+		if used[place{host, port}] || used[place{"", port}] || everywhere && ports[port] {
+			d.report(li.at.problem(fmt.Sprintf("Proxy port %s already used, must be unique for each destination", port)))
+			continue
+		}
+		if everywhere {
+			host = ""
+		}
+		used[place{host, port}], ports[port] = true, true
+		if li.Listen == d.c.Admin {
+			d.report(li.at.problem(fmt.Sprintf("Proxy port %s already used, by the admin port (--admin)", port)))
+		}
+	}
+}
+
+// port reads a port and reports what is none.
+func (d *destinations) port(at value, text string) (uint16, bool) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 || strconv.FormatUint(n, 10) != text {
+		d.report(at.problem(fmt.Sprintf("Invalid port: %s, must be in the range 1 to 65535", text)))
+		return 0, false
+	}
+	return uint16(n), true
+}
+
+func isNumber(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// parseDestinationHost takes a name or an address that can be connected to.
+func parseDestinationHost(s string) (acl.Host, error) {
+	h, err := acl.ParseHost(s)
+	if err != nil {
+		return acl.Host{}, reason(err)
+	}
+	return h, checkConnectable(h)
+}
+
+// reason is err without "bad host 'x': ", since what is bad is quoted already.
+func reason(err error) error {
+	if _, why, ok := strings.Cut(err.Error(), "': "); ok {
+		return errors.New(why)
+	}
+	return err
+}
+
+func checkConnectable(h acl.Host) error {
+	if a := h.Addr(); a.IsValid() && (a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255})) {
+		return fmt.Errorf("%s is no address of one host", a)
+	}
+	return nil
+}
+
+// parseBind takes an address to listen at.
+func parseBind(s string) (netip.Addr, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("%q is no address to listen at", s)
+	}
+	return a.Unmap(), nil
+}
+
+// parsePrefix takes ADDR or ADDR/LEN.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("%q is neither ADDR nor ADDR/LEN", s)
+	}
+	return p.Masked(), nil
+}
+
+var parseBalance = choice("round-robin", "least-connections", "source-hash")
+
+// parseSendProxy takes v1, v2 or off, which becomes "".
+func parseSendProxy(s string) (string, error) {
+	if s == "off" {
+		return "", nil
+	}
+	return choice("v1", "v2", "off")(s)
+}
+
+// parseCheckInterval takes 0 for no checks, else 100ms to an hour.
+func parseCheckInterval(s string) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil && d == 0 {
+		return 0, nil
+	}
+	return duration(100*time.Millisecond, time.Hour)(s)
+}

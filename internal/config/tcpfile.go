@@ -1,0 +1,251 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// list reads the list "tcp" of the file.
+func (d *destinations) list(node *yaml.Node) {
+	if node == nil {
+		return
+	}
+	n := target(node)
+	if n.Kind != yaml.SequenceNode {
+		d.fileProblem(n.Line, `"tcp" wants a list, each with "listen" and "destinations"`)
+		return
+	}
+	for _, item := range n.Content {
+		d.listener(item)
+	}
+}
+
+// listener reads one item of the list.
+func (d *destinations) listener(item *yaml.Node) {
+	li := d.c.defaults
+	li.at = value{source: d.path, line: item.Line, file: true}
+	before := len(d.problems)
+	var listen, dests, check, sni *yaml.Node
+	d.keys(item, map[string]func(*yaml.Node){
+		"listen":       func(n *yaml.Node) { listen = n },
+		"destinations": func(n *yaml.Node) { dests = n },
+		"check":        func(n *yaml.Node) { check = n },
+		"sni":          func(n *yaml.Node) { sni = n },
+		"name":         scalar(d, &li.Name, parseLine),
+		"balance":      scalar(d, &li.Balance, parseBalance),
+		"sendProxy":    scalar(d, &li.SendProxy, parseSendProxy),
+		"acceptProxy": func(n *yaml.Node) {
+			li.AcceptProxy = nil
+			d.scalars(n, func(s string) (err error) {
+				var p netip.Prefix
+				if p, err = parsePrefix(s); err == nil {
+					li.AcceptProxy = append(li.AcceptProxy, p)
+				}
+				return err
+			})
+		},
+	})
+	at, port := d.listenOf(item, listen)
+	d.check(check, &li.Check)
+	li.Destinations = d.targets(dests, port)
+	d.routes(sni, port, &li)
+	if len(d.problems) > before {
+		return
+	}
+	if len(li.Destinations) == 0 && len(li.Routes) == 0 {
+		d.fileProblem(item.Line, `no "destinations": HOST or HOST:PORT, one or a list`)
+		return
+	}
+	for _, li.Listen = range at {
+		d.c.Listeners = append(d.c.Listeners, li)
+	}
+}
+
+// listenOf reads PORT or ADDR:PORT: where to listen, and the port that
+// destinations have when they name none.
+func (d *destinations) listenOf(item, n *yaml.Node) (at []string, port uint16) {
+	if n == nil {
+		d.fileProblem(item.Line, `no "listen": PORT or ADDR:PORT`)
+		return nil, 0
+	}
+	var text string
+	before := len(d.problems)
+	scalar(d, &text, parseLine)(n)
+	if len(d.problems) > before {
+		return nil, 0
+	}
+	if isNumber(text) {
+		p, ok := d.port(value{source: d.path, line: n.Line}, text)
+		if !ok {
+			return nil, 0
+		}
+		return d.listenAt(text), p
+	}
+	listen, err := parseListen(text)
+	if err != nil {
+		d.fileProblem(n.Line, fmt.Sprintf("%q is no address to listen at; write PORT, ADDR:PORT or [ADDR]:PORT", text))
+		return nil, 0
+	}
+	n16, _ := strconv.ParseUint(portOf(listen), 10, 16)
+	return []string{listen}, uint16(n16)
+}
+
+// check reads interval, rise and fall.
+func (d *destinations) check(n *yaml.Node, c *TCPCheck) {
+	if n == nil {
+		return
+	}
+	d.keys(n, map[string]func(*yaml.Node){
+		"interval": scalar(d, &c.Interval, parseCheckInterval),
+		"rise":     scalar(d, &c.Rise, number(1, 100)),
+		"fall":     scalar(d, &c.Fall, number(1, 100)),
+	})
+}
+
+// routes reads the list "sni".
+func (d *destinations) routes(n *yaml.Node, port uint16, li *TCPListener) {
+	if n == nil {
+		return
+	}
+	if n.Kind != yaml.SequenceNode {
+		d.fileProblem(n.Line, `"sni" wants a list, each with "names" and "destinations"`)
+		return
+	}
+	seen := map[string]bool{}
+	for _, item := range n.Content {
+		var r TCPRoute
+		var dests *yaml.Node
+		before := len(d.problems)
+		d.keys(item, map[string]func(*yaml.Node){
+			"destinations": func(n *yaml.Node) { dests = n },
+			"names": func(n *yaml.Node) {
+				d.scalars(n, func(s string) error {
+					name, err := parseServerName(s)
+					switch {
+					case err != nil:
+						return err
+					case seen[name]:
+						return fmt.Errorf("%q stands in this list already", s)
+					}
+					seen[name] = true
+					r.Names = append(r.Names, name)
+					return nil
+				})
+			},
+		})
+		r.Destinations = d.targets(dests, port)
+		if len(d.problems) == before && (len(r.Names) == 0 || len(r.Destinations) == 0) {
+			d.fileProblem(item.Line, `an item of "sni" wants "names" and "destinations"`)
+		}
+		li.Routes = append(li.Routes, r)
+	}
+}
+
+// parseServerName takes a name, or "*." and a name.
+func parseServerName(s string) (string, error) {
+	name, wild := strings.CutPrefix(s, "*.")
+	h, err := acl.ParseHost(name)
+	if err != nil || !h.IsName() {
+		return "", fmt.Errorf("%q is no server name; write name or *.domain", s)
+	}
+	if wild {
+		return "*." + h.Name(), nil
+	}
+	return h.Name(), nil
+}
+
+// targets reads HOST or HOST:PORT, one or a list.
+func (d *destinations) targets(n *yaml.Node, port uint16) (all []acl.Target) {
+	if n == nil {
+		return nil
+	}
+	d.scalars(n, func(s string) error {
+		t, err := acl.ParseTargetDefault(s, port)
+		if err != nil {
+			err = reason(err)
+		} else {
+			err = checkConnectable(t.Host)
+		}
+		switch {
+		case err != nil:
+			return fmt.Errorf("Bad destination '%s': %v", s, err)
+		case slices.Contains(all, t):
+			return fmt.Errorf("Bad destination '%s': it stands in this list already", s)
+		}
+		all = append(all, t)
+		return nil
+	})
+	return all
+}
+
+// keys calls the reader of each key of the mapping n, and reports other keys,
+// keys that stand twice, and empty ones.
+func (d *destinations) keys(n *yaml.Node, readers map[string]func(*yaml.Node)) {
+	n = target(n)
+	if n.Kind != yaml.MappingNode {
+		d.fileProblem(n.Line, "not a list of keys and values")
+		return
+	}
+	var known []string
+	for k := range readers {
+		known = append(known, k)
+	}
+	slices.Sort(known)
+	first := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, v := n.Content[i], target(n.Content[i+1])
+		read := readers[key.Value]
+		switch {
+		case read == nil || key.Kind != yaml.ScalarNode:
+			d.fileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, didYouMean(key.Value, known)))
+		case first[key.Value] > 0:
+			d.fileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
+		case v.Kind == yaml.ScalarNode && v.Tag == "!!null":
+			d.fileProblem(key.Line, fmt.Sprintf("%q has no value", key.Value))
+		default:
+			first[key.Value] = key.Line
+			read(v)
+		}
+	}
+}
+
+// scalar reads one value into dst.
+func scalar[V any](d *destinations, dst *V, parse func(string) (V, error)) func(*yaml.Node) {
+	return func(n *yaml.Node) {
+		if n.Kind != yaml.ScalarNode {
+			d.fileProblem(n.Line, "one value is wanted here")
+			return
+		}
+		v, err := parse(strings.TrimSpace(n.Value))
+		if err != nil {
+			d.fileProblem(n.Line, err.Error())
+			return
+		}
+		*dst = v
+	}
+}
+
+// scalars reads one value, or a list of them.
+func (d *destinations) scalars(n *yaml.Node, parse func(string) error) {
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		nodes = n.Content
+	}
+	for _, n := range nodes {
+		line := n.Line
+		if n = target(n); n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+			d.fileProblem(line, "a value, or a list of values, is wanted here")
+			continue
+		}
+		if err := parse(strings.TrimSpace(n.Value)); err != nil {
+			d.fileProblem(line, err.Error())
+		}
+	}
+}
