@@ -23,6 +23,9 @@ func touched() (*prometheus.Registry, *Metrics) {
 	m.Ended(Connect, true, ReasonRule, "connection_refused", 1, 2, time.Second)
 	m.DNS.Query("answered", true, time.Millisecond)
 	m.DNS.Lookup("hit")
+	tcp := NewTCP(reg)
+	tcp.Listener("5432").SetUp(true)
+	tcp.Destination("5432", "db.test:5432").Connected(time.Millisecond)
 	return reg, m
 }
 
@@ -56,7 +59,7 @@ func TestLabels(t *testing.T) {
 	reg, _ := touched()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "version", "goversion"}
+	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "version", "goversion"}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {

@@ -63,7 +63,7 @@ func TestDestinationLines(t *testing.T) {
 		{"80 www.example.com", ":80 > www.example.com|80\n"},
 		{"80 www.example.com 8080\n\n# a comment\n  # another\n443 203.0.113.1\n", ":80 > www.example.com|8080\n:443 > 203.0.113.1|443\n"},
 		{"80\twww.example.com\t\t8080  \r\n", ":80 > www.example.com|8080\n"}, // tabs, CRLF
-		{"\ufeff80 db # behind", ":80 > db|80\n"},                              // BOM, trailing comment, no dot
+		{"\ufeff80 db # behind", ":80 > db|80\n"},                             // BOM, trailing comment, no dot
 		{"80 A_b.Example.COM.", ":80 > a_b.example.com|80\n"},
 		{"80 2001:db8::1\n81 [2001:db8::2] 443", ":80 > 2001:db8::1|80\n:81 > 2001:db8::2|443\n"},
 		{"80 ::ffff:192.0.2.1", ":80 > 192.0.2.1|80\n"},

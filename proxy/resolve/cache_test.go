@@ -51,7 +51,9 @@ func TestTTL(t *testing.T) {
 			if c.change != nil {
 				r = start(t, s, c.change)
 			}
+			require.Zero(t, r.TTL("host.test"), "nothing is known yet")
 			first := r.look("host.test")
+			require.Equal(t, c.lasts, r.TTL("host.test"))
 			if c.lasts > 0 {
 				s.Forget()
 				r.advance(c.lasts - 1)

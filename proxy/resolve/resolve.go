@@ -222,6 +222,24 @@ func (r *Resolver) miss(ctx context.Context, name string) ([]netip.Addr, error) 
 	}
 }
 
+// TTL is for how long what is known about name will be served from the cache: the
+// time to wait before a Lookup can bring anything new. It is 0 when nothing is
+// known, or what was known has expired. Names of the hosts file and localhost have
+// none, since they are looked up at each Lookup: TTL is 0 for them. It asks nobody.
+func (r *Resolver) TTL(name string) time.Duration {
+	if localhost(name) != nil {
+		return 0
+	}
+	now := r.clock()
+	if (*r.hosts.get(now))[name] != nil {
+		return 0
+	}
+	if e := r.cache.get(name); e != nil {
+		return max(e.expires-now, 0)
+	}
+	return 0
+}
+
 // Close ends every look-up under way and waits until none of the resolver's
 // goroutines is left. Afterwards names that are not in the cache fail with
 // [ErrClosed]. A second call does nothing. The error is always nil.
