@@ -114,7 +114,7 @@ func TestWrongSettings(t *testing.T) {
 	assert.Equal(t, 2, g.exit())
 	want := []string{
 		`--listen: "localhost:80" is no address to listen at; write :PORT, ADDR:PORT or [ADDR]:PORT, ADDR without a name`,
-		`--guard: bad guard "none": write default, strict or off`,
+		`--guard: bad guard 'none': write default, strict or off`,
 		`EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: "203.0.113.300" is not ADDR or ADDR/LEN`,
 		`--resolver: "dns.test" is no DNS server; write ADDR or ADDR:PORT`,
 		`--max-head: 1GiB is out of range: from 1024 to 1048576 bytes`,

@@ -3,6 +3,7 @@
 package squid
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -17,6 +18,7 @@ type rule struct {
 	name   string       // of a name or domain rule, in lower case without a trailing dot
 	below  bool         // a domain: the names below match too
 	prefix netip.Prefix // of an address rule, masked
+	mapped bool         // a CIDR, written around an IPv4-mapped address in dotted form
 	dotted bool         // the name is written with a trailing dot
 	joined bool         // the comment in front ends in a back-slash
 }
@@ -91,7 +93,7 @@ func newRule(r *rand.Rand) rule {
 // setRare makes ru one of the rules that squid or the script reads in a way of its
 // own, and returns its text.
 func (ru *rule) setRare(r *rand.Rand) string {
-	switch r.IntN(6) {
+	switch r.IntN(10) {
 	case 0:
 		ru.name = hexNames[r.IntN(len(hexNames))]
 		return ru.name
@@ -107,6 +109,11 @@ func (ru *rule) setRare(r *rand.Rand) string {
 	case 3:
 		ru.name = "none"
 		return ru.name
+	case 4:
+		ru.mapped = true
+		return mappedPrefixes[r.IntN(len(mappedPrefixes))]
+	case 5:
+		return shortPrefixes[r.IntN(len(shortPrefixes))]
 	default:
 		return zeroPrefixes[r.IntN(len(zeroPrefixes))]
 	}
@@ -151,7 +158,7 @@ func (q question) String() string {
 
 // literal is the address that the host is, the zero Addr when it is a name.
 func (q question) literal() netip.Addr {
-	a, err := netip.ParseAddr(strings.Trim(q.host, "[]"))
+	a, err := netip.ParseAddr(strings.Trim(q.host, "[]."))
 	if err != nil {
 		return netip.Addr{}
 	}
@@ -180,9 +187,16 @@ func newQuestions(r *rand.Rand, l list) []question {
 	}
 	slices.Sort(hosts)
 	hosts = slices.Compact(hosts)
+	for i, h := range hosts {
+		hosts[i] = spelledHost(r, h)
+	}
+	if r.IntN(2) == 0 {
+		odd := slices.Sorted(maps.Keys(oddHosts))
+		hosts = append(hosts, odd[r.IntN(len(odd))])
+	}
 	questions := make([]question, len(hosts))
 	for i, h := range hosts {
-		questions[i] = question{host: spelledHost(r, h), connect: r.IntN(4) == 0}
+		questions[i] = question{host: h, connect: r.IntN(4) == 0}
 	}
 	return questions
 }
@@ -218,7 +232,7 @@ func spelledHost(r *rand.Rand, host string) string {
 		return "[" + a.StringExpanded() + "]"
 	case k == 0:
 		return strings.ToUpper(host)
-	case k == 1 && !a.IsValid():
+	case k == 1 && !a.Is6():
 		return host + "."
 	}
 	return host

@@ -24,24 +24,31 @@ const (
 	unguarded                              // there is no guard
 	dottedNeverMatch                       // a name rule with a trailing dot matches nothing
 	notLookedInto                          // an embedded IPv4 address does not matter
+	mappedMatchAll                         // ::ffff:10.0.0.0/104 matches everything
+	shortHoldsIPv4                         // ::/80, and every IPv6 prefix around ::ffff:0:0/96, matches all of IPv4
+	oddHostsMended                         // 127.1 is asked for as 127.0.0.1
 
-	everything = notLookedInto<<1 - 1 // squid
+	everything = oddHostsMended<<1 - 1 // squid
 )
 
 // rowOf are the rows of the table in acl.md, "What deliberately differs from
-// squid", or where else acl.md says what Sluice does instead.
+// squid", by their first column. What the table leaves out follows from the
+// section of acl.md that is named instead.
 var rowOf = map[behaviour]string{
 	anyAddressDenies: "a name with several addresses, one of them in a denied CIDR",
 	anyAddressAllows: "a name with several addresses, one in an allowed CIDR",
 	reverseLookup:    "IP literal against a name rule",
-	hexNamesFrozen:   "cafe.de, abc.be: names of hex digits only",
-	wLinesDropped:    "a line of the letter w alone: www",
-	zeroBitsExact:    "::/0, and any /0",
+	hexNamesFrozen:   "`cafe.de`, `abc.be`: names of hex digits only",
+	wLinesDropped:    "a line of the letter `w` alone: `www`",
+	zeroBitsExact:    "`::/0`, and any `/0`",
 	backslashJoins:   "a back-slash",
 	failureSkips:     "an address rule that fails to resolve its target",
-	unguarded:        "loopback, link-local, own addresses under *",
-	dottedNeverMatch: "(not in the table: Names and addresses are normalised) a trailing dot in a rule",
-	notLookedInto:    "(not in the table: Decision 5) an address that embeds an IPv4 address",
+	unguarded:        "loopback, link-local, own addresses under `*`",
+	dottedNeverMatch: "(section Names and addresses: one trailing dot is dropped) a rule with a trailing dot",
+	notLookedInto:    "(section Decision, 5) an address that embeds an IPv4 address",
+	mappedMatchAll:   "(section Names and addresses: IPv4-mapped) a CIDR such as ::ffff:10.0.0.0/104",
+	shortHoldsIPv4:   "(section Names and addresses: IPv4-mapped) a short IPv6 prefix such as ::/8, for IPv4",
+	oddHostsMended:   "(section Names and addresses: refused as targets) a host such as 127.1",
 }
 
 // verdict is what becomes of a request.
@@ -50,10 +57,13 @@ type verdict uint8
 const (
 	denied     verdict = iota
 	unresolved         // fails, since the name does not resolve
+	refused            // as no host at all
 	allowed
 )
 
-func (v verdict) String() string { return [...]string{"denied", "DNS error", "allowed"}[v] }
+func (v verdict) String() string {
+	return [...]string{"denied", "DNS error", "refused as a bad target", "allowed"}[v]
+}
 
 // answer is a verdict with the addresses that may be dialled, sorted.
 type answer struct {
@@ -92,15 +102,23 @@ type scenario struct {
 	list  list
 	host  string     // in lower case without a trailing dot
 	addr  netip.Addr // when the host is an IP literal
+	odd   bool       // the host is neither, but squid finds something in it
 }
 
 func newScenario(w *world, l list, q question) scenario {
-	return scenario{w, l, strings.TrimSuffix(strings.ToLower(q.host), "."), q.literal()}
+	mended, odd := oddHosts[q.host]
+	if odd {
+		q.host = mended
+	}
+	return scenario{w, l, strings.TrimSuffix(strings.ToLower(q.host), "."), q.literal(), odd}
 }
 
 // answer walks the list as Sluice does but for the behaviours b.
 func (s scenario) answer(b behaviour) answer {
-	if s.addr.IsValid() {
+	switch {
+	case s.odd && b&oddHostsMended == 0:
+		return answer{verdict: refused}
+	case s.addr.IsValid():
 		return newAnswer(s.walk(b, []netip.Addr{s.addr}))
 	}
 	if addrs := s.world.lookup(s.host); addrs != nil {
@@ -203,6 +221,10 @@ func (s scenario) matchesAddr(b behaviour, r rule, a netip.Addr) bool {
 	case r.prefix.Bits() == 0 && b&zeroBitsExact != 0:
 		base, _ := netip.ParsePrefix(strings.TrimPrefix(r.text, "!"))
 		return base.String() == "0.0.0.0/0" || base.Addr() == a
+	case r.mapped && b&mappedMatchAll != 0:
+		return true
+	case r.prefix.Addr().Is6() && a.Is4() && b&shortHoldsIPv4 != 0:
+		return r.prefix.Contains(netip.AddrFrom16(a.As16()))
 	case r.prefix.Contains(a):
 		return true
 	}

@@ -181,6 +181,8 @@ func readReply(resp *http.Response) (reply, error) {
 		code == "ERR_READ_ERROR" && resp.StatusCode == http.StatusBadGateway,
 		code == "ERR_CANNOT_FORWARD" && resp.StatusCode == http.StatusInternalServerError:
 		return reply{verdict: unresolved}, nil
+	case code == "ERR_INVALID_URL" && resp.StatusCode == http.StatusBadRequest:
+		return reply{verdict: refused}, nil
 	case code == "" && resp.StatusCode == http.StatusOK:
 		a, err := netip.ParseAddr(string(body))
 		return reply{allowed, a}, err

@@ -40,11 +40,15 @@ func parsed(text string, q question) (*acl.Policy, acl.Target, error) {
 	if err != nil {
 		return nil, acl.Target{}, err
 	}
-	t, err := acl.ParseTargetDefault(q.host, 80)
-	return p, t, err
+	// A host that is refused leaves the zero Target.
+	t, _ := acl.ParseTargetDefault(q.host, 80)
+	return p, t, nil
 }
 
 func decide(p *acl.Policy, w *world, t acl.Target) answer {
+	if t == (acl.Target{}) {
+		return answer{verdict: refused}
+	}
 	d := p.DecideHost(t)
 	if d.Verdict == acl.Deny {
 		return answer{verdict: denied}
@@ -71,6 +75,9 @@ func decideByGate(t testing.TB, text string, w *world, q question) answer {
 	t.Helper()
 	p, target, err := parsed(text, q)
 	require.NoError(t, err)
+	if target == (acl.Target{}) {
+		return answer{verdict: refused} // the proxy never asks its gate
+	}
 
 	lookup := func(_ context.Context, name string) ([]netip.Addr, error) {
 		if addrs := w.lookup(name); addrs != nil {
