@@ -231,7 +231,7 @@ func TestTruncatedAnswer(t *testing.T) {
 		c := g.dial(t)
 		c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
 		c.head(t)
-		g.conns.each(func(c *conn) { c.upstream.Load().TCP.Write([]byte("x")) })
+		g.conns.each(func(m member) { m.(*conn).upstream.Load().TCP.Write([]byte("x")) })
 		_, err := io.ReadAll(c.r)
 		assert.Error(t, err)
 	})

@@ -34,6 +34,8 @@ type conn struct {
 	lastPort      uint16
 	lastDest      acl.Target
 
+	tunnel atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
+
 	served   int          // requests
 	waiting  atomic.Int32 // for a request: notWaiting …
 	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
@@ -92,22 +94,28 @@ func (c *conn) arm(d time.Duration) error {
 // touch says that bytes have moved: the idle time starts anew.
 func (c *conn) touch() { c.arm(c.srv.IdleTimeout) }
 
-// expireIfLate is the sweeper's look at one connection.
-func (c *conn) expireIfLate() {
+func (c *conn) client() netip.Addr { return c.remote.Addr() }
+
+// sweep is the sweeper's look at one connection.
+func (c *conn) sweep() {
 	d := c.deadline.Load()
 	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
-		c.cut()
+		c.wake()
 	}
 }
 
-// expire cuts the connection now.
-func (c *conn) expire() {
+// cut ends the connection now.
+func (c *conn) cut() {
+	if o := c.tunnel.Load(); o != nil {
+		o.cut()
+		return
+	}
 	c.deadline.Store(expired)
-	c.cut()
+	c.wake()
 }
 
-// cut wakes whoever waits for the client or the server, with a time-out error.
-func (c *conn) cut() {
+// wake wakes whoever waits for the client or the server, with a time-out error.
+func (c *conn) wake() {
 	past := time.Unix(1, 0)
 	c.tcp.SetDeadline(past)
 	if u := c.upstream.Load(); u != nil {
@@ -119,7 +127,7 @@ func (c *conn) cut() {
 func (c *conn) setUpstream(u *outbound.Conn) {
 	c.upstream.Store(u)
 	if u != nil && c.deadline.Load() == expired {
-		c.cut() // which may have come between
+		c.wake() // which may have come between
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
@@ -57,21 +56,16 @@ func (x *exchange) switchTo(head []byte) bool {
 	x.keepTarget() // before the buffer that it is in goes
 	c.releaseBuffer()
 	x.releaseIn()
+	if x.up.TLS == nil {
+		x.handOver()
+		return false
+	}
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
 	c.touch()
-	res := x.relay()
+	x.rec.ended(relayTLS(c.tcp, x.up, c.touch))
 	c.setUpstream(nil)
 	x.up = nil
-	x.rec.Received += res.Up
-	x.rec.Sent += res.Down
-	switch {
-	case res.Err == nil:
-	case errors.Is(res.Err, os.ErrDeadlineExceeded):
-		x.rec.Error = classIdle
-	default:
-		x.rec.Error = classTerminated
-	}
 	return false
 }
 
@@ -99,14 +93,6 @@ func (x *exchange) upgrade() bool {
 	head = appendConnection(head, x.resp.Upgrade, false)
 	x.rec.Status = 101
 	return x.switchTo(append(head, "\r\n"...))
-}
-
-// relay moves bytes until the tunnel is over and closes both connections.
-func (x *exchange) relay() tunnel.Result {
-	if x.up.TLS == nil {
-		return x.c.srv.pump.Relay(x.c.tcp, x.up.TCP, x.c.touch)
-	}
-	return relayTLS(x.c.tcp, x.up, x.c.touch)
 }
 
 // relayTLS is Relay for a protocol upgrade on an https target: the bytes are

@@ -62,7 +62,8 @@ func (x *exchange) end() {
 		x.body = nil
 	}
 	x.dropUpstream()
-	x.book()
+	x.keepTarget()
+	x.c.srv.book(&x.rec)
 	if x.rest != nil {
 		x.c.unread(x.rest)
 	}
@@ -85,8 +86,7 @@ func (x *exchange) dropUpstream() {
 }
 
 // book writes the log line and counts. The request is over.
-func (x *exchange) book() {
-	r := &x.rec
+func (s *Server) book(r *Record) {
 	if r.silent {
 		return
 	}
@@ -100,10 +100,9 @@ func (x *exchange) book() {
 		reason = metrics.ReasonOf(r.Decision)
 	}
 	allowed := r.Judged && r.Decision.Verdict == acl.Allow
-	x.c.srv.Metrics.Ended(r.Mode, allowed, reason, r.Error, r.Received, r.Sent, took)
-	x.keepTarget()
-	if log := x.c.srv.Access; log != nil {
-		log.Write(r)
+	s.Metrics.Ended(r.Mode, allowed, reason, r.Error, r.Received, r.Sent, took)
+	if s.Access != nil {
+		s.Access.Write(r)
 	}
 }
 

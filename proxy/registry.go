@@ -8,20 +8,32 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 )
 
+// member is an open client connection: a conn, or the tunnel that it has become.
+// Its methods must not block, nor call the registry.
+type member interface {
+	client() netip.Addr
+	sweep()       // end it if a time limit has passed
+	closeIfIdle() // the server drains
+	cut()         // end it now
+}
+
 // registry knows the open client connections. It is touched when a client comes
 // and goes and by the sweeper, never by a request.
 type registry struct {
 	mu        sync.Mutex
-	all       map[*conn]struct{}
+	all       map[member]struct{}
 	perClient map[netip.Addr]int
 	empty     chan struct{} // closed when the last one goes; nil when nobody waits
+
+	roundMu sync.Mutex // held by each
+	round   []member   // whom each goes to, kept for the next time
 }
 
 // add takes c in, unless a limit says no. A limit of 0 is none.
 func (r *registry) add(c *conn, most, mostPerClient int) (metrics.Refusal, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	client := c.remote.Addr()
+	client := c.client()
 	if most > 0 && len(r.all) >= most {
 		return metrics.TooManyConnections, false
 	}
@@ -33,11 +45,19 @@ func (r *registry) add(c *conn, most, mostPerClient int) (metrics.Refusal, bool)
 	return 0, true
 }
 
-func (r *registry) remove(c *conn) {
+// replace lets b take the place of a.
+func (r *registry) replace(a, b member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.all, c)
-	client := c.remote.Addr()
+	delete(r.all, a)
+	r.all[b] = struct{}{}
+}
+
+func (r *registry) remove(m member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.all, m)
+	client := m.client()
 	if r.perClient[client]--; r.perClient[client] == 0 {
 		delete(r.perClient, client)
 	}
@@ -47,12 +67,20 @@ func (r *registry) remove(c *conn) {
 	}
 }
 
-// each calls f for every connection. f must not block.
-func (r *registry) each(f func(*conn)) {
+// each calls f for every connection that is open when it begins. f may end one, but
+// not call each.
+func (r *registry) each(f func(member)) {
+	r.roundMu.Lock()
+	defer r.roundMu.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for c := range r.all {
-		f(c)
+	r.round = r.round[:0]
+	for m := range r.all {
+		r.round = append(r.round, m)
+	}
+	r.mu.Unlock()
+	for i, m := range r.round {
+		f(m)
+		r.round[i] = nil
 	}
 }
 
@@ -75,7 +103,7 @@ func (r *registry) wait() {
 // by no more than a quarter of it, and a second is enough for any.
 func sweepEvery(o Options) time.Duration {
 	d := time.Second
-	for _, limit := range []time.Duration{o.HeadTimeout, o.IdleTimeout, o.KeepAliveTimeout} {
+	for _, limit := range []time.Duration{o.HeadTimeout, o.IdleTimeout, o.KeepAliveTimeout, o.ParkAfter} {
 		if limit > 0 {
 			d = min(d, limit/4)
 		}
@@ -96,7 +124,7 @@ func (s *Server) sweep() {
 			return
 		case now := <-t.C:
 			s.clock.Store(int64(now.Sub(s.start)))
-			s.conns.each(func(c *conn) { c.expireIfLate() })
+			s.conns.each(member.sweep)
 			if now.Sub(pool) >= time.Second {
 				s.Gate.Pool.Sweep(now)
 				pool = now

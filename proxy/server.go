@@ -56,6 +56,7 @@ type Options struct {
 	ConnectTimeout   time.Duration // to connect, all addresses together
 	IdleTimeout      time.Duration // of a tunnel, or of a request under way, without a byte
 	KeepAliveTimeout time.Duration // between requests
+	ParkAfter        time.Duration // a tunnel quiet for so long gives up all but its descriptors; 0: a default
 }
 
 // Server serves clients. Make it with New.
@@ -93,9 +94,12 @@ func New(o Options) *Server {
 	}
 	s.ids.seed = rand.Uint64()
 	s.conns.perClient = make(map[netip.Addr]int)
-	s.conns.all = make(map[*conn]struct{})
+	s.conns.all = make(map[member]struct{})
+	if s.ParkAfter == 0 {
+		s.ParkAfter = defaultParkAfter
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.tick = sweepEvery(o)
+	s.tick = sweepEvery(s.Options)
 	s.wg.Go(s.sweep)
 	return s
 }
@@ -216,10 +220,18 @@ func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
 }
 
 func (s *Server) release(c *conn) {
+	if c.tunnel.Load() != nil {
+		return // the tunnel's end releases what is left
+	}
 	c.tcp.Close()
-	s.conns.remove(c)
+	s.released(c)
+}
+
+// released forgets a connection whose sockets are closed.
+func (s *Server) released(m member) {
 	s.Budget.Give(2)
 	s.Metrics.Clients.Dec()
+	s.conns.remove(m)
 }
 
 // Shutdown stops accepting, lets the requests and tunnels under way end by
@@ -233,7 +245,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	s.serving.Wait()
-	s.conns.each(func(c *conn) { c.closeIfIdle() })
+	s.conns.each(member.closeIfIdle)
 	done := make(chan struct{})
 	go func() {
 		s.conns.wait()
@@ -243,11 +255,11 @@ func (s *Server) Shutdown(ctx context.Context) {
 	case <-done:
 	case <-ctx.Done():
 		s.cutting.Store(true)
-		s.conns.each(func(c *conn) { c.expire() })
+		s.conns.each(member.cut)
 	}
 	s.cancel()
-	s.wg.Wait()
 	<-done
+	s.wg.Wait()
 	s.Gate.Pool.Close()
 	s.pump.Close()
 }

@@ -118,7 +118,7 @@ func (u *upload) stop(x *exchange) bool {
 			x.up.TCP.SetWriteDeadline(time.Time{})
 		}
 		if c.deadline.Load() == expired {
-			c.cut()
+			c.wake()
 		}
 	}
 	u.done = nil

@@ -1,5 +1,8 @@
 // Package tunnel moves bytes between two TCP connections: both ways until both
-// sides have closed (Relay), or a body of known length one way (Copy).
+// sides have closed (Start, Relay), or a body of known length one way (Copy).
+//
+// A tunnel that is quiet for long can be parked: then it holds two descriptors
+// and a few hundred bytes, no goroutine, and its first byte wakes it.
 //
 // A side that closes its sending half has just that half closed on the other
 // side (half-close); a side that resets has the other side reset. A direction
@@ -13,8 +16,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
-	"syscall"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
@@ -32,6 +33,7 @@ const fullReads = 2
 type Pump struct {
 	buffers sync.Pool
 	pipes   pipes
+	lot     lot
 }
 
 // New returns a Pump whose pipes count against budget; without room in it, bytes
@@ -43,8 +45,11 @@ func New(budget *fdbudget.Budget) *Pump {
 	}
 }
 
-// Close closes the pipes that lie ready.
-func (p *Pump) Close() { p.pipes.close() }
+// Close frees what the pump holds ready. No tunnel may be left.
+func (p *Pump) Close() {
+	p.pipes.close()
+	p.lot.close()
+}
 
 // Result is how a relay ended.
 type Result struct {
@@ -58,64 +63,21 @@ var ErrReset = errors.New("connection reset")
 // Relay moves bytes both ways until both sides have closed, one has reset, or a
 // deadline set on a connection from outside has passed. It closes both
 // connections. touch is called whenever bytes have moved, possibly by two
-// goroutines at once.
+// goroutines at once. It is Start for those who wait for the end.
 func (p *Pump) Relay(client, upstream *net.TCPConn, touch func()) Result {
-	var broken [2]atomic.Bool // writing to that side failed: client, upstream
-	up := direction{pump: p, touch: touch, left: -1}
-	down := direction{pump: p, touch: touch, left: -1}
-	var res Result
-	done := make(chan error, 1)
-	go func() { done <- up.relay(client, upstream, &broken[0], &broken[1]) }()
-	errDown := down.relay(upstream, client, &broken[1], &broken[0])
-	errUp := <-done
-	res.Up, res.Down = up.moved, down.moved
-	for _, err := range []error{errDown, errUp} {
-		if res.Err == nil || errors.Is(res.Err, ErrReset) && err != nil {
-			res.Err = err
-		}
-	}
-	client.Close()
-	upstream.Close()
-	return res
+	done := make(chan Result, 1)
+	p.Start(client, upstream, &waiting{touch, done})
+	return <-done
 }
 
-// relay runs one direction to its end and tells the other side how it ended.
-func (d *direction) relay(src, dst *net.TCPConn, srcBroken, dstBroken *atomic.Bool) error {
-	readErr, writeErr := d.run(src, dst)
-	switch {
-	case writeErr != nil:
-		// The reader of dst finds what dst had still sent, then its end, and ends
-		// the relay; the kernel reports a reset only once, so leave word.
-		dstBroken.Store(true)
-		return ended(writeErr)
-	case readErr == nil && !srcBroken.Load():
-		dst.CloseWrite()
-		return nil
-	case readErr == nil:
-		readErr = ErrReset
-	}
-	if readErr = ended(readErr); readErr == ErrReset {
-		abort(src)
-		abort(dst)
-	}
-	src.Close() // wakes the other direction
-	dst.Close()
-	return readErr
+// waiting are the Hooks of Relay.
+type waiting struct {
+	touch func()
+	done  chan<- Result
 }
 
-// ended names the ways in which a peer breaks a connection by one error.
-func ended(err error) error {
-	if errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) {
-		return ErrReset
-	}
-	return err
-}
-
-// abort makes c end in a reset, not in an orderly close.
-func abort(c *net.TCPConn) {
-	c.SetLinger(0)
-	c.Close()
-}
+func (w *waiting) Touch()           { w.touch() }
+func (w *waiting) Ended(res Result) { w.done <- res }
 
 // Copy moves n bytes from src to dst and returns how many it moved. readErr is
 // io.ErrUnexpectedEOF when src ended before; of the two errors at most one is

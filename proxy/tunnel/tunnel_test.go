@@ -176,7 +176,7 @@ func TestIdleHoldsNoPipe(t *testing.T) {
 func TestDeadlineEndsRelay(t *testing.T) {
 	r := relay(t, nil)
 	require.NoError(t, r.inner.SetDeadline(time.Unix(1, 0)))
-	require.NoError(t, r.innerUp.SetDeadline(time.Unix(1, 0)))
+	r.innerUp.SetDeadline(time.Unix(1, 0)) // it may be closed by now
 	assert.ErrorIs(t, (<-r.result).Err, os.ErrDeadlineExceeded)
 	_, err := r.client.Read(make([]byte, 1))
 	assert.Equal(t, io.EOF, err, "an idle tunnel is closed, not reset")

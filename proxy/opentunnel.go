@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
+)
+
+// defaultParkAfter is how long a tunnel is quiet before it is parked: longer than
+// the pauses within a page or a shell session's keystrokes, much shorter than what
+// an idle connection lasts.
+const defaultParkAfter = 2 * time.Second
+
+// openTunnel is a tunnel and what is to be said of it at its end. It takes the
+// place of its client's conn, which is then free: nothing else is held for it.
+type openTunnel struct {
+	srv  *Server
+	rec  Record
+	tun  atomic.Pointer[tunnel.Tunnel] // nil until it is started
+	last atomic.Int64                  // when bytes moved, by the coarse clock
+}
+
+// handOver makes a tunnel of the exchange's connections. The exchange and the conn
+// have nothing to do with them from then on.
+func (x *exchange) handOver() {
+	c, s := x.c, x.c.srv
+	o := &openTunnel{srv: s, rec: x.rec}
+	o.rec.text = slices.Clone(x.rec.text)
+	o.last.Store(int64(s.now()))
+	x.rec.silent = true // o books it
+	c.deadline.Store(0)
+	c.tunnel.Store(o)
+	s.conns.replace(c, o)
+	s.Metrics.Tunnels.Inc()
+	up := x.up.TCP
+	c.setUpstream(nil)
+	x.up = nil
+	o.tun.Store(s.pump.Start(c.tcp, up, o))
+	if s.cutting.Load() {
+		o.cut() // whoever cut the others may have come too early for this one
+	}
+}
+
+func (o *openTunnel) client() netip.Addr { return o.rec.Client.Addr() }
+
+// Touch is called when bytes have moved.
+func (o *openTunnel) Touch() { o.last.Store(int64(o.srv.now())) }
+
+// Ended books the tunnel. Its connections are closed.
+func (o *openTunnel) Ended(res tunnel.Result) {
+	o.rec.ended(res)
+	o.srv.book(&o.rec)
+	o.srv.Metrics.Tunnels.Dec()
+	o.srv.released(o)
+}
+
+// ended adds to the record what a tunnel carried and how it ended.
+func (r *Record) ended(res tunnel.Result) {
+	r.Received += res.Up
+	r.Sent += res.Down
+	switch {
+	case res.Err == nil:
+	case errors.Is(res.Err, os.ErrDeadlineExceeded):
+		r.Error = classIdle
+	default:
+		r.Error = classTerminated
+	}
+}
+
+// sweep is the sweeper's look at one tunnel.
+func (o *openTunnel) sweep() {
+	t := o.tun.Load()
+	if t == nil {
+		return
+	}
+	idle := o.srv.now() - time.Duration(o.last.Load())
+	switch limit := o.srv.IdleTimeout; {
+	case limit > 0 && idle >= limit:
+		t.Cut()
+	case idle >= o.srv.ParkAfter:
+		t.Park()
+	}
+}
+
+// closeIfIdle leaves it: a tunnel that is quiet is still wanted.
+func (o *openTunnel) closeIfIdle() {}
+
+// cut ends the tunnel now.
+func (o *openTunnel) cut() {
+	if t := o.tun.Load(); t != nil {
+		t.Cut()
+	}
+}

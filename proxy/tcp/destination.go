@@ -1,0 +1,289 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+)
+
+const (
+	// leastWait is the least time between two look-ups of a destination's name.
+	leastWait = time.Second
+	// nameHold is for how long addresses are kept when DNS says that the name does
+	// not exist: a zone that is being reloaded, or a service between two versions,
+	// must not cut clients off at once. The original's haproxy holds them as long.
+	nameHold = 30 * time.Second
+)
+
+// destination is a host and port that connections go to, with the addresses that
+// it has now.
+type destination struct {
+	port    *port
+	srv     *Server
+	target  acl.Target
+	check   Check
+	label   string // HOST:PORT
+	metrics *metrics.TCPDestination
+	stop    context.CancelFunc
+	ctx     context.Context
+	first   chan struct{} // closed when it has been resolved, or failed to, for the first time
+	again   chan struct{} // asks to judge now
+	list    atomic.Pointer[[]*address]
+
+	mu       sync.Mutex
+	known    map[netip.Addr]*address // in force, and draining ones
+	refs     int                     // 1 while in force, and the open connections
+	problem  string                  // why the last look-up gave nothing
+	good     time.Time               // of the last look-up that gave something
+	reported [3]int
+}
+
+// newDestination follows t until stop is called.
+func newDestination(p *port, t acl.Target, c Check) *destination {
+	d := &destination{port: p, srv: p.srv, target: t, check: c, refs: 1,
+		first: make(chan struct{}), again: make(chan struct{}, 1), known: make(map[netip.Addr]*address)}
+	host := t.Host.String()
+	if t.Host.Addr().Is6() {
+		host = "[" + host + "]"
+	}
+	d.label = host + ":" + strconv.Itoa(int(t.Port))
+	d.metrics = p.srv.Metrics.Destination(p.label, d.label)
+	d.list.Store(&[]*address{})
+	var once sync.Once
+	ctx, cancel := context.WithCancel(p.srv.ctx)
+	d.ctx = ctx
+	d.stop = func() {
+		once.Do(func() {
+			cancel()
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.unref()
+		})
+	}
+	p.srv.wg.Go(d.follow)
+	return d
+}
+
+// unref is called under mu. The last one gives the metrics back.
+func (d *destination) unref() {
+	if d.refs--; d.refs == 0 {
+		d.metrics.Release()
+	}
+}
+
+// follow keeps the addresses as DNS and the policy have them.
+func (d *destination) follow() {
+	var once sync.Once
+	for {
+		wait := d.refresh()
+		once.Do(func() { close(d.first) })
+		var timer <-chan time.Time
+		if wait > 0 {
+			timer = time.After(wait)
+		}
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-d.again:
+		case <-timer:
+		}
+	}
+}
+
+func (d *destination) judgeAgain() {
+	select {
+	case d.again <- struct{}{}:
+	default:
+	}
+}
+
+// refresh judges the destination anew, and returns when to do so again; 0: not
+// before it is asked to.
+func (d *destination) refresh() (wait time.Duration) {
+	live := d.srv.live.Load()
+	ctx, cancel := context.WithTimeout(d.ctx, live.dnsTimeout)
+	defer cancel()
+	var r outbound.Route
+	err := d.srv.Gate.Judge(ctx, live.generation, d.target, &r)
+	if d.ctx.Err() != nil {
+		return 0
+	}
+	var failed *outbound.Error
+	errors.As(err, &failed)
+	now := time.Now()
+	d.metrics.SetResolved(err == nil || failed != nil && failed.Kind == outbound.Denied)
+	switch {
+	case err == nil:
+		d.good = now
+		d.update(r.Addrs, "")
+	case failed != nil && failed.Kind == outbound.Denied:
+		d.update(nil, "denied: "+r.Decision.Reason())
+	case isNotFound(err) && now.Sub(d.good) >= nameHold:
+		d.update(nil, err.Error())
+	default: // what was known is the best there is
+		d.say(err.Error())
+	}
+	if !d.target.Host.IsName() {
+		return 0
+	}
+	return max(d.srv.TTL(d.target.Host.Name()), leastWait)
+}
+
+func isNotFound(err error) bool {
+	re, ok := errors.AsType[*resolve.Error](err)
+	return ok && re.Kind == resolve.NotFound
+}
+
+// update makes addrs the addresses in force. New ones join; those that vanished
+// get no more connections, and are forgotten when their last one ends.
+func (d *destination) update(addrs []netip.Addr, problem string) {
+	d.mu.Lock()
+	list := make([]*address, 0, len(addrs))
+	here := make(map[netip.Addr]bool, len(addrs))
+	var came, went []string
+	for _, ip := range addrs {
+		a := d.known[ip]
+		if a == nil {
+			a = &address{d: d, addr: ip, kick: make(chan struct{}, 1)}
+			d.known[ip] = a
+		}
+		if a.cancel == nil {
+			a.start()
+			came = append(came, ip.String())
+		}
+		here[ip] = true
+		list = append(list, a)
+	}
+	for ip, a := range d.known {
+		if here[ip] || a.cancel == nil {
+			continue
+		}
+		a.cancel()
+		a.cancel = nil
+		went = append(went, ip.String())
+		if a.open.Load() == 0 {
+			delete(d.known, ip)
+		}
+	}
+	d.list.Store(&list)
+	d.mu.Unlock()
+	if len(came)+len(went) > 0 {
+		d.srv.Log.Info("addresses changed", "listener", d.port.label, "destination", d.label, "new", came, "gone", went, "in_use", len(list))
+	}
+	d.say(problem)
+	d.report()
+}
+
+// say logs a problem when it is news.
+func (d *destination) say(problem string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if problem != d.problem && problem != "" {
+		d.srv.Log.Warn("destination has a problem", "listener", d.port.label, "destination", d.label, "problem", problem, "addresses_kept", len(*d.list.Load()))
+	}
+	d.problem = problem
+}
+
+// report tells metrics and port how many addresses there are.
+func (d *destination) report() {
+	var n [3]int // up, down, draining
+	d.mu.Lock()
+	for _, a := range d.known {
+		switch {
+		case a.cancel == nil:
+			n[2]++
+		case a.down.Load():
+			n[1]++
+		default:
+			n[0]++
+		}
+	}
+	news := n != d.reported
+	d.reported = n
+	if news && d.refs > 0 {
+		d.metrics.SetAddresses(n[0], n[1], n[2])
+	}
+	d.mu.Unlock()
+	if news {
+		d.port.refresh()
+	}
+}
+
+// up reports whether an address is in use.
+func (d *destination) up() bool {
+	for _, a := range *d.list.Load() {
+		if !a.down.Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// ended is called when a connection to a has ended.
+func (d *destination) ended(a *address) {
+	d.mu.Lock()
+	if a.open.Add(-1) == 0 && a.cancel == nil && d.known[a.addr] == a {
+		delete(d.known, a.addr)
+	}
+	d.unref()
+	d.mu.Unlock()
+	d.report()
+}
+
+// DestinationStatus is what is known of a destination.
+type DestinationStatus struct {
+	Label     string
+	Problem   string // why the last look-up gave nothing, "" if it did not fail
+	Addresses []AddressStatus
+}
+
+// AddressStatus is what is known of an address.
+type AddressStatus struct {
+	Addr  netip.Addr
+	State string // "up", "down", or "draining": it has left DNS
+	Open  int64  // connections
+}
+
+func (d *destination) status() DestinationStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	st := DestinationStatus{Label: d.label, Problem: d.problem}
+	for _, a := range *d.list.Load() {
+		st.Addresses = append(st.Addresses, AddressStatus{a.addr, a.state(), a.open.Load()})
+	}
+	for _, a := range d.known {
+		if a.cancel == nil {
+			st.Addresses = append(st.Addresses, AddressStatus{a.addr, "draining", a.open.Load()})
+		}
+	}
+	return st
+}
+
+// String says how things stand, in one line.
+func (st DestinationStatus) String() string {
+	s := st.Label
+	for i, a := range st.Addresses {
+		sep := ", "
+		if i == 0 {
+			sep = " at "
+		}
+		s += fmt.Sprintf("%s%s (%s, %d open)", sep, a.Addr, a.State, a.Open)
+	}
+	if len(st.Addresses) == 0 && st.Problem == "" {
+		s += ": not resolved yet"
+	}
+	if st.Problem != "" {
+		s += ": " + st.Problem
+	}
+	return s
+}

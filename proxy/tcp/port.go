@@ -1,0 +1,188 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+)
+
+// port is a listening socket with the plan in force for its connections.
+type port struct {
+	srv     *Server
+	key     string
+	label   string
+	l       *net.TCPListener
+	metrics *metrics.TCPListener
+	plan    atomic.Pointer[plan]
+	closing atomic.Bool
+	serving sync.WaitGroup
+	closed  sync.Once
+}
+
+// plan is where a port's connections go. It is immutable.
+type plan struct {
+	Listener
+	names        map[string]*group // by server name; the key of *.domain begins with a dot
+	fallback     *group            // nil: refuse
+	destinations []*destination    // of all groups, each once
+}
+
+// open opens a socket. It does not accept yet.
+func (s *Server) open(key string, l Listener) (*port, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // plain sockets, which splice and Landlock know
+	sock, err := lc.Listen(context.Background(), "tcp", l.Listen)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	p := &port{srv: s, key: key, label: l.Label, l: sock.(*net.TCPListener)}
+	p.metrics = s.Metrics.Listener(p.label)
+	p.plan.Store(&plan{})
+	return p, nil
+}
+
+// apply puts l in force for the connections that come from now on.
+func (p *port) apply(l Listener) {
+	old := p.plan.Load().destinations
+	next := &plan{Listener: l}
+	take := func(targets []acl.Target) *group {
+		g := &group{balance: l.Balance}
+		for _, t := range targets {
+			same := func(d *destination) bool { return d.target == t && d.check == l.Check }
+			i := slices.IndexFunc(next.destinations, same)
+			if i < 0 {
+				if j := slices.IndexFunc(old, same); j >= 0 {
+					next.destinations = append(next.destinations, old[j])
+				} else {
+					next.destinations = append(next.destinations, newDestination(p, t, l.Check))
+				}
+				i = len(next.destinations) - 1
+			}
+			g.members = append(g.members, next.destinations[i])
+		}
+		return g
+	}
+	if len(l.Routes) > 0 {
+		next.names = make(map[string]*group)
+	}
+	for _, r := range l.Routes {
+		g := take(r.Destinations)
+		for _, name := range r.Names {
+			if len(name) > 1 && name[0] == '*' {
+				name = name[1:]
+			}
+			next.names[name] = g
+		}
+	}
+	if len(l.Destinations) > 0 {
+		next.fallback = take(l.Destinations)
+	}
+	p.plan.Store(next)
+	for _, d := range old {
+		if !slices.Contains(next.destinations, d) {
+			d.stop()
+		}
+	}
+	p.refresh()
+}
+
+// refresh is called when an address has come, gone, failed or recovered.
+func (p *port) refresh() {
+	p.metrics.SetUp(p.plan.Load().up())
+	p.srv.changed()
+}
+
+// up reports whether any connection has somewhere to go.
+func (pl *plan) up() bool {
+	return slices.ContainsFunc(pl.destinations, (*destination).up)
+}
+
+// serve accepts clients until the port is closed. Running out of descriptors is
+// no reason to end: it waits and goes on.
+func (p *port) serve() {
+	defer p.serving.Done()
+	var wait time.Duration
+	for {
+		c, err := p.l.AcceptTCP()
+		switch {
+		case err == nil:
+			wait = 0
+			p.accept(c)
+		case p.closing.Load():
+			p.acceptPending()
+			p.l.Close()
+			return
+		case errors.Is(err, syscall.ECONNABORTED):
+		default:
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			p.srv.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", wait)
+			select {
+			case <-time.After(wait):
+			case <-p.srv.ctx.Done():
+				p.l.Close()
+				return
+			}
+		}
+	}
+}
+
+// acceptPending takes the clients that the kernel has accepted already: closing
+// the listener would reset them.
+func (p *port) acceptPending() {
+	raw, err := p.l.SyscallConn()
+	if err != nil {
+		return
+	}
+	raw.Control(func(fd uintptr) {
+		for {
+			n, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				return
+			}
+			f := os.NewFile(uintptr(n), "client")
+			c, err := net.FileConn(f)
+			f.Close()
+			if err == nil {
+				p.accept(c.(*net.TCPConn))
+			}
+		}
+	})
+}
+
+// stopListening makes serve take who waits, and end.
+func (p *port) stopListening() {
+	p.closing.Store(true)
+	p.l.SetDeadline(time.Unix(1, 0))
+}
+
+// close gives up what the port has; its connections live on.
+func (p *port) close() {
+	p.closed.Do(func() {
+		p.stopListening()
+		p.serving.Wait()
+		for _, d := range p.plan.Load().destinations {
+			d.stop()
+		}
+		p.metrics.Release()
+	})
+}
+
+// PortStatus is what is known of a port.
+type PortStatus struct {
+	Label        string
+	Addr         netip.AddrPort // where it listens
+	Up           bool           // connections have somewhere to go
+	Destinations []DestinationStatus
+}

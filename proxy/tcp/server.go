@@ -1,0 +1,203 @@
+package tcp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
+)
+
+// Options is what a Server uses. Gate, TTL, Metrics and Log are required.
+type Options struct {
+	Gate *outbound.Gate
+	// TTL is for how long what the gate's resolver said of a name holds.
+	TTL     func(name string) time.Duration
+	Metrics *metrics.TCP
+	Log     *slog.Logger
+	Budget  *fdbudget.Budget // nil: no limit
+	// Access, if non-nil, is given the record of each connection at its end. It is
+	// called concurrently and must not block.
+	Access func(*Record)
+	// Changed, if non-nil, is called when Ready may have changed. It is called
+	// concurrently and must not block.
+	Changed func()
+}
+
+// Server serves ports. Make it with New; its methods may be called concurrently.
+type Server struct {
+	Options
+	pump   *tunnel.Pump
+	live   atomic.Pointer[settings]
+	clock  atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
+	start  time.Time
+	ctx    context.Context // ends when everything is cut
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	conns  registry
+
+	mu      sync.Mutex // one Apply, SetGeneration or Shutdown at a time
+	ports   []*port
+	closing bool
+}
+
+// settings are the parts of a Config that concern every port.
+type settings struct {
+	generation                                            *outbound.Generation
+	maxConns                                              int
+	headTimeout, connectTimeout, dnsTimeout, idleTimeout time.Duration
+}
+
+// New returns a server without ports. It runs a goroutine until Shutdown.
+func New(o Options) *Server {
+	s := &Server{Options: o, start: time.Now(), pump: tunnel.New(o.Budget)}
+	s.conns.all = make(map[*session]struct{})
+	s.live.Store(&settings{})
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.wg.Go(s.sweepAlways)
+	return s
+}
+
+// Apply puts c in force. When a port can't be opened nothing has changed. Ports
+// that stay keep their sockets, destinations that stay what is known of them.
+// Open connections live on in any case.
+func (s *Server) Apply(c Config) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return net.ErrClosed
+	}
+	old := make(map[string]*port)
+	for _, p := range s.ports {
+		old[p.key] = p
+	}
+	var ports, opened []*port
+	times := make(map[string]int)
+	for _, l := range c.Listeners {
+		key := l.Listen + " " + strconv.Itoa(times[l.Listen]) // :0 may be asked for several times
+		times[l.Listen]++
+		p := old[key]
+		if p == nil {
+			var err error
+			if p, err = s.open(key, l); err != nil {
+				for _, p := range opened {
+					p.l.Close()
+				}
+				return fmt.Errorf("listen on %s: %w", l.Listen, err)
+			}
+			opened = append(opened, p)
+		}
+		delete(old, key)
+		ports = append(ports, p)
+	}
+	// Nothing fails from here on.
+	s.live.Store(&settings{c.Generation, c.MaxConns, c.HeadTimeout, c.ConnectTimeout, c.DNSTimeout, c.IdleTimeout})
+	s.ports = ports
+	for i, p := range ports {
+		p.apply(c.Listeners[i])
+	}
+	for _, p := range old {
+		p.close()
+	}
+	for _, p := range opened {
+		p.serving.Add(1)
+		s.wg.Go(p.serve)
+	}
+	s.judgeAgain()
+	s.changed()
+	return nil
+}
+
+// SetGeneration puts g in force in the place of the one that Apply set: every
+// address is judged again by it.
+func (s *Server) SetGeneration(g *outbound.Generation) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := *s.live.Load()
+	next.generation = g
+	s.live.Store(&next)
+	s.judgeAgain()
+}
+
+func (s *Server) judgeAgain() {
+	for _, p := range s.ports {
+		for _, d := range p.plan.Load().destinations {
+			d.judgeAgain()
+		}
+	}
+}
+
+func (s *Server) changed() {
+	if s.Changed != nil {
+		s.Changed()
+	}
+}
+
+// Ready reports whether connections to at least one port have somewhere to go.
+func (s *Server) Ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.ports {
+		if p.plan.Load().up() {
+			return !s.closing
+		}
+	}
+	return false
+}
+
+// Status says of each port what a person wants to know, in the order of the
+// configuration.
+func (s *Server) Status() []PortStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []PortStatus
+	for _, p := range s.ports {
+		plan := p.plan.Load()
+		st := PortStatus{Label: p.label, Addr: p.l.Addr().(*net.TCPAddr).AddrPort(), Up: plan.up()}
+		for _, d := range plan.destinations {
+			st.Destinations = append(st.Destinations, d.status())
+		}
+		all = append(all, st)
+	}
+	return all
+}
+
+// Shutdown closes the ports, lets open connections end by themselves, and cuts
+// what is left when ctx ends. It returns when nothing is left.
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	ports := s.ports
+	s.closing = true
+	s.mu.Unlock()
+	for _, p := range ports {
+		p.stopListening()
+	}
+	for _, p := range ports {
+		p.serving.Wait()
+	}
+	done := make(chan struct{})
+	go func() {
+		s.conns.wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	s.cancel()
+	s.conns.each(func(x *session) { x.cut(endShutdown) })
+	<-done
+	for _, p := range ports {
+		p.close()
+	}
+	s.wg.Wait()
+	s.pump.Close()
+}
