@@ -4,13 +4,16 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 FUZZTIME  ?= 5m
 BIN       := bin/sluice
 
-.PHONY: help build run demo test lint fuzz bench clean
+.PHONY: help build image run demo test lint fuzz bench clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/sluice
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/sluice
+
+image: ## write bin/sluice-image.tar, the container image for amd64 and arm64; no container engine needed
+	SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 0) $(GO) run ./deploy/image -o bin/sluice-image.tar -version $(VERSION)
 
 run: build ## build and run the proxy on :8080, with the example rules unless EGRESS_HTTP_PROXY_DESTINATION is set
 	@if [ -n "$$EGRESS_HTTP_PROXY_DESTINATION" ]; then exec $(BIN) proxy; else exec $(BIN) proxy --rules deploy/rules.txt; fi
