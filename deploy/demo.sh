@@ -91,10 +91,10 @@ gateway() {
 }
 
 ready() { # COMMAND...: wait until it succeeds
-	local i
+	local i pid
 	for i in $(seq 200); do
 		"$@" >/dev/null 2>&1 && return
-		kill -0 "${pids[@]}" 2>/dev/null || break
+		for pid in "${pids[@]}"; do kill -0 "$pid" 2>/dev/null || break 2; done
 		sleep 0.05
 	done
 	cat "$tmp/sluice.log" >&2

@@ -90,7 +90,7 @@ func launch(t testing.TB, s setup) *gateway {
 		args = append([]string{"prlimit", fmt.Sprintf("--nofile=%d:%d", s.files, s.files)}, args...)
 	}
 	g.cmd = exec.Command(args[0], args[1:]...)
-	g.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=all"}, s.env...)
+	g.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GOTRACEBACK=all", "GORACE=atexit_sleep_ms=0"}, s.env...)
 	// Files, not pipes: nothing that the program writes is lost, however it ends.
 	g.cmd.Stdout, g.cmd.Stderr = g.create("stdout"), g.create("stderr")
 	if s.ns != nil {

@@ -10,6 +10,10 @@
 // matter to the question are the rows of the table that explain the difference.
 // So a row excuses nothing but the exact answers that it predicts.
 //
-// SLUICE_SQUID_SEED changes the random lists, SLUICE_SQUID_LISTS their number.
+// A second test compares which texts of rules are accepted at all, by the script
+// and squid on one side and by Sluice on the other.
+//
+// SLUICE_SQUID_SEED changes what is random; SLUICE_SQUID_LISTS and
+// SLUICE_SQUID_TEXTS say how many lists to ask and how many texts to read.
 // The tests need squid and root. With CI=true as root nothing is skipped.
 package squid

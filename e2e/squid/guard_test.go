@@ -45,6 +45,12 @@ func (s scenario) locked(b behaviour, inner, a netip.Addr) bool {
 	return false
 }
 
+// carryingPrefixes are where IPv6 addresses hold IPv4 addresses.
+var carryingPrefixes = []netip.Prefix{
+	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("::ffff:0:0/96"),
+	netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2002::/16"),
+}
+
 // embedded is the IPv4 address that NAT64, 6to4 or IPv4-compatible a carries, or
 // the zero Addr, which no prefix contains.
 func embedded(a netip.Addr) netip.Addr {
@@ -68,11 +74,11 @@ func imageBits(a netip.Addr, bits int) int {
 	return 96 + bits
 }
 
-// everyKindOfAddress is one address, by itself, of every kind that the list and the
+// everyKindOfAddress are addresses, at least one of every kind that the list and the
 // guard can tell apart: both ends of every range and their neighbours outside, and
 // what embeds them.
-func (s scenario) everyKindOfAddress() (tries [][]netip.Addr) {
-	prefixes := slices.Clone(guardedPrefixes)
+func (s scenario) everyKindOfAddress() (kinds []netip.Addr) {
+	prefixes := slices.Concat(guardedPrefixes, carryingPrefixes)
 	for _, r := range s.list.rules {
 		if r.name == "" {
 			prefixes = append(prefixes, r.prefix)
@@ -88,15 +94,13 @@ func (s scenario) everyKindOfAddress() (tries [][]netip.Addr) {
 			if !a.IsValid() || a.Is4In6() {
 				continue
 			}
-			tries = append(tries, []netip.Addr{a})
+			kinds = append(kinds, a)
 			if a.Is4() {
-				for _, e := range embeddings(a) {
-					tries = append(tries, []netip.Addr{e})
-				}
+				kinds = append(kinds, embeddings(a)...)
 			}
 		}
 	}
-	return tries
+	return kinds
 }
 
 func lastOf(p netip.Prefix) netip.Addr {

@@ -126,14 +126,14 @@ func (s scenario) answer(b behaviour) answer {
 	}
 	// Without an address, squid goes by the names alone. Sluice says no only when
 	// no address whatever could have been allowed.
-	tries := [][]netip.Addr{nil}
+	possible := s.allowedByName(b)
 	if b&failureSkips == 0 {
-		tries = s.everyKindOfAddress()
+		possible = slices.ContainsFunc(s.everyKindOfAddress(), func(a netip.Addr) bool {
+			return len(s.walk(b, []netip.Addr{a})) > 0
+		})
 	}
-	for _, addrs := range tries {
-		if len(s.walk(b, addrs)) > 0 || addrs == nil && s.allowedByName(b) {
-			return answer{verdict: unresolved}
-		}
+	if possible {
+		return answer{verdict: unresolved}
 	}
 	return answer{verdict: denied}
 }
@@ -145,10 +145,11 @@ func (s scenario) walk(b behaviour, pending []netip.Addr) (passed []netip.Addr) 
 		if len(matched) == 0 {
 			continue
 		}
-		if whole := anyAddressAllows; b&whole != 0 && !r.deny {
-			matched, rest = pending, nil
+		whole := anyAddressAllows
+		if r.deny {
+			whole = anyAddressDenies
 		}
-		if whole := anyAddressDenies; b&whole != 0 && r.deny {
+		if b&whole != 0 {
 			matched, rest = pending, nil
 		}
 		if !r.deny {
@@ -219,7 +220,7 @@ func (s scenario) matchesAddr(b behaviour, r rule, a netip.Addr) bool {
 	case r.name != "":
 		return false
 	case r.prefix.Bits() == 0 && b&zeroBitsExact != 0:
-		base, _ := netip.ParsePrefix(strings.TrimPrefix(r.text, "!"))
+		base := netip.MustParsePrefix(strings.TrimPrefix(r.text, "!"))
 		return base.String() == "0.0.0.0/0" || base.Addr() == a
 	case r.mapped && b&mappedMatchAll != 0:
 		return true

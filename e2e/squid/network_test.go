@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ func newNetwork(t testing.TB) *network {
 	if os.Geteuid() != 0 || err == nil && !fullRange(string(ids)) {
 		proxytest.Unavailable(t, "squid drops root for a user of its own: run as root, outside a user namespace")
 	}
+	version, err := exec.Command(squidPath, "-v").Output()
+	require.NoError(t, err)
+	t.Log(strings.SplitN(string(version), "\n", 2)[0])
 	n := &network{ns: proxytest.NewNetns(t, "squid")}
 	n.ownEverything(t)
 	n.dns = proxytest.NewDNSOn(t, n.ns.ListenPacket("127.0.0.1:53"), n.ns.Listen("127.0.0.1:53"))

@@ -34,6 +34,7 @@ netdb_filename none
 coredump_dir none
 hosts_file none
 pinger_enable off
+server_persistent_connections off
 max_filedescriptors 1024
 `
 
@@ -47,7 +48,8 @@ type squid struct {
 }
 
 // startSquid runs squid over lists, the i-th on port firstPort+i, and waits until
-// it listens.
+// it listens. For a single list the rules are word for word as the script writes
+// them.
 func startSquid(t testing.TB, n *network, lists []list) *squid {
 	t.Helper()
 	var conf strings.Builder
@@ -58,7 +60,11 @@ func startSquid(t testing.TB, n *network, lists []list) *squid {
 	for i, l := range lists {
 		rules, star, err := translate(l.text)
 		require.NoError(t, err, "the script refuses\n%s", l.text)
-		conf.WriteString(accessLines(fmt.Sprintf("list%d", i), rules, star))
+		on := fmt.Sprintf("list%d", i)
+		if len(lists) == 1 {
+			on = ""
+		}
+		conf.WriteString(accessLines(on, rules, star))
 	}
 	path := filepath.Join(t.TempDir(), "squid.conf")
 	require.NoError(t, os.WriteFile(path, []byte(conf.String()), 0o600))

@@ -103,7 +103,8 @@ func TestTextsAreReadAsTheScriptReadsThem(t *testing.T) {
 		texts = append(texts, list...)
 	}
 	r := rand.New(rand.NewPCG(uint64(setting(t, "SLUICE_SQUID_SEED", defaultSeed)), 1)) //nolint:gosec // for repetition
-	for range setting(t, "SLUICE_SQUID_TEXTS", defaultTexts) {
+	count := setting(t, "SLUICE_SQUID_TEXTS", defaultTexts)
+	for range count {
 		texts = append(texts, newText(r))
 	}
 
@@ -139,6 +140,9 @@ func TestTextsAreReadAsTheScriptReadsThem(t *testing.T) {
 	for _, row := range textRows {
 		t.Logf("%6d differ: %s", seen[row.name], row.name)
 		assert.NotZero(t, seen[row.name], "never seen: %s", row.name)
+	}
+	if count < defaultTexts {
+		return
 	}
 	// The rows must not excuse everything.
 	assert.GreaterOrEqual(t, accepted*3, len(texts), "too few texts that both accept")
