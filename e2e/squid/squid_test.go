@@ -63,9 +63,6 @@ func TestRandomListsDecideAsSquidDoes(t *testing.T) {
 		t.Error(f)
 	}
 	t.Log(sum)
-	if count >= defaultLists {
-		sum.assertTelling(t)
-	}
 	t.Run("the gate agrees", func(t *testing.T) {
 		for _, a := range all {
 			if a.index%10 != 0 {
@@ -77,6 +74,10 @@ func TestRandomListsDecideAsSquidDoes(t *testing.T) {
 			assert.True(t, want.equal(got), "%s\nlibrary: %s\ngate: %s", a, want, got)
 		}
 	})
+	if count < defaultLists {
+		return // too few questions to show that they tell anything
+	}
+	sum.assertTelling(t)
 	for name, fault := range faults {
 		t.Run("notices "+name, func(t *testing.T) {
 			sum := compare(all, fault)
