@@ -35,6 +35,9 @@ func (g *group) order(client netip.Addr) []*address {
 			seen[at] = true
 		}
 	}
+	if len(seen) == 0 {
+		return nil
+	}
 	turn := g.turn.Add(1) - 1
 	for _, list := range [][]*address{up, down} {
 		g.arrange(list, client, turn)

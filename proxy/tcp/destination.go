@@ -16,15 +16,6 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
-const (
-	// leastWait is the least time between two look-ups of a destination's name.
-	leastWait = time.Second
-	// nameHold is for how long addresses are kept when DNS says that the name does
-	// not exist: a zone that is being reloaded, or a service between two versions,
-	// must not cut clients off at once. The original's haproxy holds them as long.
-	nameHold = 30 * time.Second
-)
-
 // destination is a host and port that connections go to, with the addresses that
 // it has now.
 type destination struct {
@@ -65,6 +56,7 @@ func newDestination(p *port, t acl.Target, c Check) *destination {
 	d.stop = func() {
 		once.Do(func() {
 			cancel()
+			d.update(nil, "")
 			d.mu.Lock()
 			defer d.mu.Unlock()
 			d.unref()
@@ -72,6 +64,19 @@ func newDestination(p *port, t acl.Target, c Check) *destination {
 	}
 	p.srv.wg.Go(d.follow)
 	return d
+}
+
+// ref is called before a connection is made; the connection's end calls ended. It
+// fails when the destination has left the configuration.
+func (d *destination) ref(a *address) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refs == 0 {
+		return false
+	}
+	d.refs++
+	a.open.Add(1)
+	return true
 }
 
 // unref is called under mu. The last one gives the metrics back.
@@ -128,7 +133,7 @@ func (d *destination) refresh() (wait time.Duration) {
 		d.update(r.Addrs, "")
 	case failed != nil && failed.Kind == outbound.Denied:
 		d.update(nil, "denied: "+r.Decision.Reason())
-	case isNotFound(err) && now.Sub(d.good) >= nameHold:
+	case isNotFound(err) && now.Sub(d.good) >= d.srv.pace.hold:
 		d.update(nil, err.Error())
 	default: // what was known is the best there is
 		d.say(err.Error())
@@ -136,7 +141,7 @@ func (d *destination) refresh() (wait time.Duration) {
 	if !d.target.Host.IsName() {
 		return 0
 	}
-	return max(d.srv.TTL(d.target.Host.Name()), leastWait)
+	return max(d.srv.TTL(d.target.Host.Name()), d.srv.pace.look)
 }
 
 func isNotFound(err error) bool {
@@ -148,6 +153,9 @@ func isNotFound(err error) bool {
 // get no more connections, and are forgotten when their last one ends.
 func (d *destination) update(addrs []netip.Addr, problem string) {
 	d.mu.Lock()
+	if d.ctx.Err() != nil {
+		addrs = nil
+	}
 	list := make([]*address, 0, len(addrs))
 	here := make(map[netip.Addr]bool, len(addrs))
 	var came, went []string

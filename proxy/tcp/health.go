@@ -13,13 +13,6 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
 
-// An address that has failed is tried after firstRetry, then after twice that, and
-// so on up to lastRetry.
-const (
-	firstRetry = time.Second
-	lastRetry  = 15 * time.Second
-)
-
 // address is one address of a destination.
 type address struct {
 	d      *destination
@@ -78,7 +71,7 @@ func (a *address) watch(ctx context.Context) {
 	c := a.d.check
 	active := c.Interval > 0
 	good, bad := 0, max(c.Fall-1, 0) // the first check decides
-	retry := firstRetry
+	retry := a.d.srv.pace.firstRetry
 	wait := time.Duration(0)
 	for {
 		var timer <-chan time.Time
@@ -88,9 +81,9 @@ func (a *address) watch(ctx context.Context) {
 			wait = c.Interval
 		case a.down.Load():
 			timer = time.After(retry)
-			retry = min(2*retry, lastRetry)
+			retry = min(2*retry, a.d.srv.pace.lastRetry)
 		default:
-			retry = firstRetry
+			retry = a.d.srv.pace.firstRetry
 		}
 		select {
 		case <-ctx.Done():

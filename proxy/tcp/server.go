@@ -43,24 +43,39 @@ type Server struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	conns  registry
+	pace   pace
 
 	mu      sync.Mutex // one Apply, SetGeneration or Shutdown at a time
-	ports   []*port
-	closing bool
+	ports   atomic.Pointer[[]*port]
+	closing atomic.Bool
 }
 
 // settings are the parts of a Config that concern every port.
 type settings struct {
-	generation                                            *outbound.Generation
-	maxConns                                              int
+	generation                                           *outbound.Generation
+	maxConns                                             int
 	headTimeout, connectTimeout, dnsTimeout, idleTimeout time.Duration
+}
+
+// pace is how often things are tried; tests have no time.
+type pace struct {
+	look time.Duration // least time between two look-ups of a name
+	// hold is for how long addresses are kept when DNS says that the name does not
+	// exist: a zone that is being reloaded, or a service between two versions, must
+	// not cut clients off at once. The original's haproxy holds them as long.
+	hold time.Duration
+	// An address that has failed is tried after firstRetry, then after twice that,
+	// and so on up to lastRetry.
+	firstRetry, lastRetry time.Duration
 }
 
 // New returns a server without ports. It runs a goroutine until Shutdown.
 func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now(), pump: tunnel.New(o.Budget)}
+	s.pace = pace{time.Second, 30 * time.Second, time.Second, 15 * time.Second}
 	s.conns.all = make(map[*session]struct{})
 	s.live.Store(&settings{})
+	s.ports.Store(&[]*port{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.sweepAlways)
 	return s
@@ -72,11 +87,11 @@ func New(o Options) *Server {
 func (s *Server) Apply(c Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
+	if s.closing.Load() {
 		return net.ErrClosed
 	}
 	old := make(map[string]*port)
-	for _, p := range s.ports {
+	for _, p := range *s.ports.Load() {
 		old[p.key] = p
 	}
 	var ports, opened []*port
@@ -100,7 +115,7 @@ func (s *Server) Apply(c Config) error {
 	}
 	// Nothing fails from here on.
 	s.live.Store(&settings{c.Generation, c.MaxConns, c.HeadTimeout, c.ConnectTimeout, c.DNSTimeout, c.IdleTimeout})
-	s.ports = ports
+	s.ports.Store(&ports)
 	for i, p := range ports {
 		p.apply(c.Listeners[i])
 	}
@@ -128,7 +143,7 @@ func (s *Server) SetGeneration(g *outbound.Generation) {
 }
 
 func (s *Server) judgeAgain() {
-	for _, p := range s.ports {
+	for _, p := range *s.ports.Load() {
 		for _, d := range p.plan.Load().destinations {
 			d.judgeAgain()
 		}
@@ -143,11 +158,9 @@ func (s *Server) changed() {
 
 // Ready reports whether connections to at least one port have somewhere to go.
 func (s *Server) Ready() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range s.ports {
+	for _, p := range *s.ports.Load() {
 		if p.plan.Load().up() {
-			return !s.closing
+			return !s.closing.Load()
 		}
 	}
 	return false
@@ -156,10 +169,8 @@ func (s *Server) Ready() bool {
 // Status says of each port what a person wants to know, in the order of the
 // configuration.
 func (s *Server) Status() []PortStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	var all []PortStatus
-	for _, p := range s.ports {
+	for _, p := range *s.ports.Load() {
 		plan := p.plan.Load()
 		st := PortStatus{Label: p.label, Addr: p.l.Addr().(*net.TCPAddr).AddrPort(), Up: plan.up()}
 		for _, d := range plan.destinations {
@@ -174,9 +185,10 @@ func (s *Server) Status() []PortStatus {
 // what is left when ctx ends. It returns when nothing is left.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
-	ports := s.ports
-	s.closing = true
+	ports := *s.ports.Load()
+	s.closing.Store(true)
 	s.mu.Unlock()
+	s.changed()
 	for _, p := range ports {
 		p.stopListening()
 	}

@@ -1,0 +1,165 @@
+package tcp
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+
+	proxyproto "github.com/pires/go-proxyproto"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// Limits of what is read before a destination is chosen.
+const (
+	maxProxyV1 = 107      // by the protocol
+	maxProxyV2 = 4 << 10  // 16 octets, addresses and extensions
+	maxHello   = 16 << 10 // a ClientHello; those of today have 0.5 to 2 KiB
+)
+
+var errNoProxyHeader = errors.New("no PROXY protocol header")
+
+// more reads what the client sends next behind what was read, up to limit bytes
+// in all.
+func (x *session) more(limit int) error {
+	n := len(x.early)
+	if n >= limit {
+		return fmt.Errorf("more than %d bytes without an end", limit)
+	}
+	if n == cap(x.early) {
+		grown := make([]byte, n, min(max(2048, 2*n), limit))
+		copy(grown, x.early)
+		x.early = grown
+	}
+	got, err := x.client.Read(x.early[n:min(cap(x.early), limit)])
+	x.early = x.early[:n+got]
+	if got > 0 {
+		return nil
+	}
+	if errors.Is(err, io.EOF) {
+		return errors.New("the client closed before it had said where to")
+	}
+	return err
+}
+
+// trusts reports whether a peer must send a PROXY protocol header.
+func (pl *plan) trusts(peer netip.Addr) bool {
+	for _, p := range pl.AcceptProxy {
+		if p.Contains(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// readProxyHeader reads the header and leaves what follows it in early. It finds
+// the header's end by itself, so that one that comes in pieces is read, and
+// nothing behind it.
+func (x *session) readProxyHeader() error {
+	for {
+		n, limit, err := proxyHeaderLength(x.early)
+		if err != nil {
+			return err
+		}
+		if n == 0 || n > len(x.early) {
+			if err := x.more(limit); err != nil {
+				return err
+			}
+			continue
+		}
+		h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(x.early[:n])))
+		if err != nil {
+			return err
+		}
+		x.early = append([]byte(nil), x.early[n:]...)
+		if src, dst, ok := h.TCPAddrs(); ok && h.Command == proxyproto.PROXY {
+			x.rec.Client, x.local = addrPort(src), addrPort(dst)
+		}
+		return nil
+	}
+}
+
+var proxyV2 = []byte("\r\n\r\n\x00\r\nQUIT\n")
+
+// proxyHeaderLength is the length of the header that b begins with, 0 while it
+// can't be told, and how many bytes may be read to find its end.
+func proxyHeaderLength(b []byte) (n, limit int, err error) {
+	v1, v2 := []byte("PROXY "), proxyV2
+	switch {
+	case len(b) >= len(v1) && bytes.HasPrefix(b, v1):
+		if i := bytes.IndexByte(b[:min(len(b), maxProxyV1)], '\n'); i >= 0 {
+			return i + 1, maxProxyV1, nil
+		}
+		return 0, maxProxyV1, nil
+	case len(b) >= len(v2) && bytes.HasPrefix(b, v2):
+		if len(b) < 16 {
+			return 0, maxProxyV2, nil
+		}
+		n := 16 + int(binary.BigEndian.Uint16(b[14:]))
+		if n > maxProxyV2 {
+			return 0, 0, fmt.Errorf("a PROXY protocol header of %d bytes", n)
+		}
+		return n, maxProxyV2, nil
+	case bytes.HasPrefix(v1, b) || bytes.HasPrefix(v2, b):
+		return 0, maxProxyV1, nil
+	}
+	return 0, 0, errNoProxyHeader
+}
+
+// proxyHeader is what a destination is told of the client.
+func (x *session) proxyHeader(version int) []byte {
+	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(x.rec.Client), net.TCPAddrFromAddrPort(x.local))
+	b, err := h.Format()
+	if err != nil { // it can't be told: say that nothing is known
+		b, _ = (&proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
+	}
+	return b
+}
+
+// readServerName reads the ClientHello, and leaves it in early. What is no TLS, or
+// names no server, has no server name.
+func (x *session) readServerName() error {
+	for {
+		name, err := ServerName(x.early)
+		switch {
+		case err == nil:
+			if h, err := acl.ParseHost(name); err == nil {
+				x.rec.ServerName = h.Name()
+			}
+			return nil
+		case !errors.Is(err, ErrMore):
+			return nil // no TLS: for the default destination, if there is one
+		}
+		if err := x.more(maxHello); err != nil {
+			return err
+		}
+	}
+}
+
+// route is the group for a server name: the exact one, else that of the nearest
+// domain, else the default.
+func (pl *plan) route(name string) *group {
+	if pl.names == nil || name == "" {
+		return pl.fallback
+	}
+	if g := pl.names[name]; g != nil {
+		return g
+	}
+	for rest := "." + name; rest != ""; {
+		if g := pl.names[rest]; g != nil {
+			return g
+		}
+		i := strings.IndexByte(rest[1:], '.')
+		if i < 0 {
+			break
+		}
+		rest = rest[1+i:]
+	}
+	return pl.fallback
+}

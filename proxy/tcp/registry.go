@@ -1,0 +1,90 @@
+package tcp
+
+import (
+	"sync"
+	"time"
+)
+
+// registry knows the open sessions.
+type registry struct {
+	mu    sync.Mutex
+	all   map[*session]struct{}
+	empty chan struct{} // closed when the last one goes; nil when nobody waits
+}
+
+// add takes x in, unless there are most already; 0: no limit.
+func (r *registry) add(x *session, most int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if most > 0 && len(r.all) >= most {
+		return false
+	}
+	r.all[x] = struct{}{}
+	return true
+}
+
+func (r *registry) remove(x *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.all, x)
+	if len(r.all) == 0 && r.empty != nil {
+		close(r.empty)
+		r.empty = nil
+	}
+}
+
+// each calls f for every session. f must not block.
+func (r *registry) each(f func(*session)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for x := range r.all {
+		f(x)
+	}
+}
+
+// wait returns when no session is open. One caller at a time.
+func (r *registry) wait() {
+	r.mu.Lock()
+	if len(r.all) == 0 {
+		r.mu.Unlock()
+		return
+	}
+	r.empty = make(chan struct{})
+	empty := r.empty
+	r.mu.Unlock()
+	<-empty
+}
+
+// sweepEvery is how often idle sessions are looked for: the idle time is passed
+// by so much at most.
+const sweepEvery = 250 * time.Millisecond
+
+// sweepAlways moves the coarse clock and ends idle sessions. A timer for each
+// session would have to be moved for each read, which costs more than the read.
+func (s *Server) sweepAlways() {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case now := <-t.C:
+			s.sweep(now)
+		}
+	}
+}
+
+// sweep does so once.
+func (s *Server) sweep(now time.Time) {
+	clock := int64(now.Sub(s.start))
+	s.clock.Store(clock)
+	idle := int64(s.live.Load().idleTimeout)
+	if idle == 0 {
+		return
+	}
+	s.conns.each(func(x *session) {
+		if last := x.last.Load(); last > 0 && clock-last >= idle {
+			x.cut(endIdle)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
+)
+
+// session is one client connection. Its goroutine owns all but the atomic fields.
+type session struct {
+	srv    *Server
+	port   *port
+	client *net.TCPConn
+	peer   netip.AddrPort // who connected
+	local  netip.AddrPort // where to
+	early  []byte         // read from the client, and not sent on yet
+	rec    Record
+
+	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
+	upstream atomic.Pointer[net.TCPConn]
+	ending   atomic.Int32 // why it was cut from outside: an end
+}
+
+// accept starts to serve a client, or refuses it. Two descriptors are set aside
+// for it: its own and that of its destination.
+func (p *port) accept(c *net.TCPConn) {
+	s := p.srv
+	p.metrics.Accepted()
+	x := &session{srv: s, port: p, client: c, peer: addrPort(c.RemoteAddr()), local: addrPort(c.LocalAddr())}
+	x.rec = Record{Start: time.Now(), Listener: p.label, Client: x.peer, Peer: x.peer}
+	if !s.Budget.Take(2) {
+		x.refuse(metrics.TCPLimit, "no descriptor is left for it")
+		return
+	}
+	if !s.conns.add(x, s.live.Load().maxConns) {
+		s.Budget.Give(2)
+		x.refuse(metrics.TCPLimit, "too many connections")
+		return
+	}
+	p.metrics.Clients.Inc()
+	s.wg.Go(func() {
+		defer func() {
+			c.Close()
+			s.conns.remove(x)
+			s.Budget.Give(2)
+			p.metrics.Clients.Dec()
+		}()
+		x.serve()
+	})
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// serve takes the connection from its first byte to its last.
+func (x *session) serve() {
+	pl := x.port.plan.Load()
+	if cause, err := x.readHead(pl); err != nil {
+		x.refuse(cause, err.Error())
+		return
+	}
+	for range 2 {
+		pl = x.port.plan.Load() // the head may have taken its time
+		g := pl.route(x.rec.ServerName)
+		if g == nil {
+			x.refuse(metrics.TCPName, "no destination for this server name")
+			return
+		}
+		a, conn, cause, err := x.connect(g)
+		if errors.Is(err, errGone) {
+			continue // a reload came between
+		}
+		if err != nil {
+			x.refuse(cause, err.Error())
+			return
+		}
+		x.relay(pl, a, conn)
+		return
+	}
+	x.refuse(metrics.TCPNoAddress, errGone.Error())
+}
+
+// readHead reads what the client must say before a destination is chosen.
+func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
+	proxied := pl.trusts(x.peer.Addr())
+	if !proxied && pl.names == nil {
+		return 0, nil
+	}
+	x.client.SetReadDeadline(time.Now().Add(x.srv.live.Load().headTimeout))
+	if proxied {
+		if err := x.readProxyHeader(); err != nil {
+			return metrics.TCPHeader, err
+		}
+	}
+	if pl.names != nil {
+		if err := x.readServerName(); err != nil {
+			return metrics.TCPName, err
+		}
+	}
+	x.client.SetReadDeadline(time.Time{})
+	if x.ending.Load() != 0 {
+		return metrics.TCPConnect, os.ErrDeadlineExceeded // cut meanwhile
+	}
+	return 0, nil
+}
+
+// errGone says that all addresses that were to be tried left the configuration.
+var errGone = errors.New("the destination left the configuration")
+
+// connect tries addresses until one answers.
+func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusal, error) {
+	s := x.srv
+	order := g.order(x.rec.Client.Addr())
+	if len(order) == 0 {
+		// Just after the start nothing may be known yet.
+		wait, cancel := context.WithTimeout(s.ctx, s.live.Load().dnsTimeout)
+		g.resolved(wait.Done())
+		cancel()
+		if order = g.order(x.rec.Client.Addr()); len(order) == 0 {
+			return nil, nil, metrics.TCPNoAddress, g.problem()
+		}
+	}
+	failure := errGone
+	for _, a := range order {
+		if !a.d.ref(a) {
+			continue
+		}
+		begin := time.Now()
+		conn, err := s.dial(s.ctx, a.d.target, a.addr)
+		x.rec.Attempts++
+		if err == nil {
+			x.rec.Connect = time.Since(begin)
+			a.d.metrics.Connected(x.rec.Connect)
+			a.answers()
+			return a, conn, 0, nil
+		}
+		a.d.ended(a)
+		failure = err
+		if s.ctx.Err() != nil {
+			break
+		}
+		class := classOf(err)
+		a.d.metrics.ConnectFailed(class)
+		if class != metrics.TCPLocal && class != metrics.TCPDenied {
+			a.failed(err)
+		}
+	}
+	return nil, nil, metrics.TCPConnect, failure
+}
+
+// problem says why no address is known.
+func (g *group) problem() error {
+	for _, d := range g.members {
+		if st := d.status(); st.Problem != "" {
+			return errors.New(st.Problem)
+		}
+	}
+	return errors.New("no address is known yet")
+}
+
+// relay moves bytes until both sides have ended, what was read early first.
+func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
+	x.rec.Destination, x.rec.Addr, x.rec.Source = a.d.label, conn.Dst, conn.Local()
+	x.touch()
+	x.upstream.Store(conn.TCP)
+	if x.ending.Load() != 0 {
+		conn.TCP.SetDeadline(time.Unix(1, 0)) // cut meanwhile
+	}
+	res := tunnel.Result{Err: os.ErrDeadlineExceeded}
+	if x.sendHead(pl, conn.TCP) {
+		res = x.srv.pump.Relay(x.client, conn.TCP, x.touch)
+	} else {
+		abort(x.client)
+		abort(conn.TCP)
+	}
+	x.last.Store(0)
+	received, sent := res.Up+int64(len(x.early)), res.Down
+	a.d.metrics.Ended(received, sent)
+	a.d.ended(a)
+	x.rec.Received, x.rec.Sent = received, sent
+	end := end(x.ending.Load())
+	switch {
+	case end != endClosed:
+	case errors.Is(res.Err, tunnel.ErrReset):
+		end = endReset
+	case res.Err != nil:
+		x.rec.Error = res.Err.Error()
+	}
+	x.log(end)
+}
+
+// sendHead sends the PROXY header and the bytes that were read early. It reports
+// false when they were not taken in time; that the destination has gone away is
+// found, and told to the client, by the relay.
+func (x *session) sendHead(pl *plan, up *net.TCPConn) bool {
+	var head []byte
+	if pl.SendProxy > 0 {
+		head = x.proxyHeader(pl.SendProxy)
+	}
+	if head = append(head, x.early...); len(head) == 0 {
+		return true
+	}
+	up.SetWriteDeadline(time.Now().Add(x.srv.live.Load().connectTimeout))
+	_, err := up.Write(head)
+	up.SetWriteDeadline(time.Time{})
+	if x.ending.Load() != 0 {
+		up.SetDeadline(time.Unix(1, 0))
+	}
+	return !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// touch says that bytes have moved: the idle time starts anew.
+func (x *session) touch() { x.last.Store(max(1, x.srv.clock.Load())) }
+
+// cut ends the session from outside.
+func (x *session) cut(why end) {
+	x.ending.CompareAndSwap(0, int32(why))
+	past := time.Unix(1, 0)
+	x.client.SetDeadline(past)
+	if up := x.upstream.Load(); up != nil {
+		up.SetDeadline(past)
+	}
+}
+
+// refuse resets the client's connection, as a port with nothing behind it would.
+func (x *session) refuse(cause metrics.TCPRefusal, why string) {
+	abort(x.client)
+	x.port.metrics.Refused(cause)
+	x.rec.Refused, x.rec.Error = cause.String(), why
+	x.log(endRefused)
+}
+
+// abort makes c end in a reset.
+func abort(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}
+
+func (x *session) log(e end) {
+	if x.srv.Access == nil {
+		return
+	}
+	x.rec.Name = x.port.plan.Load().Name
+	x.rec.End = endNames[e]
+	x.rec.Total = time.Since(x.rec.Start)
+	x.srv.Access(&x.rec)
+}
