@@ -83,7 +83,9 @@ func (o *openTunnel) sweep() {
 	case limit > 0 && idle >= limit:
 		t.Cut()
 	case idle >= o.srv.ParkAfter:
-		t.Park()
+		if t.Park() {
+			o.srv.parked++
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -111,13 +112,21 @@ func sweepEvery(o Options) time.Duration {
 	return max(d, time.Millisecond)
 }
 
+// Tunnels that are parked leave goroutine stacks and buffers behind, which the
+// runtime keeps until a collection that a quiet proxy has no cause for. So many
+// since the last time are worth one, so often at most.
+const (
+	trimParked = 256
+	trimEvery  = 10 * time.Second
+)
+
 // sweep moves the coarse clock and ends what has passed its time limit. A timer
 // for each connection would have to be moved for each read, which costs more than
 // the read.
 func (s *Server) sweep() {
 	t := time.NewTicker(s.tick)
 	defer t.Stop()
-	pool := time.Now()
+	pool, trimmed := time.Now(), time.Time{}
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -128,6 +137,10 @@ func (s *Server) sweep() {
 			if now.Sub(pool) >= time.Second {
 				s.Gate.Pool.Sweep(now)
 				pool = now
+			}
+			if s.parked >= trimParked && now.Sub(trimmed) >= trimEvery {
+				s.parked, trimmed = 0, now
+				debug.FreeOSMemory()
 			}
 		}
 	}

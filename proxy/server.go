@@ -69,6 +69,7 @@ type Server struct {
 	tick   time.Duration
 	ids    idSource
 	conns  registry
+	parked int             // tunnels since the last trim; the sweeper's
 	ctx    context.Context // ends when connections are cut
 	cancel context.CancelFunc
 	wg     sync.WaitGroup

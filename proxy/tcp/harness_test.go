@@ -161,6 +161,22 @@ func (r *rig) last(n int) Record {
 	return rec
 }
 
+// logged waits until n records are as ok says.
+func (r *rig) logged(n int, ok func(Record) bool) {
+	r.t.Helper()
+	eventually(r.t, "the connections are logged", func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		found := 0
+		for _, rec := range r.records {
+			if ok(rec) {
+				found++
+			}
+		}
+		return found == n
+	})
+}
+
 // state is what is known of the first destination of the first port.
 func (r *rig) state() string { return r.Status()[0].Destinations[0].String() }
 

@@ -318,14 +318,11 @@ func TestShutdown(t *testing.T) {
 	stays.CloseWrite()
 	_, err := io.ReadAll(stays)
 	require.NoError(t, err)
+	r.logged(1, func(rec Record) bool { return rec.End == "closed" })
 	cancel()
 	<-done
 	io.ReadAll(cut)
-	ends := map[string]bool{}
-	for _, rec := range r.records {
-		ends[rec.End] = true
-	}
-	assert.True(t, ends["closed"] && ends["shutdown"], ends)
+	r.logged(1, func(rec Record) bool { return rec.End == "shutdown" })
 }
 
 // A reload: sockets that stay are the same, connections live on, what goes goes,

@@ -153,7 +153,8 @@ func (t *Tunnel) settle() (finished bool) {
 // must then set no deadlines of its own, but call Cut. When it is
 // called again before that has come about, it gives up the attempt: a direction
 // that cannot deliver what it has must not keep the other from moving.
-func (t *Tunnel) Park() {
+// It reports whether the attempt has begun.
+func (t *Tunnel) Park() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch t.state {
@@ -162,9 +163,11 @@ func (t *Tunnel) Park() {
 		for _, c := range t.conns {
 			c.SetReadDeadline(time.Unix(1, 0))
 		}
+		return true
 	case pausing:
 		t.unpause()
 	}
+	return false
 }
 
 // unpause lets a tunnel run on. t.mu is held.

@@ -1,0 +1,183 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+)
+
+// world stands for the resolver and the network, by a clock that jumps.
+type world struct {
+	mu     sync.Mutex
+	addrs  []netip.Addr
+	err    error
+	ttl    time.Duration
+	looks  []time.Duration // when it was asked
+	dials  []time.Duration
+	refuse bool
+	begin  time.Time
+	near   net.Conn
+}
+
+func (w *world) lookup(context.Context, string) ([]netip.Addr, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.looks = append(w.looks, time.Since(w.begin))
+	return w.addrs, w.err
+}
+
+func (w *world) dial(context.Context, netip.Addr, netip.AddrPort) (*net.TCPConn, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.dials = append(w.dials, time.Since(w.begin))
+	if w.refuse {
+		return nil, syscall.ECONNREFUSED
+	}
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+}
+
+func (w *world) set(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+// follow runs f with a destination that lives in w.
+func follow(t *testing.T, c Check, f func(w *world, s *Server, d *destination)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{begin: time.Now(), ttl: time.Minute, addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+		s := New(Options{
+			Gate:    outbound.NewGate(w.lookup, w.dial, nil),
+			TTL:     func(string) time.Duration { w.mu.Lock(); defer w.mu.Unlock(); return w.ttl },
+			Metrics: metrics.NewTCP(prometheus.NewRegistry()), Log: slog.New(slog.DiscardHandler),
+		})
+		p, err := acl.Parse("db.test:5432")
+		require.NoError(t, err)
+		s.live.Store(&settings{generation: &outbound.Generation{Policy: p}, connectTimeout: time.Second, dnsTimeout: time.Second})
+		port := &port{srv: s, label: "5432", metrics: s.Metrics.Listener("5432")}
+		port.plan.Store(&plan{})
+		d := newDestination(port, target(t, "db.test:5432"), c)
+		synctest.Wait()
+		f(w, s, d)
+		d.stop()
+		s.Shutdown(t.Context())
+	})
+}
+
+// The name is looked up when its TTL has run out, and not before; at the least a
+// second lies between two look-ups.
+func TestFollowsTTL(t *testing.T) {
+	follow(t, Check{}, func(w *world, s *Server, d *destination) {
+		time.Sleep(59 * time.Second)
+		require.Len(t, w.looks, 1)
+		w.set(func() { w.ttl = 0; w.addrs = []netip.Addr{netip.MustParseAddr("192.0.2.2")} })
+		time.Sleep(1100 * time.Millisecond)
+		require.Len(t, w.looks, 2)
+		assert.Contains(t, d.status().String(), "192.0.2.2 (up")
+		time.Sleep(5 * time.Second)
+		require.Len(t, w.looks, 7)
+	})
+}
+
+// What DNS said last holds while DNS fails, for ever, and for a while when DNS
+// says that there is no such name.
+func TestKeepsAddresses(t *testing.T) {
+	follow(t, Check{}, func(w *world, s *Server, d *destination) {
+		w.set(func() { w.ttl = 0; w.err = &resolve.Error{Name: "db.test", Kind: resolve.Timeout} })
+		time.Sleep(24 * time.Hour)
+		assert.True(t, d.up())
+		assert.Contains(t, d.status().Problem, "timeout")
+		w.set(func() { w.err = nil })
+		time.Sleep(2 * time.Second)
+		w.set(func() { w.err = &resolve.Error{Name: "db.test", Kind: resolve.NotFound, Code: "NXDOMAIN"} })
+		time.Sleep(29 * time.Second)
+		assert.True(t, d.up())
+		time.Sleep(3 * time.Second)
+		assert.False(t, d.up())
+		w.set(func() { w.err = nil })
+		time.Sleep(2 * time.Second)
+		assert.True(t, d.up())
+		assert.Empty(t, d.status().Problem)
+	})
+}
+
+// Without active checks nothing connects but for clients; what has failed is
+// tried after 1, 2, 4, 8, 15, 15 … seconds, until it answers.
+func TestPassiveHealth(t *testing.T) {
+	follow(t, Check{Rise: 2, Fall: 3}, func(w *world, s *Server, d *destination) {
+		time.Sleep(time.Hour)
+		require.Empty(t, w.dials)
+		w.set(func() { w.refuse = true; w.begin = time.Now() })
+		a := (*d.list.Load())[0]
+		a.failed(errors.New("by a client"))
+		synctest.Wait()
+		time.Sleep(50 * time.Second)
+		assert.False(t, d.up())
+		var seconds []int
+		for _, at := range w.dials {
+			seconds = append(seconds, int(at/time.Second))
+		}
+		assert.Equal(t, []int{1, 3, 7, 15, 30, 45}, seconds)
+		w.set(func() { w.refuse = false })
+		time.Sleep(15 * time.Second)
+		synctest.Wait()
+		assert.True(t, d.up())
+		n := len(w.dials)
+		time.Sleep(time.Hour)
+		assert.Len(t, w.dials, n)
+	})
+}
+
+// With active checks: one failure at the start counts at once, later it takes
+// fall; rise in a row bring it back.
+func TestActiveChecks(t *testing.T) {
+	follow(t, Check{Interval: 10 * time.Second, Rise: 2, Fall: 3}, func(w *world, s *Server, d *destination) {
+		require.Len(t, w.dials, 1, "at once")
+		require.True(t, d.up())
+		w.set(func() { w.refuse = true })
+		time.Sleep(21 * time.Second)
+		assert.True(t, d.up(), "two failures")
+		time.Sleep(10 * time.Second)
+		assert.False(t, d.up(), "three")
+		w.set(func() { w.refuse = false })
+		time.Sleep(10 * time.Second)
+		assert.False(t, d.up(), "one success")
+		time.Sleep(10 * time.Second)
+		assert.True(t, d.up(), "two")
+		assert.Len(t, w.dials, 6)
+	})
+}
+
+// A client's failure leaves an address out at once, even when checks find it well
+// now and then: it takes rise of them to come back.
+func TestActiveAndPassive(t *testing.T) {
+	follow(t, Check{Interval: 10 * time.Second, Rise: 2, Fall: 3}, func(w *world, s *Server, d *destination) {
+		(*d.list.Load())[0].failed(errors.New("by a client"))
+		assert.False(t, d.up())
+		time.Sleep(11 * time.Second)
+		assert.False(t, d.up())
+		time.Sleep(10 * time.Second)
+		assert.True(t, d.up())
+	})
+}
