@@ -18,7 +18,7 @@ import (
 // It plans again after the changes, until nothing is left to do: the kernel takes
 // routes away with addresses, and the second look sees that.
 func (k *Kernel) Setup(ctx context.Context, c Config) (*Plan, error) {
-	var first *Plan
+	var first, p *Plan
 	var done []Change
 	const rounds = 4
 	for range rounds {
@@ -26,8 +26,7 @@ func (k *Kernel) Setup(ctx context.Context, c Config) (*Plan, error) {
 		if err != nil {
 			return nil, k.back(first, done, err)
 		}
-		p, err := NewPlan(c, now)
-		if err != nil {
+		if p, err = NewPlan(c, now); err != nil {
 			return nil, k.back(first, done, err)
 		}
 		if first == nil {
@@ -43,7 +42,7 @@ func (k *Kernel) Setup(ctx context.Context, c Config) (*Plan, error) {
 			}
 		}
 	}
-	return nil, k.back(first, done, errors.New("set up the network: somebody else changes it at the same time; let one program do it"))
+	return nil, k.back(first, done, fmt.Errorf("set up the network: somebody else changes it at the same time; let one program do it; the last change was: %s", p.Changes[0].step()))
 }
 
 func (k *Kernel) attempt(ctx context.Context, c Change) error {
@@ -222,8 +221,11 @@ func (k *Kernel) toNetlink(r Route) (*netlink.Route, error) {
 		n = *r.raw
 		n.Flags &= unix.RTNH_F_ONLINK
 		n.Table = r.Table
-		if r.own {
+		switch {
+		case r.own:
 			n.Protocol = protocolOwn
+		case n.Protocol == protocolOwn: // handed back; whose it was is forgotten
+			n.Protocol = unix.RTPROT_BOOT
 		}
 		return &n, nil
 	}

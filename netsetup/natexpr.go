@@ -53,14 +53,15 @@ func ctStatusDNAT() []expr.Any {
 // translate changes an address, and a port unless it is 0.
 func translate(kind expr.NATType, to netip.Addr, port uint16) []expr.Any {
 	const nfprotoIPv4, nfprotoIPv6 = 2, 10
-	n := &expr.NAT{Type: kind, Family: nfprotoIPv4, RegAddrMin: 1}
+	// A range of one: the kernel says it in full, so that this is what is read back.
+	n := &expr.NAT{Type: kind, Family: nfprotoIPv4, RegAddrMin: 1, RegAddrMax: 1}
 	if to.Is6() {
 		n.Family = nfprotoIPv6
 	}
 	es := []expr.Any{&expr.Immediate{Register: 1, Data: to.AsSlice()}}
 	if port != 0 {
 		es = append(es, &expr.Immediate{Register: 2, Data: be16(port)})
-		n.RegProtoMin, n.Specified = 2, true
+		n.RegProtoMin, n.RegProtoMax, n.Specified = 2, 2, true
 	}
 	return append(es, n)
 }

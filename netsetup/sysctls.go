@@ -59,7 +59,7 @@ func (p *planner) sysctls() {
 		for _, l := range links {
 			p.wish("net/ipv4/conf/"+l+"/arp_ignore", "answers to ARP may come from the wrong interface", "1", "2")
 			p.wish("net/ipv4/conf/"+l+"/arp_announce", "ARP questions may carry an address of the other interface", "2")
-			p.wish("net/ipv4/conf/"+l+"/rp_filter", "packets that come back by another interface may be dropped", "2", "0")
+			p.wish("net/ipv4/conf/"+l+"/rp_filter", "packets that come back by another interface may be dropped", "2")
 		}
 	}
 	for _, l := range links6 {
