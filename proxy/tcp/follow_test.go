@@ -63,6 +63,19 @@ func (w *world) set(f func()) {
 	f()
 }
 
+// seen is a copy of what was written down.
+func (w *world) seen(list *[]time.Duration) []time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]time.Duration(nil), *list...)
+}
+
+// pass lets time pass, and what is due then happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // follow runs f with a destination that lives in w.
 func follow(t *testing.T, c Check, f func(w *world, s *Server, d *destination)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -89,14 +102,14 @@ func follow(t *testing.T, c Check, f func(w *world, s *Server, d *destination)) 
 // second lies between two look-ups.
 func TestFollowsTTL(t *testing.T) {
 	follow(t, Check{}, func(w *world, s *Server, d *destination) {
-		time.Sleep(59 * time.Second)
-		require.Len(t, w.looks, 1)
+		pass(59 * time.Second)
+		require.Len(t, w.seen(&w.looks), 1)
 		w.set(func() { w.ttl = 0; w.addrs = []netip.Addr{netip.MustParseAddr("192.0.2.2")} })
-		time.Sleep(1100 * time.Millisecond)
-		require.Len(t, w.looks, 2)
+		pass(1100 * time.Millisecond)
+		require.Len(t, w.seen(&w.looks), 2)
 		assert.Contains(t, d.status().String(), "192.0.2.2 (up")
-		time.Sleep(5 * time.Second)
-		require.Len(t, w.looks, 7)
+		pass(5 * time.Second)
+		require.Len(t, w.seen(&w.looks), 7)
 	})
 }
 
@@ -105,18 +118,18 @@ func TestFollowsTTL(t *testing.T) {
 func TestKeepsAddresses(t *testing.T) {
 	follow(t, Check{}, func(w *world, s *Server, d *destination) {
 		w.set(func() { w.ttl = 0; w.err = &resolve.Error{Name: "db.test", Kind: resolve.Timeout} })
-		time.Sleep(24 * time.Hour)
+		pass(24 * time.Hour)
 		assert.True(t, d.up())
 		assert.Contains(t, d.status().Problem, "timeout")
 		w.set(func() { w.err = nil })
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		w.set(func() { w.err = &resolve.Error{Name: "db.test", Kind: resolve.NotFound, Code: "NXDOMAIN"} })
-		time.Sleep(29 * time.Second)
+		pass(29 * time.Second)
 		assert.True(t, d.up())
-		time.Sleep(3 * time.Second)
+		pass(3 * time.Second)
 		assert.False(t, d.up())
 		w.set(func() { w.err = nil })
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		assert.True(t, d.up())
 		assert.Empty(t, d.status().Problem)
 	})
@@ -126,26 +139,26 @@ func TestKeepsAddresses(t *testing.T) {
 // tried after 1, 2, 4, 8, 15, 15 … seconds, until it answers.
 func TestPassiveHealth(t *testing.T) {
 	follow(t, Check{Rise: 2, Fall: 3}, func(w *world, s *Server, d *destination) {
-		time.Sleep(time.Hour)
-		require.Empty(t, w.dials)
+		pass(time.Hour)
+		require.Empty(t, w.seen(&w.dials))
 		w.set(func() { w.refuse = true; w.begin = time.Now() })
 		a := (*d.list.Load())[0]
 		a.failed(errors.New("by a client"))
 		synctest.Wait()
-		time.Sleep(50 * time.Second)
+		pass(50 * time.Second)
 		assert.False(t, d.up())
 		var seconds []int
-		for _, at := range w.dials {
+		for _, at := range w.seen(&w.dials) {
 			seconds = append(seconds, int(at/time.Second))
 		}
 		assert.Equal(t, []int{1, 3, 7, 15, 30, 45}, seconds)
 		w.set(func() { w.refuse = false })
-		time.Sleep(15 * time.Second)
+		pass(15 * time.Second)
 		synctest.Wait()
 		assert.True(t, d.up())
-		n := len(w.dials)
-		time.Sleep(time.Hour)
-		assert.Len(t, w.dials, n)
+		n := len(w.seen(&w.dials))
+		pass(time.Hour)
+		assert.Len(t, w.seen(&w.dials), n)
 	})
 }
 
@@ -153,19 +166,19 @@ func TestPassiveHealth(t *testing.T) {
 // fall; rise in a row bring it back.
 func TestActiveChecks(t *testing.T) {
 	follow(t, Check{Interval: 10 * time.Second, Rise: 2, Fall: 3}, func(w *world, s *Server, d *destination) {
-		require.Len(t, w.dials, 1, "at once")
+		require.Len(t, w.seen(&w.dials), 1, "at once")
 		require.True(t, d.up())
 		w.set(func() { w.refuse = true })
-		time.Sleep(21 * time.Second)
+		pass(21 * time.Second)
 		assert.True(t, d.up(), "two failures")
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		assert.False(t, d.up(), "three")
 		w.set(func() { w.refuse = false })
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		assert.False(t, d.up(), "one success")
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		assert.True(t, d.up(), "two")
-		assert.Len(t, w.dials, 6)
+		assert.Len(t, w.seen(&w.dials), 6)
 	})
 }
 
@@ -175,9 +188,9 @@ func TestActiveAndPassive(t *testing.T) {
 	follow(t, Check{Interval: 10 * time.Second, Rise: 2, Fall: 3}, func(w *world, s *Server, d *destination) {
 		(*d.list.Load())[0].failed(errors.New("by a client"))
 		assert.False(t, d.up())
-		time.Sleep(11 * time.Second)
+		pass(11 * time.Second)
 		assert.False(t, d.up())
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		assert.True(t, d.up())
 	})
 }

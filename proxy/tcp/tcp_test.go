@@ -318,7 +318,7 @@ func TestShutdown(t *testing.T) {
 	stays.CloseWrite()
 	_, err := io.ReadAll(stays)
 	require.NoError(t, err)
-	r.logged(1, func(rec Record) bool { return rec.End == "closed" })
+	r.logged(1, func(rec Record) bool { return rec.End == "closed" && rec.Received == 8 })
 	cancel()
 	<-done
 	io.ReadAll(cut)
