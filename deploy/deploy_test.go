@@ -1,0 +1,402 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/netsetup"
+)
+
+// pod is a pod, or a Deployment's template of one.
+type pod struct {
+	set       string
+	all       set
+	owner     object
+	spec      object
+	labels    object
+	namespace string
+}
+
+func pods(t *testing.T) []pod {
+	t.Helper()
+	var all []pod
+	for _, s := range rendered(t) {
+		for _, o := range s.objects {
+			switch o.kind() {
+			case "Pod":
+				all = append(all, pod{s.name, s, o, o.object("spec"), o.object("metadata", "labels"), o.namespace()})
+			case "Deployment":
+				template := o.object("spec", "template")
+				all = append(all, pod{s.name, s, o, template.object("spec"), template.object("metadata", "labels"), o.namespace()})
+			}
+		}
+	}
+	require.Greater(t, len(all), 7)
+	return all
+}
+
+func (p pod) String() string { return p.set + ": " + p.owner.String() }
+
+// containers of the image, with whether each is an init container.
+func (p pod) containers() map[string][]object {
+	return map[string][]object{"init": p.spec.list("initContainers"), "main": p.spec.list("containers")}
+}
+
+// TestReferences follows every name from one object to another.
+func TestReferences(t *testing.T) {
+	for _, p := range pods(t) {
+		if name := p.spec.text("serviceAccountName"); name != "" {
+			assert.NotNil(t, p.all.find("ServiceAccount", name, p.namespace), "%s: ServiceAccount %s", p, name)
+		}
+		for _, v := range p.spec.list("volumes") {
+			name := v.text("configMap", "name")
+			assert.NotNil(t, p.all.find("ConfigMap", name, p.namespace), "%s: ConfigMap %s", p, name)
+		}
+		for _, c := range append(p.spec.list("initContainers"), p.spec.list("containers")...) {
+			ports := portNames(c)
+			for _, probe := range []string{"readinessProbe", "livenessProbe"} {
+				if port := c.text(probe, "httpGet", "port"); port != "" {
+					assert.Contains(t, ports, port, "%s: %s", p, probe)
+				}
+			}
+			for _, m := range c.list("volumeMounts") {
+				found := slices.ContainsFunc(p.spec.list("volumes"), func(v object) bool { return v.text("name") == m.text("name") })
+				assert.True(t, found, "%s: volume %s", p, m.text("name"))
+				assert.Empty(t, m.text("subPath"), "%s: a subPath is never updated", p)
+			}
+		}
+		if p.owner.kind() == "Deployment" {
+			assert.True(t, matches(p.owner.object("spec", "selector", "matchLabels"), p.labels), "%s selects its pods", p)
+		}
+	}
+	for _, s := range rendered(t) {
+		for _, o := range s.objects {
+			switch o.kind() {
+			case "Service":
+				checkService(t, s, o)
+			case "NetworkPolicy":
+				assert.NotEmpty(t, selected(s, o, "spec", "podSelector", "matchLabels"), "%s: %s", s.name, o)
+			case "PodDisruptionBudget":
+				assert.NotEmpty(t, selected(s, o, "spec", "selector", "matchLabels"), "%s: %s", s.name, o)
+			case "ServiceMonitor":
+				checkServiceMonitor(t, s, o)
+			}
+			if o.kind() != "Namespace" && o.namespace() != "" {
+				assert.NotNil(t, s.find("Namespace", o.namespace(), ""), "%s: %s: namespace %s", s.name, o, o.namespace())
+			}
+		}
+	}
+}
+
+func portNames(c object) (names []string) {
+	for _, port := range c.list("ports") {
+		names = append(names, port.text("name"))
+	}
+	return names
+}
+
+// matches reports whether the labels have all of the selector's, which has some.
+func matches(selector, labels object) bool {
+	for k, v := range selector {
+		if labels[k] != v {
+			return false
+		}
+	}
+	return len(selector) > 0
+}
+
+// selected are the pods that the selector at the path of o selects.
+func selected(s set, o object, path ...string) (specs []object) {
+	for _, w := range append(s.kinds("Pod"), s.kinds("Deployment")...) {
+		labels, spec := w.object("metadata", "labels"), w.object("spec")
+		if w.kind() == "Deployment" {
+			labels, spec = w.object("spec", "template", "metadata", "labels"), w.object("spec", "template", "spec")
+		}
+		if w.namespace() == o.namespace() && matches(o.object(path...), labels) {
+			specs = append(specs, spec)
+		}
+	}
+	return specs
+}
+
+func checkService(t *testing.T, s set, o object) {
+	t.Helper()
+	specs := selected(s, o, "spec", "selector")
+	assert.Len(t, specs, 1, "%s: %s", s.name, o)
+	for _, spec := range specs {
+		var names []string
+		for _, c := range spec.list("containers") {
+			names = append(names, portNames(c)...)
+		}
+		for _, port := range o.list("spec", "ports") {
+			if target := port.text("targetPort"); target != "" {
+				assert.Contains(t, names, target, "%s: %s", s.name, o)
+			}
+		}
+	}
+}
+
+func checkServiceMonitor(t *testing.T, s set, o object) {
+	t.Helper()
+	for _, service := range s.kinds("Service") {
+		if !matches(o.object("spec", "selector", "matchLabels"), service.object("metadata", "labels")) {
+			continue
+		}
+		for _, port := range service.list("spec", "ports") {
+			if port.text("name") == o.list("spec", "endpoints")[0].text("port") {
+				return
+			}
+		}
+	}
+	t.Errorf("%s: %s finds no port of a Service", s.name, o)
+}
+
+// TestPrivileges: two capabilities for what sets the network up, none for what
+// faces it, and nothing else beyond the pod security level "restricted".
+func TestPrivileges(t *testing.T) {
+	for _, p := range pods(t) {
+		assert.Equal(t, false, p.spec["automountServiceAccountToken"], p)
+		assert.Equal(t, "RuntimeDefault", p.spec.text("securityContext", "seccompProfile", "type"), p)
+		for _, key := range []string{"hostNetwork", "hostPID", "hostIPC"} {
+			assert.Nil(t, p.spec[key], p)
+		}
+		privileged := false
+		for kind, containers := range p.containers() {
+			for _, c := range containers {
+				sc := c.object("securityContext")
+				assert.Equal(t, false, sc["allowPrivilegeEscalation"], "%s: %s", p, c.text("name"))
+				assert.Equal(t, true, sc["readOnlyRootFilesystem"], "%s: %s", p, c.text("name"))
+				assert.Nil(t, sc["privileged"], "%s: %s", p, c.text("name"))
+				assert.Equal(t, []any{"ALL"}, sc.at("capabilities", "drop"), "%s: %s", p, c.text("name"))
+				if slices.Contains(texts(c, "command"), "/sluice-netsetup") {
+					privileged = true
+					assert.Equal(t, []any{"NET_ADMIN", "NET_RAW"}, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
+					assert.Equal(t, 0, sc["runAsUser"], "%s: %s", p, c.text("name"))
+					continue
+				}
+				assert.Equal(t, "main", kind, "%s: %s", p, c.text("name"))
+				assert.Nil(t, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
+				assert.Equal(t, true, p.spec.at("securityContext", "runAsNonRoot"), "%s: %s", p, c.text("name"))
+				assert.Nil(t, sc["runAsNonRoot"], "%s: %s", p, c.text("name"))
+			}
+		}
+		if ns := p.all.find("Namespace", p.namespace, ""); ns != nil {
+			level := map[bool]string{true: "privileged", false: "restricted"}[privileged]
+			assert.Equal(t, level, ns.text("metadata", "labels", "pod-security.kubernetes.io/enforce"), p)
+		}
+	}
+}
+
+// texts are the texts in the list at the path.
+func texts(o object, path ...string) (all []string) {
+	list, _ := o.at(path...).([]any)
+	for _, v := range list {
+		all = append(all, fmt.Sprint(v))
+	}
+	return all
+}
+
+// environ is the environment of a container, with what it takes out of ConfigMaps.
+func (p pod) environ(t *testing.T, c object) (all []string) {
+	t.Helper()
+	for _, e := range c.list("env") {
+		value := e.text("value")
+		if ref := e.object("valueFrom", "configMapKeyRef"); ref != nil {
+			m := p.all.find("ConfigMap", ref.text("name"), p.namespace)
+			require.NotNil(t, m, "%s: ConfigMap %s", p, ref.text("name"))
+			value = m.text("data", ref.text("key"))
+			require.NotEmpty(t, value, "%s: %s", p, e.text("name"))
+		}
+		all = append(all, e.text("name")+"="+value)
+	}
+	return all
+}
+
+// readFile reads the files that a container finds in its ConfigMaps.
+func (p pod) readFile(c object) func(string) ([]byte, error) {
+	files := map[string]string{}
+	for _, m := range c.list("volumeMounts") {
+		for _, v := range p.spec.list("volumes") {
+			if v.text("name") == m.text("name") {
+				data := p.all.find("ConfigMap", v.text("configMap", "name"), p.namespace).object("data")
+				for name := range data {
+					files[m.text("mountPath")+"/"+name] = data.text(name)
+				}
+			}
+		}
+	}
+	return func(path string) ([]byte, error) {
+		text, ok := files[path]
+		if !ok {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		return []byte(text), nil
+	}
+}
+
+// TestSettings loads each container's settings as the program in it will. A
+// variable that nobody reads is an error too.
+func TestSettings(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range pods(t) {
+		for _, containers := range p.containers() {
+			for _, c := range containers {
+				command := append(texts(c, "command"), texts(c, "args")...)
+				what := fmt.Sprintf("%s: %v", p, command)
+				environ := p.environ(t, c)
+				switch command[0] {
+				case "proxy":
+					flags := flagSet(t, config.AddProxyFlags, command[1:])
+					loaded, err := config.LoadProxy(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+					require.NoError(t, err, what)
+					require.Empty(t, loaded.Warnings, what)
+					require.NotNil(t, loaded.Policy, what)
+					checkVariables(t, what, environ, append(config.ProxySettings(), config.Setting{Env: "GOMEMLIMIT"}))
+				case "tcp":
+					flags := flagSet(t, config.AddTCPFlags, command[1:])
+					_, err := config.LoadTCP(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+					require.NoError(t, err, what)
+					checkVariables(t, what, environ, config.TCPSettings())
+				case "/sluice-netsetup":
+					checkNetsetup(t, what, environ)
+				case "sleep": // the client
+					continue
+				default:
+					t.Errorf("%s: what is this?", what)
+				}
+				seen[command[0]] = true
+			}
+		}
+	}
+	require.Len(t, seen, 3)
+}
+
+func flagSet(t *testing.T, add func(*pflag.FlagSet), args []string) *pflag.FlagSet {
+	t.Helper()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	add(flags)
+	require.NoError(t, flags.Parse(args))
+	return flags
+}
+
+func checkVariables(t *testing.T, what string, environ []string, settings []config.Setting) {
+	t.Helper()
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		assert.True(t, slices.ContainsFunc(settings, func(s config.Setting) bool {
+			return name == s.Env || name == s.Egress
+		}), "%s: nobody reads %s", what, name)
+	}
+}
+
+// checkNetsetup parses what sluice-netsetup is told.
+func checkNetsetup(t *testing.T, what string, environ []string) {
+	t.Helper()
+	told := map[string]string{}
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		told[name] = value
+	}
+	mode, err := netsetup.ParseMode(told["EGRESS_ROUTER_MODE"])
+	require.NoError(t, err, what)
+	sources, problems := netsetup.ParseSources(told["EGRESS_SOURCE"])
+	require.Empty(t, problems, what)
+	require.Empty(t, netsetup.ParseGateways(told["EGRESS_GATEWAY"], sources), what)
+	c := netsetup.Config{Mode: mode, Sources: sources}
+	if mode.Redirects() {
+		c.Destinations, problems = netsetup.ParseDestinations(told["EGRESS_DESTINATION"])
+		require.Empty(t, problems, what)
+		require.NotEmpty(t, c.Destinations, what)
+	}
+	require.Empty(t, c.Check(), what)
+	for _, name := range []string{"EGRESS_ROUTER_MODE", "EGRESS_SOURCE", "EGRESS_GATEWAY", "EGRESS_DESTINATION"} {
+		delete(told, name)
+	}
+	require.Empty(t, told, "%s: nobody reads these", what)
+}
+
+// TestOneAddressOnePod: whoever has a source address of its own is alone with it.
+func TestOneAddressOnePod(t *testing.T) {
+	for _, p := range pods(t) {
+		if p.owner.kind() != "Deployment" {
+			continue
+		}
+		environ := strings.Join(p.environ(t, p.spec.list("containers")[0]), "\n")
+		if strings.Contains(environ, "EGRESS_SOURCE=") {
+			assert.Equal(t, 1, p.owner.at("spec", "replicas"), p)
+			assert.Equal(t, "Recreate", p.owner.text("spec", "strategy", "type"), p)
+		} else {
+			assert.Greater(t, p.owner.at("spec", "replicas"), 1, p)
+		}
+	}
+}
+
+// TestNetworks: what Multus is asked for exists, is JSON, and has the addresses
+// that the pod has been told.
+func TestNetworks(t *testing.T) {
+	found := 0
+	for _, p := range pods(t) {
+		annotation := p.owner.text("spec", "template", "metadata", "annotations", "k8s.v1.cni.cncf.io/networks")
+		if annotation == "" {
+			continue
+		}
+		found++
+		name := annotation
+		var list []struct{ Name, Interface string }
+		if json.Unmarshal([]byte(annotation), &list) == nil {
+			name = list[0].Name
+			require.Equal(t, netsetup.DefaultInterface, list[0].Interface, p)
+		}
+		network := p.all.find("NetworkAttachmentDefinition", name, p.namespace)
+		require.NotNil(t, network, "%s: network %s", p, name)
+		var c struct {
+			CNIVersion, Name, Type, Master, Mode, InterfaceType string
+			InterfaceArgs                                       map[string]string
+			IPAM                                                map[string]string
+			IP                                                  struct {
+				Addresses []string
+				Gateway   string
+			}
+		}
+		dec := json.NewDecoder(strings.NewReader(network.text("spec", "config")))
+		dec.DisallowUnknownFields()
+		require.NoError(t, dec.Decode(&c), p)
+		require.Equal(t, network.name(), c.Name, p)
+		switch c.Type {
+		case "macvlan":
+			require.NotEmpty(t, c.Master, p)
+			require.Len(t, p.spec.list("initContainers"), 1, p)
+		case "egress-router":
+			require.Contains(t, p.environ(t, p.spec.list("containers")[0]), "EGRESS_SOURCE="+c.IP.Addresses[0], p)
+			require.NotEmpty(t, c.IP.Gateway, p)
+			require.Empty(t, p.spec.list("initContainers"), p)
+		default:
+			t.Errorf("%s: network of type %q", p, c.Type)
+		}
+	}
+	require.Equal(t, 2, found)
+}
+
+// TestConstraintsNameTheAccount: the SCC's one user is the gateway's account.
+func TestConstraintsNameTheAccount(t *testing.T) {
+	for _, s := range rendered(t) {
+		for _, scc := range s.kinds("SecurityContextConstraints") {
+			require.Equal(t, []string{"system:serviceaccount:egress:sluice"}, texts(scc, "users"))
+			require.NotNil(t, s.find("ServiceAccount", "sluice", "egress"))
+			for _, p := range s.kinds("Deployment") {
+				require.Equal(t, scc.name(), p.text("spec", "template", "metadata", "annotations", "openshift.io/required-scc"))
+			}
+			return
+		}
+	}
+	t.Fatal("no SecurityContextConstraints")
+}
