@@ -7,7 +7,7 @@ time=${1:?usage: scripts/fuzz.sh TIME, for example 30s}
 targets=$(go test -list '^Fuzz' ./fuzz | grep '^Fuzz')
 for t in $targets; do
 	printf 'fuzz %s for %s: ' "$t" "$time"
-	if out=$(go test ./fuzz -run '^$' -fuzz "^$t\$" -fuzztime "$time" 2>&1); then
+	if out=$(go test ./fuzz -run '^$' -fuzz "^$t\$" -fuzztime "$time" -fuzzminimizetime 1s 2>&1); then
 		printf 'ok, %s\n' "$(grep -o 'execs: [0-9]*' <<<"$out" | tail -1)"
 	else
 		printf 'FAILED\n%s\n' "$out"
