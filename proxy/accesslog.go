@@ -89,15 +89,21 @@ func NewAccessLog(out io.Writer, format Format, dropped func(), failed func(erro
 	return l
 }
 
-// Write adds a line. It does not wait for the file.
+// Write adds a line for r. It does not wait for the file.
 func (l *AccessLog) Write(r *Record) {
+	l.Append(func(b []byte) []byte { return l.format(b, r) })
+}
+
+// Append adds the line that line appends to what it is given, with its line end.
+// It does not wait for the file.
+func (l *AccessLog) Append(line func(b []byte) []byte) {
 	l.mu.Lock()
 	if l.closed || len(l.buf) >= logFull {
 		l.mu.Unlock()
 		l.dropped()
 		return
 	}
-	l.buf = l.format(l.buf, r)
+	l.buf = line(l.buf)
 	n := len(l.buf)
 	l.mu.Unlock()
 	signal(l.kick)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 
-	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 )
@@ -18,11 +17,13 @@ type accessLog struct {
 	file io.Closer // nil: standard output, which is not ours to close
 }
 
-func openAccessLog(c *config.Proxy, m *metrics.Metrics, log *slog.Logger, s streams) (*accessLog, error) {
-	if c.AccessLog == "" {
+// openAccessLog opens the log at path, "-" for standard output; "": none. format
+// may be nil for a log that is only appended to.
+func openAccessLog(path string, format proxy.Format, m *metrics.Metrics, log *slog.Logger, s streams) (*accessLog, error) {
+	if path == "" {
 		return nil, nil
 	}
-	a := &accessLog{path: c.AccessLog}
+	a := &accessLog{path: path}
 	out := s.out
 	if a.path != "-" {
 		f, err := openAppend(a.path)
@@ -31,7 +32,7 @@ func openAccessLog(c *config.Proxy, m *metrics.Metrics, log *slog.Logger, s stre
 		}
 		out, a.file = f, f
 	}
-	a.AccessLog = proxy.NewAccessLog(out, proxy.Formats[c.AccessLogFormat], m.LogDropped.Inc,
+	a.AccessLog = proxy.NewAccessLog(out, format, m.LogDropped.Inc,
 		func(err error) { log.Error(err.Error()) })
 	return a, nil
 }

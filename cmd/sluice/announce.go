@@ -17,8 +17,8 @@ func (g *gateway) announce(s streams) {
 		listen = append(listen, l.Addr().String())
 	}
 	fmt.Fprintf(s.err, "sluice %s listens on %s", version, strings.Join(listen, ", "))
-	if g.adminL != nil {
-		fmt.Fprintf(s.err, ", admin on http://%s/", g.adminL.Addr())
+	if g.console != nil {
+		fmt.Fprintf(s.err, ", admin on http://%s/", g.console.l.Addr())
 	}
 	fmt.Fprintf(s.err, "\nrules in force: %d from %s\n", c.Policy.Len(), c.Rules.Source)
 	shown := 0

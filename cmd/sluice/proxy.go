@@ -4,21 +4,16 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
-	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
@@ -80,10 +75,9 @@ type gateway struct {
 	resolve *resolve.Resolver
 	access  *accessLog
 	reload  *reloader
-	admin   *admin.Handler
+	loop    *reloadLoop
 	proxies []*net.TCPListener
-	console *http.Server // the admin port's; nil: none
-	adminL  net.Listener
+	console *console
 	started time.Time
 }
 
@@ -99,9 +93,8 @@ func runProxy(ctx context.Context, in config.Input, s streams) (err error) {
 	for _, w := range c.Warnings {
 		g.log.Warn(w.Error())
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
+	signals, stop := notify()
+	defer stop()
 	if err := g.build(in, read, s); err != nil {
 		g.close()
 		return &exitError{statusNotAllowed, err}
@@ -119,18 +112,14 @@ func (g *gateway) build(in config.Input, read *reads, s streams) error {
 		}
 		g.proxies = append(g.proxies, l.(*net.TCPListener))
 	}
-	if c.Admin != "" {
-		l, err := net.Listen("tcp", c.Admin)
-		if err != nil {
-			return fmt.Errorf("sluice: listen on admin port %s: %w", c.Admin, err)
-		}
-		g.adminL = l
+	var err error
+	if g.console, err = openConsole(c.Admin); err != nil {
+		return err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g.metrics = metrics.New(registry, version)
-	var err error
-	if g.access, err = openAccessLog(c, g.metrics, g.log, s); err != nil {
+	if g.access, err = openAccessLog(c.AccessLog, proxy.Formats[c.AccessLogFormat], g.metrics, g.log, s); err != nil {
 		return err
 	}
 	if g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout, Observe: observeDNS(&g.metrics.DNS)}); err != nil {
@@ -141,13 +130,10 @@ func (g *gateway) build(in config.Input, read *reads, s streams) error {
 		return fmt.Errorf("sluice: read the limit of open files: %w", err)
 	}
 	g.server = proxy.New(serverOptions(c, g, budget))
-	g.reload = newReloader(in, read, g)
+	g.reload = &reloader{in: in, g: g}
+	g.loop = g.reload.loop(read)
 	g.reload.publish(c)
-	if g.adminL != nil {
-		g.admin = admin.New(registry, g.status, c.Pprof)
-		g.console = &http.Server{Handler: g.admin, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-			ErrorLog: slog.NewLogLogger(g.log.Handler(), slog.LevelDebug)}
-	}
+	g.console.handle(registry, g.status, c.Pprof, g.log)
 	return nil
 }
 
@@ -201,72 +187,33 @@ func (g *gateway) serve(ctx context.Context, signals <-chan os.Signal, s streams
 	for _, l := range g.proxies {
 		go func() { failed <- g.server.Serve(l) }()
 	}
-	if g.console != nil {
-		go func() {
-			if err := g.console.Serve(g.adminL); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serve the admin port: %w", err)
-			}
-		}()
-		g.admin.Ready.Store(true)
-	}
+	g.console.serve(failed)
+	g.console.ready(true)
 	reloads := make(chan struct{}, 1)
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		g.reload.run(ctx, reloads)
+		g.loop.run(ctx, reloads)
 	}()
 	g.announce(s)
-	var err error
-wait:
-	for {
-		select {
-		case <-ctx.Done():
-			break wait
-		case err = <-failed:
-			break wait
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				g.log.Info("draining", "signal", sig.String(), "limit", g.config.DrainTimeout.String())
-				break wait
-			}
-			g.access.reopen(g.log)
-			select {
-			case reloads <- struct{}{}:
-			default:
-			}
-		}
+	sig, err := attend(ctx, signals, failed, func() {
+		g.access.reopen(g.log)
+		poke(reloads)
+	})
+	if sig != nil {
+		g.log.Info("draining", "signal", sig.String(), "limit", g.config.DrainTimeout.String())
 	}
 	stop()
 	<-watched
-	g.drain(signals)
+	g.console.ready(false) // the admin port answers meanwhile
+	drain, cancel := drainContext(g.config.DrainTimeout, signals)
+	defer cancel()
+	g.server.Shutdown(drain)
 	g.close()
 	if err != nil {
 		return &exitError{statusNotAllowed, fmt.Errorf("sluice: %w", err)}
 	}
 	return nil
-}
-
-// drain lets what is open end, for as long as --drain-timeout, or until a second
-// signal. The admin port answers meanwhile: it says "not ready".
-func (g *gateway) drain(signals <-chan os.Signal) {
-	if g.admin != nil {
-		g.admin.Ready.Store(false)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), g.config.DrainTimeout)
-	defer cancel()
-	go func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case sig := <-signals:
-				if sig != syscall.SIGHUP {
-					cancel()
-				}
-			}
-		}
-	}()
-	g.server.Shutdown(ctx)
 }
 
 // close ends the parts in the order in which they use each other. It closes what
@@ -275,12 +222,7 @@ func (g *gateway) close() {
 	for _, l := range g.proxies {
 		l.Close()
 	}
-	if g.console != nil {
-		g.console.Close()
-	}
-	if g.adminL != nil {
-		g.adminL.Close()
-	}
+	g.console.close()
 	if g.resolve != nil {
 		g.resolve.Close()
 	}

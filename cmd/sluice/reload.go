@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -63,26 +64,17 @@ func (r *reads) changed(paths []string) bool {
 	return false
 }
 
-// reloader puts new configurations in force: built whole first, or not at all.
-type reloader struct {
-	in   config.Input
-	read *reads
-	g    *gateway
-
-	mu      sync.Mutex // guards what the status page shows
-	config  *config.Proxy
-	own     []netip.Addr
-	loaded  time.Time
-	problem string
+// reloadLoop calls for a reload when asked to, and when a file has changed.
+type reloadLoop struct {
+	read  *reads
+	log   *slog.Logger
+	files func() []string // of the configuration in force
+	load  func()
+	poll  func() // called every pollEvery
 }
 
-func newReloader(in config.Input, read *reads, g *gateway) *reloader {
-	return &reloader{in: in, read: read, g: g}
-}
-
-// run reloads when asked to, when a file changes, and when this host's addresses
-// do. It returns when ctx ends.
-func (r *reloader) run(ctx context.Context, asked <-chan struct{}) {
+// run returns when ctx ends. load and poll are called by it alone.
+func (r *reloadLoop) run(ctx context.Context, asked <-chan struct{}) {
 	watcher, events := r.watch()
 	if watcher != nil {
 		defer watcher.Close()
@@ -103,22 +95,22 @@ func (r *reloader) run(ctx context.Context, asked <-chan struct{}) {
 			r.loadIfChanged()
 		case <-poll.C:
 			r.loadIfChanged()
-			r.refreshOwn()
+			r.poll()
 		}
 	}
 }
 
 // watch watches the folders of the files: a ConfigMap changes by a symbolic link
 // beside them.
-func (r *reloader) watch() (*fsnotify.Watcher, <-chan fsnotify.Event) {
+func (r *reloadLoop) watch() (*fsnotify.Watcher, <-chan fsnotify.Event) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		r.g.log.Warn("cannot watch files, they are compared every "+pollEvery.String()+" instead", "error", err)
+		r.log.Warn("cannot watch files, they are compared every "+pollEvery.String()+" instead", "error", err)
 		return nil, nil
 	}
-	for _, p := range r.config.Watch {
+	for _, p := range r.files() {
 		if err := w.Add(filepath.Dir(p)); err != nil {
-			r.g.log.Warn("cannot watch a folder, its files are compared every "+pollEvery.String()+" instead", "file", p, "error", err)
+			r.log.Warn("cannot watch a folder, its files are compared every "+pollEvery.String()+" instead", "file", p, "error", err)
 		}
 	}
 	go func() {
@@ -128,10 +120,35 @@ func (r *reloader) watch() (*fsnotify.Watcher, <-chan fsnotify.Event) {
 	return w, w.Events
 }
 
-func (r *reloader) loadIfChanged() {
-	if r.read.changed(r.config.Watch) {
+func (r *reloadLoop) loadIfChanged() {
+	if r.read.changed(r.files()) {
 		r.load()
 	}
+}
+
+// logRefused says why a reload was refused, a line a problem.
+func logRefused(log *slog.Logger, err error) {
+	for line := range strings.Lines(err.Error()) {
+		log.Error("reload refused, the configuration before stays in force", "problem", strings.TrimSpace(line))
+	}
+}
+
+// reloader puts new configurations of the proxy in force: built whole first, or
+// not at all.
+type reloader struct {
+	in config.Input
+	g  *gateway
+
+	mu      sync.Mutex // guards what the status page shows
+	config  *config.Proxy
+	own     []netip.Addr
+	loaded  time.Time
+	problem string
+}
+
+// loop is what calls for reloads.
+func (r *reloader) loop(read *reads) *reloadLoop {
+	return &reloadLoop{read: read, log: r.g.log, files: func() []string { return r.config.Watch }, load: r.load, poll: r.refreshOwn}
 }
 
 // load builds a configuration and puts it in force, or keeps the one before.
@@ -142,15 +159,13 @@ func (r *reloader) load() {
 		r.mu.Lock()
 		r.problem = err.Error()
 		r.mu.Unlock()
-		for line := range strings.Lines(err.Error()) {
-			r.g.log.Error("reload refused, the configuration before stays in force", "problem", strings.TrimSpace(line))
-		}
+		logRefused(r.g.log, err)
 		return
 	}
 	for _, w := range c.Warnings {
 		r.g.log.Warn(w.Error())
 	}
-	if names := needRestart(r.config, c); len(names) > 0 {
+	if names := needRestart(r.config, c, live); len(names) > 0 {
 		r.g.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	r.publish(c)
@@ -196,10 +211,13 @@ func (r *reloader) setGeneration() {
 var live = []string{"Rules", "Policy", "Guard", "Sources", "Watch", "Warnings", "DrainTimeout"}
 
 // needRestart names the settings of b that differ from those of a and are not live.
-func needRestart(a, b *config.Proxy) (names []string) {
+func needRestart[T any](a, b *T, live []string) (names []string) {
 	va, vb := reflect.ValueOf(*a), reflect.ValueOf(*b)
 	for i := range va.NumField() {
 		name := va.Type().Field(i).Name
+		if !va.Type().Field(i).IsExported() {
+			continue
+		}
 		if !slices.Contains(live, name) && !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
 			names = append(names, name)
 		}
