@@ -4,7 +4,7 @@ VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo de
 FUZZTIME  ?= 5m
 BIN       := bin/sluice
 
-.PHONY: help build image run demo test lint fuzz bench clean
+.PHONY: help build image run demo test lint fuzz bench validate-deploy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ fuzz: ## run every fuzz target for FUZZTIME (5m)
 
 bench: ## benchmarks of the rule engine, the parsers and the tunnels
 	$(GO) test -run '^$$' -bench . -benchmem ./acl ./proxy/http1 ./proxy/resolve ./proxy/tunnel
+
+validate-deploy: ## hold the manifests against the schemas of Kubernetes 1.23 and 1.30; compiles the validator first
+	bash deploy/validate.sh
 
 clean: ## remove what was built
 	rm -rf bin

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Holds the manifests against the schemas of Kubernetes, old and new, by
+# kubectl-validate, which has them in it; that of ServiceMonitor is in its
+# operator's module. Nothing but modules is fetched, in the versions named here; the
+# first run compiles for three minutes. go test ./deploy is the quick half of this.
+set -euo pipefail
+cd "$(dirname "$0")"
+kustomize=sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
+validate=sigs.k8s.io/kubectl-validate@v0.0.4
+operator=github.com/prometheus-operator/prometheus-operator@v0.85.0
+
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+crds=$(go mod download -json $operator | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')/example/prometheus-operator-crd
+mkdir "$dir/manifests" "$dir/crds"
+cp "$crds/monitoring.coreos.com_servicemonitors.yaml" "$dir/crds/"
+
+# One file for each object. Kinds whose schema no module has are left to go test.
+split() {
+	csplit -s -z -f "$dir/manifests/$1-" -b %02d.yaml - '/^---$/' '{*}'
+}
+for overlay in kustomize/overlays/* examples/*/; do
+	go run $kustomize build "$overlay" | split "$(basename "$overlay")"
+done
+for example in examples/*.yaml; do
+	split "$(basename "$example" .yaml)" <"$example"
+done
+grep -lE '^kind: (NetworkAttachmentDefinition|SecurityContextConstraints)' "$dir"/manifests/* | xargs -r rm
+
+count=$(find "$dir/manifests" -type f | wc -l)
+for version in 1.23 1.30; do
+	# Status 0 alone would not tell that it looked at all of them.
+	if ! go run $validate "$dir/manifests" --version $version --local-crds "$dir/crds" >"$dir/log" 2>&1 ||
+		[ "$(grep -c '\.\.\..*OK' "$dir/log")" -ne "$count" ]; then
+		sed "s#$dir/manifests/##" "$dir/log" >&2
+		exit 1
+	fi
+	echo "Kubernetes $version: $count objects are right"
+done
