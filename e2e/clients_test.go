@@ -180,19 +180,6 @@ func TestPythonShowsTheDenial(t *testing.T) {
 	}
 }
 
-// The agent's own fetch goes by the proxy only when told to, in Node 24 and later.
-func TestNodeFetch(t *testing.T) {
-	o, _ := newSite(t)
-	if help := command(t, nil, nil, "node", "--help").Out; !strings.Contains(help, "NODE_USE_ENV_PROXY") {
-		t.Skip("this node does not know NODE_USE_ENV_PROXY: it takes Node 24, which Debian 12 does not have")
-	}
-	env := append([]string{"NODE_USE_ENV_PROXY=1", "NODE_EXTRA_CA_CERTS=" + o.CA.File}, proxyEnv...)
-	for _, scheme := range []string{"http://", "https://"} {
-		got := command(t, o.Client, env, "node", "-e", `fetch(process.argv[1]).then(r => r.text()).then(console.log)`, scheme+allowedHost+"/")
-		assert.Equal(t, "server-a saw "+proxytest.SourceV6, strings.TrimSpace(got.Out), got.Err)
-	}
-}
-
 // What ssh's ProxyCommand is made of: a tunnel of any protocol.
 func TestSocatTunnel(t *testing.T) {
 	o, _ := newSite(t)

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -88,14 +89,24 @@ func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
 	g := start(t, setup{rules: loopback})
 	got := make(chan string, 1)
 	go func() {
-		_, body := get(t, g.client(), "http://"+addr+"/")
-		got <- body
+		resp, err := g.client().Get("http://" + addr + "/")
+		if err != nil {
+			got <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		got <- fmt.Sprintf("%s %v", body, err)
 	}()
-	<-begun
+	select {
+	case <-begun:
+	case failure := <-got:
+		t.Fatal(failure)
+	}
 	g.signal(syscall.SIGTERM)
 	eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
 	close(finish)
-	assert.Equal(t, "first last", <-got)
+	assert.Equal(t, "first last <nil>", <-got)
 	assert.Equal(t, 0, g.exit())
 }
 

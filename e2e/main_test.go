@@ -4,11 +4,14 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 )
 
 // binaries is the folder of the programs that the tests build.
@@ -29,7 +32,24 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	if err := loopbackUp(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return m.Run()
+}
+
+// loopbackUp sets the loopback interface up where it is down: in the namespace
+// that "unshare -Urn" has just made.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil || lo.Attrs().Flags&net.FlagUp != 0 {
+		return err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("the loopback interface is down: %w", err)
+	}
+	return nil
 }
 
 // build makes the program under a name in binaries.
