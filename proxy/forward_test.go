@@ -1,13 +1,21 @@
 package proxy
 
 import (
+	"context"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
 
 func TestForwardRequestHead(t *testing.T) {
@@ -234,4 +242,34 @@ func TestForwardedFor(t *testing.T) {
 	c := g.dial(t)
 	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 10.1.1.1\r\n\r\n", server)
 	assert.Contains(t, <-seen, "X-Forwarded-For: 10.1.1.1, 127.0.0.1\r\n")
+}
+
+// However a connect fails, a request in absolute form is told the same as CONNECT:
+// not that the server was slow to answer, or closed.
+func TestDialErrorsAreTold(t *testing.T) {
+	tests := []struct {
+		err    error
+		status int
+		class  string
+	}{
+		{os.ErrDeadlineExceeded, 504, "connection_timeout"},
+		{context.DeadlineExceeded, 504, "connection_timeout"},
+		{syscall.ECONNRESET, 502, "connection_terminated"},
+		{syscall.EHOSTUNREACH, 502, "destination_ip_unroutable"},
+		{syscall.EMFILE, 503, "connection_limit_reached"},
+	}
+	for _, tt := range tests {
+		g := start(t, "*", nil, func(o *Options) {
+			dial := func(context.Context, netip.Addr, netip.AddrPort) (*net.TCPConn, error) { return nil, tt.err }
+			o.Gate = outbound.NewGate(nil, dial, outbound.NewPool(o.Budget, time.Minute))
+		})
+		for _, request := range []string{"GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT 192.0.2.1:80 HTTP/1.1\r\n\r\n"} {
+			c := g.dial(t)
+			c.send(t, "%s", request)
+			res, body := c.response(t, "GET")
+			assert.Equal(t, tt.status, res.StatusCode, tt.err)
+			assert.Contains(t, res.Header.Get("Proxy-Status"), "error="+tt.class+";", tt.err)
+			assert.Contains(t, body, "connect to 192.0.2.1:80: "+tt.err.Error())
+		}
+	}
 }

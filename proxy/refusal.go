@@ -195,11 +195,13 @@ func (c *conn) revive() {
 // onlyReader hides what else a connection can do.
 type onlyReader struct{ io.Reader }
 
-// failedBy sorts an error of reading from or writing to the server.
+// failedBy sorts an error of reading from or writing to the server. One that was
+// sorted already, as those of the gate are, stays.
 func failedBy(err error) error {
 	var bad *http1.Error
+	var out *outbound.Error
 	switch {
-	case errors.As(err, &bad):
+	case errors.As(err, &out), errors.As(err, &bad):
 		return err
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
 		return errTooSlow

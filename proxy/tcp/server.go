@@ -48,6 +48,7 @@ type Server struct {
 	mu      sync.Mutex // one Apply, SetGeneration or Shutdown at a time
 	ports   atomic.Pointer[[]*port]
 	closing atomic.Bool
+	ended   sync.Once
 }
 
 // settings are the parts of a Config that concern every port.
@@ -105,6 +106,7 @@ func (s *Server) Apply(c Config) error {
 			if p, err = s.open(key, l); err != nil {
 				for _, p := range opened {
 					p.l.Close()
+					p.metrics.Release()
 				}
 				return fmt.Errorf("listen on %s: %w", l.Listen, err)
 			}
@@ -182,7 +184,7 @@ func (s *Server) Status() []PortStatus {
 }
 
 // Shutdown closes the ports, lets open connections end by themselves, and cuts
-// what is left when ctx ends. It returns when nothing is left.
+// what is left when ctx ends. It returns when nothing is left. Once is enough.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	ports := *s.ports.Load()
@@ -211,5 +213,5 @@ func (s *Server) Shutdown(ctx context.Context) {
 		p.close()
 	}
 	s.wg.Wait()
-	s.pump.Close()
+	s.ended.Do(s.pump.Close)
 }
