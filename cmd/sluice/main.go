@@ -74,7 +74,7 @@ func newRoot(environ []string, s streams) *cobra.Command {
 from one known source address, and only where a written policy lets them.
 
 Without a command the environment picks: EGRESS_HTTP_PROXY_DESTINATION makes it
-"sluice proxy".`,
+"sluice proxy", EGRESS_DNS_PROXY_DESTINATION or SERVICE_DEST "sluice tcp".`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -90,13 +90,15 @@ Without a command the environment picks: EGRESS_HTTP_PROXY_DESTINATION makes it
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(proxy, newACLCommand(environ, s), newVersionCommand(s))
+	root.AddCommand(proxy, newTCPCommand(environ, s), newACLCommand(environ, s), newVersionCommand(s))
 	return root
 }
 
 // modeVariables say which command a variable stands for (modes.md, "Which mode").
 var modeVariables = []struct{ variable, command string }{
 	{"EGRESS_HTTP_PROXY_DESTINATION", "proxy"},
+	{"EGRESS_DNS_PROXY_DESTINATION", "tcp"},
+	{"SERVICE_DEST", "tcp"},
 }
 
 // modeOf is the command that the environment asks for.

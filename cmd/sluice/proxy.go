@@ -36,13 +36,7 @@ A flag wins over the environment, the environment over the file (--config).`,
 	}
 	config.AddProxyFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
-	cmd.SetUsageFunc(func(cmd *cobra.Command) error {
-		fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n", cmd.UseLine())
-		for _, g := range config.Groups(cmd.Flags()) {
-			fmt.Fprintf(cmd.OutOrStderr(), "\n%s:\n%s", g.Title, g.Usage)
-		}
-		return nil
-	})
+	cmd.SetUsageFunc(usageByGroup)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		in := config.Input{Flags: cmd.Flags(), Environ: environ}
 		if check {
@@ -52,6 +46,15 @@ A flag wins over the environment, the environment over the file (--config).`,
 		return runProxy(cmd.Context(), in, s)
 	}
 	return cmd
+}
+
+// usageByGroup prints the flags under their headings.
+func usageByGroup(cmd *cobra.Command) error {
+	fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n", cmd.UseLine())
+	for _, g := range config.Groups(cmd.Flags()) {
+		fmt.Fprintf(cmd.OutOrStderr(), "\n%s:\n%s", g.Title, g.Usage)
+	}
+	return nil
 }
 
 // loadProxy loads the configuration and checks what only this host can tell.

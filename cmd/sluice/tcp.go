@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/tcp"
+)
+
+func newTCPCommand(environ []string, s streams) *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "tcp",
+		Short: "Run the TCP proxy: fixed ports to destinations that DNS may move",
+		Long: `Run the TCP proxy. Each line of EGRESS_DNS_PROXY_DESTINATION, "PORT HOST
+[REMOTEPORT]", leads a port here to a host, whose name is followed as DNS changes.
+SERVICE_TCP_PORT, SERVICE_DEST and SERVICE_DEST_PORT say the same for one port.
+
+A flag wins over the environment, the environment over the file (--config).`,
+		Args: cobra.NoArgs,
+	}
+	config.AddTCPFlags(cmd.Flags())
+	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
+	cmd.SetUsageFunc(usageByGroup)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		in := config.Input{Flags: cmd.Flags(), Environ: environ}
+		if check {
+			_, err := loadTCP(in)
+			return err
+		}
+		return runTCP(cmd.Context(), in, s)
+	}
+	return cmd
+}
+
+// loadTCP loads the configuration and checks what only this host can tell.
+func loadTCP(in config.Input) (*config.TCP, error) {
+	c, err := config.LoadTCP(in)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	if err := outbound.NewSources(c.Sources).Check(); err != nil {
+		return nil, wrong(err)
+	}
+	return c, nil
+}
+
+// negativeTTL bounds how long it is believed that a destination's name does not
+// exist: a port without a destination should heal soon.
+const negativeTTL = 5 * time.Second
+
+// tcpGateway is a running "sluice tcp".
+type tcpGateway struct {
+	log     *slog.Logger
+	metrics *metrics.Metrics
+	server  *tcp.Server
+	resolve *resolve.Resolver
+	access  *accessLog
+	reload  *tcpReloader
+	console *console
+	started time.Time
+
+	readyMu sync.Mutex // orders what is told to the admin port
+}
+
+// runTCP runs until ctx ends or a signal says so.
+func runTCP(ctx context.Context, in config.Input, s streams) error {
+	in, read := rememberReads(in)
+	c, err := loadTCP(in)
+	if err != nil {
+		return err
+	}
+	g := &tcpGateway{started: time.Now(), log: slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))}
+	g.reload = &tcpReloader{in: in, g: g, config: c}
+	signals, stop := notify()
+	defer stop()
+	if err := g.build(c, s); err != nil {
+		g.close()
+		return &exitError{statusNotAllowed, err}
+	}
+	return g.serve(ctx, g.reload.loop(read), signals, s)
+}
+
+// build makes all parts and opens the ports.
+func (g *tcpGateway) build(c *config.TCP, s streams) (err error) {
+	if g.console, err = openConsole(c.Admin); err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g.metrics = metrics.New(registry, version)
+	g.console.handle(registry, g.status, c.Pprof, g.log)
+	if g.access, err = openAccessLog(c.AccessLog, nil, g.metrics, g.log, s); err != nil {
+		return err
+	}
+	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout,
+		NegativeTTLMax: negativeTTL, Observe: observeDNS(&g.metrics.DNS)})
+	if err != nil {
+		return fmt.Errorf("sluice: %w", err)
+	}
+	budget, err := fdbudget.FromLimit()
+	if err != nil {
+		return fmt.Errorf("sluice: read the limit of open files: %w", err)
+	}
+	o := tcp.Options{
+		Gate:    outbound.NewGate(g.resolve.Lookup, outbound.DialTCP, outbound.NewPool(budget, time.Minute)),
+		TTL:     g.resolve.TTL,
+		Metrics: metrics.NewTCP(registry),
+		Log:     g.log,
+		Budget:  budget,
+		Changed: g.tellReady,
+	}
+	if g.access != nil {
+		o.Access = func(r *tcp.Record) { g.access.Append(r.AppendJSON) }
+	}
+	g.readyMu.Lock()
+	g.server = tcp.New(o)
+	g.readyMu.Unlock()
+	if err := g.reload.publish(c); err != nil {
+		return fmt.Errorf("sluice: %w", err)
+	}
+	return nil
+}
+
+// tellReady tells the admin port whether a port has somewhere to lead.
+func (g *tcpGateway) tellReady() {
+	g.readyMu.Lock()
+	defer g.readyMu.Unlock()
+	if g.server != nil {
+		g.console.ready(g.server.Ready())
+	}
+}
+
+// serve runs until a signal, then drains.
+func (g *tcpGateway) serve(ctx context.Context, loop *reloadLoop, signals chan os.Signal, s streams) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, 1)
+	g.console.serve(failed)
+	reloads := make(chan struct{}, 1)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		loop.run(ctx, reloads)
+	}()
+	g.announce(s)
+	sig, err := attend(ctx, signals, failed, func() {
+		g.access.reopen(g.log)
+		poke(reloads)
+	})
+	stop()
+	<-watched
+	limit := g.reload.config.DrainTimeout
+	if sig != nil {
+		g.log.Info("draining", "signal", sig.String(), "limit", limit.String())
+	}
+	drain, cancel := drainContext(limit, signals)
+	defer cancel()
+	g.server.Shutdown(drain)
+	g.close()
+	if err != nil {
+		return &exitError{statusNotAllowed, fmt.Errorf("sluice: %w", err)}
+	}
+	return nil
+}
+
+// close ends the parts in the order in which they use each other. It closes what
+// build had come to.
+func (g *tcpGateway) close() {
+	if g.server != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		g.server.Shutdown(now)
+	}
+	g.console.close()
+	if g.resolve != nil {
+		g.resolve.Close()
+	}
+	if g.access != nil {
+		g.access.Close()
+	}
+}
+
+// announce tells a person what runs.
+func (g *tcpGateway) announce(s streams) {
+	c := g.reload.config
+	ports := g.server.Status()
+	fmt.Fprintf(s.err, "sluice %s leads %d port%s to destinations from %s", version, len(ports), map[bool]string{false: "s"}[len(ports) == 1], c.Origin)
+	if g.console != nil {
+		fmt.Fprintf(s.err, ", admin on http://%s/", g.console.l.Addr())
+	}
+	fmt.Fprintln(s.err)
+	for _, p := range ports {
+		for _, d := range p.Destinations {
+			fmt.Fprintf(s.err, "  %s > %s\n", p.Addr, d.Label)
+		}
+	}
+	fmt.Fprintf(s.err, "source address: %s\n", outbound.NewSources(c.Sources))
+	if len(ports) > 0 {
+		fmt.Fprintf(s.err, "try: nc %s\n", ncAddr(ports[0].Addr.String()))
+	}
+	if c.Guard.String() == "off" {
+		g.log.Warn("the guard is off: names may lead to loopback, link-local and this host's own addresses")
+	}
+}
+
+// ncAddr is a listening address as nc takes it.
+func ncAddr(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if host == "::" || host == "0.0.0.0" {
+		host = "127.0.0.1"
+	}
+	return host + " " + port
+}
