@@ -1,0 +1,187 @@
+// Command sluice-netsetup sets up an egress pod's network: it is the part of Sluice
+// that needs privilege (CAP_NET_ADMIN and CAP_NET_RAW), runs first, and listens on
+// nothing. See docs/netsetup.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/netsetup"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdout, os.Stderr}))
+}
+
+// streams are the standard streams; tests bring their own.
+type streams struct {
+	out io.Writer
+	err io.Writer
+}
+
+// Exit statuses, as modes.md has them.
+const (
+	statusFailed = 1
+	statusWrong  = 2 // wrong settings, or a wrong command line
+)
+
+// exitError ends the program with a status.
+type exitError struct {
+	status int
+	cause  error
+}
+
+func (e *exitError) Error() string { return e.cause.Error() }
+
+// run is the program less the process: it returns the exit status. It works in the
+// network namespace of the calling thread, and starts nothing on another.
+func run(ctx context.Context, args, environ []string, s streams) int {
+	root := newRoot(environ, s)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	var exit *exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		fmt.Fprintln(s.err, exit.cause)
+		return exit.status
+	}
+	// What cobra itself finds: unknown commands and flags.
+	fmt.Fprintf(s.err, "sluice-netsetup: %v\nsluice-netsetup --help lists the flags.\n", err)
+	return statusWrong
+}
+
+func newRoot(environ []string, s streams) *cobra.Command {
+	var check, dryRun bool
+	root := &cobra.Command{
+		Use:   "sluice-netsetup",
+		Short: "Set up an egress pod's network: addresses, routes, neighbours, redirect rules",
+		Long: `sluice-netsetup gives a pod its egress source address: it finds or makes the
+interface, brings the addresses, sends everything but the cluster's own traffic by
+their gateways, and tells the neighbours. In the modes init and legacy it loads the
+redirect rules of EGRESS_DESTINATION as well. Running it again changes nothing.
+
+A flag wins over the environment, the environment over the file.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+	}
+	flags := root.Flags()
+	addFlags(flags)
+	flags.BoolVar(&check, "check", false, "check the settings only: status 0 and silence, or 2 and every problem")
+	flags.BoolVar(&dryRun, "dry-run", false, "print what would be changed, in the words of ip and nft, and change nothing")
+	flags.SortFlags = false
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		in := input{flags: cmd.Flags(), environ: environ, readFile: os.ReadFile}
+		c, err := load(in)
+		switch {
+		case err != nil:
+			return &exitError{statusWrong, err}
+		case check:
+			return nil
+		case c.Mode == netsetup.UnitTest:
+			_, err := io.WriteString(s.out, netsetup.UnitTestRules(c.Config))
+			return failed(err)
+		case dryRun:
+			return failed(printPlan(c.Config, s.out))
+		}
+		return failed(serve(cmd.Context(), in, c, s))
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.AddCommand(newCountersCommand(s), newVersionCommand(s))
+	return root
+}
+
+// failed is err with the status of a failure; nil stays nil.
+func failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{statusFailed, fmt.Errorf("sluice-netsetup: %w", err)}
+}
+
+// serve sets up, and in legacy mode stays.
+func serve(ctx context.Context, in input, c *settings, s streams) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	k, err := netsetup.OpenKernel()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	w := &worker{kernel: k, in: in, log: slog.New(slog.NewJSONHandler(s.err, nil)), again: netsetup.AnnounceAgain, tick: tick}
+	if c.Debug {
+		k.Trace = func(c netsetup.Change) { w.log.Info("change", "run", c.String()) }
+	}
+	return w.work(ctx, c)
+}
+
+func printPlan(c netsetup.Config, out io.Writer) error {
+	k, err := netsetup.OpenKernel()
+	if err != nil {
+		return err
+	}
+	defer k.Close()
+	state, err := k.Inspect(c.Mode.Redirects())
+	if err != nil {
+		return err
+	}
+	plan, err := netsetup.NewPlan(c, state)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, plan.String())
+	return err
+}
+
+func newCountersCommand(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "counters",
+		Short: "Print what each redirect rule has counted",
+		Long: `Prints the counters of the rules in the pod's nat tables. The chains prerouting and
+postrouting count connections, the chain forward every packet.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			k, err := netsetup.OpenKernel()
+			if err != nil {
+				return failed(err)
+			}
+			defer k.Close()
+			counters, err := k.Counters()
+			if err != nil {
+				return failed(err)
+			}
+			if len(counters) == 0 {
+				return failed(errors.New("no redirect rules are loaded here; the modes init and legacy load them"))
+			}
+			return failed(netsetup.WriteCounters(s.out, counters))
+		},
+	}
+}
+
+func newVersionCommand(s streams) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		Run: func(*cobra.Command, []string) {
+			fmt.Fprintf(s.out, "sluice-netsetup %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		},
+	}
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"io/fs"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/netsetup"
+)
+
+// given is what a test loads from.
+type given struct {
+	args  []string
+	env   []string
+	files map[string]string
+}
+
+func (g given) load(t testing.TB) (*settings, error) {
+	t.Helper()
+	flags := pflag.NewFlagSet("netsetup", pflag.ContinueOnError)
+	addFlags(flags)
+	require.NoError(t, flags.Parse(g.args))
+	return load(input{flags: flags, environ: g.env, readFile: func(path string) ([]byte, error) {
+		text, ok := g.files[path]
+		if !ok {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		}
+		return []byte(text), nil
+	}})
+}
+
+// env is an environment of the egress router with these variables changed.
+func env(vars ...string) given {
+	return given{env: append([]string{"EGRESS_SOURCE=192.0.2.10", "EGRESS_GATEWAY=192.0.2.1", "EGRESS_DESTINATION=203.0.113.3"}, vars...)}
+}
+
+// TestEveryWay says everything once by flags, once by the environment and once in
+// the file: the same comes out.
+func TestEveryWay(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{
+		"/etc/rules": "80 tcp 203.0.113.6\n203.0.113.3\n",
+		"/etc/sluice.yaml": `# everything
+mode: init
+source: [192.0.2.10/24, "2001:db8::a"]
+gateway: 192.0.2.1, 2001:db8::1
+interface: net1
+master: eth1
+destinationsFile: rules
+probe: false
+metricsFile: /run/sluice.prom
+`,
+		"/etc/inline.yaml": `mode: init
+source: |
+  192.0.2.10/24
+  2001:db8::a
+gateway:
+  - 192.0.2.1@192.0.2.10
+  - 2001:db8::1@2001:db8::a
+interface: net1
+master: eth1
+destinations: |
+  # the web server
+  80 tcp 203.0.113.6
+  203.0.113.3
+probe: false
+metricsFile: /run/sluice.prom
+`,
+	}
+	want := ""
+	for _, c := range []struct {
+		name string
+		given
+	}{
+		{"flags", given{args: []string{"--mode=init", "--source=192.0.2.10/24", "--source=2001:db8::a", "--gateway=192.0.2.1 2001:db8::1",
+			"--interface=net1", "--master=eth0", "--master=eth1", "--destinations=/etc/rules", "--probe=false", "--metrics-file=/run/sluice.prom"}}},
+		{"environment", given{env: []string{"SLUICE_MODE=init", "SLUICE_SOURCE=192.0.2.10/24,2001:db8::a", "SLUICE_GATEWAY=192.0.2.1\n2001:db8::1",
+			"SLUICE_INTERFACE=net1", "SLUICE_MASTER=eth1", "SLUICE_DESTINATIONS=/etc/rules", "SLUICE_PROBE=0", "SLUICE_METRICS_FILE=/run/sluice.prom"}}},
+		{"egress router's", given{env: []string{"EGRESS_ROUTER_MODE=init", "EGRESS_SOURCE=192.0.2.10/24 2001:db8::a", "EGRESS_GATEWAY=192.0.2.1 2001:db8::1",
+			"EGRESS_INTERFACE=net1", "EGRESS_MASTER=eth1", "EGRESS_DESTINATION=80 tcp 203.0.113.6\n203.0.113.3", "SLUICE_PROBE=false", "SLUICE_METRICS_FILE=/run/sluice.prom"}}},
+		{"file", given{args: []string{"--config=/etc/sluice.yaml"}}},
+		{"file by variable", given{env: []string{"SLUICE_CONFIG=/etc/inline.yaml"}}},
+		{"flags win", given{args: []string{"--config=/etc/inline.yaml", "--source=192.0.2.10/24 2001:db8::a", "--mode", "init"}, env: []string{"EGRESS_SOURCE=x", "EGRESS_INTERFACE=net1"}}},
+	} {
+		c.files = files
+		got, err := c.load(t)
+		require.NoError(t, err, c.name)
+		require.Equal(t, netsetup.Init, got.Mode)
+		require.True(t, got.SkipProbe)
+		require.Equal(t, "/run/sluice.prom", got.MetricsFile)
+		require.Equal(t, "eth1", got.Master)
+		text := netsetup.UnitTestRules(got.Config)
+		require.Contains(t, text, `oifname "net1" snat to 2001:db8::a`)
+		require.Contains(t, text, "dport 80 dnat to 203.0.113.6\n")
+		if want == "" {
+			want = text
+		}
+		require.Equal(t, want, text, c.name)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	got, err := env().load(t)
+	require.NoError(t, err)
+	require.Equal(t, netsetup.Legacy, got.Mode)
+	require.False(t, got.SkipProbe)
+	require.Empty(t, got.MetricsFile)
+
+	got, err = given{env: []string{"EGRESS_SOURCE=192.0.2.10", "EGRESS_GATEWAY=192.0.2.1", "EGRESS_ROUTER_MODE=http-proxy", "EGRESS_ROUTER_DEBUG=1"}}.load(t)
+	require.NoError(t, err)
+	require.True(t, got.Debug)
+}
+
+// TestProblems has the situations of the upstream script's test, and ours.
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	file := func(text string) given {
+		g := env()
+		g.args, g.files = []string{"--config=/f"}, map[string]string{"/f": text}
+		return g
+	}
+	for name, c := range map[string]struct {
+		given
+		want string
+	}{
+		"nothing": {given{}, "EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: name the address to send from, ADDR or ADDR/LEN\n" +
+			"EGRESS_GATEWAY: EGRESS_GATEWAY unspecified or invalid: name the gateway of EGRESS_SOURCE\n" +
+			"EGRESS_DESTINATION: EGRESS_DESTINATION unspecified: say where connections go, PORT PROTO IP or IP, one a line"},
+		"source, lines":       {env("EGRESS_SOURCE=192.0.2.9\nIP"), `EGRESS_SOURCE:2: EGRESS_SOURCE unspecified or invalid: "IP" is not ADDR or ADDR/LEN`},
+		"gateway":             {env("EGRESS_GATEWAY=gw"), `EGRESS_GATEWAY: EGRESS_GATEWAY unspecified or invalid: "gw" is not ADDR or ADDR@SOURCE`},
+		"destination empty":   {env("EGRESS_DESTINATION="), "EGRESS_DESTINATION: EGRESS_DESTINATION unspecified: say where connections go, PORT PROTO IP or IP, one a line"},
+		"destination":         {env("EGRESS_DESTINATION=invalid"), `EGRESS_DESTINATION: EGRESS_DESTINATION value 'invalid' is invalid: "invalid" is no IP address`},
+		"destination, line":   {env("EGRESS_DESTINATION=203.0.113.3\n80 tcp 203.0.113.4"), "EGRESS_DESTINATION:2: EGRESS_DESTINATION fallback IP must be the last line"},
+		"destination, family": {env("EGRESS_DESTINATION=2001:db8::3"), "EGRESS_DESTINATION: EGRESS_DESTINATION value '2001:db8::3' is invalid: there is no EGRESS_SOURCE of its family, IPv6, to send from"},
+		"mode":                {env("EGRESS_ROUTER_MODE=redirect"), "EGRESS_ROUTER_MODE: Unrecognized EGRESS_ROUTER_MODE 'redirect': it is one of init, legacy, http-proxy, dns-proxy, unit-test"},
+		"interface":           {env("EGRESS_INTERFACE=a/b"), `EGRESS_INTERFACE: EGRESS_INTERFACE invalid: "a/b" is no name of an interface: up to 15 letters and digits`},
+		"master":              {env("EGRESS_MASTER=lo"), `EGRESS_MASTER: EGRESS_MASTER invalid: nothing can leave by "lo"`},
+		"probe":               {env("SLUICE_PROBE=maybe"), `SLUICE_PROBE: "maybe" is neither true nor false`},
+		"twice":               {env("SLUICE_SOURCE=192.0.2.10"), "SLUICE_SOURCE: EGRESS_SOURCE is set as well; keep one of them"},
+		"no such file":        {given{args: []string{"--destinations=/none"}, env: env().env[:2]}, "--destinations: open /none: file does not exist"},
+		"line of a file":      {given{args: []string{"--destinations=/d"}, env: env().env[:2], files: map[string]string{"/d": "# x\n\ny\n"}}, `/d:3: EGRESS_DESTINATION value 'y' is invalid: "y" is no IP address`},
+		"no config file":      {given{args: []string{"--config=/none"}}, "--config: open /none: file does not exist"},
+		"not YAML":            {file("# x\nmode: b: c\n"), "/f:2: not YAML: mapping values are not allowed in this context"},
+		"no keys":             {file("- a\n"), "/f:1: not a list of keys and values"},
+		"two documents":       {file("mode: init\n---\nmode: init\n"), "/f:2: a second document; one file holds one configuration"},
+		"unknown key":         {file("mode: init\nlisten: :1\n"), `/f:2: unknown key "listen"`},
+		"key twice":           {file("mode: init\nmode: init\n"), `/f:2: "mode" stands in line 1 already`},
+		"no value":            {file("mode:\n"), `/f:1: "mode" has no value; leave the key out to get the default`},
+		"map":                 {file("mode:\n  a: b\n"), `/f:2: "mode" wants a value or a list of values`},
+		"two texts":           {given{args: []string{"--config=/f"}, env: env().env[:2], files: map[string]string{"/f": "destinations: 203.0.113.3\ndestinationsFile: x\n"}}, `/f:2: "destinations" and "destinationsFile" are both given; keep one of them`},
+		"block": {given{args: []string{"--config=/f"}, files: map[string]string{"/f": "source:\n  - 192.0.2.10\n  - x\ngateway: 192.0.2.1\ndestinations: |\n  80 tcp 203.0.113.3\n\n  81 tpc 203.0.113.3\n"}},
+			"/f:3: EGRESS_SOURCE unspecified or invalid: \"x\" is not ADDR or ADDR/LEN\n" +
+				"/f:8: EGRESS_DESTINATION value '81 tpc 203.0.113.3' is invalid: PROTO is tcp, udp or sctp"},
+		"gateway of a wrong source": {env("EGRESS_SOURCE=x", "EGRESS_GATEWAY=192.0.2.1@x", "EGRESS_INTERFACE=net1@x"), `EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: "x" is not ADDR or ADDR/LEN`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := c.load(t)
+			require.EqualError(t, err, c.want)
+			require.Nil(t, got)
+		})
+	}
+}
+
+// TestProblemsReadAlike: both programs report in one form.
+func TestProblemsReadAlike(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, config.Problem{Source: "/f", Line: 3, Msg: "x"}.Error(), problem{"/f", 3, "x"}.Error())
+	require.Equal(t, config.Problem{Source: "--mode", Msg: "x"}.Error(), problem{"--mode", 0, "x"}.Error())
+	for _, s := range config.ProxySettings() {
+		for _, own := range allSettings {
+			if s.Flag == own.flag && s.Flag != "" {
+				require.Equal(t, strings.Join([]string{s.Env, s.Egress, s.FileKey}, " "), strings.Join([]string{own.env(), own.egress, own.key}, " "))
+			}
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/sluiceproxy/sluice/netsetup"
+)
+
+// tick is how often legacy mode looks at its files and writes the metrics.
+const tick = 5 * time.Second
+
+// worker carries a mode out.
+type worker struct {
+	kernel *netsetup.Kernel
+	in     input
+	log    *slog.Logger
+	again  time.Duration // between the announcements
+	tick   time.Duration
+}
+
+// work sets up and announces; in legacy mode it returns when ctx ends.
+func (w *worker) work(ctx context.Context, c *settings) error {
+	if err := w.setup(ctx, c); err != nil {
+		return err
+	}
+	if c.Mode != netsetup.Legacy {
+		if c.MetricsFile != "" {
+			w.log.Warn("the metrics file is written in mode legacy only", "mode", c.Mode.String())
+		}
+		return nil
+	}
+	return w.stay(ctx, c)
+}
+
+// setup brings the pod to what c wants, and tells the neighbours. That they could
+// not be told is no failure: the addresses are there.
+func (w *worker) setup(ctx context.Context, c *settings) error {
+	plan, err := w.kernel.Setup(ctx, c.Config)
+	if err != nil {
+		return err
+	}
+	for _, warning := range plan.Warnings {
+		w.log.Warn(warning)
+	}
+	if err := netsetup.Announce(ctx, plan.Announce, w.again); err != nil {
+		w.log.Warn(err.Error())
+	}
+	return nil
+}
+
+// stay keeps the metrics up to date, and puts changed settings in force: at SIGHUP,
+// or when a file that they came from changes. Wrong ones are logged, and what is in
+// force stays.
+func (w *worker) stay(ctx context.Context, c *settings) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	ticks := time.NewTicker(w.tick)
+	defer ticks.Stop()
+	reloaded, seen := true, c.Files
+	w.metrics(c, reloaded)
+	for {
+		changed := false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-hup:
+			changed = true
+		case <-ticks.C:
+			changed = w.changed(seen)
+		}
+		if changed {
+			next, err := w.reload(ctx, c)
+			if err != nil {
+				w.log.Error("reload", "error", err.Error())
+				seen = w.reread(seen)
+			} else {
+				w.log.Info("reloaded")
+				c, seen = next, next.Files
+			}
+			reloaded = err == nil
+		}
+		w.metrics(c, reloaded)
+	}
+}
+
+func (w *worker) reload(ctx context.Context, old *settings) (*settings, error) {
+	c, err := load(w.in)
+	if err != nil {
+		return nil, err
+	}
+	if c.Mode != netsetup.Legacy {
+		return nil, fmt.Errorf("EGRESS_ROUTER_MODE: the mode %s needs a restart, it cannot follow %s", c.Mode, old.Mode)
+	}
+	return c, w.setup(ctx, c)
+}
+
+// changed reports whether a file is other than it was seen.
+func (w *worker) changed(seen map[string][]byte) bool {
+	for path, text := range w.reread(seen) {
+		if !bytes.Equal(text, seen[path]) {
+			return true
+		}
+	}
+	return false
+}
+
+// reread is what the files hold now; one that cannot be read holds nothing.
+func (w *worker) reread(seen map[string][]byte) map[string][]byte {
+	now := map[string][]byte{}
+	for path := range seen {
+		now[path], _ = w.in.readFile(path)
+	}
+	return now
+}
+
+// metrics writes the metrics file, if there is to be one.
+func (w *worker) metrics(c *settings, reloaded bool) {
+	if c.MetricsFile == "" {
+		return
+	}
+	counters, err := w.kernel.Counters()
+	if err == nil {
+		err = netsetup.WriteMetricsFile(c.MetricsFile, counters, reloaded)
+	}
+	if err != nil {
+		w.log.Error("metrics", "error", err.Error())
+	}
+}
