@@ -13,7 +13,7 @@ build: ## build bin/sluice
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/sluice
 
 image: ## write bin/sluice-image.tar, the container image for amd64 and arm64; no container engine needed
-	SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct 2>/dev/null || echo 0) $(GO) run ./deploy/image -o bin/sluice-image.tar -version $(VERSION)
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} $(GO) run ./deploy/image -o bin/sluice-image.tar -version $(VERSION)
 
 run: build ## build and run the proxy on :8080, with the example rules unless EGRESS_HTTP_PROXY_DESTINATION is set
 	@if [ -n "$$EGRESS_HTTP_PROXY_DESTINATION" ]; then exec $(BIN) proxy; else exec $(BIN) proxy --rules deploy/rules.txt; fi
