@@ -17,7 +17,7 @@ import (
 func sluice(t *testing.T, environ []string, stdin string, args ...string) (status int, out, err string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	status = run(t.Context(), args, environ, streams{strings.NewReader(stdin), &o, &e})
+	status = run(t.Context(), args, environ, streams{in: strings.NewReader(stdin), out: &o, err: &e})
 	return status, o.String(), e.String()
 }
 
@@ -169,6 +169,14 @@ func TestNoCommand(t *testing.T) {
 	status, _, err = sluice(t, nil, "", "frobnicate")
 	assert.Equal(t, 2, status)
 	assert.Contains(t, err, `unknown command "frobnicate"`)
+	status, _, err = sluice(t, []string{"EGRESS_ROUTER_MODE=init", "EGRESS_HTTP_PROXY_DESTINATION=*", "SERVICE_DEST=x"}, "")
+	assert.Equal(t, 2, status)
+	assert.Equal(t, `sluice: no command given, and the variables that are set name several:
+  EGRESS_ROUTER_MODE  for sluice-netsetup
+  EGRESS_HTTP_PROXY_DESTINATION  for sluice proxy
+  SERVICE_DEST  for sluice tcp
+Keep those of one, or name the command.
+`, err)
 	// The environment picks the mode; the wrong rules show that it was proxy.
 	status, _, err = sluice(t, []string{"EGRESS_HTTP_PROXY_DESTINATION=10.0.0.300"}, "")
 	assert.Equal(t, 2, status)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 )
@@ -18,14 +19,16 @@ import (
 var version = "dev"
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr}))
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr, syscall.Exec}))
 }
 
-// streams are the standard streams; tests bring their own.
+// streams are the standard streams, and the way to become another program; tests
+// bring their own.
 type streams struct {
-	in  io.Reader
-	out io.Writer
-	err io.Writer
+	in   io.Reader
+	out  io.Writer
+	err  io.Writer
+	exec func(path string, argv, environ []string) error // returns only when it fails
 }
 
 // exitError ends the program with a status. With no cause nothing more is said.
@@ -74,7 +77,8 @@ func newRoot(environ []string, s streams) *cobra.Command {
 from one known source address, and only where a written policy lets them.
 
 Without a command the environment picks: EGRESS_HTTP_PROXY_DESTINATION makes it
-"sluice proxy", EGRESS_DNS_PROXY_DESTINATION or SERVICE_DEST "sluice tcp".`,
+"sluice proxy", EGRESS_DNS_PROXY_DESTINATION or SERVICE_DEST "sluice tcp",
+EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.NoArgs,
@@ -92,42 +96,6 @@ Without a command the environment picks: EGRESS_HTTP_PROXY_DESTINATION makes it
 	root.SetErr(s.err)
 	root.AddCommand(proxy, newTCPCommand(environ, s), newACLCommand(environ, s), newVersionCommand(s))
 	return root
-}
-
-// modeVariables say which command a variable stands for (modes.md, "Which mode").
-var modeVariables = []struct{ variable, command string }{
-	{"EGRESS_HTTP_PROXY_DESTINATION", "proxy"},
-	{"EGRESS_DNS_PROXY_DESTINATION", "tcp"},
-	{"SERVICE_DEST", "tcp"},
-}
-
-// modeOf is the command that the environment asks for.
-func modeOf(environ []string) (string, error) {
-	var found []string
-	command := ""
-	for _, m := range modeVariables {
-		if v, ok := lookupEnv(environ, m.variable); ok && v != "" {
-			found = append(found, m.variable)
-			command = m.command
-		}
-	}
-	switch len(found) {
-	case 1:
-		return command, nil
-	case 0:
-		var all []string
-		for _, m := range modeVariables {
-			all = append(all, fmt.Sprintf("  %s  for sluice %s", m.variable, m.command))
-		}
-		return "", fmt.Errorf("sluice: no command given, and no variable that names one is set:\n%s\nSet one, or name a command: sluice --help lists them.", strings.Join(all, "\n"))
-	}
-	return "", fmt.Errorf("sluice: no command given, and several variables that name one are set: %s\nKeep one, or name the command.", strings.Join(found, ", "))
-}
-
-func runMode(ctx context.Context, command string, environ []string, s streams) error {
-	root := newRoot(environ, s)
-	root.SetArgs([]string{command})
-	return root.ExecuteContext(ctx)
 }
 
 // lookupEnv is os.LookupEnv for an environment that was handed in. As for a

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// netsetup is the privileged program that the container's entry point becomes
+// where the environment asks for network set-up.
+const netsetup = "sluice-netsetup"
+
+// modeVariables say which command a variable stands for (modes.md, "Which mode").
+// EGRESS_DESTINATION alone is what pods of the original's legacy mode have.
+var modeVariables = []struct{ variable, command string }{
+	{"EGRESS_ROUTER_MODE", netsetup},
+	{"EGRESS_DESTINATION", netsetup},
+	{"EGRESS_HTTP_PROXY_DESTINATION", "sluice proxy"},
+	{"EGRESS_DNS_PROXY_DESTINATION", "sluice tcp"},
+	{"SERVICE_DEST", "sluice tcp"},
+}
+
+// modeOf is the command that the environment asks for.
+func modeOf(environ []string) (string, error) {
+	var all, found []string
+	commands := map[string]bool{}
+	command := ""
+	for _, m := range modeVariables {
+		line := fmt.Sprintf("  %s  for %s", m.variable, m.command)
+		all = append(all, line)
+		if v, ok := lookupEnv(environ, m.variable); ok && v != "" {
+			found = append(found, line)
+			commands[m.command] = true
+			command = m.command
+		}
+	}
+	switch len(commands) {
+	case 1:
+		return command, nil
+	case 0:
+		return "", fmt.Errorf("sluice: no command given, and no variable that names one is set:\n%s\nSet one, or name a command: sluice --help lists them.", strings.Join(all, "\n"))
+	}
+	return "", fmt.Errorf("sluice: no command given, and the variables that are set name several:\n%s\nKeep those of one, or name the command.", strings.Join(found, "\n"))
+}
+
+// runMode runs the command, or becomes the program.
+func runMode(ctx context.Context, command string, environ []string, s streams) error {
+	if command == netsetup {
+		path, err := findNetsetup()
+		if err == nil {
+			err = s.exec(path, []string{netsetup}, environ)
+		}
+		return &exitError{statusNotAllowed, fmt.Errorf("sluice: become %s, as EGRESS_ROUTER_MODE or EGRESS_DESTINATION asks: %w", netsetup, err)}
+	}
+	root := newRoot(environ, s)
+	root.SetArgs([]string{strings.TrimPrefix(command, "sluice ")})
+	return root.ExecuteContext(ctx)
+}
+
+// findNetsetup looks beside this program, where the image has it, then in PATH.
+func findNetsetup() (string, error) {
+	self, err := os.Executable()
+	if err == nil {
+		path := filepath.Join(filepath.Dir(self), netsetup)
+		if _, err := os.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return exec.LookPath(netsetup)
+}
