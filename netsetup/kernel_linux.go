@@ -45,10 +45,10 @@ func (k *Kernel) Inspect(nat bool) (State, error) {
 		return s, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		if err := k.inspectRoutes(&s, family, names); err != nil {
+		if err := k.inspectRoutes(&s, family, names); err != nil && !noIPv6(family, err) {
 			return s, fmt.Errorf("list routes: %w", err)
 		}
-		if err := k.inspectRules(&s, family); err != nil {
+		if err := k.inspectRules(&s, family); err != nil && !noIPv6(family, err) {
 			return s, fmt.Errorf("list rules: %w", err)
 		}
 	}
@@ -68,6 +68,12 @@ func (k *Kernel) Inspect(nat bool) (State, error) {
 		}
 	}
 	return s, nil
+}
+
+// noIPv6 reports whether err is that the kernel has no IPv6: there is nothing to
+// list then.
+func noIPv6(family int, err error) bool {
+	return family == netlink.FAMILY_V6 && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP))
 }
 
 func sysctlFile(key string) string { return filepath.Join("/proc/sys", key) }

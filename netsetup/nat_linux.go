@@ -7,6 +7,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/vishvananda/netlink"
 )
 
 // Counter is what a rule has counted. A rule of the chains prerouting and
@@ -68,6 +69,9 @@ func readChains() ([]Chain, error) {
 	var all []Chain
 	for _, v6 := range []bool{false, true} {
 		chains, err := conn.ListChainsOfTableFamily(nftFamily(v6))
+		if v6 && noIPv6(netlink.FAMILY_V6, err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

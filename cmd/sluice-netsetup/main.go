@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -112,6 +113,9 @@ A flag wins over the environment, the environment over the file.`,
 func failed(err error) error {
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w; the container needs the capabilities NET_ADMIN and NET_RAW", err)
 	}
 	return &exitError{statusFailed, fmt.Errorf("sluice-netsetup: %w", err)}
 }
