@@ -1,0 +1,272 @@
+package deploy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/internal/image"
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+)
+
+// kubelet runs the containers of a pod as a node would, less the control groups and
+// the seccomp filter: the image's files as root, the network namespace of the pod,
+// and of the security context the user, the capabilities, no_new_privs, and what is
+// read-only.
+type kubelet struct {
+	t    *testing.T
+	ns   *proxytest.Netns
+	root string // the image's files
+	logs string // a folder
+}
+
+// sandbox is what becomes of a container's security context.
+type sandbox struct {
+	Root         string
+	Mounts       map[string]string // folders by where they are mounted
+	UID          int
+	Capabilities []string // the bounding set; of root it is all that it has
+	Privileged   bool
+	NoNewPrivs   bool
+	ReadOnly     bool
+	Argv, Env    []string
+}
+
+// sandboxed is set for the process that is to become a container.
+const sandboxed = "SLUICE_TEST_SANDBOX"
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(sandboxed); text != "" {
+		var s sandbox
+		err := json.Unmarshal([]byte(text), &s)
+		if err == nil {
+			err = s.become()
+		}
+		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
+		os.Exit(125)
+	}
+	os.Exit(m.Run())
+}
+
+// capabilityNames are those that the manifests and the container runtimes' default
+// set are about.
+var capabilityNames = map[string]uintptr{"NET_BIND_SERVICE": unix.CAP_NET_BIND_SERVICE, "NET_ADMIN": unix.CAP_NET_ADMIN, "NET_RAW": unix.CAP_NET_RAW}
+
+// become makes of this process, which has mount and process namespaces of its own,
+// the container. It returns when that failed.
+func (s sandbox) become() error {
+	runtime.LockOSThread() // capabilities are a thread's
+	steps := []struct {
+		what string
+		err  func() error
+	}{
+		{"keep mounts to ourselves", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
+		{"bind the root", func() error { return unix.Mount(s.Root, s.Root, "", unix.MS_BIND, "") }},
+		{"mount volumes", s.mountVolumes},
+		{"mount /proc", s.mountProc},
+		{"make the root read-only", func() error {
+			if !s.ReadOnly {
+				return nil
+			}
+			return unix.Mount("", s.Root, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "")
+		}},
+		{"change the root", func() error { return errors.Join(unix.Chroot(s.Root), unix.Chdir("/")) }},
+		{"drop capabilities", s.dropCapabilities},
+		{"become another user", func() error {
+			return errors.Join(unix.Setgroups(nil), unix.Setresgid(s.UID, s.UID, s.UID), unix.Setresuid(s.UID, s.UID, s.UID))
+		}},
+		{"set no_new_privs", func() error {
+			if !s.NoNewPrivs {
+				return nil
+			}
+			return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		}},
+		{"exec " + s.Argv[0], func() error { return unix.Exec(s.Argv[0], s.Argv, s.Env) }},
+	}
+	for _, step := range steps {
+		if err := step.err(); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+func (s sandbox) mountVolumes() error {
+	for at, dir := range s.Mounts {
+		to := filepath.Join(s.Root, at)
+		err := errors.Join(unix.Mount(dir, to, "", unix.MS_BIND, ""),
+			unix.Mount("", to, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s sandbox) mountProc() error {
+	proc := filepath.Join(s.Root, "proc")
+	sys := filepath.Join(proc, "sys")
+	if err := unix.Mount("proc", proc, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil || s.Privileged {
+		return err
+	}
+	return errors.Join(unix.Mount(sys, sys, "", unix.MS_BIND, ""),
+		unix.Mount("", sys, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""))
+}
+
+func (s sandbox) dropCapabilities() error {
+	if s.Privileged {
+		return nil
+	}
+	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+		if slices.ContainsFunc(s.Capabilities, func(name string) bool { return capabilityNames[name] == c }) {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("capability %d: %w", c, err)
+		}
+	}
+	return nil
+}
+
+// newKubelet builds the image's files, and has them run in ns.
+func newKubelet(t *testing.T, ns *proxytest.Netns, resolvConf string) *kubelet {
+	t.Helper()
+	users, err := os.ReadFile("/proc/self/uid_map")
+	require.NoError(t, err)
+	if f := strings.Fields(string(users)); len(f) != 3 || f[2] != "4294967295" || os.Geteuid() != 0 {
+		proxytest.Unavailable(t, "to become user 65534 takes root, not that of a user namespace")
+	}
+	k := &kubelet{t: t, ns: ns, root: t.TempDir(), logs: t.TempDir()}
+	require.NoError(t, os.Chmod(k.root, 0o755))
+	cmd := exec.Command("go", "run", "./deploy/image", "-root", k.root, "-arch", runtime.GOARCH)
+	cmd.Dir = ".."
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+	for _, dir := range []string{"proc", "etc/sluice"} { // where the runtime mounts
+		require.NoError(t, os.MkdirAll(filepath.Join(k.root, dir), 0o755))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(k.root, "etc/resolv.conf"), []byte(resolvConf), 0o644))
+	return k
+}
+
+// container is a running one.
+type container struct {
+	cmd    *exec.Cmd
+	stdout string // paths
+	stderr string
+}
+
+// start runs a container of the pod p, with environ for what its manifest says.
+func (k *kubelet) start(p pod, c object, environ []string, volumes map[string]string) *container {
+	k.t.Helper()
+	sc := c.object("securityContext")
+	s := sandbox{
+		Root: k.root, Mounts: volumes, UID: 65534,
+		Privileged: sc["privileged"] == true,
+		NoNewPrivs: sc["allowPrivilegeEscalation"] == false,
+		ReadOnly:   sc["readOnlyRootFilesystem"] == true,
+		Argv:       append(texts(c, "command"), texts(c, "args")...),
+		// As the image has it.
+		Env: append([]string{"PATH=/", "SLUICE_ADMIN=:9090"}, environ...),
+	}
+	require.Equal(k.t, "65534:65534", image.User)
+	if uid, ok := sc["runAsUser"].(int); ok {
+		s.UID = uid
+	}
+	if c.at("command") == nil {
+		s.Argv = append([]string{"/sluice"}, s.Argv...)
+	}
+	if drop := texts(sc, "capabilities", "drop"); len(drop) == 0 {
+		s.Capabilities = []string{"NET_BIND_SERVICE", "NET_RAW"} // what runtimes give
+	}
+	s.Capabilities = append(s.Capabilities, texts(sc, "capabilities", "add")...)
+	text, err := json.Marshal(s)
+	require.NoError(k.t, err)
+	run := &container{cmd: exec.Command("/proc/self/exe")}
+	run.cmd.Env = []string{sandboxed + "=" + string(text)}
+	run.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
+		Pdeathsig:  0,
+	}
+	for _, w := range []struct {
+		path *string
+		to   func(*os.File)
+	}{
+		{&run.stdout, func(f *os.File) { run.cmd.Stdout = f }},
+		{&run.stderr, func(f *os.File) { run.cmd.Stderr = f }},
+	} {
+		f, err := os.CreateTemp(k.logs, c.text("name")+"-")
+		require.NoError(k.t, err)
+		defer f.Close()
+		*w.path = f.Name()
+		w.to(f)
+	}
+	require.NoError(k.t, k.ns.Start(run.cmd), "%s", p)
+	k.t.Cleanup(func() {
+		if run.cmd.ProcessState == nil {
+			_ = run.cmd.Process.Kill()
+			_ = run.cmd.Wait()
+		}
+		if k.t.Failed() {
+			k.t.Logf("%s said:\n%s", c.text("name"), run.log(k.t))
+		}
+	})
+	return run
+}
+
+// log is what the container wrote to standard error.
+func (c *container) log(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(c.stderr)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// exit waits for the end and returns the status.
+func (c *container) exit() int {
+	_ = c.cmd.Wait()
+	return c.cmd.ProcessState.ExitCode()
+}
+
+// configMap is a volume as the kubelet makes it: the files are links by way of a
+// link, ..data, that is changed at once for all of them.
+type configMap struct {
+	t   *testing.T
+	dir string
+	n   int
+}
+
+func newConfigMap(t *testing.T, files map[string]string) *configMap {
+	t.Helper()
+	c := &configMap{t: t, dir: t.TempDir()}
+	require.NoError(t, os.Chmod(c.dir, 0o755))
+	c.write(files)
+	for name := range files {
+		require.NoError(t, os.Symlink(filepath.Join("..data", name), filepath.Join(c.dir, name)))
+	}
+	return c
+}
+
+func (c *configMap) write(files map[string]string) {
+	c.t.Helper()
+	c.n++
+	version := fmt.Sprintf("..version-%d", c.n)
+	require.NoError(c.t, os.Mkdir(filepath.Join(c.dir, version), 0o755))
+	for name, text := range files {
+		require.NoError(c.t, os.WriteFile(filepath.Join(c.dir, version, name), []byte(text), 0o644))
+	}
+	link := filepath.Join(c.dir, "..data_tmp")
+	require.NoError(c.t, os.Symlink(version, link))
+	require.NoError(c.t, os.Rename(link, filepath.Join(c.dir, "..data")))
+}
