@@ -45,6 +45,11 @@ func TestForbiddenImports(t *testing.T) {
 		{"proxy/outbound", "net/http", "what leaves is decided and dialled here, by address"},
 		{"proxy/tunnel", module + "acl", "a tunnel moves bytes; what may be connected was decided before"},
 		{"proxy/resolve", module + "acl", "the resolver does not decide"},
+		{"proxy/tcp", module + "internal/config", "components take what they use, not the configuration"},
+		{"cmd/sluice-netsetup", "net/http", "privileged: it listens on nothing and speaks with nobody"},
+		{"cmd/sluice-netsetup", module + "proxy", "privileged: it parses no client's bytes"},
+		{"cmd/sluice-netsetup", module + "acl", "privileged: it decides on no client"},
+		{"cmd/sluice-netsetup", module + "internal/config", "privileged: it links no more than it needs"},
 		{"metrics", module + "proxy", "metrics are below what they measure"},
 	}
 	// fmt imports os, so this one is about acl's own imports.
