@@ -251,33 +251,45 @@ func TestSettings(t *testing.T) {
 		for _, containers := range p.containers() {
 			for _, c := range containers {
 				command := append(texts(c, "command"), texts(c, "args")...)
-				what := fmt.Sprintf("%s: %v", p, command)
-				environ := p.environ(t, c)
-				switch command[0] {
-				case "proxy":
-					flags := flagSet(t, config.AddProxyFlags, command[1:])
-					loaded, err := config.LoadProxy(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
-					require.NoError(t, err, what)
-					require.Empty(t, loaded.Warnings, what)
-					require.NotNil(t, loaded.Policy, what)
-					checkVariables(t, what, environ, append(config.ProxySettings(), config.Setting{Env: "GOMEMLIMIT"}))
-				case "tcp":
-					flags := flagSet(t, config.AddTCPFlags, command[1:])
-					_, err := config.LoadTCP(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
-					require.NoError(t, err, what)
-					checkVariables(t, what, environ, config.TCPSettings())
-				case "/sluice-netsetup":
-					checkNetsetup(t, what, environ)
-				case "sleep": // the client
-					continue
-				default:
-					t.Errorf("%s: what is this?", what)
-				}
+				checkSettings(t, p, c, command)
 				seen[command[0]] = true
 			}
 		}
 	}
-	require.Len(t, seen, 3)
+	require.Equal(t, map[string]bool{"proxy": true, "tcp": true, "/sluice-netsetup": true, "sleep": true}, seen)
+}
+
+// checkSettings loads the settings of a container that runs the command.
+func checkSettings(t *testing.T, p pod, c object, command []string) {
+	t.Helper()
+	what := fmt.Sprintf("%s: %v", p, command)
+	environ := p.environ(t, c)
+	switch command[0] {
+	case "proxy":
+		flags := flagSet(t, config.AddProxyFlags, command[1:])
+		loaded, err := config.LoadProxy(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+		require.NoError(t, err, what)
+		require.Empty(t, loaded.Warnings, what)
+		require.NotNil(t, loaded.Policy, what)
+		checkVariables(t, what, environ, append(config.ProxySettings(), config.Setting{Env: "GOMEMLIMIT"}))
+	case "tcp":
+		flags := flagSet(t, config.AddTCPFlags, command[1:])
+		_, err := config.LoadTCP(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+		require.NoError(t, err, what)
+		checkVariables(t, what, environ, append(config.TCPSettings(), communityVariables...))
+	case "/sluice-netsetup":
+		checkNetsetup(t, what, environ)
+	case "sleep": // the client
+	default:
+		t.Errorf("%s: what is this?", what)
+	}
+}
+
+// communityVariables are those of the community haproxy image, and the debug switch
+// of the original's, which are no settings of their own.
+var communityVariables = []config.Setting{
+	{Env: "SERVICE_NAME"}, {Env: "SERVICE_TCP_PORT"}, {Env: "SERVICE_DEST"}, {Env: "SERVICE_DEST_PORT"},
+	{Env: "EGRESS_DNS_PROXY_DEBUG"},
 }
 
 func flagSet(t *testing.T, add func(*pflag.FlagSet), args []string) *pflag.FlagSet {

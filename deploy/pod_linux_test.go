@@ -170,15 +170,14 @@ func requirePowerless(t *testing.T, c *container) {
 }
 
 // TestOldInitContainer runs the init container as pod specifications of the egress
-// router have it: privileged, and no word of the user, who was root in that image
-// and is nobody in this one.
+// router have it: no command; privileged, and no word of the user, who was root in
+// that image and is nobody in this one.
 func TestOldInitContainer(t *testing.T) {
 	net := proxytest.NewTopology(t)
 	asTheNodeLeavesIt(t, net)
 	k := newKubelet(t, net.Egress, "")
 	old := object{
 		"name":            "egress-router",
-		"command":         []any{"/sluice-netsetup"},
 		"securityContext": map[string]any{"privileged": true},
 	}
 	c := k.start(pod{}, old, []string{
