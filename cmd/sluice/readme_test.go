@@ -14,19 +14,28 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 )
 
-var update = flag.Bool("update", false, "write the table of settings into README.md")
+var update = flag.Bool("update", false, "write tables into README.md and docs")
 
 // The table of settings in README.md is made from the settings themselves.
 func TestReadmeSettings(t *testing.T) {
-	path := filepath.Join("..", "..", "README.md")
+	checkSettings(t, filepath.Join("..", "..", "README.md"), config.ProxySettings())
+}
+
+// The one in docs/tcp.md too.
+func TestTCPSettings(t *testing.T) {
+	checkSettings(t, filepath.Join("..", "..", "docs", "tcp.md"), config.TCPSettings())
+}
+
+func checkSettings(t *testing.T, path string, settings []config.Setting) {
+	t.Helper()
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
 	const from, to = "<!-- settings: go test ./cmd/sluice -update -->\n", "<!-- /settings -->"
 	before, rest, ok := strings.Cut(string(b), from)
-	require.True(t, ok, "README.md has lost its marker")
+	require.True(t, ok, path+" has lost its marker")
 	_, after, ok := strings.Cut(rest, to)
-	require.True(t, ok, "README.md has lost its marker")
-	want := before + from + settingsTable() + to + after
+	require.True(t, ok, path+" has lost its marker")
+	want := before + from + settingsTable(settings) + to + after
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
 		return
@@ -34,7 +43,7 @@ func TestReadmeSettings(t *testing.T) {
 	assert.Equal(t, want, string(b), "run go test ./cmd/sluice -update")
 }
 
-func settingsTable() string {
+func settingsTable(settings []config.Setting) string {
 	var b strings.Builder
 	b.WriteString("| flag | variable | key in the file | default | means |\n| --- | --- | --- | --- | --- |\n")
 	code := func(s string) string {
@@ -43,7 +52,7 @@ func settingsTable() string {
 		}
 		return "`" + s + "`"
 	}
-	for _, s := range config.ProxySettings() {
+	for _, s := range settings {
 		flag := ""
 		if s.Flag != "" {
 			flag = "--" + s.Flag

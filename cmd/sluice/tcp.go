@@ -60,8 +60,8 @@ func loadTCP(in config.Input) (*config.TCP, error) {
 }
 
 // negativeTTL bounds how long it is believed that a destination's name does not
-// exist: a port without a destination should heal soon.
-const negativeTTL = 5 * time.Second
+// exist: a port without a destination should heal soon. The original asks as often.
+const negativeTTL = time.Second
 
 // tcpGateway is a running "sluice tcp".
 type tcpGateway struct {
