@@ -97,6 +97,9 @@ func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
 		return 0, nil
 	}
 	x.client.SetReadDeadline(time.Now().Add(x.srv.live.Load().headTimeout))
+	if x.ending.Load() != 0 {
+		x.client.SetReadDeadline(time.Unix(1, 0)) // cut meanwhile
+	}
 	if proxied {
 		if err := x.readProxyHeader(); err != nil {
 			return metrics.TCPHeader, err
