@@ -164,6 +164,11 @@ func (r *rig) last(n int) Record {
 // logged waits until n records are as ok says.
 func (r *rig) logged(n int, ok func(Record) bool) {
 	r.t.Helper()
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("logged: %+v", r.records)
+		}
+	}()
 	eventually(r.t, "the connections are logged", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()

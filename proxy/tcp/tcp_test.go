@@ -322,7 +322,7 @@ func TestShutdown(t *testing.T) {
 	cancel()
 	<-done
 	io.ReadAll(cut)
-	r.logged(1, func(rec Record) bool { return rec.End == "shutdown" })
+	r.logged(1, func(rec Record) bool { return rec.End == "shutdown" && rec.Received == 1 })
 }
 
 // A reload: sockets that stay are the same, connections live on, what goes goes,
