@@ -52,7 +52,7 @@ func (k *Kernel) Inspect(nat bool) (State, error) {
 			return s, fmt.Errorf("list rules: %w", err)
 		}
 	}
-	keys := []string{forward4, forward6}
+	keys := []string{forward4, forward6, lowPorts}
 	for _, l := range s.Links {
 		keys = append(keys, linkSysctls(l.Name)...)
 	}

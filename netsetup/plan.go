@@ -55,6 +55,7 @@ func NewPlan(c Config, have State) (*Plan, error) {
 		p.routes(v4)
 	}
 	p.sysctls()
+	p.listening()
 	if c.Mode.Redirects() {
 		p.want.Chains = wantChains(c, p.links)
 		if err := p.forwarding(); err != nil {

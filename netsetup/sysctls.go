@@ -12,6 +12,10 @@ const (
 	forward6 = "net/ipv6/conf/all/forwarding"
 )
 
+// lowPorts is the first port that a process without privilege may listen on, for the
+// dns-proxy mode: haproxy ran as root, sluice tcp does not.
+const lowPorts = "net/ipv4/ip_unprivileged_port_start"
+
 // linkSysctls are those of an interface that [Kernel.Inspect] reads.
 func linkSysctls(link string) []string {
 	return []string{
@@ -64,6 +68,15 @@ func (p *planner) sysctls() {
 	}
 	for _, l := range links6 {
 		p.wish("net/ipv6/conf/"+l+"/accept_ra", "a router on the link may add an address or a default route", "0")
+	}
+}
+
+// listening lets sluice tcp listen on any port, where the pod does not say so
+// already and /proc/sys can be written. Elsewhere it is not this program's to know
+// whether a low port is wanted: sluice tcp says so when one is refused.
+func (p *planner) listening() {
+	if p.config.Mode == DNSProxy {
+		p.set(lowPorts, "0")
 	}
 }
 

@@ -24,6 +24,10 @@ import (
 var version = "dev"
 
 func main() {
+	if err := raiseCapabilities(); err != nil {
+		fmt.Fprintln(os.Stderr, "sluice-netsetup:", err)
+		os.Exit(statusFailed)
+	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdout, os.Stderr}))
 }
 

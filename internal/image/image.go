@@ -55,10 +55,11 @@ const (
 const XattrName = "security.capability"
 
 // Xattr is the value of that attribute: struct vfs_cap_data, revision 2, with the
-// capabilities permitted and effective.
+// capabilities permitted, for the program to make effective: with the effective bit
+// the kernel refuses to start it in a container that withholds one of them.
 func (c Capabilities) Xattr() []byte {
-	const revision2, effective = 0x02000000, 1
-	b := binary.LittleEndian.AppendUint32(nil, revision2|effective)
+	const revision2 = 0x02000000
+	b := binary.LittleEndian.AppendUint32(nil, revision2)
 	b = binary.LittleEndian.AppendUint32(b, uint32(c)) // permitted, 0 to 31
 	return append(b, make([]byte, 12)...)              // inheritable, and 32 to 63
 }

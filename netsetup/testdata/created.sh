@@ -1,4 +1,5 @@
 ip link add macvlan0 link eth1 type macvlan mode bridge
+sysctl -qw net.ipv4.ip_unprivileged_port_start=0
 ip link set macvlan0 up
 arping -q -D -c 3 -I macvlan0 192.0.2.10 # nobody else may have it
 ip rule add pref 7710 from 192.0.2.10 lookup 7710 protocol 83
