@@ -112,7 +112,9 @@ func TestAcceptProxy(t *testing.T) {
 		n++
 	}
 	r.logged(n, func(rec Record) bool { return rec.Refused == "proxy_header" })
-	r.logged(6, func(rec Record) bool { return rec.Client != rec.Peer && rec.End == "closed" && rec.Client.Port() == 1234 })
+	r.logged(6, func(rec Record) bool {
+		return rec.Client != rec.Peer && rec.End == "closed" && rec.Client.Port() == 1234
+	})
 }
 
 // A client that is not on the list is taken as it is; a header of its own means
