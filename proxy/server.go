@@ -12,21 +12,17 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accept"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -111,9 +107,9 @@ func (s *Server) SetGeneration(g *outbound.Generation) { s.live.Store(g) }
 // Generation returns what is in force, nil before the first SetGeneration.
 func (s *Server) Generation() *outbound.Generation { return s.live.Load() }
 
-// Serve accepts clients from l until Shutdown, which closes l. It returns nil
-// then, and an error when l fails for good. Running out of descriptors is no such
-// error: it waits and goes on.
+// Serve accepts clients from l until Shutdown, and closes l. It returns nil then, and
+// an error when somebody else closed l. Running out of descriptors is no such error:
+// it waits and goes on.
 func (s *Server) Serve(l *net.TCPListener) error {
 	s.mu.Lock()
 	if s.draining.Load() {
@@ -125,71 +121,13 @@ func (s *Server) Serve(l *net.TCPListener) error {
 	s.serving.Add(1)
 	s.mu.Unlock()
 	defer s.serving.Done()
-	var wait time.Duration
-	for {
-		c, err := l.AcceptTCP()
-		switch {
-		case err == nil:
-			wait = 0
-			s.accept(c)
-		case s.draining.Load():
-			s.acceptPending(l)
-			return l.Close()
-		case outOfResources(err):
-			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", wait)
-			if !s.pause(wait) {
-				return nil
-			}
-		case errors.Is(err, syscall.ECONNABORTED):
-		default:
-			return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
-		}
-	}
-}
-
-// acceptPending takes the clients that the kernel has accepted already: closing
-// the listener would reset them.
-func (s *Server) acceptPending(l *net.TCPListener) {
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Control(func(fd uintptr) {
-		for {
-			n, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			if err != nil {
-				return
-			}
-			f := os.NewFile(uintptr(n), "client")
-			c, err := net.FileConn(f)
-			f.Close()
-			if err == nil {
-				s.accept(c.(*net.TCPConn))
-			}
-		}
+	err := accept.Loop(s.ctx, l, s.draining.Load, s.accept, func(err error, in time.Duration) {
+		s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in)
 	})
-}
-
-func outOfResources(err error) bool {
-	for _, e := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
+	if err != nil {
+		return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
 	}
-	return false
-}
-
-// pause waits, and reports false when the server was cut meanwhile.
-func (s *Server) pause(d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-s.ctx.Done():
-		return false
-	}
+	return nil
 }
 
 // accept starts to serve a client, or refuses it in words. Two descriptors are
@@ -242,7 +180,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.draining.Store(true)
 	for _, l := range s.listeners {
-		l.SetDeadline(time.Unix(1, 0)) // Serve closes it, having taken who waits
+		accept.Stop(l) // Serve closes it, having taken who waits
 	}
 	s.mu.Unlock()
 	s.serving.Wait()

@@ -5,17 +5,14 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accept"
 )
 
 // port is a listening socket with the plan in force for its connections.
@@ -113,58 +110,18 @@ func (pl *plan) up() bool {
 // no reason to end: it waits and goes on.
 func (p *port) serve() {
 	defer p.serving.Done()
-	var wait time.Duration
-	for {
-		c, err := p.l.AcceptTCP()
-		switch {
-		case err == nil:
-			wait = 0
-			p.accept(c)
-		case p.closing.Load():
-			p.acceptPending()
-			p.l.Close()
-			return
-		case errors.Is(err, syscall.ECONNABORTED):
-		default:
-			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
-			p.srv.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", wait)
-			select {
-			case <-time.After(wait):
-			case <-p.srv.ctx.Done():
-				p.l.Close()
-				return
-			}
-		}
-	}
-}
-
-// acceptPending takes the clients that the kernel has accepted already: closing
-// the listener would reset them.
-func (p *port) acceptPending() {
-	raw, err := p.l.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Control(func(fd uintptr) {
-		for {
-			n, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			if err != nil {
-				return
-			}
-			f := os.NewFile(uintptr(n), "client")
-			c, err := net.FileConn(f)
-			f.Close()
-			if err == nil {
-				p.accept(c.(*net.TCPConn))
-			}
-		}
+	err := accept.Loop(p.srv.ctx, p.l, p.closing.Load, p.accept, func(err error, in time.Duration) {
+		p.srv.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", in)
 	})
+	if err != nil {
+		p.srv.Log.Error("the port accepts no more", "listener", p.label, "error", err)
+	}
 }
 
 // stopListening makes serve take who waits, and end.
 func (p *port) stopListening() {
 	p.closing.Store(true)
-	p.l.SetDeadline(time.Unix(1, 0))
+	accept.Stop(p.l)
 }
 
 // close gives up what the port has; its connections live on.
