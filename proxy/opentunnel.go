@@ -11,11 +11,6 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
-// defaultParkAfter is how long a tunnel is quiet before it is parked: longer than
-// the pauses within a page or a shell session's keystrokes, much shorter than what
-// an idle connection lasts.
-const defaultParkAfter = 2 * time.Second
-
 // openTunnel is a tunnel and what is to be said of it at its end. It takes the
 // place of its client's conn, which is then free: nothing else is held for it.
 type openTunnel struct {
@@ -37,6 +32,7 @@ func (x *exchange) handOver() {
 	c.tunnel.Store(o)
 	s.conns.replace(c, o)
 	s.Metrics.Tunnels.Inc()
+	s.opened.Add(1)
 	up := x.up.TCP
 	c.setUpstream(nil)
 	x.up = nil
@@ -79,13 +75,8 @@ func (o *openTunnel) sweep() {
 		return
 	}
 	idle := o.srv.now() - time.Duration(o.last.Load())
-	switch limit := o.srv.IdleTimeout; {
-	case limit > 0 && idle >= limit:
+	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
 		t.Cut()
-	case idle >= o.srv.ParkAfter:
-		if t.Park() {
-			o.srv.parked++
-		}
 	}
 }
 

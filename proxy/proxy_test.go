@@ -90,7 +90,6 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		ConnectTimeout:   5 * time.Second,
 		IdleTimeout:      20 * time.Second,
 		KeepAliveTimeout: 10 * time.Second,
-		ParkAfter:        4 * time.Millisecond, // so that tests meet parked tunnels
 	}
 	o.Access = NewAccessLog(g.log, Formats["json"], func() { t.Error("a log line was dropped") }, func(err error) { t.Error(err) })
 	o.Gate = outbound.NewGate(lookup, outbound.DialTCP, outbound.NewPool(o.Budget, time.Minute))

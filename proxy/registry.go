@@ -104,7 +104,7 @@ func (r *registry) wait() {
 // by no more than a quarter of it, and a second is enough for any.
 func sweepEvery(o Options) time.Duration {
 	d := time.Second
-	for _, limit := range []time.Duration{o.HeadTimeout, o.IdleTimeout, o.KeepAliveTimeout, o.ParkAfter} {
+	for _, limit := range []time.Duration{o.HeadTimeout, o.IdleTimeout, o.KeepAliveTimeout} {
 		if limit > 0 {
 			d = min(d, limit/4)
 		}
@@ -112,11 +112,11 @@ func sweepEvery(o Options) time.Duration {
 	return max(d, time.Millisecond)
 }
 
-// Tunnels that are parked leave goroutine stacks and buffers behind, which the
-// runtime keeps until a collection that a quiet proxy has no cause for. So many
-// since the last time are worth one, so often at most.
+// Opening a tunnel leaves a goroutine's stack and buffers behind, which the runtime
+// keeps until a collection that a quiet proxy has no cause for. So many since the
+// last time are worth one, so often at most.
 const (
-	trimParked = 256
+	trimOpened = 256
 	trimEvery  = 10 * time.Second
 )
 
@@ -138,8 +138,9 @@ func (s *Server) sweep() {
 				s.Gate.Pool.Sweep(now)
 				pool = now
 			}
-			if s.parked >= trimParked && now.Sub(trimmed) >= trimEvery {
-				s.parked, trimmed = 0, now
+			if s.opened.Load() >= trimOpened && now.Sub(trimmed) >= trimEvery {
+				s.opened.Store(0)
+				trimmed = now
 				debug.FreeOSMemory()
 			}
 		}

@@ -5,8 +5,8 @@
 // One goroutine serves a client connection. It reads each head into a buffer that
 // it gives back while it waits, decides, writes the request to a pooled or new
 // upstream connection and reads the answer itself; only a request body that is
-// not there at once takes a second goroutine, and a tunnel takes one for each
-// direction. Time limits are kept by one sweeper for all connections.
+// not there at once takes a second goroutine. A tunnel takes none: see
+// proxy/tunnel. Time limits are kept by one sweeper for all connections.
 package proxy
 
 import (
@@ -52,7 +52,6 @@ type Options struct {
 	ConnectTimeout   time.Duration // to connect, all addresses together
 	IdleTimeout      time.Duration // of a tunnel, or of a request under way, without a byte
 	KeepAliveTimeout time.Duration // between requests
-	ParkAfter        time.Duration // a tunnel quiet for so long gives up all but its descriptors; 0: a default
 }
 
 // Server serves clients. Make it with New.
@@ -65,7 +64,7 @@ type Server struct {
 	tick   time.Duration
 	ids    idSource
 	conns  registry
-	parked int             // tunnels since the last trim; the sweeper's
+	opened atomic.Int64    // tunnels since the last trim
 	ctx    context.Context // ends when connections are cut
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -92,9 +91,6 @@ func New(o Options) *Server {
 	s.ids.seed = rand.Uint64()
 	s.conns.perClient = make(map[netip.Addr]int)
 	s.conns.all = make(map[member]struct{})
-	if s.ParkAfter == 0 {
-		s.ParkAfter = defaultParkAfter
-	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tick = sweepEvery(s.Options)
 	s.wg.Go(s.sweep)

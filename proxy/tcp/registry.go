@@ -10,6 +10,9 @@ type registry struct {
 	mu    sync.Mutex
 	all   map[*session]struct{}
 	empty chan struct{} // closed when the last one goes; nil when nobody waits
+
+	roundMu sync.Mutex // held by each
+	round   []*session // whom each goes to, kept for the next time
 }
 
 // add takes x in, unless there are most already; 0: no limit.
@@ -33,12 +36,20 @@ func (r *registry) remove(x *session) {
 	}
 }
 
-// each calls f for every session. f must not block.
+// each calls f for every session that is open when it begins. f may end one, but
+// not call each.
 func (r *registry) each(f func(*session)) {
+	r.roundMu.Lock()
+	defer r.roundMu.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.round = r.round[:0]
 	for x := range r.all {
+		r.round = append(r.round, x)
+	}
+	r.mu.Unlock()
+	for i, x := range r.round {
 		f(x)
+		r.round[i] = nil
 	}
 }
 

@@ -14,7 +14,9 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
-// session is one client connection. Its goroutine owns all but the atomic fields.
+// session is one client connection. Its goroutine owns all but the atomic fields,
+// until a tunnel is made of it; then it owns nothing, and what is left to do is done
+// by Touch and Ended.
 type session struct {
 	srv    *Server
 	port   *port
@@ -24,8 +26,11 @@ type session struct {
 	early  []byte         // read from the client, and not sent on yet
 	rec    Record
 
+	to       *address     // that the tunnel leads to
+	ahead    int64        // bytes of early that went ahead of the tunnel
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
 	upstream atomic.Pointer[net.TCPConn]
+	tunnel   atomic.Pointer[tunnel.Tunnel]
 	ending   atomic.Int32 // why it was cut from outside: an end
 }
 
@@ -46,15 +51,14 @@ func (p *port) accept(c *net.TCPConn) {
 		return
 	}
 	p.metrics.Clients.Inc()
-	s.wg.Go(func() {
-		defer func() {
-			c.Close()
-			s.conns.remove(x)
-			s.Budget.Give(2)
-			p.metrics.Clients.Dec()
-		}()
-		x.serve()
-	})
+	s.wg.Go(x.serve)
+}
+
+// gone is the last that happens to a session. Its connections are closed.
+func (x *session) gone() {
+	x.srv.Budget.Give(2)
+	x.port.metrics.Clients.Dec()
+	x.srv.conns.remove(x)
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
@@ -62,32 +66,37 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-// serve takes the connection from its first byte to its last.
+// serve takes the connection to where a tunnel is made of it, or to its end.
 func (x *session) serve() {
+	if cause, err := x.open(); err != nil {
+		x.refuse(cause, err.Error())
+		x.gone()
+	}
+}
+
+// open makes a tunnel of the connection.
+func (x *session) open() (metrics.TCPRefusal, error) {
 	pl := x.port.plan.Load()
 	if cause, err := x.readHead(pl); err != nil {
-		x.refuse(cause, err.Error())
-		return
+		return cause, err
 	}
 	for range 2 {
 		pl = x.port.plan.Load() // the head may have taken its time
 		g := pl.route(x.rec.ServerName)
 		if g == nil {
-			x.refuse(metrics.TCPName, "no destination for this server name")
-			return
+			return metrics.TCPName, errors.New("no destination for this server name")
 		}
 		a, conn, cause, err := x.connect(g)
 		if errors.Is(err, errGone) {
 			continue // a reload came between
 		}
 		if err != nil {
-			x.refuse(cause, err.Error())
-			return
+			return cause, err
 		}
 		x.relay(pl, a, conn)
-		return
+		return 0, nil
 	}
-	x.refuse(metrics.TCPNoAddress, errGone.Error())
+	return metrics.TCPNoAddress, errGone
 }
 
 // readHead reads what the client must say before a destination is chosen.
@@ -171,23 +180,37 @@ func (g *group) problem() error {
 	return errors.New("no address is known yet")
 }
 
-// relay moves bytes until both sides have ended, what was read early first.
+// relay makes a tunnel of the two connections, in which what was read early goes
+// first.
 func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 	x.rec.Destination, x.rec.Addr, x.rec.Source = a.d.label, conn.Dst, conn.Local()
-	x.touch()
+	x.to = a
+	x.Touch()
 	x.upstream.Store(conn.TCP)
 	if x.ending.Load() != 0 {
 		conn.TCP.SetDeadline(time.Unix(1, 0)) // cut meanwhile
 	}
-	res := tunnel.Result{Err: os.ErrDeadlineExceeded}
-	if x.sendHead(pl, conn.TCP) {
-		res = x.srv.pump.Relay(x.client, conn.TCP, x.touch)
-	} else {
+	if !x.sendHead(pl, conn.TCP) {
 		abort(x.client)
 		abort(conn.TCP)
+		x.Ended(tunnel.Result{Err: os.ErrDeadlineExceeded})
+		return
 	}
+	x.ahead, x.early = int64(len(x.early)), nil // a tunnel holds no buffer
+	x.tunnel.Store(x.srv.pump.Start(x.client, conn.TCP, x))
+	if x.ending.Load() != 0 {
+		x.tunnel.Load().Cut() // whoever cut it may have come too early
+	}
+}
+
+// Touch is called when bytes have moved: the idle time starts anew.
+func (x *session) Touch() { x.last.Store(max(1, x.srv.clock.Load())) }
+
+// Ended books the session.
+func (x *session) Ended(res tunnel.Result) {
 	x.last.Store(0)
-	received, sent := res.Up+int64(len(x.early)), res.Down
+	a := x.to
+	received, sent := res.Up+x.ahead, res.Down
 	a.d.metrics.Ended(received, sent)
 	a.d.ended(a)
 	x.rec.Received, x.rec.Sent = received, sent
@@ -200,6 +223,7 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 		x.rec.Error = res.Err.Error()
 	}
 	x.log(end)
+	x.gone()
 }
 
 // sendHead sends the PROXY header and the bytes that were read early. It reports
@@ -222,12 +246,13 @@ func (x *session) sendHead(pl *plan, up *net.TCPConn) bool {
 	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// touch says that bytes have moved: the idle time starts anew.
-func (x *session) touch() { x.last.Store(max(1, x.srv.clock.Load())) }
-
 // cut ends the session from outside.
 func (x *session) cut(why end) {
 	x.ending.CompareAndSwap(0, int32(why))
+	if t := x.tunnel.Load(); t != nil {
+		t.Cut()
+		return
+	}
 	past := time.Unix(1, 0)
 	x.client.SetDeadline(past)
 	if up := x.upstream.Load(); up != nil {

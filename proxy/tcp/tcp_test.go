@@ -1,11 +1,13 @@
 package tcp
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"runtime/pprof"
 	"strings"
 	"syscall"
 	"testing"
@@ -291,6 +293,28 @@ func TestIdleHour(t *testing.T) {
 		return len(r.records) > 0
 	})
 	assert.Equal(t, "idle", r.last(1).End)
+}
+
+// An open connection in which nothing moves keeps no goroutine, and so neither
+// stack nor buffer; its first byte is carried all the same.
+func TestQuietHoldsNoGoroutine(t *testing.T) {
+	r := start(t)
+	s := serve(t, "127.0.0.1:0", echo)
+	r.must(listener(t, s.addr.String()))
+	var open []*net.TCPConn
+	for range 20 {
+		c := r.connect(0)
+		echoes(t, c, "hello")
+		open = append(open, c)
+	}
+	eventually(t, "no goroutine is a session's", func() bool {
+		var b bytes.Buffer
+		require.NoError(t, pprof.Lookup("goroutine").WriteTo(&b, 2))
+		return !strings.Contains(b.String(), "tcp.(*session)")
+	})
+	for _, c := range open {
+		echoes(t, c, "still here")
+	}
 }
 
 // At the end open connections go on, new ones are not taken, and what is left at

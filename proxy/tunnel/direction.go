@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// direction is one way of a tunnel.
+// direction is one body on its way, driven by the goroutine that called Copy.
 type direction struct {
 	pump  *Pump
 	touch func()
@@ -50,7 +50,7 @@ func (d *direction) run(src, dst *net.TCPConn) (readErr, writeErr error) {
 			continue
 		case d.n == 0:
 			return nil, nil
-		case d.n >= bufferSize:
+		case d.n >= bufferSize, d.pipe != nil && d.n >= spliceLeast:
 			full++
 		default:
 			full = 0

@@ -1,57 +1,25 @@
-// Package tunnel moves bytes between two TCP connections: both ways until both
-// sides have closed (Start, Relay), or a body of known length one way (Copy).
-//
-// A tunnel that is quiet for long can be parked: then it holds two descriptors
-// and a few hundred bytes, no goroutine, and its first byte wakes it.
-//
-// A side that closes its sending half has just that half closed on the other
-// side (half-close); a side that resets has the other side reset. A direction
-// that waits for bytes holds neither buffer nor pipe. One that moves much
-// changes from a buffer to splice(2), so that bulk does not pass through user
-// space.
 package tunnel
 
 import (
 	"errors"
-	"io"
 	"net"
+	"os"
 	"sync"
 
-	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"golang.org/x/sys/unix"
 )
 
-// bufferSize is what one read takes before splice pays.
-const bufferSize = 16 << 10
-
-// fullReads is how many reads in a row must fill the buffer before a direction
-// changes to splice: a pipe costs two system calls to fill and drain, and an
-// answer of a few kilobytes never gains from it.
-const fullReads = 2
-
-// Pump holds what directions share: buffers and pipes. Use one for the whole
-// process. Its methods may be called concurrently.
-type Pump struct {
-	buffers sync.Pool
-	pipes   pipes
-	lot     lot
+// Hooks are what a tunnel tells its owner. They are called by the goroutine that
+// serves many tunnels, and must not block.
+type Hooks interface {
+	// Touch is called whenever bytes have moved.
+	Touch()
+	// Ended is called once, when both connections are closed; possibly within
+	// Start or Cut.
+	Ended(Result)
 }
 
-// New returns a Pump whose pipes count against budget; without room in it, bytes
-// move through buffers. Close it when no direction is left.
-func New(budget *fdbudget.Budget) *Pump {
-	return &Pump{
-		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
-		pipes:   pipes{budget: budget},
-	}
-}
-
-// Close frees what the pump holds ready. No tunnel may be left.
-func (p *Pump) Close() {
-	p.pipes.close()
-	p.lot.close()
-}
-
-// Result is how a relay ended.
+// Result is how a tunnel ended.
 type Result struct {
 	Up, Down int64 // bytes from client to upstream, and back
 	Err      error // nil when both sides closed; ErrReset, os.ErrDeadlineExceeded …
@@ -60,34 +28,184 @@ type Result struct {
 // ErrReset says that one side reset the connection, and so the other was reset.
 var ErrReset = errors.New("connection reset")
 
-// Relay moves bytes both ways until both sides have closed, one has reset, or a
-// deadline set on a connection from outside has passed. It closes both
-// connections. touch is called whenever bytes have moved, possibly by two
-// goroutines at once. It is Start for those who wait for the end.
-func (p *Pump) Relay(client, upstream *net.TCPConn, touch func()) Result {
-	done := make(chan Result, 1)
-	p.Start(client, upstream, &waiting{touch, done})
-	return <-done
+// The sides of a tunnel. Direction i reads from side i and writes to the other.
+const (
+	clientSide = iota
+	upstreamSide
+)
+
+// Tunnel is two connections between which bytes move. While none do, it is this
+// struct and two descriptors. Its methods may be called concurrently.
+type Tunnel struct {
+	loop  *loop
+	hooks Hooks
+	fds   [2]int32
+
+	mu      sync.Mutex
+	ways    [2]way
+	over    bool
+	reset   bool // both sides are to be reset, not closed
+	waiting bool // for its turn
+	touched bool // bytes have moved
+	err     error
 }
 
-// waiting are the Hooks of Relay.
-type waiting struct {
-	touch func()
-	done  chan<- Result
-}
-
-func (w *waiting) Touch()           { w.touch() }
-func (w *waiting) Ended(res Result) { w.done <- res }
-
-// Copy moves n bytes from src to dst and returns how many it moved. readErr is
-// io.ErrUnexpectedEOF when src ended before; of the two errors at most one is
-// set. With n < 0 it moves all that comes until src ends, which is no error. It
-// closes neither connection.
-func (p *Pump) Copy(dst, src *net.TCPConn, n int64, touch func()) (moved int64, readErr, writeErr error) {
-	d := direction{pump: p, touch: touch, left: n}
-	readErr, writeErr = d.run(src, dst)
-	if readErr == nil && writeErr == nil && n >= 0 && d.moved < n {
-		readErr = io.ErrUnexpectedEOF
+// Start moves bytes between two connections, which are the tunnel's from now on,
+// until both sides have closed or one has reset. It returns at once; hooks.Ended
+// is told the end.
+func (p *Pump) Start(client, upstream *net.TCPConn, hooks Hooks) *Tunnel {
+	t := &Tunnel{hooks: hooks, fds: [2]int32{-1, -1}}
+	t.ways = [2]way{{open: true}, {open: true}}
+	t.mu.Lock()
+	var errs [2]error
+	for side, c := range []*net.TCPConn{client, upstream} {
+		t.fds[side], errs[side] = detach(c)
 	}
-	return d.moved, readErr, writeErr
+	err := errors.Join(errs[0], errs[1])
+	if err == nil {
+		t.loop, err = p.nextLoop()
+	}
+	if err == nil {
+		err = t.loop.add(t)
+	}
+	if err == nil {
+		t.mu.Unlock()
+		return t
+	}
+	t.fail(err)
+	t.end()
+	return t
+}
+
+// detach takes the descriptor of c away from the runtime: a tunnel does its own
+// waiting. c is closed.
+func detach(c *net.TCPConn) (int32, error) {
+	defer c.Close()
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	if e := raw.Control(func(own uintptr) {
+		fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
+	}); e != nil {
+		return -1, e
+	}
+	return int32(fd), os.NewSyscallError("fcntl", err)
+}
+
+// ready is called after events of a side.
+func (t *Tunnel) ready(l *loop, side int, events uint32) {
+	t.mu.Lock()
+	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		t.ways[1-side].blocked = false
+	}
+	if events&^unix.EPOLLOUT != 0 {
+		w := &t.ways[side]
+		w.readable = true
+		w.ending = w.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
+	}
+	if t.over || t.waiting {
+		t.mu.Unlock()
+		return
+	}
+	t.serve(l, side)
+}
+
+// turn is called when the others have had theirs.
+func (t *Tunnel) turn(l *loop) {
+	t.mu.Lock()
+	t.waiting = false
+	if t.over {
+		t.mu.Unlock()
+		return
+	}
+	t.serve(l, clientSide)
+}
+
+// serve moves what can be moved, from side first. It unlocks t.mu.
+func (t *Tunnel) serve(l *loop, side int) {
+	t.touched = false
+	more := t.move(l, side)
+	more = t.move(l, 1-side) || more
+	if t.touched {
+		t.hooks.Touch()
+	}
+	if !t.ways[0].open && !t.ways[1].open {
+		t.end()
+		return
+	}
+	t.waiting = more
+	t.mu.Unlock()
+	if more {
+		l.turns = append(l.turns, t)
+	}
+}
+
+// readFailed ends the tunnel: a side is gone.
+func (t *Tunnel) readFailed(err error) {
+	err = ended(err)
+	t.fail(err)
+	t.reset = t.reset || err == ErrReset
+	t.ways[0].open, t.ways[1].open = false, false
+}
+
+// writeFailed ends the direction that writes to side. The other one finds what
+// that side had still sent, then its end, and ends the tunnel: the kernel reports
+// a reset only once, so leave word.
+func (t *Tunnel) writeFailed(side int, err error) {
+	t.fail(ended(err))
+	t.ways[1-side].open = false
+	w := &t.ways[side]
+	w.broken, w.readable, w.ending = true, true, true
+}
+
+// fail keeps the error that says most.
+func (t *Tunnel) fail(err error) {
+	if t.err == nil || errors.Is(t.err, ErrReset) && err != nil {
+		t.err = err
+	}
+}
+
+// Cut ends the tunnel now, as one whose time has passed: its connections are
+// closed, not reset.
+func (t *Tunnel) Cut() {
+	t.mu.Lock()
+	if t.over {
+		t.mu.Unlock()
+		return
+	}
+	t.fail(os.ErrDeadlineExceeded)
+	t.end()
+}
+
+// end closes the connections, unlocks t.mu and tells the owner.
+func (t *Tunnel) end() {
+	t.over = true
+	for i := range t.ways {
+		t.ways[i].release(t.loop)
+	}
+	if t.loop != nil {
+		t.loop.remove(t)
+	}
+	for _, fd := range t.fds {
+		if fd < 0 {
+			continue
+		}
+		if t.reset {
+			unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		}
+		unix.Close(int(fd))
+	}
+	res := Result{Up: t.ways[clientSide].moved, Down: t.ways[upstreamSide].moved, Err: t.err}
+	t.mu.Unlock()
+	t.hooks.Ended(res)
+}
+
+// ended names the ways in which a peer breaks a connection by one error.
+func ended(err error) error {
+	if errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
+		return ErrReset
+	}
+	return err
 }

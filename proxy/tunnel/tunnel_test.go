@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -37,19 +38,31 @@ func pair(t testing.TB) (a, b *net.TCPConn) {
 	return a, b
 }
 
+// relayed is a tunnel that is its own owner.
 type relayed struct {
+	*Tunnel
 	client, server *net.TCPConn // the far ends
-	inner, innerUp *net.TCPConn // the proxy's ends
 	result         chan Result
+	touches        atomic.Int64
 	pump           *Pump
 }
 
+func (r *relayed) Touch()           { r.touches.Add(1) }
+func (r *relayed) Ended(res Result) { r.result <- res }
+
 func relay(t testing.TB, budget *fdbudget.Budget) *relayed {
-	r := &relayed{result: make(chan Result, 1), pump: New(budget)}
-	r.client, r.inner = pair(t)
-	r.innerUp, r.server = pair(t)
-	go func() { r.result <- r.pump.Relay(r.inner, r.innerUp, func() {}) }()
-	t.Cleanup(r.pump.Close)
+	p := New(budget)
+	t.Cleanup(p.Close)
+	return start(t, p)
+}
+
+func start(t testing.TB, p *Pump) *relayed {
+	t.Helper()
+	r := &relayed{result: make(chan Result, 1), pump: p}
+	var inner, innerUp *net.TCPConn
+	r.client, inner = pair(t)
+	innerUp, r.server = pair(t)
+	r.Tunnel = p.Start(inner, innerUp, r)
 	return r
 }
 
@@ -173,13 +186,16 @@ func TestIdleHoldsNoPipe(t *testing.T) {
 	assert.EqualValues(t, 100, budget.Left())
 }
 
-func TestDeadlineEndsRelay(t *testing.T) {
+func TestCut(t *testing.T) {
 	r := relay(t, nil)
-	require.NoError(t, r.inner.SetDeadline(time.Unix(1, 0)))
-	r.innerUp.SetDeadline(time.Unix(1, 0)) // it may be closed by now
-	assert.ErrorIs(t, (<-r.result).Err, os.ErrDeadlineExceeded)
-	_, err := r.client.Read(make([]byte, 1))
-	assert.Equal(t, io.EOF, err, "an idle tunnel is closed, not reset")
+	exchange(t, r.client, r.server, []byte("x"))
+	r.Cut()
+	assert.Equal(t, Result{Up: 1, Err: os.ErrDeadlineExceeded}, <-r.result)
+	for _, c := range []*net.TCPConn{r.client, r.server} {
+		_, err := c.Read(make([]byte, 1))
+		assert.Equal(t, io.EOF, err, "an idle tunnel is closed, not reset")
+	}
+	r.Cut() // of one that is over
 }
 
 func TestCopyTakesNoMore(t *testing.T) {

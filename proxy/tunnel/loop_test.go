@@ -1,0 +1,192 @@
+package tunnel
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+)
+
+// exchange sends bytes one way and reads them at the other end.
+func exchange(t testing.TB, from, to *net.TCPConn, b []byte) {
+	t.Helper()
+	go from.Write(b)
+	got := make([]byte, len(b))
+	_, err := io.ReadFull(to, got)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(b, got))
+}
+
+// A tunnel in which no byte moves holds its two descriptors, and no goroutine,
+// buffer or pipe, whatever it has carried.
+func TestIdleHoldsTwoDescriptors(t *testing.T) {
+	p := New(nil)
+	defer p.Close()
+	var all []*relayed
+	for range runtime.GOMAXPROCS(0) { // the loops are open now
+		all = append(all, start(t, p))
+	}
+	goroutines, files := runtime.NumGoroutine(), openFiles(t)
+	for range 50 {
+		r := start(t, p)
+		exchange(t, r.client, r.server, noise(300_000)) // has used pipes
+		exchange(t, r.server, r.client, noise(300_000))
+		all = append(all, r)
+	}
+	// The far ends are this process's too; ready pipes are shared by all.
+	settled := func() bool {
+		p.pipes.mu.Lock()
+		defer p.pipes.mu.Unlock()
+		return openFiles(t) == files+50*4+2*len(p.pipes.ready) && runtime.NumGoroutine() == goroutines
+	}
+	for end := time.Now().Add(10 * time.Second); !settled(); runtime.Gosched() {
+		require.True(t, time.Now().Before(end), "%d goroutines, %d descriptors", runtime.NumGoroutine()-goroutines, openFiles(t)-files)
+	}
+	for _, r := range all {
+		r.mu.Lock()
+		for _, w := range r.ways {
+			assert.Nil(t, w.buffer)
+			assert.Nil(t, w.pipe)
+		}
+		r.mu.Unlock()
+		r.client.Close()
+		r.server.Close()
+		assert.NoError(t, (<-r.result).Err)
+	}
+}
+
+func openFiles(t testing.TB) int {
+	list, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(list)
+}
+
+// A receiver that does not read keeps neither the other direction nor other
+// tunnels from moving, and gets all when it reads again, by buffer and by pipe.
+func TestSlowReceiver(t *testing.T) {
+	for name, budget := range map[string]*fdbudget.Budget{"splice": nil, "no descriptors": fdbudget.New(0)} {
+		t.Run(name, func(t *testing.T) {
+			p := New(budget)
+			defer p.Close()
+			r, other := start(t, p), start(t, p)
+			third := start(t, p) // on the loop of the first, with two processors
+			b := noise(32 << 20)
+			go func() {
+				r.server.Write(b)
+				r.server.CloseWrite()
+			}()
+			require.Eventually(t, func() bool { // the sender is stopped: all buffers are full
+				n := r.touches.Load()
+				time.Sleep(time.Millisecond)
+				return n > 1 && n == r.touches.Load()
+			}, 10*time.Second, 10*time.Millisecond)
+			exchange(t, r.client, r.server, []byte("still moving"))
+			exchange(t, other.client, other.server, []byte("and so do others"))
+			exchange(t, third.server, third.client, []byte("all of them"))
+			got, err := io.ReadAll(r.client)
+			require.NoError(t, err)
+			assert.Equal(t, sha256.Sum256(b), sha256.Sum256(got))
+			r.client.Close()
+			assert.Equal(t, Result{Up: 12, Down: 32 << 20}, <-r.result)
+			for _, o := range []*relayed{other, third} {
+				o.client.Close()
+				o.server.Close()
+				<-o.result
+			}
+		})
+	}
+}
+
+// A read stops short at the mark of urgent data; what stands behind it is carried
+// on all the same. The urgent byte itself is lost, as RFC 6093 expects of what
+// stands between.
+func TestUrgentData(t *testing.T) {
+	r := relay(t, nil)
+	raw, err := r.client.SyscallConn()
+	require.NoError(t, err)
+	for range 20 {
+		raw.Control(func(fd uintptr) {
+			for part, flags := range map[string]int{"before": 0, "!": unix.MSG_OOB, "behind": 0} {
+				unix.Sendto(int(fd), []byte(part), flags, nil)
+			}
+		})
+		got := make([]byte, 12)
+		r.server.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, err = io.ReadFull(r.server, got)
+		require.NoError(t, err)
+	}
+	r.client.Close()
+	r.server.Close()
+	<-r.result
+}
+
+// Many tunnels at once, each with bytes both ways and ends in any order, lose
+// nothing.
+func TestManyTunnels(t *testing.T) {
+	p := New(nil)
+	defer p.Close()
+	var wg sync.WaitGroup
+	for i := range 64 {
+		r := start(t, p)
+		up, down := noise(1+i*5000), noise(1+(64-i)*5000)
+		send := func(c *net.TCPConn, b []byte) {
+			for len(b) > 0 {
+				n := min(len(b), 1+len(b)/3)
+				c.Write(b[:n])
+				b = b[n:]
+			}
+			c.CloseWrite()
+		}
+		check := func(c *net.TCPConn, want []byte) {
+			got, err := io.ReadAll(c)
+			assert.NoError(t, err)
+			assert.True(t, bytes.Equal(want, got), "tunnel %d", i)
+		}
+		wg.Go(func() { send(r.client, up) })
+		wg.Go(func() { send(r.server, down) })
+		wg.Go(func() { check(r.server, up) })
+		wg.Go(func() {
+			check(r.client, down)
+			assert.Equal(t, Result{Up: int64(len(up)), Down: int64(len(down))}, <-r.result)
+		})
+	}
+	wg.Wait()
+}
+
+// Cutting at any moment ends a tunnel once.
+func TestCutUnderLoad(t *testing.T) {
+	p := New(nil)
+	defer p.Close()
+	for range 200 {
+		r := start(t, p)
+		go io.Copy(io.Discard, r.server)
+		go r.client.Write(noise(200_000))
+		go r.Cut()
+		r.Cut()
+		<-r.result
+		r.client.Close()
+		r.server.Close()
+		assert.Empty(t, r.result)
+	}
+}
+
+// When the kernel gives no epoll set, a tunnel ends with that error at once.
+func TestStartAfterClose(t *testing.T) {
+	p := New(nil)
+	p.Close()
+	r := start(t, p)
+	assert.ErrorIs(t, (<-r.result).Err, net.ErrClosed)
+	_, err := r.client.Read(make([]byte, 1))
+	assert.Equal(t, io.EOF, err)
+}

@@ -1,0 +1,100 @@
+// Package tunnel moves bytes between two TCP connections: both ways until both
+// sides have closed (Start), or a body of known length one way (Copy).
+//
+// Tunnels are served by a few loops, each one goroutine with an epoll set. One in
+// which no byte moves holds two descriptors and a few hundred bytes: no goroutine,
+// no buffer, no pipe.
+//
+// A side that closes its sending half has just that half closed on the other
+// side (half-close); a side that resets has the other side reset. A direction
+// that waits for bytes holds neither buffer nor pipe. One that moves much
+// changes from a buffer to splice(2), so that bulk does not pass through user
+// space.
+package tunnel
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"sync"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+)
+
+// bufferSize is what one read takes before splice pays.
+const bufferSize = 64 << 10
+
+// fullReads is how many reads in a row must fill the buffer before a direction
+// changes to splice: a pipe costs two system calls to fill and drain, and an
+// answer of a few kilobytes never gains from it.
+const fullReads = 2
+
+// spliceLeast is what a step by splice must move for the next one to be by splice.
+const spliceLeast = 16 << 10
+
+// Pump holds what tunnels share: loops, buffers and pipes. Use one for the whole
+// process. Its methods may be called concurrently.
+type Pump struct {
+	buffers sync.Pool
+	pipes   pipes
+
+	mu     sync.Mutex
+	loops  []*loop
+	next   int
+	closed bool
+}
+
+// New returns a Pump whose pipes count against budget; without room in it, bytes
+// move through buffers. Close it when no direction is left.
+func New(budget *fdbudget.Budget) *Pump {
+	return &Pump{
+		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
+		pipes:   pipes{budget: budget},
+	}
+}
+
+// nextLoop spreads tunnels over as many loops as there are processors.
+func (p *Pump) nextLoop() (*loop, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, net.ErrClosed
+	}
+	p.next++
+	if most := runtime.GOMAXPROCS(0); len(p.loops) < most {
+		l, err := newLoop(p)
+		if err == nil {
+			p.loops = append(p.loops, l)
+			return l, nil
+		}
+		if len(p.loops) == 0 {
+			return nil, err
+		}
+	}
+	return p.loops[p.next%len(p.loops)], nil
+}
+
+// Close frees what the pump holds ready. No tunnel may be left.
+func (p *Pump) Close() {
+	p.mu.Lock()
+	loops := p.loops
+	p.loops, p.closed = nil, true
+	p.mu.Unlock()
+	for _, l := range loops {
+		l.close()
+	}
+	p.pipes.close()
+}
+
+// Copy moves n bytes from src to dst and returns how many it moved. readErr is
+// io.ErrUnexpectedEOF when src ended before; of the two errors at most one is
+// set. With n < 0 it moves all that comes until src ends, which is no error. It
+// closes neither connection.
+func (p *Pump) Copy(dst, src *net.TCPConn, n int64, touch func()) (moved int64, readErr, writeErr error) {
+	d := direction{pump: p, touch: touch, left: n}
+	readErr, writeErr = d.run(src, dst)
+	if readErr == nil && writeErr == nil && n >= 0 && d.moved < n {
+		readErr = io.ErrUnexpectedEOF
+	}
+	return d.moved, readErr, writeErr
+}

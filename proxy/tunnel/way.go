@@ -1,0 +1,194 @@
+package tunnel
+
+import "golang.org/x/sys/unix"
+
+// turnBytes is how much one direction may move before others have their turn.
+const turnBytes = 1 << 20
+
+// way is one direction of a tunnel. While it waits for bytes it holds nothing;
+// while the receiver does not take what was read, it holds that much.
+type way struct {
+	open     bool // the end of its side has not been seen
+	readable bool // there may be something to read
+	ending   bool // and more than bytes, so that a short read is not the last
+	blocked  bool // the receiver takes no more for now
+	asked    bool // to be told when it does
+	broken   bool // writing to the side that is read failed
+	bulk     bool // so much comes that splice pays
+	full     uint8
+	moved    int64
+
+	held   []byte            // read, and not yet taken
+	buffer *[bufferSize]byte // beneath held
+	pipe   *pipe             // only while bytes are in it, or flow without pause
+	inPipe int
+}
+
+// move carries bytes away from side for as long as there are any and they are
+// taken. It reports whether it stopped because its turn was over. t.mu is held.
+func (t *Tunnel) move(l *loop, side int) (more bool) {
+	w := &t.ways[side]
+	for left := turnBytes; w.open && !w.blocked; {
+		switch {
+		case len(w.held) > 0 || w.inPipe > 0:
+			t.deliver(l, side)
+		case !w.readable:
+			return false
+		case left <= 0:
+			return true
+		case w.bulk:
+			left -= t.splice(l, side)
+		default:
+			left -= t.read(l, side)
+		}
+	}
+	if !w.open {
+		w.release(l)
+	}
+	return false
+}
+
+// read moves what one read gives, through the loop's own buffer.
+func (t *Tunnel) read(l *loop, side int) int {
+	w := &t.ways[side]
+	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(t.fds[side]), l.buf) })
+	if n <= 0 {
+		t.nothing(side, err)
+		return 0
+	}
+	w.moved += int64(n)
+	if n == len(l.buf) {
+		w.full++
+		w.bulk = w.full >= fullReads
+	} else {
+		w.full = 0
+		w.readable = w.ending // an edge comes with the next byte
+	}
+	t.write(l, side, l.buf[:n])
+	return n
+}
+
+// nothing is called when a read gave no bytes: for now, or for ever.
+func (t *Tunnel) nothing(side int, err error) {
+	w := &t.ways[side]
+	switch {
+	case err == unix.EAGAIN:
+		w.readable, w.ending = false, false
+	case err != nil:
+		t.readFailed(sysErr("read", err))
+	case w.broken:
+		t.readFailed(ErrReset)
+	default:
+		w.open = false
+		unix.Shutdown(int(t.fds[1-side]), unix.SHUT_WR)
+	}
+}
+
+// write sends b; what is not taken at once is held.
+func (t *Tunnel) write(l *loop, side int, b []byte) {
+	w := &t.ways[side]
+	n, err := ignoringEINTR(func() (int, error) { return unix.Write(int(t.fds[1-side]), b) })
+	t.touched = t.touched || n > 0
+	if err != nil && err != unix.EAGAIN {
+		t.writeFailed(1-side, sysErr("write", err))
+		return
+	}
+	rest := b[max(n, 0):]
+	if len(rest) == 0 {
+		w.releaseBuffer(l)
+		return
+	}
+	if w.buffer == nil {
+		w.buffer = l.pump.buffers.Get().(*[bufferSize]byte)
+		rest = w.buffer[:copy(w.buffer[:], rest)]
+	}
+	w.held = rest
+	if n <= 0 {
+		t.block(l, side)
+	}
+}
+
+// block waits until the receiver takes more.
+func (t *Tunnel) block(l *loop, side int) {
+	w := &t.ways[side]
+	w.blocked = true
+	if w.asked {
+		return
+	}
+	w.asked = true // and it stays so: who was slow once will be again
+	if err := l.ctl(unix.EPOLL_CTL_MOD, t, 1-side, unix.EPOLLOUT); err != nil {
+		t.readFailed(err)
+	}
+}
+
+// deliver sends what is held.
+func (t *Tunnel) deliver(l *loop, side int) {
+	w := &t.ways[side]
+	if w.inPipe == 0 {
+		t.write(l, side, w.held)
+		return
+	}
+	n, err := ignoringEINTR(func() (int, error) {
+		n, err := unix.Splice(w.pipe.r, nil, int(t.fds[1-side]), nil, w.inPipe, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		return int(n), err
+	})
+	switch {
+	case err == unix.EAGAIN:
+		t.block(l, side)
+	case err != nil:
+		t.writeFailed(1-side, sysErr("splice", err))
+	default:
+		t.touched = true
+		if w.inPipe -= n; w.inPipe == 0 && !w.bulk {
+			w.releasePipe(l)
+		}
+	}
+}
+
+// splice fills the pipe, which is empty.
+func (t *Tunnel) splice(l *loop, side int) int {
+	w := &t.ways[side]
+	if w.pipe == nil {
+		if w.pipe = l.pump.pipes.get(); w.pipe == nil {
+			w.bulk, w.full = false, 0 // no descriptors for one
+			return 0
+		}
+	}
+	n, err := ignoringEINTR(func() (int, error) {
+		n, err := unix.Splice(int(t.fds[side]), nil, w.pipe.w, nil, w.pipe.size, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		return int(n), err
+	})
+	if n <= 0 {
+		w.releasePipe(l)
+		t.nothing(side, err)
+		return 0
+	}
+	w.moved += int64(n)
+	w.inPipe = n
+	if n < spliceLeast {
+		w.bulk, w.full = false, 0
+	}
+	return n
+}
+
+// release gives back what the direction holds.
+func (w *way) release(l *loop) {
+	w.releaseBuffer(l)
+	w.releasePipe(l)
+}
+
+func (w *way) releaseBuffer(l *loop) {
+	w.held = nil
+	if w.buffer != nil {
+		l.pump.buffers.Put(w.buffer)
+		w.buffer = nil
+	}
+}
+
+func (w *way) releasePipe(l *loop) {
+	if w.pipe != nil {
+		w.pipe.dirty = w.inPipe > 0
+		l.pump.pipes.put(w.pipe)
+		w.pipe, w.inPipe = nil, 0
+	}
+}
