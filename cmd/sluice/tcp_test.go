@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asSluice) != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 	}
+	if kind := os.Getenv(asPeers); kind != "" {
+		os.Exit(servePeers(kind))
+	}
 	os.Exit(m.Run())
 }
 

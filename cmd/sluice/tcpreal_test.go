@@ -10,8 +10,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +17,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
@@ -145,67 +142,4 @@ func TestTCPSocatHalfClose(t *testing.T) {
 		out, err := cmd.Output()
 		return err == nil && string(out) == want
 	})
-}
-
-// 10,000 connections through the program as it ships: as many at once as its
-// descriptors allow, the others one after the other.
-func TestTCPManyConnections(t *testing.T) {
-	const total = 10000
-	var lim unix.Rlimit
-	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &lim))
-	atOnce := min(9000, int(lim.Cur)/2-500) // the program and the test need two each
-	bin := filepath.Join(t.TempDir(), "sluice")
-	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()
-	require.NoError(t, err, string(out))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	p := tcpProgram(t, bin, proxytest.NewDNS(t), "tcp:\n- {listen: 127.0.0.1:0, destinations: '"+l.Addr().String()+"'}\n", "--access-log=off")
-	// pair opens a connection through the program and returns both ends.
-	pair := func(i int) (near, far net.Conn) {
-		near, err := net.Dial("tcp", p.ports[0])
-		require.NoError(t, err)
-		fmt.Fprintf(near, "%08d", i)
-		far, err = l.Accept()
-		require.NoError(t, err)
-		hears(t, far, fmt.Sprintf("%08d", i))
-		return near, far
-	}
-	rss := func() string {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-		m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindStringSubmatch(string(b))
-		return m[1] + " KiB"
-	}
-	before, begin := rss(), time.Now()
-	near, far := make([]net.Conn, atOnce), make([]net.Conn, atOnce)
-	for i := range atOnce {
-		near[i], far[i] = pair(i)
-	}
-	took := time.Since(begin)
-	label := fmt.Sprintf(`{destination="%s",listener="127.0.0.1:0"}`, l.Addr())
-	assert.Equal(t, fmt.Sprint(atOnce), p.metric("sluice_tcp_sessions"+label))
-	status, _ := p.ask("/readyz")
-	assert.Equal(t, 200, status)
-	full := rss()
-	for i := range atOnce { // all of them carry bytes, both ways
-		fmt.Fprintf(far[i], "%08d", i)
-	}
-	for i := range atOnce {
-		hears(t, near[i], fmt.Sprintf("%08d", i))
-	}
-	for i := range atOnce {
-		near[i].Close()
-		far[i].Close()
-	}
-	eventually(t, "all are gone", func() bool { return p.metric("sluice_tcp_sessions"+label) == "0" })
-	for i := atOnce; i < total; i++ {
-		n, f := pair(i)
-		n.Close()
-		f.Close()
-	}
-	eventually(t, "all are counted", func() bool {
-		return p.metric("sluice_tcp_sessions_total"+label) == fmt.Sprint(total) && p.metric("sluice_tcp_sessions"+label) == "0"
-	})
-	assert.Equal(t, fmt.Sprint(8*total), p.metric("sluice_tcp_received_bytes_total"+label))
-	t.Logf("%d connections at once (%s), %d in all; resident: %s before, %s with all open", atOnce, took.Round(time.Millisecond), total, before, full)
 }
