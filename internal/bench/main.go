@@ -1,0 +1,161 @@
+//go:build linux
+
+// Command bench measures Sluice and other proxies side by side: processor time for
+// a fixed amount of work, rates, latencies, memory. The proxy under test has one
+// processor for itself; the load generator and the origin, which are this program
+// again, have another. Repetitions of all proxies take turns, so that what the
+// machine does otherwise falls on all.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/sluiceproxy/sluice/internal/bench/load"
+	"github.com/sluiceproxy/sluice/internal/bench/origin"
+	"github.com/sluiceproxy/sluice/internal/bench/peers"
+	"github.com/sluiceproxy/sluice/internal/bench/proc"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if err := dispatch(args); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func dispatch(args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "exec":
+			return proc.ExecArgs(args[1:])
+		case "origin":
+			return origin.Serve()
+		case "load":
+			return load.Serve(os.Stdin, os.Stdout)
+		}
+	}
+	return measureAll(args)
+}
+
+// options are the flags.
+type options struct {
+	rows    []string
+	peers   []string
+	sluices []string
+	reps    int
+	scale   float64
+	bin     string
+}
+
+func parse(args []string) (o options, err error) {
+	f := pflag.NewFlagSet("bench", pflag.ContinueOnError)
+	f.StringSliceVar(&o.rows, "rows", nil, "measure these rows only")
+	f.StringSliceVar(&o.peers, "peers", nil, "measure these proxies only; sluice is always there")
+	f.StringArrayVar(&o.sluices, "sluice", nil, "[NAME=]PATH of a build of Sluice; several to compare them")
+	f.IntVar(&o.reps, "reps", 5, "repetitions")
+	f.Float64Var(&o.scale, "scale", 1, "do so much of the work of each cell")
+	f.StringVar(&o.bin, "bin", "bin", "folder of built programs")
+	return o, f.Parse(args)
+}
+
+func measureAll(args []string) error {
+	// One dash will do, as for other Go programs.
+	for i, a := range args {
+		if len(a) > 2 && a[0] == '-' && a[1] != '-' {
+			args[i] = "-" + a
+		}
+	}
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if code, ran := proc.Isolate(); ran {
+		os.Exit(code)
+	}
+	own, err := proc.Isolated()
+	if err != nil {
+		return err
+	}
+	b, err := newBench()
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if !own {
+		b.notes = append(b.notes, "Not in a network namespace of its own: other traffic on the loopback network disturbs.")
+	}
+	b.reps, b.scale = o.reps, o.scale
+	if err := b.choose(o); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal kills; the children go with this process
+		b.close()
+		os.Exit(130)
+	}()
+	for _, w := range works {
+		if len(o.rows) > 0 && !slices.Contains(o.rows, strconv.Itoa(w.row)) {
+			continue
+		}
+		t, err := b.runWork(w)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(b.out, t.text())
+	}
+	return nil
+}
+
+// choose finds the proxies.
+func (b *bench) choose(o options) error {
+	if len(o.sluices) == 0 {
+		o.sluices = []string{filepath.Join(o.bin, "sluice")}
+	}
+	for _, s := range o.sluices {
+		name, path, ok := strings.Cut(s, "=")
+		if !ok {
+			name, path = "sluice", s
+		}
+		path, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		b.sluices = append(b.sluices, peers.Sluice(name, path))
+	}
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		return err
+	}
+	for _, p := range b.sluices {
+		if err := p.Find(); err != nil {
+			return err
+		}
+	}
+	for _, p := range peers.All(bin) {
+		if len(o.peers) > 0 && !slices.Contains(o.peers, p.Name) {
+			continue
+		}
+		if err := p.Find(); err != nil {
+			b.notes = append(b.notes, "Missing: "+err.Error())
+			continue
+		}
+		b.others = append(b.others, p)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+//go:build linux
+
+// Package peers knows how each proxy is configured for a benchmark and started:
+// in the foreground, on one port of 127.0.0.1, with no log, no cache and no rules
+// where that favours it. Sluice runs as it ships.
+package peers
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+// Work is a kind of work that a proxy can do or not.
+type Work int
+
+// The kinds of work.
+const (
+	Gets    Work = iota // requests in absolute form
+	Tunnels             // CONNECT
+	TCP                 // a fixed port to a fixed destination
+)
+
+// Setup is what a proxy is configured for.
+type Setup struct {
+	Work     Work
+	Dir      string // for its files, its own
+	Port     int    // of 127.0.0.1
+	Admin    int    // another port
+	Target   string // of TCP
+	Rules    int    // how many; 0: as the peer ships
+	Resolver string // DNS server, or empty
+	Profile  bool   // Sluice only: offer profiles
+}
+
+// Addr is where the proxy listens.
+func (s Setup) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+
+// write writes a file into the proxy's folder, and returns its path.
+func (s Setup) write(name, text string) (string, error) {
+	path := filepath.Join(s.Dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, []byte(text), 0o644)
+}
+
+// A Peer is one proxy.
+type Peer struct {
+	Name    string
+	Package string // of Debian that has it; empty: it is built
+	Program string // path, or name to look up
+	does    []Work
+	ruled   bool // it knows rules as the egress router writes them
+	version []string
+	number  *regexp.Regexp // of the version in what it prints
+	// command writes the configuration, and returns the command line and what the
+	// environment has besides.
+	command func(p *Peer, s Setup) (argv, env []string, err error)
+}
+
+// Does reports whether the peer can do that work.
+func (p *Peer) Does(w Work) bool {
+	for _, d := range p.does {
+		if d == w {
+			return true
+		}
+	}
+	return false
+}
+
+// Ruled reports whether the peer has rules that can be set.
+func (p *Peer) Ruled() bool { return p.ruled }
+
+// Find returns why the peer cannot run here, or nil.
+func (p *Peer) Find() error {
+	_, err := exec.LookPath(p.Program)
+	if err != nil && p.Package != "" {
+		return fmt.Errorf("%s is not installed (Debian's package %s)", p.Name, p.Package)
+	}
+	return err
+}
+
+// Version asks the program for its version.
+func (p *Peer) Version() string {
+	if len(p.version) == 0 {
+		return "unknown"
+	}
+	out, err := exec.Command(p.Program, p.version...).CombinedOutput()
+	if m := p.number.FindSubmatch(out); m != nil {
+		return string(m[1])
+	}
+	if err != nil {
+		return "unknown: " + err.Error()
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// Command writes the configuration for a setup, and returns how to start the proxy.
+func (p *Peer) Command(s Setup) (argv, env []string, err error) {
+	if !p.Does(s.Work) {
+		return nil, nil, fmt.Errorf("%s cannot do that", p.Name)
+	}
+	return p.command(p, s)
+}
+
+// All are the peers, the built ones below bin.
+func All(bin string) []*Peer {
+	return []*Peer{squid, haproxy, nginx, tinyproxy, trafficserver, apache, goproxy(filepath.Join(bin, "goproxy"))}
+}

@@ -1,0 +1,53 @@
+//go:build linux
+
+package peers
+
+import (
+	"fmt"
+	"path/filepath"
+	"regexp"
+)
+
+// DefaultRules is how many rules Sluice has when nothing else is asked for.
+const DefaultRules = 1000
+
+// Sluice is Sluice itself, with the name and path of one build.
+func Sluice(name, path string) *Peer {
+	return &Peer{
+		Name: name, Program: path, does: []Work{Gets, Tunnels, TCP}, ruled: true,
+		version: []string{"--version"}, number: regexp.MustCompile(`version (\S+)`),
+		command: sluiceCommand,
+	}
+}
+
+func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
+	admin := fmt.Sprintf("127.0.0.1:%d", s.Admin)
+	log := filepath.Join(s.Dir, "access.log")
+	argv := []string{p.Program}
+	switch {
+	case s.Work == TCP:
+		conf, err := s.write("sluice.yaml", fmt.Sprintf("tcp:\n- {listen: %q, destinations: %q}\n", s.Addr(), s.Target))
+		if err != nil {
+			return nil, nil, err
+		}
+		argv = append(argv, "tcp", "--config", conf)
+	default:
+		n := s.Rules
+		if n == 0 {
+			n = DefaultRules
+		}
+		rules, err := s.write("rules.txt", RuleText(n))
+		if err != nil {
+			return nil, nil, err
+		}
+		argv = append(argv, "proxy", "--rules", rules, "--listen", s.Addr())
+	}
+	argv = append(argv, "--admin", admin, "--access-log", log)
+	if s.Resolver != "" {
+		argv = append(argv, "--resolver", s.Resolver)
+	}
+	if s.Profile {
+		argv = append(argv, "--pprof")
+	}
+	return argv, nil, nil
+}
