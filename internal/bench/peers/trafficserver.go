@@ -4,6 +4,7 @@ package peers
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 )
@@ -22,7 +23,7 @@ CONFIG proxy.config.net.max_requests_in INT 0
 CONFIG proxy.config.diags.output.status STRING O
 CONFIG proxy.config.diags.output.note STRING O
 CONFIG proxy.config.diags.output.warning STRING O
-CONFIG proxy.config.admin.user_id STRING
+CONFIG proxy.config.admin.user_id STRING nobody
 CONFIG proxy.config.http.transaction_active_timeout_in INT 0
 `
 
@@ -58,6 +59,12 @@ var trafficserver = &Peer{
 			"run/.keep":          "",
 		} {
 			if _, err := s.write(name, text); err != nil {
+				return nil, nil, err
+			}
+		}
+		// As root it wants to become somebody else, who writes here.
+		for _, dir := range []string{"", "log", "cache", "run"} {
+			if err := os.Chmod(filepath.Join(s.Dir, dir), 0o777); err != nil {
 				return nil, nil, err
 			}
 		}
