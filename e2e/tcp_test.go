@@ -1,0 +1,214 @@
+//go:build linux
+
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+)
+
+// netsetup is the path of sluice-netsetup as it ships.
+var netsetup = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaries, "sluice-netsetup")
+	out, err := exec.Command("go", "build", "-o", path, "../cmd/sluice-netsetup").CombinedOutput()
+	if err != nil {
+		err = errors.New(string(out))
+	}
+	return path, err
+})
+
+// tcpPod is a topology whose egress pod is as the node leaves it: macvlan0 is down
+// and without addresses, and everything leaves by the cluster's network, which
+// leads outside too.
+type tcpPod struct{ *proxytest.Topology }
+
+func newTCPPod(t testing.TB) tcpPod {
+	t.Helper()
+	p := tcpPod{proxytest.NewTopology(t)}
+	p.ip(t, p.Egress, "address flush dev macvlan0")
+	p.ip(t, p.Egress, "link set macvlan0 down")
+	p.Egress.Route("default", proxytest.NodeV4)
+	p.Egress.Route("default", proxytest.NodeV6)
+	return p
+}
+
+func (p tcpPod) ip(t testing.TB, ns *proxytest.Netns, args string) {
+	t.Helper()
+	got := command(t, ns, nil, "ip", strings.Fields(args)...)
+	require.Zero(t, got.Status, "ip %s: %s", args, got.Err)
+}
+
+// setup runs sluice-netsetup in the pod, as its init container does.
+func (p tcpPod) setup(t testing.TB, sources, gateways string) {
+	t.Helper()
+	bin, err := netsetup()
+	require.NoError(t, err)
+	got := command(t, p.Egress, []string{"EGRESS_ROUTER_MODE=dns-proxy", "EGRESS_SOURCE=" + sources, "EGRESS_GATEWAY=" + gateways}, bin)
+	require.Zero(t, got.Status, got.Err)
+}
+
+// launch runs the program in the pod, as its main container does: without a
+// command, since the environment says that it is "sluice tcp".
+func (p tcpPod) launch(t testing.TB, sources, destinations string) *gateway {
+	t.Helper()
+	g := &gateway{t: t, ns: p.Egress, Admin: "127.0.0.1:9090", dir: t.TempDir(), done: make(chan struct{})}
+	g.cmd = exec.Command(racy())
+	g.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0", "SLUICE_RESOLVER=" + proxytest.NodeV4,
+		"EGRESS_SOURCE=" + sources, "EGRESS_DNS_PROXY_DESTINATION=" + destinations}
+	g.cmd.Stdout, g.cmd.Stderr = g.create("stdout"), g.create("stderr")
+	require.NoError(t, p.Egress.Start(g.cmd))
+	go func() {
+		_ = g.cmd.Wait() // the state is looked at later
+		close(g.done)
+	}()
+	t.Cleanup(g.kill)
+	return g
+}
+
+// start runs the program and waits until it has destinations.
+func (p tcpPod) start(t testing.TB, sources, destinations string) *gateway {
+	t.Helper()
+	g := p.launch(t, sources, destinations)
+	eventually(t, "the program is up", func() bool {
+		require.False(t, g.ended(), "it ended:\n%s", g.stderr())
+		return strings.Contains(g.stderr(), "source address: ")
+	})
+	eventually(t, "it is ready", func() bool { status, _ := g.admin("/readyz"); return status == 200 })
+	return g
+}
+
+// witness listens on port 5432 of the addresses: it tells each client its name and
+// the address that it sees, then sends back what comes.
+func (p tcpPod) witness(t testing.TB, ns *proxytest.Netns, addrs ...string) {
+	t.Helper()
+	for _, addr := range addrs {
+		l := ns.Listen(net.JoinHostPort(addr, "5432"))
+		var open sync.WaitGroup
+		open.Go(func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				t.Cleanup(func() { _ = c.Close() })
+				open.Go(func() {
+					_, _ = io.WriteString(c, ns.Name+" saw "+c.RemoteAddr().(*net.TCPAddr).IP.String()+"\n")
+					_, _ = io.Copy(c, c)
+					_ = c.Close()
+				})
+			}
+		})
+		t.Cleanup(func() { _ = l.Close() })
+	}
+}
+
+// ask connects to a port of the pod from the client pod. saw is what the server
+// says; the connection is open until the test ends.
+func (p tcpPod) ask(t testing.TB, pod, port string) (c net.Conn, saw string, err error) {
+	t.Helper()
+	c, err = p.Client.DialContext(context.Background(), "tcp", net.JoinHostPort(pod, port))
+	if err != nil {
+		return nil, "", err // a reset may be as fast as that
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
+	line, err := bufio.NewReader(c).ReadString('\n')
+	return c, strings.TrimSpace(line), err
+}
+
+const (
+	bothSources  = proxytest.SourceV4 + "/24, " + proxytest.SourceV6 + "/64"
+	bothGateways = "198.51.100.1, 2001:db8:1::1"
+)
+
+// The server outside sees EGRESS_SOURCE, of its family, whichever address the client
+// came to; and that is the work of sluice-netsetup: without it the program does not
+// start.
+func TestTCPServerSeesTheEgressSource(t *testing.T) {
+	p := newTCPPod(t)
+	dns := p.DNS(t)
+	dns.Set("four.example.com", proxytest.Addrs(proxytest.ServerAV4))
+	dns.Set("six.example.com", proxytest.Addrs(proxytest.ServerAV6))
+	dns.Set("both.example.com", proxytest.Addrs(proxytest.ServerAV4, proxytest.ServerAV6))
+	p.witness(t, p.ServerA, proxytest.ServerAV4, proxytest.ServerAV6)
+	destinations := strings.Join([]string{
+		"5432 " + proxytest.ServerAV4, "5433 " + proxytest.ServerAV6 + " 5432",
+		"5434 four.example.com 5432", "5435 six.example.com 5432", "5436 both.example.com 5432",
+	}, "\n")
+
+	g := p.launch(t, bothSources, destinations)
+	assert.Equal(t, 2, g.exit())
+	assert.Contains(t, g.stderr(), "EGRESS_SOURCE "+proxytest.SourceV4+" is not an address of this host")
+
+	p.setup(t, bothSources, bothGateways)
+	p.start(t, bothSources, destinations)
+	wire := p.ServerA.Capture(t)
+	const saw4, saw6 = "server-a saw " + proxytest.SourceV4, "server-a saw " + proxytest.SourceV6
+	for _, pod := range []string{proxytest.PodV4, proxytest.PodV6} {
+		for _, c := range []struct {
+			port string
+			want []string
+		}{
+			{"5432", []string{saw4}}, {"5433", []string{saw6}}, {"5434", []string{saw4}}, {"5435", []string{saw6}},
+			{"5436", []string{saw4, saw6}}, // in turn
+		} {
+			var saw []string
+			for range c.want {
+				conn, line, err := p.ask(t, pod, c.port)
+				require.NoError(t, err)
+				echoes(t, conn, "and bytes")
+				saw = append(saw, line)
+			}
+			assert.ElementsMatch(t, c.want, saw, "%s port %s", pod, c.port)
+		}
+	}
+	for addr, source := range map[string]string{
+		proxytest.ServerAV4: proxytest.SourceV4, proxytest.ServerAV6: proxytest.SourceV6,
+	} {
+		seen := p.Seen(t, wire, addr)
+		require.NotEmpty(t, seen)
+		for _, packet := range seen {
+			if packet.Dst.Addr().String() == addr {
+				assert.Equal(t, source, packet.Src.Addr().String(), "%s", packet)
+			}
+		}
+	}
+}
+
+// With a source of one family, the other is out of reach, though the pod has an
+// address and a way for it.
+func TestTCPNoSourceOfTheFamily(t *testing.T) {
+	p := newTCPPod(t)
+	p.witness(t, p.ServerA, proxytest.ServerAV4, proxytest.ServerAV6)
+	p.setup(t, proxytest.SourceV4+"/24", "198.51.100.1")
+	straight, err := p.Egress.DialContext(context.Background(), "tcp", net.JoinHostPort(proxytest.ServerAV6, "5432"))
+	require.NoError(t, err, "the pod itself reaches it")
+	require.NoError(t, straight.Close())
+
+	p.start(t, proxytest.SourceV4, "5432 "+proxytest.ServerAV4+"\n5433 "+proxytest.ServerAV6+" 5432")
+	wire := p.ServerA.Capture(t)
+	_, _, err = p.ask(t, proxytest.PodV6, "5433")
+	require.ErrorIs(t, err, syscall.ECONNRESET)
+	_, saw, err := p.ask(t, proxytest.PodV6, "5432")
+	require.NoError(t, err)
+	assert.Equal(t, "server-a saw "+proxytest.SourceV4, saw)
+	for _, packet := range p.Seen(t, wire, proxytest.ServerAV6) {
+		assert.NotEqual(t, proxytest.ServerAV6, packet.Dst.Addr().String(), "%s", packet)
+	}
+}

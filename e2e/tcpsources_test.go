@@ -1,0 +1,110 @@
+//go:build linux
+
+package e2e
+
+import (
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+)
+
+// The second source of each family, and its gateway.
+const (
+	source2V4, source2V6   = "198.51.100.51", "2001:db8:1::51"
+	gateway2V4, gateway2V6 = "198.51.100.2", "2001:db8:1::2"
+)
+
+// Of two sources of a family the second is used when all ports of the first are
+// taken towards a destination, and leaves by its own gateway: each gateway drops
+// what is the other's.
+func TestTCPTwoSources(t *testing.T) {
+	p := newTCPPod(t)
+	gateway2 := p.secondGateway(t)
+	p.drops(t, p.Gateway, source2V4, source2V6)
+	p.drops(t, gateway2, proxytest.SourceV4, proxytest.SourceV6)
+	p.witness(t, p.ServerA, proxytest.ServerAV4, proxytest.ServerAV6)
+	p.witness(t, p.ServerB, proxytest.ServerBV4, proxytest.ServerBV6)
+	sources := strings.Join([]string{proxytest.SourceV4 + "/24", source2V4 + "/24", proxytest.SourceV6 + "/64", source2V6 + "/64"}, ", ")
+	p.setup(t, sources, strings.Join([]string{"198.51.100.1@" + proxytest.SourceV4, gateway2V4 + "@" + source2V4,
+		"2001:db8:1::1@" + proxytest.SourceV6, gateway2V6 + "@" + source2V6}, " "))
+	require.NoError(t, p.Egress.Do(func() error { // four ports
+		return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40003"), 0)
+	}))
+	// Not in the order of the set-up: by itself the kernel chooses the first of that.
+	g := p.start(t, source2V4+" "+proxytest.SourceV4+" "+source2V6+" "+proxytest.SourceV6, strings.Join([]string{
+		"5432 " + proxytest.ServerAV4, "5433 " + proxytest.ServerBV4 + " 5432",
+		"6432 " + proxytest.ServerAV6 + " 5432", "6433 " + proxytest.ServerBV6 + " 5432",
+	}, "\n"))
+	for _, c := range []struct{ port, other, first, second string }{
+		{"5432", "5433", source2V4, proxytest.SourceV4},
+		{"6432", "6433", source2V6, proxytest.SourceV6},
+	} {
+		var open []net.Conn
+		for i := range 8 {
+			conn, saw, err := p.ask(t, proxytest.PodV4, c.port)
+			require.NoError(t, err, g.stderr())
+			assert.Equal(t, "server-a saw "+[]string{c.first, c.second}[i/4], saw, "connection %d", i)
+			open = append(open, conn)
+		}
+		_, _, err := p.ask(t, proxytest.PodV4, c.port)
+		require.ErrorIs(t, err, syscall.ECONNRESET, "no port is left")
+		_, saw, err := p.ask(t, proxytest.PodV4, c.other)
+		require.NoError(t, err)
+		assert.Equal(t, "server-b saw "+c.first, saw, "towards another destination every port is free")
+		for _, conn := range open {
+			echoes(t, conn, "all at once")
+		}
+	}
+}
+
+// drops makes a router drop what comes from the addresses.
+func (p tcpPod) drops(t testing.TB, router *proxytest.Netns, v4, v6 string) {
+	t.Helper()
+	p.ip(t, router, "-4 rule add blackhole from "+v4+" priority 100")
+	p.ip(t, router, "-6 rule add blackhole from "+v6+" priority 100")
+}
+
+// secondGateway is another router between the LAN and the servers.
+func (p tcpPod) secondGateway(t testing.TB) *proxytest.Netns {
+	t.Helper()
+	g := proxytest.NewNetns(t, "gateway2")
+	p.plug(t, g, "eth0", "lan0")
+	p.plug(t, g, "wan1", "wan0")
+	g.Address("eth0", gateway2V4+"/24", gateway2V6+"/64")
+	g.Address("wan1", "203.0.113.2/24", "2001:db8:2::2/64")
+	require.NoError(t, g.Do(func() error {
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			return err
+		}
+		return os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0)
+	}))
+	return g
+}
+
+// plug connects an interface of ns with a port of a bridge of the gateway.
+func (p tcpPod) plug(t testing.TB, ns *proxytest.Netns, name, bridge string) {
+	t.Helper()
+	var gateway netns.NsHandle
+	require.NoError(t, p.Gateway.Do(func() (err error) {
+		gateway, err = netns.Get()
+		return err
+	}))
+	defer gateway.Close()
+	require.NoError(t, ns.Do(func() error {
+		at := netlink.NewLinkAttrs()
+		at.Name = name
+		v := netlink.NewVeth(at)
+		v.PeerName, v.PeerNamespace = "p2-"+name, netlink.NsFd(gateway)
+		return netlink.LinkAdd(v)
+	}))
+	p.ip(t, p.Gateway, "link set p2-"+name+" master "+bridge+" up")
+}
