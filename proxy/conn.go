@@ -3,25 +3,22 @@ package proxy
 import (
 	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // conn is one client connection. Its goroutine owns all but the atomic fields.
 type conn struct {
-	srv    *Server
-	tcp    *net.TCPConn
-	raw    syscall.RawConn
-	remote netip.AddrPort
+	srv *Server
+	tcp *sock.Conn
 
 	buf    []byte // what was read and not used is buf[r:w]; nil while the client is quiet
 	r, w   int
@@ -62,10 +59,8 @@ const headRoom = 4 << 10
 
 var headBuffers = sync.Pool{New: func() any { return new([headRoom]byte) }}
 
-func newConn(s *Server, tcp *net.TCPConn) *conn {
+func newConn(s *Server, tcp *sock.Conn) *conn {
 	c := &conn{srv: s, tcp: tcp}
-	c.remote = tcp.RemoteAddr().(*net.TCPAddr).AddrPort()
-	c.remote = netip.AddrPortFrom(c.remote.Addr().Unmap(), c.remote.Port())
 	c.fillFn = c.fillStep
 	return c
 }
@@ -94,13 +89,16 @@ func (c *conn) arm(d time.Duration) error {
 // touch says that bytes have moved: the idle time starts anew.
 func (c *conn) touch() { c.arm(c.srv.IdleTimeout) }
 
-func (c *conn) client() netip.Addr { return c.remote.Addr() }
+func (c *conn) client() netip.Addr { return c.tcp.Remote().Addr() }
 
 // sweep is the sweeper's look at one connection.
 func (c *conn) sweep() {
 	d := c.deadline.Load()
 	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
 		c.wake()
+	}
+	if u := c.upstream.Load(); u != nil {
+		u.KeepAlive() // most are gone before a sweep sees them
 	}
 }
 
@@ -148,23 +146,16 @@ func (c *conn) buffered() []byte { return c.buf[c.r:c.w] }
 // fill reads more behind what is buffered, and makes room for it first. It may
 // move what is buffered. An end of the stream is io.EOF.
 func (c *conn) fill() error {
-	if c.raw == nil {
-		raw, err := c.tcp.SyscallConn()
-		if err != nil {
-			return err
-		}
-		c.raw = raw
-	}
 	if c.buf != nil && c.w == len(c.buf) {
 		c.makeRoom()
 	}
-	if err := c.raw.Read(c.fillFn); err != nil {
+	if err := c.tcp.ReadStep(c.fillFn); err != nil {
 		return err
 	}
 	return c.err
 }
 
-// fillStep is a step of RawConn.Read. With nothing buffered it holds a buffer
+// fillStep is a step of ReadStep. With nothing buffered it holds a buffer
 // only for the moment of the read, so that a client that is quiet costs none.
 func (c *conn) fillStep(fd uintptr) bool {
 	if c.buf == nil {

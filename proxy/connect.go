@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -97,7 +97,9 @@ func (x *exchange) upgrade() bool {
 
 // relayTLS is Relay for a protocol upgrade on an https target: the bytes are
 // encrypted on one side, so they pass through user space.
-func relayTLS(client *net.TCPConn, up *outbound.Conn, touch func()) tunnel.Result {
+func relayTLS(client *sock.Conn, up *outbound.Conn, touch func()) tunnel.Result {
+	client.Share()
+	up.TCP.Share()
 	var res tunnel.Result
 	done := make(chan error, 1)
 	copyAll := func(dst interface {

@@ -34,11 +34,7 @@ func (x *exchange) fillIn() error {
 		}
 		x.inErr = err
 	} else {
-		raw, err := x.up.Raw()
-		if err != nil {
-			return err
-		}
-		if err := raw.Read(x.inFn); err != nil {
+		if err := x.up.TCP.ReadStep(x.inFn); err != nil {
 			return err
 		}
 	}
@@ -46,7 +42,7 @@ func (x *exchange) fillIn() error {
 	return x.inErr
 }
 
-// inStep is a step of RawConn.Read: see conn.fillStep.
+// inStep is a step of ReadStep: see conn.fillStep.
 func (x *exchange) inStep(fd uintptr) bool {
 	x.takeIn()
 	n, err := unix.Read(int(fd), x.in[x.iw:])
@@ -171,7 +167,7 @@ func (x *exchange) forwardResponse() bool {
 	case readErr != nil:
 		x.rec.Error = classTerminated
 		if x.resp.Framing == http1.UntilClose || dechunk {
-			c.tcp.SetLinger(0) // or the client would take what it has for the whole
+			c.tcp.ResetOnClose() // or the client would take what it has for the whole
 		}
 		return false
 	}

@@ -51,7 +51,7 @@ var (
 // begin readies x for the request that the client has begun to send.
 func (x *exchange) begin(c *conn) {
 	x.c = c
-	x.rec = Record{text: x.rec.text[:0], Start: time.Now(), ID: c.srv.ids.next(), Client: c.remote}
+	x.rec = Record{text: x.rec.text[:0], Start: time.Now(), ID: c.srv.ids.next(), Client: c.tcp.Remote()}
 }
 
 // end books the exchange and gives back what it held. A connection to the server

@@ -229,7 +229,7 @@ func (x *exchange) appendForwardedFor(b []byte) []byte {
 			b = append(append(b, f.Value...), ", "...)
 		}
 	}
-	b = x.c.remote.Addr().AppendTo(b)
+	b = x.c.tcp.Remote().Addr().AppendTo(b)
 	return append(b, "\r\n"...)
 }
 

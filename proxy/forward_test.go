@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestForwardRequestHead(t *testing.T) {
@@ -260,7 +260,7 @@ func TestDialErrorsAreTold(t *testing.T) {
 	}
 	for _, tt := range tests {
 		g := start(t, "*", nil, func(o *Options) {
-			dial := func(context.Context, netip.Addr, netip.AddrPort) (*net.TCPConn, error) { return nil, tt.err }
+			dial := func(context.Context, netip.Addr, netip.AddrPort) (*sock.Conn, error) { return nil, tt.err }
 			o.Gate = outbound.NewGate(nil, dial, outbound.NewPool(o.Budget, time.Minute))
 		})
 		for _, request := range []string{"GET http://192.0.2.1/ HTTP/1.1\r\nHost: x\r\n\r\n", "CONNECT 192.0.2.1:80 HTTP/1.1\r\n\r\n"} {

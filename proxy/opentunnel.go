@@ -74,6 +74,7 @@ func (o *openTunnel) sweep() {
 	if t == nil {
 		return
 	}
+	t.KeepAlive()
 	idle := o.srv.now() - time.Duration(o.last.Load())
 	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
 		t.Cut()

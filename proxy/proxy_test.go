@@ -27,6 +27,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -92,13 +93,13 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		KeepAliveTimeout: 10 * time.Second,
 	}
 	o.Access = NewAccessLog(g.log, Formats["json"], func() { t.Error("a log line was dropped") }, func(err error) { t.Error(err) })
-	o.Gate = outbound.NewGate(lookup, outbound.DialTCP, outbound.NewPool(o.Budget, time.Minute))
+	o.Gate = outbound.NewGate(lookup, sock.Dial, outbound.NewPool(o.Budget, time.Minute))
 	if change != nil {
 		change(&o)
 	}
 	g.Server = New(o)
 	g.rules(t, rules)
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	l, err := sock.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	g.Addr = l.Addr().String()
 	served := make(chan error, 1)

@@ -131,7 +131,7 @@ func (x *exchange) refuseSlowHead() bool {
 func (x *exchange) refuseOriginForm() bool {
 	host := string(x.req.Host)
 	if host == "" {
-		host = x.c.tcp.LocalAddr().String()
+		host = x.c.tcp.Local().String()
 	}
 	x.ask = refusal{status: 400, class: classRequest,
 		details: "this is a proxy, not a web server",

@@ -64,11 +64,8 @@ func (c *conn) waitForRequest() bool {
 // lastFill takes what has come by now, when the connection is about to be closed
 // because the server drains: a request that was on its way is still answered.
 func (c *conn) lastFill() error {
-	if c.raw == nil {
-		return os.ErrDeadlineExceeded
-	}
 	c.n, c.err = 0, nil
-	if err := c.raw.Control(func(fd uintptr) { c.fillStep(fd) }); err != nil {
+	if err := c.tcp.Control(func(fd uintptr) { c.fillStep(fd) }); err != nil {
 		return err
 	}
 	if c.err == nil && c.n == 0 {

@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -26,6 +25,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -74,7 +74,7 @@ type Server struct {
 	lingering chan struct{} // slots for refused connections that are read empty
 
 	mu        sync.Mutex
-	listeners []*net.TCPListener
+	listeners []*sock.Listener
 	serving   sync.WaitGroup // calls of Serve
 }
 
@@ -106,7 +106,7 @@ func (s *Server) Generation() *outbound.Generation { return s.live.Load() }
 // Serve accepts clients from l until Shutdown, and closes l. It returns nil then, and
 // an error when somebody else closed l. Running out of descriptors is no such error:
 // it waits and goes on.
-func (s *Server) Serve(l *net.TCPListener) error {
+func (s *Server) Serve(l *sock.Listener) error {
 	s.mu.Lock()
 	if s.draining.Load() {
 		s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Server) Serve(l *net.TCPListener) error {
 
 // accept starts to serve a client, or refuses it in words. Two descriptors are
 // set aside for it: its own and that of its server.
-func (s *Server) accept(tcp *net.TCPConn) {
+func (s *Server) accept(tcp *sock.Conn) {
 	c := newConn(s, tcp)
 	if limit, ok := s.admit(c); !ok {
 		s.Metrics.Refused(limit)

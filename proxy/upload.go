@@ -79,6 +79,8 @@ func (u *upload) start(x *exchange) {
 		return
 	}
 	u.done = make(chan struct{})
+	x.c.tcp.Share()
+	x.up.TCP.Share()
 	go func() {
 		defer close(u.done)
 		switch {

@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/internal/admin"
@@ -30,15 +30,14 @@ func (g *gateway) announce(s streams) {
 		fmt.Fprintf(s.err, "  %s\n", r.Text)
 	}
 	fmt.Fprintf(s.err, "source address: %s\n", outbound.NewSources(c.Sources))
-	fmt.Fprintf(s.err, "try: curl -x http://%s https://example.com/\n", tryAddr(g.proxies[0]))
+	fmt.Fprintf(s.err, "try: curl -x http://%s https://example.com/\n", tryAddr(g.proxies[0].Addr()))
 	if c.Guard.String() == "off" {
 		g.log.Warn("the guard is off: loopback, link-local and this host's own addresses can be reached if a rule allows them")
 	}
 }
 
 // tryAddr is where a client on this host reaches the listener.
-func tryAddr(l net.Listener) string {
-	a := l.Addr().(*net.TCPAddr).AddrPort()
+func tryAddr(a netip.AddrPort) string {
 	if a.Addr().IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", a.Port())
 	}

@@ -43,6 +43,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"proxy", module + "internal/config", "components take what they use, not the configuration"},
 		{"proxy", module + "internal/admin", "the admin port is beside the proxy, not in it"},
 		{"proxy/outbound", "net/http", "what leaves is decided and dialled here, by address"},
+		{"proxy/sock", module + "acl", "sockets know no policy"},
 		{"proxy/tunnel", module + "acl", "a tunnel moves bytes; what may be connected was decided before"},
 		{"proxy/resolve", module + "acl", "the resolver does not decide"},
 		{"proxy/tcp", module + "internal/config", "components take what they use, not the configuration"},
@@ -64,16 +65,22 @@ func TestForbiddenImports(t *testing.T) {
 	}
 }
 
-// Nobody but proxy/outbound, the resolver and tests make connections.
+// Nobody but proxy/outbound, the resolver, tests and benchmarks make connections.
+// What the gate dials by is given to it where the program is put together.
 func TestWhoDials(t *testing.T) {
-	cmd := exec.Command("grep", "-rnE", `net\.(Dial|DialTimeout|DialTCP|Dialer\b)|tls\.Dial|http\.(DefaultTransport|DefaultClient|ProxyFromEnvironment)|LookupHost|LookupIP`,
-		"--include=*.go", "--exclude=*_test.go", "--exclude-dir=proxytest", "--exclude-dir=e2e", ".")
+	cmd := exec.Command("grep", "-rnE", `unix\.Connect|sock\.Dial|net\.(Dial|DialTimeout|DialTCP|Dialer\b)|tls\.Dial|http\.(DefaultTransport|DefaultClient|ProxyFromEnvironment)|LookupHost|LookupIP`,
+		"--include=*.go", "--exclude=*_test.go", "--exclude-dir=proxytest", "--exclude-dir=e2e", "--exclude-dir=bench", ".")
 	cmd.Dir = filepath.Join("..", "..")
 	out, _ := cmd.Output()
 	for line := range strings.Lines(string(out)) {
 		file, _, _ := strings.Cut(line, ":")
 		switch filepath.ToSlash(filepath.Dir(file)) {
 		case "proxy/outbound": // the gate
+		case "proxy/sock": // how it is done
+		case "cmd/sluice": // hands that to the gate
+			if !strings.Contains(line, "outbound.NewGate(") {
+				t.Errorf("only proxy/outbound dials: %s", line)
+			}
 		case "proxy/resolve": // questions to the DNS servers of the configuration
 		default:
 			t.Errorf("only proxy/outbound dials: %s", line)

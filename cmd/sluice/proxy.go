@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func newProxyCommand(environ []string, s streams) *cobra.Command {
@@ -79,7 +79,7 @@ type gateway struct {
 	access  *accessLog
 	reload  *reloader
 	loop    *reloadLoop
-	proxies []*net.TCPListener
+	proxies []*sock.Listener
 	console *console
 	started time.Time
 }
@@ -109,11 +109,11 @@ func runProxy(ctx context.Context, in config.Input, s streams) (err error) {
 func (g *gateway) build(in config.Input, read *reads, s streams) error {
 	c := g.config
 	for _, addr := range c.Listen {
-		l, err := net.Listen("tcp", addr)
+		l, err := sock.Listen(addr)
 		if err != nil {
 			return fmt.Errorf("sluice: listen on %s: %w", addr, err)
 		}
-		g.proxies = append(g.proxies, l.(*net.TCPListener))
+		g.proxies = append(g.proxies, l)
 	}
 	var err error
 	if g.console, err = openConsole(c.Admin); err != nil {
@@ -142,7 +142,7 @@ func (g *gateway) build(in config.Input, read *reads, s streams) error {
 
 func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.Options {
 	o := proxy.Options{
-		Gate:              outbound.NewGate(g.resolve.Lookup, outbound.DialTCP, outbound.NewPool(budget, time.Minute)),
+		Gate:              outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute)),
 		Metrics:           g.metrics,
 		Log:               g.log,
 		Budget:            budget,

@@ -18,6 +18,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
 
@@ -117,7 +118,7 @@ func (g *tcpGateway) build(c *config.TCP, s streams) (err error) {
 		return fmt.Errorf("sluice: read the limit of open files: %w", err)
 	}
 	o := tcp.Options{
-		Gate:    outbound.NewGate(g.resolve.Lookup, outbound.DialTCP, outbound.NewPool(budget, time.Minute)),
+		Gate:    outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute)),
 		TTL:     g.resolve.TTL,
 		Metrics: metrics.NewTCP(registry),
 		Log:     g.log,

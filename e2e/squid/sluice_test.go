@@ -5,7 +5,6 @@ package squid
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // standardGuard is the guard of a host with ownAddrs.
@@ -87,7 +87,7 @@ func decideByGate(t testing.TB, text string, w *world, q question) answer {
 	}
 	var mu sync.Mutex
 	var dialled []netip.Addr
-	dial := func(_ context.Context, _ netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+	dial := func(_ context.Context, _ netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		dialled = append(dialled, dst.Addr())

@@ -6,11 +6,10 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // Loop hands each client of l to serve, which must not block, until Stop was called
@@ -18,17 +17,20 @@ import (
 // kernel had accepted by then. It returns nil then or when ctx ends, and an error
 // when somebody else closed l. After any other error (no descriptor is left, say) it
 // tells retry, waits for a moment, and goes on.
-func Loop(ctx context.Context, l *net.TCPListener, closing func() bool, serve func(*net.TCPConn), retry func(err error, in time.Duration)) error {
+func Loop(ctx context.Context, l *sock.Listener, closing func() bool, serve func(*sock.Conn), retry func(err error, in time.Duration)) error {
 	defer l.Close()
 	var wait time.Duration
 	for {
-		c, err := l.AcceptTCP()
+		c, err := l.Accept()
 		switch {
 		case err == nil:
 			wait = 0
 			serve(c)
 		case closing():
-			pending(l, serve)
+			// Those whom the kernel has accepted already: closing would reset them.
+			for c := l.Pending(); c != nil; c = l.Pending() {
+				serve(c)
+			}
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -44,30 +46,7 @@ func Loop(ctx context.Context, l *net.TCPListener, closing func() bool, serve fu
 }
 
 // Stop makes Loop look whether it is to end.
-func Stop(l *net.TCPListener) { l.SetDeadline(time.Unix(1, 0)) }
-
-// pending takes the clients that the kernel has accepted already: closing the
-// listener would reset them.
-func pending(l *net.TCPListener, serve func(*net.TCPConn)) {
-	raw, err := l.SyscallConn()
-	if err != nil {
-		return
-	}
-	raw.Control(func(fd uintptr) {
-		for {
-			n, _, err := unix.Accept4(int(fd), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			if err != nil {
-				return
-			}
-			f := os.NewFile(uintptr(n), "client")
-			c, err := net.FileConn(f)
-			f.Close()
-			if err == nil {
-				serve(c.(*net.TCPConn))
-			}
-		}
-	})
-}
+func Stop(l *sock.Listener) { l.SetDeadline(time.Unix(1, 0)) }
 
 // pause waits, and reports false when ctx ended meanwhile.
 func pause(ctx context.Context, d time.Duration) bool {

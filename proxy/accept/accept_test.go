@@ -10,12 +10,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func listen(t *testing.T) *net.TCPListener {
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+func listen(t *testing.T) *sock.Listener {
+	l, err := sock.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l
@@ -37,7 +39,7 @@ func TestStopTakesWhoWaits(t *testing.T) {
 	}
 	Stop(l)
 	served := 0
-	err := Loop(t.Context(), l, func() bool { return true }, func(c *net.TCPConn) {
+	err := Loop(t.Context(), l, func() bool { return true }, func(c *sock.Conn) {
 		served++
 		c.Close()
 	}, never(t))
@@ -50,7 +52,7 @@ func TestStopTakesWhoWaits(t *testing.T) {
 func TestClosedBySomebodyElse(t *testing.T) {
 	l := listen(t)
 	l.Close()
-	err := Loop(t.Context(), l, func() bool { return false }, func(*net.TCPConn) {}, never(t))
+	err := Loop(t.Context(), l, func() bool { return false }, func(*sock.Conn) {}, never(t))
 	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
@@ -63,7 +65,7 @@ func TestRetries(t *testing.T) {
 	served := make(chan struct{})
 	done := make(chan error, 1)
 	go func() {
-		done <- Loop(t.Context(), l, func() bool { return tries.Load() > 3 }, func(c *net.TCPConn) {
+		done <- Loop(t.Context(), l, func() bool { return tries.Load() > 3 }, func(c *sock.Conn) {
 			c.Close()
 			close(served)
 		}, func(_ error, in time.Duration) {

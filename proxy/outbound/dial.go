@@ -5,13 +5,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // attemptDelay is how long one address may take before the next is tried beside
@@ -19,13 +21,13 @@ import (
 const attemptDelay = 250 * time.Millisecond
 
 // Dialer makes one connection from source (invalid: the kernel chooses) to dst.
-// Tests put their own in its place; DialTCP is the one that ships.
-type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error)
+// Tests put their own in its place; sock.Dial is the one that ships.
+type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error)
 
 // Conn is a connection to an upstream server. It is used by one goroutine at a
 // time.
 type Conn struct {
-	TCP    *net.TCPConn
+	TCP    *sock.Conn
 	TLS    *tls.Conn // nil for a plain connection
 	Dst    netip.AddrPort
 	Source netip.Addr // as bound to; invalid when the kernel chose
@@ -33,7 +35,7 @@ type Conn struct {
 	server    string // name that TLS verified, "" for a plain connection
 	idleSince time.Time
 
-	raw     syscall.RawConn // with the next three, for quiet
+	kept    atomic.Bool // KeepAlive was called
 	peek    func(fd uintptr)
 	polled  [1]unix.PollFd
 	isQuiet bool
@@ -41,20 +43,7 @@ type Conn struct {
 
 // Local returns the address that the server sees.
 func (c *Conn) Local() netip.Addr {
-	return c.TCP.LocalAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-}
-
-// Raw gives access to the socket beneath, for steps that wait without a buffer.
-// What TLS has read ahead is not in it.
-func (c *Conn) Raw() (syscall.RawConn, error) {
-	if c.raw == nil {
-		raw, err := c.TCP.SyscallConn()
-		if err != nil {
-			return nil, err
-		}
-		c.raw = raw
-	}
-	return c.raw, nil
+	return c.TCP.Local().Addr()
 }
 
 // Read reads what the server sent, decrypted.
@@ -77,27 +66,12 @@ func (c *Conn) Write(b []byte) (int, error) {
 // nothing more is read or written.
 func (c *Conn) Close() error { return c.TCP.Close() }
 
-// DialTCP is the Dialer that ships.
-func DialTCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
-	d := net.Dialer{FallbackDelay: -1}
-	local := netip.AddrPort{}
-	if source.IsValid() {
-		local = netip.AddrPortFrom(source, 0)
-		d.Control = bindNoPort
+// KeepAlive has the kernel find out when the server is gone, as net.Dialer does. It
+// may be called concurrently with everything else, and more than once.
+func (c *Conn) KeepAlive() {
+	if c.kept.CompareAndSwap(false, true) {
+		c.TCP.Control(func(fd uintptr) { sock.KeepAlive(int(fd)) })
 	}
-	return d.DialTCP(ctx, "tcp", local, dst)
-}
-
-// bindNoPort leaves the choice of the port to connect(2), which may use one port
-// towards many destinations, so that a source carries more than 28,000
-// connections.
-func bindNoPort(_, _ string, rc syscall.RawConn) (err error) {
-	if e := rc.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
-	}); e != nil {
-		return e
-	}
-	return err
 }
 
 // Connect dials the addresses of r until one answers, families in turn, the next
@@ -124,7 +98,7 @@ func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, err
 	dst := netip.AddrPortFrom(a, r.Port)
 	var err error
 	for _, s := range sources {
-		var tcp *net.TCPConn
+		var tcp *sock.Conn
 		if tcp, err = g.dialer(ctx, s, dst); err == nil {
 			return &Conn{TCP: tcp, Dst: dst, Source: s}, nil
 		}
@@ -135,13 +109,8 @@ func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, err
 	return nil, fmt.Errorf("connect to %s: %w", dst, cause(err))
 }
 
-// cause strips what net says around the kernel's error: the addresses are told
-// already.
+// cause strips what is said around the kernel's error: what was tried is told already.
 func cause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		err = op.Err
-	}
 	var call *os.SyscallError
 	if errors.As(err, &call) {
 		return call.Err

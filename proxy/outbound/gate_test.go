@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,7 +54,7 @@ func (r *recorder) lookup(_ context.Context, name string) ([]netip.Addr, error) 
 	return nil, &resolve.Error{Name: name, Kind: resolve.NotFound, Code: "NXDOMAIN"}
 }
 
-func (r *recorder) dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+func (r *recorder) dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
 	r.mu.Lock()
 	from := "-"
 	if source.IsValid() {
@@ -75,16 +77,16 @@ func (r *recorder) dial(ctx context.Context, source netip.Addr, dst netip.AddrPo
 }
 
 // anyConn is a connection to somewhere on loopback.
-func anyConn(t testing.TB) *net.TCPConn {
+func anyConn(t testing.TB) *sock.Conn {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
+	c, err := sock.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 	require.NoError(t, err)
 	far, err := l.Accept()
 	require.NoError(t, err)
 	t.Cleanup(func() { c.Close(); far.Close() })
-	return c.(*net.TCPConn)
+	return c
 }
 
 func policy(t testing.TB, text string) *acl.Policy {
@@ -180,7 +182,7 @@ func TestZeroRoute(t *testing.T) {
 }
 
 func TestConnectTriesTheNext(t *testing.T) {
-	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	refused := os.NewSyscallError("connect", syscall.ECONNREFUSED)
 	tests := []struct {
 		name   string
 		addrs  []netip.Addr
@@ -196,7 +198,7 @@ func TestConnectTriesTheNext(t *testing.T) {
 		{name: "one that hangs is passed by", addrs: aa("2001:db8::1", "192.0.2.1"), hang: map[string]bool{"[2001:db8::1]:80": true},
 			dialed: []string{"->[2001:db8::1]:80", "->192.0.2.1:80"}},
 		{name: "all fail: every reason is told", addrs: aa("2001:db8::1", "192.0.2.1"),
-			fail:   map[string]error{"[2001:db8::1]:80": &net.OpError{Err: syscall.ENETUNREACH}, "192.0.2.1:80": refused},
+			fail:   map[string]error{"[2001:db8::1]:80": os.NewSyscallError("connect", syscall.ENETUNREACH), "192.0.2.1:80": refused},
 			dialed: []string{"->[2001:db8::1]:80", "->192.0.2.1:80"}, kind: Refused,
 			err: "connect to [2001:db8::1]:80: network is unreachable; connect to 192.0.2.1:80: connection refused"},
 		{name: "nothing is routable", addrs: aa("192.0.2.1"), fail: map[string]error{"192.0.2.1:80": syscall.EHOSTUNREACH},
@@ -278,28 +280,6 @@ func TestSources(t *testing.T) {
 	assert.Regexp(t, `^EGRESS_SOURCE 192\.0\.2\.77 is not an address of this host \(it has .*127\.0\.0\.1.*\): let sluice-netsetup assign it first, or name one of these$`, err.Error())
 }
 
-// The real dialler binds to the source.
-func TestDialTCPBinds(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	dst := l.Addr().(*net.TCPAddr).AddrPort()
-	for _, source := range []netip.Addr{{}, netip.MustParseAddr("127.0.0.2")} {
-		c, err := DialTCP(t.Context(), source, dst)
-		require.NoError(t, err)
-		far, err := l.Accept()
-		require.NoError(t, err)
-		want := "127.0.0.1"
-		if source.IsValid() {
-			want = source.String()
-		}
-		assert.Equal(t, want, far.RemoteAddr().(*net.TCPAddr).IP.String())
-		assert.Equal(t, want, (&Conn{TCP: c}).Local().String())
-		c.Close()
-		far.Close()
-	}
-}
-
 func TestPool(t *testing.T) {
 	budget := fdbudget.New(2)
 	p := NewPool(budget, time.Minute)
@@ -350,13 +330,13 @@ func TestPoolPassesOverTheDead(t *testing.T) {
 	} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
-		c, err := net.Dial("tcp", l.Addr().String())
+		c, err := sock.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 		require.NoError(t, err)
 		far, err := l.Accept()
 		require.NoError(t, err)
 		l.Close()
 		dst := netip.MustParseAddrPort("192.0.2.1:80")
-		p.Put(&Conn{TCP: c.(*net.TCPConn), Dst: dst}, time.Now())
+		p.Put(&Conn{TCP: c, Dst: dst}, time.Now())
 		spoil(far)
 		assert.Nil(t, p.Get(&Route{Addrs: []netip.Addr{dst.Addr()}, Port: 80}, ""))
 		assert.Zero(t, p.Len())

@@ -73,15 +73,11 @@ func (p *Pool) pop(key poolKey) *Conn {
 // that sent something before it was asked may mean it for whoever comes next; a
 // TLS one sends session tickets, so there only the record layer guards.
 func (c *Conn) quiet() bool {
-	raw, err := c.Raw()
-	if err != nil {
-		return false
-	}
 	if c.peek == nil {
 		c.peek = c.peekStep // bound once: the pool is on the request path
 	}
 	c.isQuiet = false
-	return raw.Control(c.peek) == nil && c.isQuiet
+	return c.TCP.Control(c.peek) == nil && c.isQuiet
 }
 
 func (c *Conn) peekStep(fd uintptr) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // An address that swallows everything costs one client the connect time, and the
@@ -27,12 +28,12 @@ func TestSilentAddress(t *testing.T) {
 			func(context.Context, string) ([]netip.Addr, error) {
 				return []netip.Addr{silent, netip.MustParseAddr("127.0.0.3")}, nil
 			},
-			func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*net.TCPConn, error) {
+			func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
 				if dst.Addr() == silent {
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}
-				return outbound.DialTCP(ctx, source, dst)
+				return sock.Dial(ctx, source, dst)
 			}, nil)
 	})
 	r.pace.firstRetry, r.pace.lastRetry = time.Hour, time.Hour

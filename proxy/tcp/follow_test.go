@@ -20,6 +20,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // world stands for the resolver and the network, by a clock that jumps.
@@ -42,7 +43,7 @@ func (w *world) lookup(context.Context, string) ([]netip.Addr, error) {
 	return w.addrs, w.err
 }
 
-func (w *world) dial(context.Context, netip.Addr, netip.AddrPort) (*net.TCPConn, error) {
+func (w *world) dial(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*sock.Conn, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.dials = append(w.dials, time.Since(w.begin))
@@ -54,7 +55,7 @@ func (w *world) dial(context.Context, netip.Addr, netip.AddrPort) (*net.TCPConn,
 		return nil, err
 	}
 	defer l.Close()
-	return net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	return sock.Dial(ctx, netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 }
 
 func (w *world) set(f func()) {

@@ -22,6 +22,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/proxytest"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -50,7 +51,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { res.Close() })
 	o := Options{
-		Gate: outbound.NewGate(res.Lookup, outbound.DialTCP, outbound.NewPool(nil, time.Minute)),
+		Gate: outbound.NewGate(res.Lookup, sock.Dial, outbound.NewPool(nil, time.Minute)),
 		TTL:  res.TTL, Metrics: metrics.NewTCP(r.reg), Log: slog.New(slog.DiscardHandler),
 		Access: func(rec *Record) {
 			r.mu.Lock()

@@ -114,7 +114,11 @@ func proxyHeaderLength(b []byte) (n, limit int, err error) {
 
 // proxyHeader is what a destination is told of the client.
 func (x *session) proxyHeader(version int) []byte {
-	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(x.rec.Client), net.TCPAddrFromAddrPort(x.local))
+	local := x.local
+	if !local.IsValid() {
+		local = x.client.Local()
+	}
+	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(x.rec.Client), net.TCPAddrFromAddrPort(local))
 	b, err := h.Format()
 	if err != nil { // it can't be told: say that nothing is known
 		b, _ = (&proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
@@ -162,4 +166,9 @@ func (pl *plan) route(name string) *group {
 		rest = rest[1+i:]
 	}
 	return pl.fallback
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

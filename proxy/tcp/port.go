@@ -1,9 +1,6 @@
 package tcp
 
 import (
-	"context"
-	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,6 +10,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accept"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // port is a listening socket with the plan in force for its connections.
@@ -20,7 +18,7 @@ type port struct {
 	srv     *Server
 	key     string
 	label   string
-	l       *net.TCPListener
+	l       *sock.Listener
 	metrics *metrics.TCPListener
 	plan    atomic.Pointer[plan]
 	closing atomic.Bool
@@ -38,13 +36,11 @@ type plan struct {
 
 // open opens a socket. It does not accept yet.
 func (s *Server) open(key string, l Listener) (*port, error) {
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // plain sockets, which splice and Landlock know
-	sock, err := lc.Listen(context.Background(), "tcp", l.Listen)
+	open, err := sock.Listen(l.Listen)
 	if err != nil {
-		return nil, errors.Unwrap(err)
+		return nil, err
 	}
-	p := &port{srv: s, key: key, label: l.Label, l: sock.(*net.TCPListener)}
+	p := &port{srv: s, key: key, label: l.Label, l: open}
 	p.metrics = s.Metrics.Listener(p.label)
 	p.plan.Store(&plan{})
 	return p, nil

@@ -90,11 +90,11 @@ func (s *Server) sweep(now time.Time) {
 	clock := int64(now.Sub(s.start))
 	s.clock.Store(clock)
 	idle := int64(s.live.Load().idleTimeout)
-	if idle == 0 {
-		return
-	}
 	s.conns.each(func(x *session) {
-		if last := x.last.Load(); last > 0 && clock-last >= idle {
+		if t := x.tunnel.Load(); t != nil {
+			t.KeepAlive()
+		}
+		if last := x.last.Load(); idle > 0 && last > 0 && clock-last >= idle {
 			x.cut(endIdle)
 		}
 	})

@@ -174,7 +174,7 @@ func (s *Server) Status() []PortStatus {
 	var all []PortStatus
 	for _, p := range *s.ports.Load() {
 		plan := p.plan.Load()
-		st := PortStatus{Label: p.label, Addr: p.l.Addr().(*net.TCPAddr).AddrPort(), Up: plan.up()}
+		st := PortStatus{Label: p.label, Addr: p.l.Addr(), Up: plan.up()}
 		for _, d := range plan.destinations {
 			st.Destinations = append(st.Destinations, d.status())
 		}

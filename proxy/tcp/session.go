@@ -3,7 +3,6 @@ package tcp
 import (
 	"context"
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -20,26 +20,26 @@ import (
 type session struct {
 	srv    *Server
 	port   *port
-	client *net.TCPConn
+	client *sock.Conn
 	peer   netip.AddrPort // who connected
-	local  netip.AddrPort // where to
+	local  netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
 	early  []byte         // read from the client, and not sent on yet
 	rec    Record
 
 	to       *address     // that the tunnel leads to
 	ahead    int64        // bytes of early that went ahead of the tunnel
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
-	upstream atomic.Pointer[net.TCPConn]
+	upstream atomic.Pointer[sock.Conn]
 	tunnel   atomic.Pointer[tunnel.Tunnel]
 	ending   atomic.Int32 // why it was cut from outside: an end
 }
 
 // accept starts to serve a client, or refuses it. Two descriptors are set aside
 // for it: its own and that of its destination.
-func (p *port) accept(c *net.TCPConn) {
+func (p *port) accept(c *sock.Conn) {
 	s := p.srv
 	p.metrics.Accepted()
-	x := &session{srv: s, port: p, client: c, peer: addrPort(c.RemoteAddr()), local: addrPort(c.LocalAddr())}
+	x := &session{srv: s, port: p, client: c, peer: c.Remote()}
 	x.rec = Record{Start: time.Now(), Listener: p.label, Client: x.peer, Peer: x.peer}
 	if !s.Budget.Take(2) {
 		x.refuse(metrics.TCPLimit, "no descriptor is left for it")
@@ -59,11 +59,6 @@ func (x *session) gone() {
 	x.srv.Budget.Give(2)
 	x.port.metrics.Clients.Dec()
 	x.srv.conns.remove(x)
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	ap := a.(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 // serve takes the connection to where a tunnel is made of it, or to its end.
@@ -229,7 +224,7 @@ func (x *session) Ended(res tunnel.Result) {
 // sendHead sends the PROXY header and the bytes that were read early. It reports
 // false when they were not taken in time; that the destination has gone away is
 // found, and told to the client, by the relay.
-func (x *session) sendHead(pl *plan, up *net.TCPConn) bool {
+func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
 	var head []byte
 	if pl.SendProxy > 0 {
 		head = x.proxyHeader(pl.SendProxy)
@@ -269,8 +264,8 @@ func (x *session) refuse(cause metrics.TCPRefusal, why string) {
 }
 
 // abort makes c end in a reset.
-func abort(c *net.TCPConn) {
-	c.SetLinger(0)
+func abort(c *sock.Conn) {
+	c.ResetOnClose()
 	c.Close()
 }
 

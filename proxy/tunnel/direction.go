@@ -1,10 +1,11 @@
 package tunnel
 
 import (
-	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // direction is one body on its way, driven by the goroutine that called Copy.
@@ -24,24 +25,17 @@ type direction struct {
 }
 
 // run moves bytes until src ends (both errors nil), all were moved, or an error.
-func (d *direction) run(src, dst *net.TCPConn) (readErr, writeErr error) {
-	from, err := src.SyscallConn()
-	if err != nil {
-		return err, nil
-	}
-	to, err := dst.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
+func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 	defer d.release()
 	read, splice, drain := d.read, d.spliceIn, d.spliceOut // one closure each
 	full := 0
+	var err error
 	for d.left != 0 {
 		step := read
 		if d.bulk {
 			step = splice
 		}
-		if err := firstError(from.Read(step), d.err); err != nil {
+		if err = firstError(src.ReadStep(step), d.err); err != nil {
 			return err, nil
 		}
 		switch {
@@ -56,7 +50,7 @@ func (d *direction) run(src, dst *net.TCPConn) (readErr, writeErr error) {
 			full = 0
 		}
 		if d.pipe != nil {
-			err = firstError(to.Write(drain), d.err)
+			err = firstError(dst.WriteStep(drain), d.err)
 		} else {
 			_, err = dst.Write(d.buf[:d.n])
 			d.releaseBuffer()
@@ -102,7 +96,7 @@ func (d *direction) took(n int) {
 // readable, and then no buffer is held.
 func (d *direction) read(fd uintptr) bool {
 	d.buf = d.pump.buffers.Get().(*[bufferSize]byte)
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(fd), d.buf[:d.want(bufferSize)]) })
+	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Read(int(fd), d.buf[:d.want(bufferSize)]) })
 	if err == unix.EAGAIN {
 		d.releaseBuffer()
 		return false
@@ -124,7 +118,7 @@ func (d *direction) spliceIn(fd uintptr) bool {
 			return true
 		}
 	}
-	n, err := ignoringEINTR(func() (int, error) {
+	n, err := sock.IgnoringEINTR(func() (int, error) {
 		n, err := unix.Splice(int(fd), nil, d.pipe.w, nil, d.want(d.pipe.size), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})
@@ -140,7 +134,7 @@ func (d *direction) spliceIn(fd uintptr) bool {
 // spliceOut drains the d.n bytes in the pipe into fd.
 func (d *direction) spliceOut(fd uintptr) bool {
 	for d.n > 0 {
-		n, err := ignoringEINTR(func() (int, error) {
+		n, err := sock.IgnoringEINTR(func() (int, error) {
 			n, err := unix.Splice(d.pipe.r, nil, int(fd), nil, d.n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 			return int(n), err
 		})
@@ -156,15 +150,6 @@ func (d *direction) spliceOut(fd uintptr) bool {
 	}
 	d.err = nil
 	return true
-}
-
-func ignoringEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
 }
 
 func sysErr(op string, err error) error {

@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // bufferSize is what one read takes before splice pays.
@@ -90,7 +91,7 @@ func (p *Pump) Close() {
 // io.ErrUnexpectedEOF when src ended before; of the two errors at most one is
 // set. With n < 0 it moves all that comes until src ends, which is no error. It
 // closes neither connection.
-func (p *Pump) Copy(dst, src *net.TCPConn, n int64, touch func()) (moved int64, readErr, writeErr error) {
+func (p *Pump) Copy(dst, src *sock.Conn, n int64, touch func()) (moved int64, readErr, writeErr error) {
 	d := direction{pump: p, touch: touch, left: n}
 	readErr, writeErr = d.run(src, dst)
 	if readErr == nil && writeErr == nil && n >= 0 && d.moved < n {

@@ -2,11 +2,12 @@ package tunnel
 
 import (
 	"errors"
-	"net"
 	"os"
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // Hooks are what a tunnel tells its owner. They are called by the goroutine that
@@ -46,6 +47,7 @@ type Tunnel struct {
 	over    bool
 	reset   bool // both sides are to be reset, not closed
 	waiting bool // for its turn
+	kept    bool // KeepAlive was called
 	touched bool // bytes have moved
 	err     error
 }
@@ -53,13 +55,15 @@ type Tunnel struct {
 // Start moves bytes between two connections, which are the tunnel's from now on,
 // until both sides have closed or one has reset. It returns at once; hooks.Ended
 // is told the end.
-func (p *Pump) Start(client, upstream *net.TCPConn, hooks Hooks) *Tunnel {
+func (p *Pump) Start(client, upstream *sock.Conn, hooks Hooks) *Tunnel {
 	t := &Tunnel{hooks: hooks, fds: [2]int32{-1, -1}}
 	t.ways = [2]way{{open: true}, {open: true}}
 	t.mu.Lock()
 	var errs [2]error
-	for side, c := range []*net.TCPConn{client, upstream} {
-		t.fds[side], errs[side] = detach(c)
+	for side, c := range [...]*sock.Conn{client, upstream} {
+		fd := -1
+		fd, errs[side] = c.Detach()
+		t.fds[side] = int32(fd)
 	}
 	err := errors.Join(errs[0], errs[1])
 	if err == nil {
@@ -75,23 +79,6 @@ func (p *Pump) Start(client, upstream *net.TCPConn, hooks Hooks) *Tunnel {
 	t.fail(err)
 	t.end()
 	return t
-}
-
-// detach takes the descriptor of c away from the runtime: a tunnel does its own
-// waiting. c is closed.
-func detach(c *net.TCPConn) (int32, error) {
-	defer c.Close()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	if e := raw.Control(func(own uintptr) {
-		fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
-	}); e != nil {
-		return -1, e
-	}
-	return int32(fd), os.NewSyscallError("fcntl", err)
 }
 
 // ready is called after events of a side.
@@ -164,6 +151,18 @@ func (t *Tunnel) writeFailed(side int, err error) {
 func (t *Tunnel) fail(err error) {
 	if t.err == nil || errors.Is(t.err, ErrReset) && err != nil {
 		t.err = err
+	}
+}
+
+// KeepAlive has the kernel find out when the server is gone; the client's side has
+// it from the listener. Only the first call does anything: it is for the owner's
+// regular look at tunnels, which most never live to see.
+func (t *Tunnel) KeepAlive() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over && !t.kept {
+		t.kept = true
+		sock.KeepAlive(int(t.fds[upstreamSide]))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -17,25 +18,24 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pair returns the two ends of a loopback connection.
-func pair(t testing.TB) (a, b *net.TCPConn) {
+// near returns the two ends of a loopback connection, the second as the proxy has it.
+func near(t testing.TB) (far *net.TCPConn, c *sock.Conn) {
 	t.Helper()
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	defer l.Close()
-	a, err = net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
+	c, err = sock.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 	require.NoError(t, err)
-	b, err = l.AcceptTCP()
+	far, err = l.AcceptTCP()
 	require.NoError(t, err)
-	for _, c := range []*net.TCPConn{a, b} {
-		t.Cleanup(func() { c.Close() })
-		require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
-	}
-	return a, b
+	t.Cleanup(func() { c.Close(); far.Close() })
+	require.NoError(t, far.SetDeadline(time.Now().Add(20*time.Second)))
+	return far, c
 }
 
 // relayed is a tunnel that is its own owner.
@@ -59,9 +59,9 @@ func relay(t testing.TB, budget *fdbudget.Budget) *relayed {
 func start(t testing.TB, p *Pump) *relayed {
 	t.Helper()
 	r := &relayed{result: make(chan Result, 1), pump: p}
-	var inner, innerUp *net.TCPConn
-	r.client, inner = pair(t)
-	innerUp, r.server = pair(t)
+	var inner, innerUp *sock.Conn
+	r.client, inner = near(t)
+	r.server, innerUp = near(t)
 	r.Tunnel = p.Start(inner, innerUp, r)
 	return r
 }
@@ -200,8 +200,8 @@ func TestCut(t *testing.T) {
 
 func TestCopyTakesNoMore(t *testing.T) {
 	for _, n := range []int{0, 1, bufferSize, 10*bufferSize + 3, 1 << 20} {
-		client, in := pair(t)
-		out, server := pair(t)
+		client, in := near(t)
+		server, out := near(t)
 		p := New(nil)
 		body := noise(n)
 		go func() {
@@ -230,8 +230,8 @@ func TestCopyTakesNoMore(t *testing.T) {
 func TestCopyEnds(t *testing.T) {
 	p := New(nil)
 	defer p.Close()
-	client, in := pair(t)
-	out, server := pair(t)
+	client, in := near(t)
+	server, out := near(t)
 	client.Write([]byte("abc"))
 	client.Close()
 	moved, rerr, werr := p.Copy(out, in, 10, func() {})
@@ -239,7 +239,7 @@ func TestCopyEnds(t *testing.T) {
 	assert.Equal(t, io.ErrUnexpectedEOF, rerr)
 	assert.NoError(t, werr)
 
-	client, in = pair(t)
+	client, in = near(t)
 	client.Write([]byte("abc"))
 	client.Close()
 	moved, rerr, werr = p.Copy(out, in, -1, func() {})
@@ -249,7 +249,7 @@ func TestCopyEnds(t *testing.T) {
 
 	server.SetLinger(0)
 	server.Close()
-	client, in = pair(t)
+	client, in = near(t)
 	go io.Copy(client, bytes.NewReader(noise(8<<20)))
 	_, rerr, werr = p.Copy(out, in, 8<<20, func() {})
 	assert.NoError(t, rerr)

@@ -1,6 +1,10 @@
 package tunnel
 
-import "golang.org/x/sys/unix"
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
 
 // turnBytes is how much one direction may move before others have their turn.
 const turnBytes = 1 << 20
@@ -51,7 +55,7 @@ func (t *Tunnel) move(l *loop, side int) (more bool) {
 // read moves what one read gives, through the loop's own buffer.
 func (t *Tunnel) read(l *loop, side int) int {
 	w := &t.ways[side]
-	n, err := ignoringEINTR(func() (int, error) { return unix.Read(int(t.fds[side]), l.buf) })
+	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Read(int(t.fds[side]), l.buf) })
 	if n <= 0 {
 		t.nothing(side, err)
 		return 0
@@ -80,14 +84,16 @@ func (t *Tunnel) nothing(side int, err error) {
 		t.readFailed(ErrReset)
 	default:
 		w.open = false
-		unix.Shutdown(int(t.fds[1-side]), unix.SHUT_WR)
+		if t.ways[1-side].open { // else both are closed in a moment
+			unix.Shutdown(int(t.fds[1-side]), unix.SHUT_WR)
+		}
 	}
 }
 
 // write sends b; what is not taken at once is held.
 func (t *Tunnel) write(l *loop, side int, b []byte) {
 	w := &t.ways[side]
-	n, err := ignoringEINTR(func() (int, error) { return unix.Write(int(t.fds[1-side]), b) })
+	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Write(int(t.fds[1-side]), b) })
 	t.touched = t.touched || n > 0
 	if err != nil && err != unix.EAGAIN {
 		t.writeFailed(1-side, sysErr("write", err))
@@ -128,7 +134,7 @@ func (t *Tunnel) deliver(l *loop, side int) {
 		t.write(l, side, w.held)
 		return
 	}
-	n, err := ignoringEINTR(func() (int, error) {
+	n, err := sock.IgnoringEINTR(func() (int, error) {
 		n, err := unix.Splice(w.pipe.r, nil, int(t.fds[1-side]), nil, w.inPipe, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})
@@ -154,7 +160,7 @@ func (t *Tunnel) splice(l *loop, side int) int {
 			return 0
 		}
 	}
-	n, err := ignoringEINTR(func() (int, error) {
+	n, err := sock.IgnoringEINTR(func() (int, error) {
 		n, err := unix.Splice(int(t.fds[side]), nil, w.pipe.w, nil, w.pipe.size, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})

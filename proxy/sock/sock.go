@@ -1,0 +1,281 @@
+// Package sock is TCP connections that the runtime's poller does not know before
+// somebody has to wait for one.
+//
+// A net.TCPConn is entered into the poller when it is made, and asks the kernel for
+// both of its addresses. A tunnel has no use for that: it waits by an epoll set of
+// its own, and what comes before it (a request head that is there already, a
+// connect that succeeds at once) often needs no waiting. So a Conn begins as a bare
+// descriptor, and the first step that would block hands it to the runtime.
+package sock
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conn is one connection, a net.Conn. Deadlines may be set concurrently with all
+// other methods. Until the first step has blocked, or a deadline was set, the others
+// are for one goroutine; after that, as with net.TCPConn, Read, Write and Close may
+// be called concurrently.
+type Conn struct {
+	remote, local netip.AddrPort // local is known of those that were dialled
+
+	mu     sync.Mutex              // held to change what follows
+	fd     int                     // of a bare connection; -1: closed, or another's
+	file   atomic.Pointer[os.File] // once the runtime waits for it
+	raw    syscall.RawConn         // of file
+	closed atomic.Bool             // Close or Detach was called
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// New makes a Conn of a connected, non-blocking socket, which is the Conn's from
+// then on.
+func New(fd int, remote netip.AddrPort) *Conn { return &Conn{fd: fd, remote: remote} }
+
+// wait hands the connection to the runtime, if it is not yet.
+func (c *Conn) wait() (*os.File, error) {
+	if f := c.file.Load(); f != nil {
+		return f, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f := c.file.Load(); f != nil {
+		return f, nil
+	}
+	if c.closed.Load() {
+		return nil, net.ErrClosed
+	}
+	f := os.NewFile(uintptr(c.fd), "tcp")
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	c.raw, c.fd = raw, -1
+	c.file.Store(f)
+	return f, nil
+}
+
+// bare returns the descriptor if the runtime does not know it.
+func (c *Conn) bare() (fd int, ok bool) {
+	if c.file.Load() != nil {
+		return 0, false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.fd, c.fd >= 0
+}
+
+// ReadStep calls step, which reads without blocking, until it returns true, and
+// waits before each further call until there is something to read.
+func (c *Conn) ReadStep(step func(fd uintptr) bool) error {
+	if fd, ok := c.bare(); ok && step(uintptr(fd)) {
+		return nil
+	}
+	if _, err := c.wait(); err != nil {
+		return err
+	}
+	return c.plain(c.raw.Read(step))
+}
+
+// WriteStep is the same for writing.
+func (c *Conn) WriteStep(step func(fd uintptr) bool) error {
+	if fd, ok := c.bare(); ok && step(uintptr(fd)) {
+		return nil
+	}
+	if _, err := c.wait(); err != nil {
+		return err
+	}
+	return c.plain(c.raw.Write(step))
+}
+
+// Control calls f with the descriptor, which stays open meanwhile.
+func (c *Conn) Control(f func(fd uintptr)) error {
+	if fd, ok := c.bare(); ok {
+		f(uintptr(fd))
+		return nil
+	}
+	if _, err := c.wait(); err != nil {
+		return err
+	}
+	return c.plain(c.raw.Control(f))
+}
+
+// Read reads what is there, or waits for it.
+func (c *Conn) Read(b []byte) (int, error) {
+	if fd, ok := c.bare(); ok && len(b) > 0 {
+		n, err := IgnoringEINTR(func() (int, error) { return unix.Read(fd, b) })
+		switch {
+		case n > 0:
+			return n, nil
+		case err == nil:
+			return 0, io.EOF
+		case err != unix.EAGAIN:
+			return 0, err
+		}
+	}
+	f, err := c.wait()
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.Read(b)
+	return n, c.plain(err)
+}
+
+// Write writes all of b.
+func (c *Conn) Write(b []byte) (int, error) {
+	n := 0
+	if fd, ok := c.bare(); ok {
+		var err error
+		n, err = IgnoringEINTR(func() (int, error) { return unix.Write(fd, b) })
+		if n == len(b) || err != nil && err != unix.EAGAIN {
+			return max(n, 0), err
+		}
+		n = max(n, 0)
+	}
+	f, err := c.wait()
+	if err != nil {
+		return n, err
+	}
+	m, err := f.Write(b[n:])
+	return n + m, c.plain(err)
+}
+
+// plain strips what os says around an error.
+func (c *Conn) plain(err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
+		return pe.Err
+	}
+	return err
+}
+
+// Close closes the connection. What waits for it ends with net.ErrClosed.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	if f := c.file.Load(); f != nil {
+		return f.Close()
+	}
+	fd := c.fd
+	c.fd = -1
+	return unix.Close(fd)
+}
+
+// Detach takes the descriptor out of the Conn, which is as good as closed then. The
+// caller closes it.
+func (c *Conn) Detach() (fd int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed.Swap(true) {
+		return -1, net.ErrClosed
+	}
+	f := c.file.Load()
+	if f == nil {
+		fd, c.fd = c.fd, -1
+		return fd, nil
+	}
+	fd = -1
+	if e := c.raw.Control(func(own uintptr) {
+		fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
+	}); e != nil {
+		return -1, e
+	}
+	f.Close() // which the runtime's poller is told of; the duplicate keeps the connection
+	return fd, os.NewSyscallError("fcntl", err)
+}
+
+// CloseWrite says that no more will be written.
+func (c *Conn) CloseWrite() (err error) {
+	if e := c.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) }); e != nil {
+		return e
+	}
+	return os.NewSyscallError("shutdown", err)
+}
+
+// ResetOnClose has Close reset the connection, so that the peer does not take what
+// it was sent for the whole.
+func (c *Conn) ResetOnClose() {
+	c.Control(func(fd uintptr) {
+		unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	})
+}
+
+// Share is called before several goroutines use the connection at once. An error
+// shows up again in whatever they do.
+func (c *Conn) Share() { c.wait() }
+
+// SetDeadline bounds reads and writes, those that wait already too; the zero time
+// lifts the bound.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return c.deadline((*os.File).SetDeadline, t)
+}
+
+// SetReadDeadline bounds reads.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	return c.deadline((*os.File).SetReadDeadline, t)
+}
+
+// SetWriteDeadline bounds writes.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	return c.deadline((*os.File).SetWriteDeadline, t)
+}
+
+func (c *Conn) deadline(set func(*os.File, time.Time) error, t time.Time) error {
+	f, err := c.wait()
+	if err != nil {
+		return err
+	}
+	return c.plain(set(f, t))
+}
+
+// Remote is the peer's address.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// RemoteAddr is Remote for users of net.Conn.
+func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) }
+
+// Local is this end's address. Of a connection that was accepted the kernel is
+// asked, and a closed one has none.
+func (c *Conn) Local() (a netip.AddrPort) {
+	if c.local.IsValid() {
+		return c.local
+	}
+	c.Control(func(fd uintptr) {
+		if sa, err := unix.Getsockname(int(fd)); err == nil {
+			a = addrPort(sa)
+		}
+	})
+	return a
+}
+
+// LocalAddr is Local for users of net.Conn.
+func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.Local()) }
+
+// IgnoringEINTR calls f again when a signal has interrupted it.
+func IgnoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		n, err := f()
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
+}

@@ -1,0 +1,371 @@
+package sock
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func listen(t testing.TB, addr string) (*Listener, netip.AddrPort) {
+	t.Helper()
+	l, err := Listen(addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l, l.Addr()
+}
+
+// pair returns a Conn and its far end, which gives up after a while.
+func pair(t testing.TB) (*Conn, *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	c, err := Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
+	require.NoError(t, err)
+	accepted, err := l.Accept()
+	require.NoError(t, err)
+	far := accepted.(*net.TCPConn)
+	require.NoError(t, far.SetDeadline(time.Now().Add(20*time.Second)))
+	t.Cleanup(func() { c.Close(); far.Close() })
+	return c, far
+}
+
+// both runs f with a bare connection and with one that the runtime knows.
+func both(t *testing.T, f func(t *testing.T, c *Conn, far *net.TCPConn)) {
+	for name, shared := range map[string]bool{"bare": false, "shared": true} {
+		t.Run(name, func(t *testing.T) {
+			c, far := pair(t)
+			if shared {
+				c.Share()
+			}
+			_, bare := c.bare()
+			require.Equal(t, !shared, bare)
+			f(t, c, far)
+		})
+	}
+}
+
+func TestReadAndWrite(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		_, err := c.Write([]byte("question"))
+		require.NoError(t, err)
+		require.NoError(t, c.CloseWrite())
+		got, err := io.ReadAll(far)
+		require.NoError(t, err)
+		assert.Equal(t, "question", string(got))
+		go func() { // the reader has to wait
+			far.Write([]byte("answer"))
+			far.Close()
+		}()
+		got, err = io.ReadAll(c)
+		require.NoError(t, err)
+		assert.Equal(t, "answer", string(got))
+	})
+}
+
+// More than the kernel takes at once goes out whole.
+func TestWriteWaits(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		b := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+		go func() {
+			n, err := c.Write(b)
+			assert.NoError(t, err)
+			assert.Equal(t, len(b), n)
+			c.Close()
+		}()
+		got, err := io.ReadAll(far)
+		require.NoError(t, err)
+		assert.True(t, bytes.Equal(b, got))
+	})
+}
+
+func TestSteps(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		go far.Write([]byte("x"))
+		var b [8]byte
+		n := 0
+		require.NoError(t, c.ReadStep(func(fd uintptr) bool {
+			var err error
+			n, err = unix.Read(int(fd), b[:])
+			return err != unix.EAGAIN
+		}))
+		assert.Equal(t, "x", string(b[:n]))
+		require.NoError(t, c.WriteStep(func(fd uintptr) bool {
+			_, err := unix.Write(int(fd), []byte("y"))
+			return err != unix.EAGAIN
+		}))
+		_, err := io.ReadFull(far, b[:1])
+		require.NoError(t, err)
+		assert.Equal(t, "y", string(b[:1]))
+	})
+}
+
+func TestResets(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		c.ResetOnClose()
+		require.NoError(t, c.Close())
+		_, err := far.Read(make([]byte, 1))
+		assert.ErrorIs(t, err, syscall.ECONNRESET)
+	})
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		far.SetLinger(0)
+		far.Close()
+		_, err := c.Read(make([]byte, 1))
+		assert.Equal(t, syscall.ECONNRESET, err, "nothing stands around the kernel's error")
+		_, err = c.Write([]byte("x"))
+		assert.Equal(t, syscall.EPIPE, err)
+	})
+}
+
+// A deadline that is set from outside wakes a reader, and holds for one that comes
+// later, bare as the connection may have been.
+func TestDeadline(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		go c.SetDeadline(time.Unix(1, 0))
+		_, err := c.Read(make([]byte, 1))
+		assert.Equal(t, os.ErrDeadlineExceeded, err)
+		require.NoError(t, c.SetReadDeadline(time.Time{}))
+		_, err = c.Write([]byte("x"))
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.NoError(t, c.SetWriteDeadline(time.Time{}))
+		_, err = c.Write([]byte("x"))
+		assert.NoError(t, err)
+	})
+}
+
+func TestClosed(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		require.NoError(t, c.Close())
+		_, err := c.Read(make([]byte, 1))
+		assert.Equal(t, net.ErrClosed, err)
+		_, err = c.Write([]byte("x"))
+		assert.Equal(t, net.ErrClosed, err)
+		assert.Equal(t, net.ErrClosed, c.Close())
+		assert.Equal(t, net.ErrClosed, c.SetDeadline(time.Time{}))
+		assert.Equal(t, net.ErrClosed, c.ReadStep(func(uintptr) bool { t.Error("called"); return true }))
+		assert.Equal(t, net.ErrClosed, c.WriteStep(func(uintptr) bool { t.Error("called"); return true }))
+		assert.Equal(t, net.ErrClosed, c.Control(func(uintptr) { t.Error("called") }))
+		assert.Equal(t, net.ErrClosed, c.CloseWrite())
+		_, err = c.Detach()
+		assert.Equal(t, net.ErrClosed, err)
+	})
+}
+
+// Closing wakes a reader.
+func TestCloseWakes(t *testing.T) {
+	c, _ := pair(t)
+	c.Share()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, err := c.Read(make([]byte, 1))
+		assert.Equal(t, net.ErrClosed, err)
+	})
+	c.Close()
+	wg.Wait()
+}
+
+// What was detached lives on, and the Conn has no hold on it.
+func TestDetach(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		fd, err := c.Detach()
+		require.NoError(t, err)
+		assert.Equal(t, net.ErrClosed, c.Close())
+		_, err = unix.Write(fd, []byte("x"))
+		require.NoError(t, err)
+		var b [1]byte
+		_, err = io.ReadFull(far, b[:])
+		require.NoError(t, err)
+		require.NoError(t, unix.Close(fd))
+		_, err = far.Read(b[:])
+		assert.Equal(t, io.EOF, err)
+	})
+}
+
+// The connection comes from the source, and without a port being bound before it
+// is known where to.
+func TestDialSource(t *testing.T) {
+	for _, tt := range []struct{ listen, source, want string }{
+		{"127.0.0.1:0", "", "127.0.0.1"}, {"127.0.0.1:0", "127.0.0.2", "127.0.0.2"},
+		{"[::1]:0", "", "::1"}, {"[::1]:0", "::1", "::1"},
+	} {
+		l, addr := listen(t, tt.listen)
+		var source netip.Addr
+		if tt.source != "" {
+			source = netip.MustParseAddr(tt.source)
+		}
+		c, err := Dial(t.Context(), source, addr)
+		require.NoError(t, err)
+		far, err := l.Accept()
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, far.Remote().Addr().String())
+		assert.Equal(t, c.Local(), far.Remote())
+		assert.Equal(t, c.Remote(), far.Local())
+		assert.Equal(t, addr.String(), c.RemoteAddr().String())
+		assert.Equal(t, far.RemoteAddr().String(), c.LocalAddr().String())
+		c.Control(func(fd uintptr) {
+			n, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+			require.NoError(t, err)
+			assert.Equal(t, 1, n)
+		})
+		c.Close()
+		far.Close()
+	}
+}
+
+func TestDialFails(t *testing.T) {
+	l, closed := listen(t, "127.0.0.1:0")
+	l.Close()
+	_, err := Dial(t.Context(), netip.Addr{}, closed)
+	assert.EqualError(t, err, "connect: connection refused")
+	assert.ErrorIs(t, err, syscall.ECONNREFUSED)
+	_, err = Dial(t.Context(), netip.MustParseAddr("192.0.2.1"), closed)
+	assert.EqualError(t, err, "bind: cannot assign requested address")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = Dial(ctx, netip.Addr{}, closed)
+	assert.Equal(t, context.Canceled, err)
+}
+
+// full is a listener whose queue takes no more: a connect to it hangs.
+func full(t *testing.T) (netip.AddrPort, int) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 0))
+	sa, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	for {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		c, err := Dial(ctx, netip.Addr{}, addrPort(sa))
+		cancel()
+		if err != nil {
+			require.Equal(t, os.ErrDeadlineExceeded, err)
+			return addrPort(sa), fd
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+}
+
+func TestDialHangs(t *testing.T) {
+	addr, _ := full(t) // which has seen a deadline pass
+	ctx, cancel := context.WithCancel(t.Context())
+	go cancel()
+	_, err := Dial(ctx, netip.Addr{}, addr)
+	assert.Equal(t, context.Canceled, err)
+}
+
+// A handshake that takes its time is waited for: the first SYN is dropped, and the
+// kernel sends another after a second.
+func TestDialWaits(t *testing.T) {
+	addr, fd := full(t)
+	dialled := make(chan *Conn)
+	go func() {
+		c, err := Dial(t.Context(), netip.Addr{}, addr)
+		assert.NoError(t, err)
+		dialled <- c
+	}()
+	trying := fmt.Sprintf("0100007F:%04X 02", addr.Port()) // SYN_SENT
+	require.Eventually(t, func() bool {
+		open, err := os.ReadFile("/proc/self/net/tcp")
+		return err == nil && strings.Contains(string(open), trying)
+	}, 10*time.Second, time.Millisecond)
+	for range 2 { // the one that fills the queue, and the late one
+		far, _, err := unix.Accept(fd)
+		require.NoError(t, err)
+		defer unix.Close(far)
+	}
+	c := <-dialled
+	require.NotNil(t, c)
+	defer c.Close()
+	_, bare := c.bare()
+	assert.False(t, bare, "it had to wait")
+	_, err := c.Write([]byte("x"))
+	assert.NoError(t, err)
+}
+
+// Accepting blocks for nobody when there is a client, and ends with the listener.
+func TestAccept(t *testing.T) {
+	l, addr := listen(t, "[::]:0")
+	assert.Nil(t, l.Pending())
+	c, err := Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
+	require.NoError(t, err)
+	defer c.Close()
+	far := l.Pending()
+	require.NotNil(t, far)
+	defer far.Close()
+	assert.Equal(t, "127.0.0.1", far.Remote().Addr().String(), "not ::ffff:127.0.0.1")
+	assert.Equal(t, "127.0.0.1", far.Local().Addr().String())
+	l.SetDeadline(time.Unix(1, 0))
+	_, err = l.Accept()
+	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	l.Close()
+	_, err = l.Accept()
+	assert.ErrorIs(t, err, net.ErrClosed)
+}
+
+// A client's connection has the options of the listener without a call of its own.
+func TestOptionsAreHandedDown(t *testing.T) {
+	l, addr := listen(t, "127.0.0.1:0")
+	far, err := Dial(t.Context(), netip.Addr{}, addr)
+	require.NoError(t, err)
+	defer far.Close()
+	c, err := l.Accept()
+	require.NoError(t, err)
+	defer c.Close()
+	c.Control(func(fd uintptr) {
+		for _, want := range [][3]int{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
+		} {
+			got, err := unix.GetsockoptInt(int(fd), want[0], want[1])
+			require.NoError(t, err)
+			assert.Equal(t, want[2], got, "%v", want)
+		}
+	})
+}
+
+func TestListenError(t *testing.T) {
+	l, _ := listen(t, "127.0.0.1:0")
+	_, err := Listen(l.Addr().String())
+	assert.ErrorIs(t, err, syscall.EADDRINUSE)
+	assert.EqualError(t, err, "bind: address already in use")
+	_, err = Listen("127.0.0.1:x")
+	assert.Error(t, err)
+}
+
+func BenchmarkDial(b *testing.B) {
+	l, addr := listen(b, "127.0.0.1:0")
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := Dial(b.Context(), netip.Addr{}, addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		far, err := l.Accept()
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.ResetOnClose()
+		c.Close()
+		far.Close()
+	}
+}
