@@ -8,11 +8,11 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +26,11 @@ import (
 	"github.com/sluiceproxy/sluice/internal/bench/proc"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// Children end when the thread that started them does, so it must be one that stays.
+	runtime.LockOSThread()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	if err := dispatch(args); err != nil {
@@ -101,12 +105,11 @@ func measureAll(args []string) error {
 	if err := b.choose(o); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		<-ctx.Done()
-		stop() // a second signal kills; the children go with this process
-		b.close()
+		<-interrupted
+		b.close() // the children end with this process
 		os.Exit(130)
 	}()
 	for _, w := range works {

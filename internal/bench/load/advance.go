@@ -89,7 +89,7 @@ func (e *engine) readHead(c *conn) bool {
 	rest := int64(len(b) - n)
 	if c.phase == tunnel {
 		if h.status != 200 || rest > 0 {
-			e.fail(c, fmt.Sprintf("CONNECT: status %d, %d bytes after the head", h.status, rest))
+			e.fail(c, fmt.Sprintf("CONNECT: status %d, %d bytes after the head: %q", h.status, rest, b[:min(len(b), 300)]))
 			return false
 		}
 		e.say(c)
@@ -97,7 +97,7 @@ func (e *engine) readHead(c *conn) bool {
 	}
 	switch {
 	case h.status != c.req.Status:
-		e.fail(c, fmt.Sprintf("status %d, not %d", h.status, c.req.Status))
+		e.fail(c, fmt.Sprintf("status %d, not %d: %q", h.status, c.req.Status, b[:min(len(b), 300)]))
 		return false
 	case h.length < 0:
 		e.fail(c, "an answer without a length")
