@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -160,6 +161,21 @@ func newKubelet(t *testing.T, ns *proxytest.Netns, resolvConf string) *kubelet {
 	return k
 }
 
+// sandbox makes of the network namespace what the pod p asks for.
+func (k *kubelet) sandbox(p pod) {
+	k.t.Helper()
+	for _, s := range p.spec.list("securityContext", "sysctls") {
+		k.sysctl(s.text("name"), s.text("value"))
+	}
+}
+
+func (k *kubelet) sysctl(name, value string) {
+	k.t.Helper()
+	require.NoError(k.t, k.ns.Do(func() error {
+		return os.WriteFile("/proc/sys/"+strings.ReplaceAll(name, ".", "/"), []byte(value), 0)
+	}))
+}
+
 // container is a running one.
 type container struct {
 	cmd    *exec.Cmd
@@ -184,6 +200,11 @@ func (k *kubelet) start(p pod, c object, environ []string, volumes map[string]st
 	if uid, ok := sc["runAsUser"].(int); ok {
 		s.UID = uid
 	}
+	nonRoot, ok := sc["runAsNonRoot"].(bool)
+	if !ok {
+		nonRoot = p.spec.at("securityContext", "runAsNonRoot") == true
+	}
+	require.False(k.t, nonRoot && s.UID == 0, "%s: %s would run as root and must not", p, c.text("name"))
 	if c.at("command") == nil {
 		s.Argv = append([]string{"/sluice"}, s.Argv...)
 	}
@@ -233,8 +254,10 @@ func (c *container) log(t testing.TB) string {
 	return string(text)
 }
 
-// exit waits for the end and returns the status.
+// exit waits for the end and returns the status. What does not end is ended: -1.
 func (c *container) exit() int {
+	limit := time.AfterFunc(30*time.Second, func() { _ = c.cmd.Process.Kill() })
+	defer limit.Stop()
 	_ = c.cmd.Wait()
 	return c.cmd.ProcessState.ExitCode()
 }

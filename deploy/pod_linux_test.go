@@ -134,7 +134,7 @@ func TestPod(t *testing.T) {
 	eventually(t, "it is ready", func() bool {
 		return strings.Contains(curl(t, net, "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "http://"+proxytest.PodV4+":9090/readyz"), "200")
 	})
-	requirePowerless(t, c)
+	requirePowerless(t, c, "/", "/etc/sluice", "/proc/sys")
 
 	require.Equal(t, "you come from "+proxytest.SourceV4+"\n", curl(t, net, "http://www.example.com/"))
 	require.Equal(t, "you come from "+proxytest.SourceV6+"\n", curl(t, net, "http://six.example.com/"))
@@ -151,21 +151,31 @@ func TestPod(t *testing.T) {
 	require.Zero(t, c.exit())
 }
 
-// requirePowerless looks at what the kernel says of the main container.
-func requirePowerless(t *testing.T, c *container) {
+// requirePowerless looks at what the kernel says of the main container: a user
+// without capabilities, for whom these mounts are read-only.
+func requirePowerless(t *testing.T, c *container, readOnly ...string) {
+	t.Helper()
+	requireStatus(t, c, "Uid:\t65534\t65534\t65534\t65534", "Gid:\t65534\t65534\t65534\t65534", "Groups:\t *",
+		"CapInh:\t0{16}", "CapPrm:\t0{16}", "CapEff:\t0{16}", "CapBnd:\t0{16}", "CapAmb:\t0{16}", "NoNewPrivs:\t1")
+	requireReadOnly(t, c, readOnly...)
+}
+
+// requireStatus wants the lines in the status of the container's process.
+func requireStatus(t *testing.T, c *container, lines ...string) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
 	require.NoError(t, err)
-	for _, want := range []string{
-		`Uid:\t65534\t65534\t65534\t65534`, `Gid:\t65534\t65534\t65534\t65534`, `Groups:\t *`,
-		`CapInh:\t0{16}`, `CapPrm:\t0{16}`, `CapEff:\t0{16}`, `CapBnd:\t0{16}`, `CapAmb:\t0{16}`, `NoNewPrivs:\t1`,
-	} {
-		require.Regexp(t, regexp.MustCompile(`(?m)^`+want+`$`), string(status))
+	for _, want := range lines {
+		require.Regexp(t, regexp.MustCompile("(?m)^"+want+"$"), string(status))
 	}
-	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.cmd.Process.Pid))
+}
+
+func requireReadOnly(t *testing.T, c *container, mounts ...string) {
+	t.Helper()
+	info, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", c.cmd.Process.Pid))
 	require.NoError(t, err)
-	for _, at := range []string{"/", "/etc/sluice", "/proc/sys"} {
-		require.Regexp(t, regexp.MustCompile(`(?m)^\d+ \d+ \S+ \S+ `+regexp.QuoteMeta(at)+` ro[, ]`), string(mounts))
+	for _, at := range mounts {
+		require.Regexp(t, regexp.MustCompile(`(?m)^\d+ \d+ \S+ \S+ `+regexp.QuoteMeta(at)+` ro[, ]`), string(info))
 	}
 }
 
