@@ -4,17 +4,21 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
 // addrPort is never an IPv4 address in IPv6 clothes, which a listener for both
 // families is given.
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
+//
+// The addresses come from package syscall: x/sys/unix asks the kernel for the
+// socket's protocol each time it makes one.
+func addrPort(sa syscall.Sockaddr) netip.AddrPort {
 	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
+	case *syscall.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
+	case *syscall.SockaddrInet6:
 		a := netip.AddrFrom16(sa.Addr).Unmap()
 		if sa.ZoneId != 0 && a.Is6() {
 			a = a.WithZone(zone(sa.ZoneId))

@@ -92,9 +92,9 @@ func (l *Listener) Pending() *Conn {
 }
 
 func (l *Listener) accept(fd int) error {
-	var sa unix.Sockaddr
+	var sa syscall.Sockaddr
 	for {
-		l.fd, sa, l.err = unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		l.fd, sa, l.err = syscall.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if l.err != unix.EINTR {
 			break
 		}

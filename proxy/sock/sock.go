@@ -260,7 +260,7 @@ func (c *Conn) Local() (a netip.AddrPort) {
 		return c.local
 	}
 	c.Control(func(fd uintptr) {
-		if sa, err := unix.Getsockname(int(fd)); err == nil {
+		if sa, err := syscall.Getsockname(int(fd)); err == nil {
 			a = addrPort(sa)
 		}
 	})

@@ -250,7 +250,7 @@ func full(t *testing.T) (netip.AddrPort, int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	require.NoError(t, unix.Listen(fd, 0))
-	sa, err := unix.Getsockname(fd)
+	sa, err := syscall.Getsockname(fd)
 	require.NoError(t, err)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -44,7 +44,7 @@ func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 			continue
 		case d.n == 0:
 			return nil, nil
-		case d.n >= bufferSize, d.pipe != nil && d.n >= spliceLeast:
+		case d.n >= bulkStep:
 			full++
 		default:
 			full = 0
@@ -58,7 +58,7 @@ func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 		if err != nil {
 			return nil, err
 		}
-		d.bulk = full >= fullReads
+		d.bulk = full >= bulkSteps
 		if !d.bulk {
 			d.releasePipe()
 		}
@@ -119,7 +119,7 @@ func (d *direction) spliceIn(fd uintptr) bool {
 		}
 	}
 	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(int(fd), nil, d.pipe.w, nil, d.want(d.pipe.size), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		n, err := unix.Splice(int(fd), nil, d.pipe.w, nil, d.want(spliceMost), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})
 	if err == unix.EAGAIN {

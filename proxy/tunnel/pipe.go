@@ -8,10 +8,19 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
-// pipeSize is asked of the kernel for each pipe: it carries more a system call
-// than the 64 KiB of the default. pipe-user-pages-soft lets an unprivileged user
-// have 64 MiB in all; past that the kernel says no and the default stays.
-const pipeSize = 256 << 10
+// pipeSize is asked of the kernel for the first bigPipes pipes; it is the most that
+// an unprivileged user gets, and halves what bulk costs against 256 KiB, since the
+// receiver is woken less often. All pipes of a user may have 64 MiB together
+// (pipe-user-pages-soft), and once they have, new ones get two pages: so the others
+// stay at the default of 64 KiB, of which there is room for 500 more.
+const (
+	pipeSize = 1 << 20
+	bigPipes = 32
+)
+
+// spliceMost is what one splice may move: more than a pipe's size, since what counts
+// there are slots, and one slot takes up to 32 KiB from a socket.
+const spliceMost = 1 << 20
 
 // readyPipes is how many empty pipes lie ready.
 const readyPipes = 16
@@ -19,7 +28,7 @@ const readyPipes = 16
 // pipe is a kernel pipe that splice fills and drains.
 type pipe struct {
 	r, w  int
-	size  int
+	big   bool // it counts as one of bigPipes
 	dirty bool // bytes were left in it, so it can't be used again
 }
 
@@ -28,6 +37,7 @@ type pipes struct {
 	budget *fdbudget.Budget
 	mu     sync.Mutex
 	ready  []*pipe
+	big    int // pipes of pipeSize
 }
 
 // get returns an empty pipe, or nil when no descriptors are left for one.
@@ -48,9 +58,15 @@ func (p *pipes) get() *pipe {
 		p.budget.Give(2)
 		return nil
 	}
-	pi := &pipe{r: fds[0], w: fds[1], size: 64 << 10}
-	if n, err := unix.FcntlInt(uintptr(pi.w), unix.F_SETPIPE_SZ, pipeSize); err == nil {
-		pi.size = n
+	pi := &pipe{r: fds[0], w: fds[1]}
+	p.mu.Lock()
+	if p.big < bigPipes {
+		p.big++
+		pi.big = true
+	}
+	p.mu.Unlock()
+	if pi.big {
+		unix.FcntlInt(uintptr(pi.w), unix.F_SETPIPE_SZ, pipeSize) // if not, the default serves
 	}
 	return pi
 }
@@ -63,11 +79,15 @@ func (p *pipes) put(pi *pipe) {
 		p.mu.Unlock()
 		return
 	}
-	p.mu.Unlock()
 	p.drop(pi)
+	p.mu.Unlock()
 }
 
+// drop closes a pipe. p.mu is held.
 func (p *pipes) drop(pi *pipe) {
+	if pi.big {
+		p.big--
+	}
 	unix.Close(pi.r)
 	unix.Close(pi.w)
 	p.budget.Give(2)

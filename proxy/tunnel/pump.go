@@ -25,13 +25,16 @@ import (
 // bufferSize is what one read takes before splice pays.
 const bufferSize = 64 << 10
 
-// fullReads is how many reads in a row must fill the buffer before a direction
-// changes to splice: a pipe costs two system calls to fill and drain, and an
-// answer of a few kilobytes never gains from it.
-const fullReads = 2
+// bulkSteps steps in a row must each move bulkStep or more before a direction
+// changes to splice, and one that moves less ends it: a pipe costs two system calls
+// to fill and drain, and an answer of a few kilobytes never gains from it.
+const (
+	bulkStep  = 16 << 10
+	bulkSteps = 2
+)
 
-// spliceLeast is what a step by splice must move for the next one to be by splice.
-const spliceLeast = 16 << 10
+// bulkBody is the length of a body for which splice is tried at once.
+const bulkBody = 128 << 10
 
 // Pump holds what tunnels share: loops, buffers and pipes. Use one for the whole
 // process. Its methods may be called concurrently.
@@ -92,7 +95,7 @@ func (p *Pump) Close() {
 // set. With n < 0 it moves all that comes until src ends, which is no error. It
 // closes neither connection.
 func (p *Pump) Copy(dst, src *sock.Conn, n int64, touch func()) (moved int64, readErr, writeErr error) {
-	d := direction{pump: p, touch: touch, left: n}
+	d := direction{pump: p, touch: touch, left: n, bulk: n >= bulkBody}
 	readErr, writeErr = d.run(src, dst)
 	if readErr == nil && writeErr == nil && n >= 0 && d.moved < n {
 		readErr = io.ErrUnexpectedEOF

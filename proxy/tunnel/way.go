@@ -7,7 +7,7 @@ import (
 )
 
 // turnBytes is how much one direction may move before others have their turn.
-const turnBytes = 1 << 20
+const turnBytes = 2 << 20
 
 // way is one direction of a tunnel. While it waits for bytes it holds nothing;
 // while the receiver does not take what was read, it holds that much.
@@ -61,12 +61,13 @@ func (t *Tunnel) read(l *loop, side int) int {
 		return 0
 	}
 	w.moved += int64(n)
-	if n == len(l.buf) {
-		w.full++
-		w.bulk = w.full >= fullReads
-	} else {
-		w.full = 0
+	if n < len(l.buf) {
 		w.readable = w.ending // an edge comes with the next byte
+	}
+	if n < bulkStep {
+		w.full = 0
+	} else if w.full++; w.full >= bulkSteps {
+		w.bulk = true
 	}
 	t.write(l, side, l.buf[:n])
 	return n
@@ -161,7 +162,7 @@ func (t *Tunnel) splice(l *loop, side int) int {
 		}
 	}
 	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(int(t.fds[side]), nil, w.pipe.w, nil, w.pipe.size, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		n, err := unix.Splice(int(t.fds[side]), nil, w.pipe.w, nil, spliceMost, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})
 	if n <= 0 {
@@ -171,7 +172,7 @@ func (t *Tunnel) splice(l *loop, side int) int {
 	}
 	w.moved += int64(n)
 	w.inPipe = n
-	if n < spliceLeast {
+	if n < bulkStep {
 		w.bulk, w.full = false, 0
 	}
 	return n
