@@ -36,9 +36,7 @@ func TestTCPTwoSources(t *testing.T) {
 	sources := strings.Join([]string{proxytest.SourceV4 + "/24", source2V4 + "/24", proxytest.SourceV6 + "/64", source2V6 + "/64"}, ", ")
 	p.setup(t, sources, strings.Join([]string{"198.51.100.1@" + proxytest.SourceV4, gateway2V4 + "@" + source2V4,
 		"2001:db8:1::1@" + proxytest.SourceV6, gateway2V6 + "@" + source2V6}, " "))
-	require.NoError(t, p.Egress.Do(func() error { // four ports
-		return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40003"), 0)
-	}))
+	p.fourPorts(t)
 	// Not in the order of the set-up: by itself the kernel chooses the first of that.
 	g := p.start(t, source2V4+" "+proxytest.SourceV4+" "+source2V6+" "+proxytest.SourceV6, strings.Join([]string{
 		"5432 " + proxytest.ServerAV4, "5433 " + proxytest.ServerBV4 + " 5432",
@@ -64,6 +62,31 @@ func TestTCPTwoSources(t *testing.T) {
 			echoes(t, conn, "all at once")
 		}
 	}
+}
+
+// Without EGRESS_SOURCE every port is used towards each destination, too: a socket
+// that is bound before it connects would take its port away from all others.
+func TestTCPWithoutSource(t *testing.T) {
+	p := newTCPPod(t)
+	p.witness(t, p.ServerA, proxytest.ServerAV4)
+	p.witness(t, p.ServerB, proxytest.ServerBV4)
+	p.fourPorts(t)
+	g := p.start(t, "", "5432 "+proxytest.ServerAV4+"\n5433 "+proxytest.ServerBV4+" 5432")
+	for _, c := range []struct{ port, server string }{{"5432", "server-a"}, {"5433", "server-b"}} {
+		for range 4 {
+			_, saw, err := p.ask(t, proxytest.PodV4, c.port)
+			require.NoError(t, err, g.stderr())
+			assert.Equal(t, c.server+" saw "+proxytest.PodV4, saw)
+		}
+	}
+}
+
+// fourPorts leaves four ports to connections that leave the egress pod.
+func (p tcpPod) fourPorts(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.Egress.Do(func() error {
+		return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("40000 40003"), 0)
+	}))
 }
 
 // drops makes a router drop what comes from the addresses.

@@ -86,8 +86,7 @@ func newMany(t *testing.T) *many {
 func (m *many) program() *program {
 	m.t.Helper()
 	file := fmt.Sprintf("tcp:\n- {listen: 127.0.0.1:0, destinations: [%q, %q]}\n", m.addrs[0], m.addrs[1])
-	// From a source address, as in a pod: its ports are then shared between
-	// destinations, and with what the last run has left in TIME_WAIT.
+	// From a source address, as in a pod.
 	return tcpProgram(m.t, m.bin, proxytest.NewDNS(m.t), file, "--access-log=off", "--source=127.0.0.1")
 }
 
