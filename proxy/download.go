@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // Error classes that RFC 9209 has no word for, or only for another side.
@@ -34,7 +35,15 @@ func (x *exchange) fillIn() error {
 		}
 		x.inErr = err
 	} else {
-		if err := x.up.TCP.ReadStep(x.inFn); err != nil {
+		err := x.up.TCP.ReadStep(x.inFn)
+		if err == nil && x.inErr == errUnsent {
+			if _, err = x.up.TCP.Write(x.unsent); err != nil {
+				x.outErr = err
+			}
+			x.unsent = nil
+			err = x.up.TCP.ReadStep(x.inFn)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -44,6 +53,9 @@ func (x *exchange) fillIn() error {
 
 // inStep is a step of ReadStep: see conn.fillStep.
 func (x *exchange) inStep(fd uintptr) bool {
+	if x.unsent != nil && !x.sendStep(int(fd)) {
+		return x.inErr != nil
+	}
 	x.takeIn()
 	n, err := unix.Read(int(fd), x.in[x.iw:])
 	for err == unix.EINTR {
@@ -66,6 +78,40 @@ func (x *exchange) inStep(fd uintptr) bool {
 	}
 	return true
 }
+
+// errStale says that a connection from the pool was closed by the server, or that
+// the server spoke on it unasked, which may be meant for whoever comes next: nothing
+// was sent on it.
+var errStale = errors.New("the pooled connection is stale")
+
+// sendStep sends a request at the very moment when the wait for its answer begins.
+// The answer's arrival can't be missed then, so that no read has to find out that it
+// is not there yet; and the look at whether a pooled connection is still quiet is
+// the read that comes before. It reports whether there is something to read.
+func (x *exchange) sendStep(fd int) (read bool) {
+	x.inErr = nil
+	if x.pooled {
+		var unasked [1]byte
+		if n, err := unix.Read(fd, unasked[:]); n >= 0 || err != unix.EAGAIN {
+			x.unsent, x.inErr = nil, errStale
+			return false
+		}
+	}
+	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Write(fd, x.unsent) })
+	switch {
+	case n == len(x.unsent):
+		x.unsent = nil
+		return false
+	case err != nil && err != unix.EAGAIN:
+		x.unsent, x.outErr = nil, err
+		return true // an answer may have come before that
+	}
+	x.unsent, x.inErr = x.unsent[max(n, 0):], errUnsent
+	return false
+}
+
+// errUnsent says that the server did not take the request at once.
+var errUnsent = errors.New("part of the request is not sent")
 
 func (x *exchange) takeIn() {
 	if x.in == nil {

@@ -29,6 +29,8 @@ type exchange struct {
 	inFn   func(fd uintptr) bool // inStep, bound once
 	inErr  error                 // of the last read
 	out    []byte                // a head being written
+	unsent []byte                // what the next read from the server sends first
+	outErr error                 // of doing so
 
 	ask  refusal
 	rec  Record

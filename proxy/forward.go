@@ -84,16 +84,13 @@ func (x *exchange) send(server string) error {
 			}
 		}
 		x.c.touch()
-		_, err := x.up.Write(x.out)
-		if err == nil {
-			x.body.start(x)
+		err := x.request()
+		if err == errStale {
+			x.dropUpstream()
+			continue
 		}
-		// The server may have answered and closed before it took the request whole:
-		// that answer counts.
-		if readErr := x.readResponse(); readErr == nil {
+		if err == nil {
 			return nil
-		} else if err == nil || failedBy(readErr) != errClosedEarly {
-			err = readErr
 		}
 		if !again || !x.pooled || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
 			return err
@@ -101,6 +98,24 @@ func (x *exchange) send(server string) error {
 		again = false
 		x.dropUpstream()
 	}
+}
+
+// request sends the request over x.up and reads the head of the answer.
+func (x *exchange) request() error {
+	x.outErr, x.unsent = nil, nil
+	if x.body.whole && x.up.TLS == nil {
+		x.unsent = x.out
+	} else if _, x.outErr = x.up.Write(x.out); x.outErr == nil {
+		x.body.start(x)
+	}
+	err := x.readResponse()
+	x.unsent = nil
+	// The server may have answered and closed before it took the request whole:
+	// that answer counts.
+	if err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
+		return x.outErr
+	}
+	return err
 }
 
 // idempotent reports whether a request may be sent again (RFC 9110 section

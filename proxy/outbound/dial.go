@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -35,10 +33,7 @@ type Conn struct {
 	server    string // name that TLS verified, "" for a plain connection
 	idleSince time.Time
 
-	kept    atomic.Bool // KeepAlive was called
-	peek    func(fd uintptr)
-	polled  [1]unix.PollFd
-	isQuiet bool
+	kept atomic.Bool // KeepAlive was called
 }
 
 // Local returns the address that the server sees.

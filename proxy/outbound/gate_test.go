@@ -3,7 +3,6 @@ package outbound
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -319,27 +318,4 @@ func TestPool(t *testing.T) {
 	assert.Zero(t, p.Len())
 	assert.True(t, closed(put("192.0.2.1", now)), "put back after Close")
 	assert.EqualValues(t, 2, budget.Left())
-}
-
-// A connection that the server has closed, or spoken on unasked, serves nobody.
-func TestPoolPassesOverTheDead(t *testing.T) {
-	p := NewPool(nil, time.Minute)
-	for _, spoil := range []func(far net.Conn){
-		func(far net.Conn) { far.Close() },
-		func(far net.Conn) { io.WriteString(far, "HTTP/1.1 200 OK\r\n\r\n") },
-	} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		c, err := sock.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
-		require.NoError(t, err)
-		far, err := l.Accept()
-		require.NoError(t, err)
-		l.Close()
-		dst := netip.MustParseAddrPort("192.0.2.1:80")
-		p.Put(&Conn{TCP: c, Dst: dst}, time.Now())
-		spoil(far)
-		assert.Nil(t, p.Get(&Route{Addrs: []netip.Addr{dst.Addr()}, Port: 80}, ""))
-		assert.Zero(t, p.Len())
-		far.Close()
-	}
 }

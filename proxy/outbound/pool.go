@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
@@ -37,17 +35,15 @@ func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
 }
 
 // Get returns an idle connection to an address of r, or nil. server is the name
-// that TLS must have verified, "" for a plain connection. Connections that the
-// server has closed, or sent something on unasked, are closed and passed over.
+// that TLS must have verified, "" for a plain connection. The server may have
+// closed it meanwhile, or sent something unasked, which is no answer to anything:
+// the caller finds out.
 func (p *Pool) Get(r *Route, server string) *Conn {
 	for _, a := range r.Addrs {
 		for _, s := range r.Sources.For(a) {
 			key := poolKey{s, netip.AddrPortFrom(a, r.Port), server}
-			for c := p.pop(key); c != nil; c = p.pop(key) {
-				if c.TLS != nil || c.quiet() {
-					return c
-				}
-				c.Close()
+			if c := p.pop(key); c != nil {
+				return c
 			}
 		}
 	}
@@ -67,23 +63,6 @@ func (p *Pool) pop(key poolKey) *Conn {
 	p.idle[key] = list[:len(list)-1]
 	p.budget.Give(1)
 	return c
-}
-
-// quiet reports whether the connection is open with nothing to read. A server
-// that sent something before it was asked may mean it for whoever comes next; a
-// TLS one sends session tickets, so there only the record layer guards.
-func (c *Conn) quiet() bool {
-	if c.peek == nil {
-		c.peek = c.peekStep // bound once: the pool is on the request path
-	}
-	c.isQuiet = false
-	return c.TCP.Control(c.peek) == nil && c.isQuiet
-}
-
-func (c *Conn) peekStep(fd uintptr) {
-	c.polled[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN | unix.POLLRDHUP}
-	n, err := unix.Poll(c.polled[:], 0)
-	c.isQuiet = n == 0 && err == nil
 }
 
 // Put keeps c for another request, or closes it when there is no room. Nothing of
