@@ -7,12 +7,13 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/bench/load"
+	"github.com/sluiceproxy/sluice/internal/bench/origin"
 	"github.com/sluiceproxy/sluice/internal/bench/peers"
 	"github.com/sluiceproxy/sluice/internal/bench/proc"
+	"github.com/sluiceproxy/sluice/internal/bench/report"
 )
 
 // bench is one run.
@@ -29,6 +30,14 @@ type bench struct {
 	sluices []*peers.Peer // the first is the one that all are compared with
 	others  []*peers.Peer
 	notes   []string
+	tables  []*report.Table
+
+	isolated bool // in a network namespace of its own
+	quick    bool
+	starts   int           // of row 9
+	idle     int           // tunnels of row 6
+	rest     time.Duration // for so long memory must not fall to be at rest
+	soak     time.Duration
 }
 
 // direct is the name of the cell without a proxy.
@@ -42,12 +51,12 @@ func newBench() (*bench, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // some proxies give up root
 		return nil, err
 	}
-	b := &bench{out: os.Stdout, reps: 5, scale: 1, dir: dir, accounts: proc.OpenAccounts(), cpuOfProxy: 0, cpuOfHelpers: 1}
+	b := &bench{out: os.Stdout, reps: 5, scale: 1, starts: 10, idle: idleTunnels, rest: 4 * time.Second, dir: dir, accounts: proc.OpenAccounts(), cpuOfProxy: 0, cpuOfHelpers: 1}
 	if runtime.NumCPU() < 2 {
 		b.cpuOfProxy, b.cpuOfHelpers = -1, -1
 		b.notes = append(b.notes, "There is one processor only: proxies, origin and load generator share it.")
 	}
-	return b, nil
+	return b, proc.Pin(b.cpuOfHelpers)
 }
 
 func (b *bench) close() {
@@ -55,61 +64,105 @@ func (b *bench) close() {
 	_ = os.RemoveAll(b.dir)
 }
 
-// able are the proxies that do some work, Sluice first.
-func (b *bench) able(w peers.Work) (able []*peers.Peer) {
-	for _, p := range slices.Concat(b.sluices, b.others) {
-		if p.Does(w) {
-			able = append(able, p)
-		}
+// stage is the origin, a load generator, and proxies between them.
+type stage struct {
+	origin  *originHelper
+	load    *loader
+	proxies []*instance
+}
+
+func (b *bench) startStage() (s *stage, err error) {
+	s = &stage{}
+	if s.origin, err = b.startOrigin(); err != nil {
+		return nil, err
 	}
-	return able
+	if s.load, err = b.startLoader(); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stage) stop() {
+	for _, in := range s.proxies {
+		in.stop()
+	}
+	if s.load != nil {
+		s.load.stop()
+	}
+	s.origin.stop()
+}
+
+// seen is an error unless the origin saw all that was asked for since before: a
+// proxy must not answer by itself.
+func (s *stage) seen(before origin.Counts, asked int) error {
+	now, err := s.origin.counts()
+	if err != nil {
+		return err
+	}
+	if n := now.Requests + now.Messages - before.Requests - before.Messages; n < asked {
+		return fmt.Errorf("the origin saw %d of %d requests", n, asked)
+	}
+	return nil
 }
 
 // sample is one repetition of one cell.
 type sample struct {
+	proxied bool
 	cpu     time.Duration // of the proxy
 	foreign float64       // processor time of others, as a share of one processor
+	asked   int           // with the warm-up
 	result  load.Result
 }
 
 // measure does a job and sees what it costs the proxy in. The job's counted part
 // is measured alone.
-func (b *bench) measure(l *loader, in *instance, ours []*proc.Group, job load.Job) (s sample, err error) {
-	if err := l.begin(job); err != nil {
+func (b *bench) measure(st *stage, in *instance, job load.Job) (s sample, err error) {
+	s.proxied = in.peer != nil
+	if err := st.load.begin(job); err != nil {
 		return s, err
 	}
 	settle(in)
-	before, err := b.usages(ours)
+	ours := []*proc.Group{in.group, st.origin.group, st.load.group}
+	before, err := meter(ours)
 	if err != nil {
 		return s, err
 	}
-	busy, err := proc.Busy()
-	if err != nil {
+	if err := st.load.proceed(); err != nil {
 		return s, err
 	}
-	begin := time.Now()
-	if err := l.proceed(); err != nil {
-		return s, err
-	}
-	if s.result, err = l.result(); err != nil {
+	if s.result, err = st.load.result(); err != nil {
 		return s, err
 	}
 	if err := failure(s.result, job.Count); err != nil {
 		return s, err
 	}
 	settle(in)
-	after, err := b.usages(ours)
+	after, err := meter(ours)
 	if err != nil {
 		return s, err
 	}
-	busyAfter, err := proc.Busy()
-	if err != nil {
-		return s, err
-	}
-	s.cpu = after[0] - before[0]
-	foreign := sum(busyAfter) - sum(busy) - (sum(after) - sum(before))
-	s.foreign = max(0, foreign.Seconds()/time.Since(begin).Seconds())
+	s.cpu = after.ours[0] - before.ours[0]
+	foreign := after.busy - before.busy - (sum(after.ours) - sum(before.ours))
+	s.foreign = max(0, foreign.Seconds()/after.at.Sub(before.at).Seconds())
+	s.asked = s.result.Done + job.Warm
 	return s, in.alive()
+}
+
+// reading is what processors have done so far.
+type reading struct {
+	at   time.Time
+	busy time.Duration
+	ours []time.Duration
+}
+
+func meter(groups []*proc.Group) (r reading, err error) {
+	if r.ours, err = usages(groups); err != nil {
+		return r, err
+	}
+	busy, err := proc.Busy()
+	r.busy, r.at = sum(busy), time.Now()
+	return r, err
 }
 
 // failure is what the results say that went wrong.
@@ -139,7 +192,7 @@ func settle(in *instance) {
 	}
 }
 
-func (b *bench) usages(groups []*proc.Group) ([]time.Duration, error) {
+func usages(groups []*proc.Group) ([]time.Duration, error) {
 	var all []time.Duration
 	for _, g := range groups {
 		if g == nil {

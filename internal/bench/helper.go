@@ -28,7 +28,7 @@ type helper struct {
 }
 
 // startHelper runs a subcommand on the helpers' processor.
-func (b *bench) startHelper(name string) (*helper, error) {
+func (b *bench) startHelper(name string, args ...string) (*helper, error) {
 	b.serial++
 	group, err := b.accounts.Group(fmt.Sprintf("%s-%d", name, b.serial))
 	if err != nil {
@@ -38,7 +38,7 @@ func (b *bench) startHelper(name string) (*helper, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := proc.Command(proc.Place{CPU: b.cpuOfHelpers, Cgroup: group.Dir()}, self, name)
+	cmd, err := proc.Command(proc.Place{CPU: b.cpuOfHelpers, Cgroup: group.Dir()}, append([]string{self, name}, args...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +148,15 @@ func (l *loader) awaitReady() error {
 func (l *loader) proceed() error {
 	_, err := io.WriteString(l.in, "go\n")
 	return err
+}
+
+// held waits until a Hold job holds. When it failed before, its result says so.
+func (l *loader) held() (r load.Result, err error) {
+	line, err := l.out.ReadString('\n')
+	if err != nil || line == "ready\n" {
+		return r, err
+	}
+	return r, json.Unmarshal([]byte(line), &r)
 }
 
 // result waits for what came of the job.

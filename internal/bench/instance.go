@@ -3,13 +3,16 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,14 +23,14 @@ import (
 
 // instance is a proxy that runs; without a peer it is no proxy at all.
 type instance struct {
-	name    string
-	peer    *peers.Peer
-	setup   peers.Setup
-	group   *proc.Group
-	cmd     *exec.Cmd
-	stderr  bytes.Buffer
-	done    chan struct{}
-	started time.Time
+	name   string
+	peer   *peers.Peer
+	setup  peers.Setup
+	group  *proc.Group
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	done   chan struct{}
+	began  time.Duration // see proc.Now
 }
 
 // startTimeout is how long a proxy may take until it listens.
@@ -68,15 +71,22 @@ func (b *bench) launch(p *peers.Peer, s peers.Setup) (in *instance, err error) {
 	if in.group, err = b.accounts.Group(name); err != nil {
 		return nil, err
 	}
-	if in.cmd, err = proc.Command(proc.Place{CPU: b.cpuOfProxy, Cgroup: in.group.Dir()}, argv...); err != nil {
+	if in.cmd, err = proc.Command(proc.Place{CPU: b.cpuOfProxy, Cgroup: in.group.Dir(), Clock: true}, argv...); err != nil {
 		return nil, err
 	}
 	in.cmd.Env = append(os.Environ(), env...)
 	in.cmd.Dir = s.Dir
 	in.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	in.cmd.Stderr = &in.stderr
-	in.started = time.Now()
-	if err := in.cmd.Start(); err != nil {
+	clock, end, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer clock.Close()
+	in.cmd.ExtraFiles = []*os.File{end}
+	err = in.cmd.Start()
+	end.Close()
+	if err != nil {
 		in.group.Close()
 		return nil, err
 	}
@@ -85,6 +95,9 @@ func (b *bench) launch(p *peers.Peer, s peers.Setup) (in *instance, err error) {
 		defer close(in.done)
 		_ = in.cmd.Wait()
 	}()
+	var began int64
+	_, _ = fmt.Fscanln(clock, &began) // if there is none, the program has not begun, and await says so
+	in.began = time.Duration(began)
 	return in, nil
 }
 
@@ -98,7 +111,7 @@ func (in *instance) await(limit time.Duration) error {
 		select {
 		case <-in.done:
 			return fmt.Errorf("%s has ended: %v %s", in.name, in.cmd.ProcessState, firstLines(in.stderr.String()))
-		case <-time.After(2 * time.Millisecond):
+		case <-time.After(time.Millisecond):
 		}
 	}
 	return fmt.Errorf("%s does not listen after %v", in.name, limit)
@@ -139,4 +152,32 @@ func (in *instance) alive() error {
 	default:
 		return nil
 	}
+}
+
+// lostLines is an error when Sluice's access log is not complete.
+func (in *instance) lostLines() error {
+	if in.peer == nil || in.alive() != nil || !in.peer.IsSluice() || in.setup.Work == peers.TCP {
+		return nil
+	}
+	lost, err := in.metric("sluice_access_log_dropped_total")
+	if err == nil && lost > 0 {
+		err = fmt.Errorf("%.0f lines of the access log are lost", lost)
+	}
+	return err
+}
+
+// metric reads one metric of Sluice, which may have a label in its name.
+func (in *instance) metric(name string) (float64, error) {
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", in.setup.Admin))
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if v, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(v, 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
 }

@@ -14,13 +14,14 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/pflag"
 
 	"github.com/sluiceproxy/sluice/internal/bench/load"
+	"github.com/sluiceproxy/sluice/internal/bench/names"
 	"github.com/sluiceproxy/sluice/internal/bench/origin"
 	"github.com/sluiceproxy/sluice/internal/bench/peers"
 	"github.com/sluiceproxy/sluice/internal/bench/proc"
@@ -49,6 +50,8 @@ func dispatch(args []string) error {
 			return origin.Serve()
 		case "load":
 			return load.Serve(os.Stdin, os.Stdout)
+		case "dns":
+			return names.Serve(args[1], os.Stdin, os.Stdout)
 		}
 	}
 	return measureAll(args)
@@ -62,6 +65,8 @@ type options struct {
 	reps    int
 	scale   float64
 	bin     string
+	quick   bool
+	soak    time.Duration
 }
 
 func parse(args []string) (o options, err error) {
@@ -71,6 +76,8 @@ func parse(args []string) (o options, err error) {
 	f.StringArrayVar(&o.sluices, "sluice", nil, "[NAME=]PATH of a build of Sluice; several to compare them")
 	f.IntVar(&o.reps, "reps", 5, "repetitions")
 	f.Float64Var(&o.scale, "scale", 1, "do so much of the work of each cell")
+	f.BoolVar(&o.quick, "quick", false, "try everything with little work; the figures tell little")
+	f.DurationVar(&o.soak, "soak", 10*time.Minute, "how long row 12 takes")
 	f.StringVar(&o.bin, "bin", "bin", "folder of built programs")
 	return o, f.Parse(args)
 }
@@ -101,7 +108,13 @@ func measureAll(args []string) error {
 	if !own {
 		b.notes = append(b.notes, "Not in a network namespace of its own: other traffic on the loopback network disturbs.")
 	}
+	b.isolated = own
 	b.reps, b.scale = o.reps, o.scale
+	b.soak = o.soak
+	if b.quick = o.quick; b.quick {
+		b.reps, b.scale, b.starts, b.idle, b.rest = min(b.reps, 2), b.scale/10, 3, 2000, time.Second
+		b.soak = min(b.soak, 20*time.Second)
+	}
 	if err := b.choose(o); err != nil {
 		return err
 	}
@@ -112,17 +125,7 @@ func measureAll(args []string) error {
 		b.close() // the children end with this process
 		os.Exit(130)
 	}()
-	for _, w := range works {
-		if len(o.rows) > 0 && !slices.Contains(o.rows, strconv.Itoa(w.row)) {
-			continue
-		}
-		t, err := b.runWork(w)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(b.out, t.text())
-	}
-	return nil
+	return b.runRows(o.rows)
 }
 
 // choose finds the proxies.

@@ -4,18 +4,20 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/bench/load"
 	"github.com/sluiceproxy/sluice/internal/bench/origin"
 	"github.com/sluiceproxy/sluice/internal/bench/peers"
-	"github.com/sluiceproxy/sluice/internal/bench/proc"
+	"github.com/sluiceproxy/sluice/internal/bench/report"
 )
 
 // work is a fixed amount of work whose cost is measured: rows 1 to 5, 7 and 8.
 type work struct {
 	row   int
+	key   string
 	name  string
 	kind  peers.Work
 	job   load.Job // without addresses
@@ -28,23 +30,23 @@ const limit = 5 * time.Minute
 
 // works are the rows that are plain work.
 var works = []work{
-	{row: 1, name: "GET 1 KiB, 64 keep-alive clients", kind: peers.Gets, path: "/1k",
+	{row: 1, key: "1", name: "GET 1 KiB, 64 keep-alive clients", kind: peers.Gets, path: "/1k",
 		job: load.Job{Kind: load.Get, Conns: 64, Warm: 2000, Count: 20000}},
-	{row: 2, name: "GET 1 KiB, a new connection for each", kind: peers.Gets, path: "/1k",
+	{row: 2, key: "2", name: "GET 1 KiB, a new connection for each", kind: peers.Gets, path: "/1k",
 		job: load.Job{Kind: load.GetNew, Conns: 32, Warm: 1000, Count: 10000}},
-	{row: 3, name: "GET 1 MiB, 16 keep-alive clients", kind: peers.Gets, path: "/1m",
+	{row: 3, key: "3", name: "GET 1 MiB, 16 keep-alive clients", kind: peers.Gets, path: "/1m",
 		job: load.Job{Kind: load.Get, Conns: 16, Warm: 64, Count: 1024}, perGB: true},
-	{row: 4, name: "CONNECT, one exchange, close, 32 clients", kind: peers.Tunnels, raw: true,
+	{row: 4, key: "4", name: "CONNECT, one exchange, close, 32 clients", kind: peers.Tunnels, raw: true,
 		job: load.Job{Kind: load.Exchange, Conns: 32, Warm: 1000, Count: 10000}},
-	{row: 5, name: "CONNECT, bulk down, 4 tunnels", kind: peers.Tunnels, raw: true, perGB: true,
+	{row: 5, key: "5down", name: "CONNECT, bulk down, 4 tunnels", kind: peers.Tunnels, raw: true, perGB: true,
 		job: load.Job{Kind: load.Down, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
-	{row: 5, name: "CONNECT, bulk up, 4 tunnels", kind: peers.Tunnels, raw: true, perGB: true,
+	{row: 5, key: "5up", name: "CONNECT, bulk up, 4 tunnels", kind: peers.Tunnels, raw: true, perGB: true,
 		job: load.Job{Kind: load.Up, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
-	{row: 8, name: "TCP mode, a connection, one exchange, close, 32 clients", kind: peers.TCP, raw: true,
+	{row: 8, key: "8", name: "TCP mode, a connection, one exchange, close, 32 clients", kind: peers.TCP, raw: true,
 		job: load.Job{Kind: load.Exchange, Conns: 32, Warm: 1000, Count: 10000}},
-	{row: 8, name: "TCP mode, bulk down, 4 connections", kind: peers.TCP, raw: true, perGB: true,
+	{row: 8, key: "8down", name: "TCP mode, bulk down, 4 connections", kind: peers.TCP, raw: true, perGB: true,
 		job: load.Job{Kind: load.Down, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
-	{row: 8, name: "TCP mode, bulk up, 4 connections", kind: peers.TCP, raw: true, perGB: true,
+	{row: 8, key: "8up", name: "TCP mode, bulk up, 4 connections", kind: peers.TCP, raw: true, perGB: true,
 		job: load.Job{Kind: load.Up, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
 }
 
@@ -100,70 +102,138 @@ func getRequest(proxied bool, target, path string) load.Request {
 	}
 }
 
-// cell is what came of one proxy's work, in all repetitions.
-type cell struct {
-	name    string
-	samples []sample
-	err     error
-	none    bool // it does not do such work
+// newTable is the table of a work.
+func (w work) newTable() *report.Table {
+	cost, rate := "CPU s/10k", "1/s"
+	decimals := 0
+	if w.perGB {
+		cost, rate, decimals = "CPU s/GB", "GB/s", 2
+	}
+	return &report.Table{Row: w.row, Key: w.key, Title: w.name, Columns: []report.Column{
+		{Name: cost, Decimals: 3}, {Name: rate, Decimals: decimals}, {Name: "p50 ms", Decimals: 2}, {Name: "p99 ms", Decimals: 2},
+		{Name: "CPU used %"}, {Name: "foreign CPU %"},
+	}}
 }
 
-// table is what came of a row, or a part of one.
-type table struct {
-	row   int
+// put adds a sample to a cell.
+func (w work) put(c *report.Cell, s sample) {
+	r := s.result
+	amount, cost := float64(r.Done), 1e4
+	if w.perGB {
+		amount, cost = float64(r.Bytes)/1e9, 1
+	}
+	cpu := math.NaN()
+	if s.proxied {
+		cpu = s.cpu.Seconds()
+	}
+	c.Put(cpu*cost/amount, amount/r.Elapsed.Seconds(), ms(r.P50), ms(r.P99), 100*cpu/r.Elapsed.Seconds(), 100*s.foreign)
+	if n := r.Reopened + r.Retried; n > r.Done/10 && w.job.Kind == load.Get {
+		c.Note = "it does not keep connections"
+	}
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// variant is a proxy in one setup.
+type variant struct {
 	name  string
-	perGB bool
-	cells []*cell
+	peer  *peers.Peer // nil: no proxy
+	setup peers.Setup
+	scale float64 // of the work, beside that of the run
 }
 
-// runWork measures a work for all proxies, one after the other in each repetition.
-func (b *bench) runWork(w work) (*table, error) {
-	o, err := b.startOrigin()
-	if err != nil {
-		return nil, err
-	}
-	defer o.stop()
-	l, err := b.startLoader()
-	if err != nil {
-		return nil, err
-	}
-	defer l.stop()
-	t := &table{row: w.row, name: w.name, perGB: w.perGB}
-	target := w.target(o)
-	var running []*instance
-	defer func() {
-		for _, in := range running {
-			in.stop()
-		}
-	}()
-	add := func(name string, in *instance, err error) {
-		t.cells = append(t.cells, &cell{name: name, err: err})
-		running = append(running, in)
-	}
+// variants are all proxies and, at the end, none.
+func (b *bench) variants(w work) (all []variant) {
 	for _, p := range slices.Concat(b.sluices, b.others) {
-		if !p.Does(w.kind) {
-			t.cells = append(t.cells, &cell{name: p.Name, none: true})
-			running = append(running, &instance{name: p.Name})
-			continue
-		}
-		in, err := b.start(p, peers.Setup{Work: w.kind, Target: target})
-		if err != nil {
-			in = &instance{name: p.Name}
-		}
-		add(p.Name, in, err)
+		all = append(all, variant{name: p.Name, peer: p, setup: peers.Setup{Work: w.kind}, scale: 1})
 	}
-	add(direct, &instance{name: direct}, nil)
-	for range b.reps {
-		for i, c := range t.cells {
-			if c.err != nil || c.none {
-				continue
-			}
-			in := running[i]
-			s, err := b.measure(l, in, []*proc.Group{in.group, o.group, l.group}, w.jobFor(in, target, b.scale))
-			if c.err = err; err == nil {
-				c.samples = append(c.samples, s)
+	return append(all, variant{name: direct, scale: 1})
+}
+
+// runWorks measures works of one kind for variants of proxies, which take turns in
+// each repetition. The proxies run all the time.
+func (b *bench) runWorks(works []work, variants []variant) (tables []*report.Table, err error) {
+	s, err := b.startStage()
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	for _, w := range works {
+		tables = append(tables, w.newTable())
+	}
+	var running []*instance
+	for _, v := range variants {
+		in, failed := b.startVariant(s, works[0], v)
+		running = append(running, in)
+		for _, t := range tables {
+			c := t.Add(v.name)
+			c.None = v.peer != nil && !v.peer.Does(works[0].kind)
+			if failed != nil {
+				c.Failed = failed.Error()
 			}
 		}
 	}
-	return t, nil
+	for i, w := range works {
+		for range b.reps {
+			for j, v := range variants {
+				b.repeat(s, running[j], w, v, tables[i].Cells[j])
+			}
+		}
+		tables[i].Notes = saturation(tables[i])
+	}
+	for j, in := range running {
+		if err := in.lostLines(); err != nil {
+			for _, t := range tables {
+				t.Cells[j].Failed = err.Error()
+			}
+		}
+	}
+	return tables, nil
+}
+
+// startVariant starts a proxy for works on a stage, which ends it.
+func (b *bench) startVariant(s *stage, w work, v variant) (*instance, error) {
+	none := &instance{name: v.name}
+	if v.peer == nil || !v.peer.Does(w.kind) {
+		return none, nil
+	}
+	v.setup.Work, v.setup.Target = w.kind, w.target(s.origin)
+	in, err := b.start(v.peer, v.setup)
+	if err != nil {
+		return none, err
+	}
+	s.proxies = append(s.proxies, in)
+	return in, nil
+}
+
+// repeat does one repetition of one cell.
+func (b *bench) repeat(s *stage, in *instance, w work, v variant, c *report.Cell) {
+	if c.None || c.Failed != "" {
+		return
+	}
+	before, err := s.origin.counts()
+	if err != nil {
+		c.Failed = err.Error()
+		return
+	}
+	got, err := b.measure(s, in, w.jobFor(in, w.target(s.origin), b.scale*v.scale))
+	if err == nil {
+		err = s.seen(before, got.asked)
+	}
+	if err != nil {
+		c.Failed = err.Error()
+		return
+	}
+	w.put(c, got)
+}
+
+// saturation says where the origin and the load generator were the limit.
+func saturation(t *report.Table) []string {
+	limit := t.Cell(direct).Median(1)
+	for _, c := range t.Cells {
+		if c.Name != direct && c.Median(1) > 0.8*limit {
+			return []string{fmt.Sprintf("Rates above %.2g are near the limit of the load generator and the origin, which share a processor: compare the CPU.", 0.8*limit)}
+		}
+	}
+	return nil
 }

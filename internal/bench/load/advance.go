@@ -109,6 +109,12 @@ func (e *engine) readHead(c *conn) bool {
 		e.fail(c, "bytes after the body")
 		return false
 	}
+	if e.job.Kind == Quit {
+		raw.Reset(c.fd)
+		c.fd = -1
+		e.done(c)
+		return false
+	}
 	c.last, c.left, c.phase = h.last, h.length-rest, body
 	e.count(rest)
 	if c.left == 0 {

@@ -41,7 +41,10 @@ type conn struct {
 	last   bool  // the proxy closes after this answer
 }
 
-const bufferSize = 1 << 20
+const (
+	bufferSize  = 1 << 20
+	holdAtATime = 32 // connections that Hold opens: no more than a listener's queue takes
+)
 
 // engine runs one job.
 type engine struct {
@@ -189,7 +192,7 @@ func (e *engine) errors() (n int) {
 func (e *engine) begin() time.Duration {
 	const noneSoon = time.Hour
 	for len(e.free) > 0 {
-		if e.target >= 0 && e.begun >= e.target {
+		if e.target >= 0 && e.begun >= e.target || e.job.Kind == Hold && e.begun-e.ended >= holdAtATime {
 			return noneSoon
 		}
 		now := e.now()

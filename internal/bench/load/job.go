@@ -18,6 +18,7 @@ const (
 	Exchange Kind = "exchange" // one message there and back, then a new connection
 	Down     Kind = "down"     // Bytes from the origin, then a new connection
 	Up       Kind = "up"       // Bytes to the origin, then a new connection
+	Quit     Kind = "quit"     // a GET whose answer nobody waits for once it has begun, then a new connection
 	Hold     Kind = "hold"     // one exchange, then the connection stays open at rest
 )
 

@@ -33,6 +33,9 @@ func Serve(in io.Reader, out io.Writer) error {
 			_, err := lines.ReadBytes('\n')
 			return err
 		})
+		if err == io.EOF {
+			return nil // nobody waits for the rest
+		}
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,7 @@
 // does what the first 16 bytes of a connection say: E sends them back, and so all
 // messages that follow; D with a number sends so many bytes; U with a number takes
 // so many bytes and then sends the command back. The fault ports answer an HTTP
-// request with a reset, with half of a body and a reset, or late.
+// request with a reset, with half of a body, or late.
 package origin
 
 import (
@@ -32,7 +32,7 @@ const (
 	HTTP   Port = iota
 	Raw         // exchanges and bulk
 	Reset       // takes a request, and resets
-	Broken      // sends half of the body, and resets
+	Broken      // sends half of the body, and ends
 	Slow        // answers after SlowAnswer
 	Ports       // how many there are
 )
@@ -134,7 +134,8 @@ func Run(listeners []*net.TCPListener, controlIn int, controlOut func([]byte)) e
 		for _, ev := range poll.Wait(s.wait()) {
 			switch n := int(ev.Fd); {
 			case n == control:
-				if m, errno := raw.Read(controlIn, s.in[:1]); m == 0 || errno != 0 {
+				// Nobody asks again before the answer: this is one line.
+				if m, errno := raw.Read(controlIn, s.in[:256]); m == 0 || errno != 0 {
 					return nil
 				}
 				b, _ := json.Marshal(s.counts)
@@ -320,7 +321,7 @@ func (s *server) request(fd int, c *conn, b []byte) {
 		return
 	case Broken:
 		raw.Write(fd, s.small.keep[:len(s.small.keep)-SizeSmall/2])
-		s.reset(fd)
+		s.end(fd)
 		return
 	case Slow:
 		s.slow = append(s.slow, late{fd, time.Now().Add(SlowAnswer)})

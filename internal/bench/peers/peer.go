@@ -54,6 +54,7 @@ type Peer struct {
 	Package string // of Debian that has it; empty: it is built
 	Program string // path, or name to look up
 	does    []Work
+	sluice  bool
 	ruled   bool // it knows rules as the egress router writes them
 	version []string
 	number  *regexp.Regexp // of the version in what it prints
@@ -74,6 +75,9 @@ func (p *Peer) Does(w Work) bool {
 
 // Ruled reports whether the peer has rules that can be set.
 func (p *Peer) Ruled() bool { return p.ruled }
+
+// IsSluice reports whether the peer is a build of Sluice.
+func (p *Peer) IsSluice() bool { return p.sluice }
 
 // Find returns why the peer cannot run here, or nil.
 func (p *Peer) Find() error {

@@ -20,7 +20,7 @@ func rule(i int) string {
 	if i%2 == 0 {
 		deny = "!"
 	}
-	switch n := i / 2; i % 8 / 2 {
+	switch n := i; i % 8 / 2 {
 	case 0:
 		return fmt.Sprintf("%s*.d%d.example.com", deny, n)
 	case 1:

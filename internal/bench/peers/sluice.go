@@ -4,7 +4,6 @@ package peers
 
 import (
 	"fmt"
-	"path/filepath"
 	"regexp"
 )
 
@@ -14,7 +13,7 @@ const DefaultRules = 1000
 // Sluice is Sluice itself, with the name and path of one build.
 func Sluice(name, path string) *Peer {
 	return &Peer{
-		Name: name, Program: path, does: []Work{Gets, Tunnels, TCP}, ruled: true,
+		Name: name, Program: path, does: []Work{Gets, Tunnels, TCP}, ruled: true, sluice: true,
 		version: []string{"--version"}, number: regexp.MustCompile(`version (\S+)`),
 		command: sluiceCommand,
 	}
@@ -22,7 +21,10 @@ func Sluice(name, path string) *Peer {
 
 func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 	admin := fmt.Sprintf("127.0.0.1:%d", s.Admin)
-	log := filepath.Join(s.Dir, "access.log")
+	log, err := s.write("log/access.log", "") // not beside the rules, whose folder is watched
+	if err != nil {
+		return nil, nil, err
+	}
 	argv := []string{p.Program}
 	switch {
 	case s.Work == TCP:

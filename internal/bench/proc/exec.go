@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,7 @@ import (
 type Place struct {
 	CPU    int    // -1: anywhere
 	Cgroup string // folder; empty: none
+	Clock  bool   // write Now to descriptor 3 right before the program begins
 }
 
 // Exec becomes the program argv[0] at a place: it is what [Command] runs first.
@@ -47,7 +49,23 @@ func Exec(p Place, argv []string) error {
 	if err != nil {
 		return err
 	}
+	if p.Clock {
+		fd := 3
+		unix.CloseOnExec(fd)
+		if _, err := fmt.Fprintln(os.NewFile(uintptr(fd), "clock"), int64(Now())); err != nil {
+			return err
+		}
+	}
 	return syscall.Exec(path, argv, os.Environ())
+}
+
+// Now is the time of a clock that all processes share.
+func Now() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic(err) // Linux has it
+	}
+	return time.Duration(ts.Nano())
 }
 
 // Pin binds this process to one processor, all its threads.
@@ -79,18 +97,18 @@ func Command(p Place, argv ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"exec", strconv.Itoa(p.CPU), p.Cgroup, "--"}, argv...)
+	args := append([]string{"exec", strconv.Itoa(p.CPU), p.Cgroup, strconv.FormatBool(p.Clock), "--"}, argv...)
 	return exec.Command(self, args...), nil
 }
 
 // ExecArgs does what [Command] asks for.
 func ExecArgs(args []string) error {
-	if len(args) < 4 || args[2] != "--" {
-		return errors.New("exec wants CPU CGROUP -- PROGRAM …")
+	if len(args) < 5 || args[3] != "--" {
+		return errors.New("exec wants CPU CGROUP CLOCK -- PROGRAM …")
 	}
 	cpu, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
 	}
-	return Exec(Place{CPU: cpu, Cgroup: args[1]}, args[3:])
+	return Exec(Place{CPU: cpu, Cgroup: args[1], Clock: args[2] == "true"}, args[4:])
 }

@@ -49,7 +49,7 @@ func parseBusy(b []byte) (busy []time.Duration, err error) {
 // Memory is what a group holds.
 type Memory struct {
 	RSS, PSS int64
-	FDs      int // of the process that has most
+	FDs      int
 }
 
 // Memory sums over the group.
@@ -78,7 +78,7 @@ func (g *Group) Memory() (m Memory, err error) {
 		if err != nil {
 			return m, err
 		}
-		m.FDs = max(m.FDs, len(fds))
+		m.FDs += len(fds)
 	}
 	return m, nil
 }

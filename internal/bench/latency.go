@@ -1,0 +1,97 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sluiceproxy/sluice/internal/bench/peers"
+	"github.com/sluiceproxy/sluice/internal/bench/report"
+)
+
+// latencyRow measures row 1 at half of the rate that Sluice can do, sent on time
+// whatever the answers do, and what each proxy adds to the time of a request.
+func (b *bench) latencyRow(number int) ([]*report.Table, error) {
+	w := workOf("1")
+	most, err := b.greatestRate(w)
+	if err != nil {
+		return nil, err
+	}
+	rate := math.Floor(most/2/100) * 100
+	t := &report.Table{Row: number, Key: "11", NoRatio: true, Title: fmt.Sprintf("row 1 at %.0f requests/s, half of Sluice's most", rate), Columns: []report.Column{
+		{Name: "added p99 ms", Decimals: 3}, {Name: "added p50 ms", Decimals: 3}, {Name: "p99 ms", Decimals: 3}, {Name: "p50 ms", Decimals: 3},
+		{Name: "max ms", Decimals: 1}, {Name: "CPU used %"},
+	}}
+	s, err := b.startStage()
+	if err != nil {
+		return nil, err
+	}
+	defer s.stop()
+	variants := b.variants(w)
+	var running []*instance
+	for _, v := range variants {
+		in, err := b.startVariant(s, w, v)
+		running = append(running, in)
+		if c := t.Add(v.name); err != nil {
+			c.Failed = err.Error()
+		}
+	}
+	for range b.reps {
+		var plain sample
+		for i := len(variants) - 1; i >= 0; i-- { // without a proxy first
+			c := t.Cells[i]
+			if c.Failed != "" {
+				continue
+			}
+			got, err := b.atRate(s, running[i], w, rate)
+			if err != nil {
+				c.Failed = err.Error()
+				continue
+			}
+			if variants[i].peer == nil {
+				plain = got
+			}
+			r, p := got.result, plain.result
+			c.Put(ms(r.P99-p.P99), ms(r.P50-p.P50), ms(r.P99), ms(r.P50), ms(r.Max), 100*got.cpu.Seconds()/r.Elapsed.Seconds())
+		}
+	}
+	return []*report.Table{t}, nil
+}
+
+// greatestRate is what Sluice does when nothing but itself limits it.
+func (b *bench) greatestRate(w work) (float64, error) {
+	reps := b.reps
+	defer func() { b.reps = reps }()
+	b.reps = min(reps, 3)
+	v := variant{name: b.sluices[0].Name, peer: b.sluices[0], scale: 1}
+	v.setup.Work = peers.Gets
+	tables, err := b.runWorks([]work{w}, []variant{v})
+	if err != nil {
+		return 0, err
+	}
+	c := tables[0].Cells[0]
+	if !c.OK() {
+		return 0, fmt.Errorf("%s", c.Failed)
+	}
+	return c.Median(1), nil
+}
+
+// atRate does the work at a rate.
+func (b *bench) atRate(s *stage, in *instance, w work, rate float64) (sample, error) {
+	job := w.jobFor(in, w.target(s.origin), 1)
+	job.Rate, job.Count, job.Warm, job.Duration = rate, 0, int(rate/2), 3*time.Second
+	if b.quick {
+		job.Duration = time.Second
+	}
+	job.Limit = 20 * time.Second
+	got, err := b.measure(s, in, job)
+	if err != nil {
+		return got, err
+	}
+	if done := float64(got.result.Done) / got.result.Elapsed.Seconds(); done < 0.98*rate || got.result.P99 > 200*time.Millisecond {
+		return got, fmt.Errorf("it does not reach that rate: %.0f/s, p99 %.0f ms", done, ms(got.result.P99))
+	}
+	return got, nil
+}
