@@ -16,33 +16,34 @@ import (
 // Start, but for Resolve and Connect, which are spans; 0 means that it did not
 // come to that.
 type Record struct {
+	// Small fields stand together: a tunnel that is open keeps its Record.
+	Mode   metrics.Mode
+	Judged bool
+	Tunnel bool
+	silent bool  // no request: neither logged nor counted
+	Minor  uint8 // of the client's HTTP version
+	Status int
+
 	Start     time.Time
 	ID        uint64
 	Client    netip.AddrPort
-	Mode      metrics.Mode
-	Minor     int // of the client's HTTP version
-	Judged    bool
 	Decision  acl.Decision
 	Addr      netip.AddrPort // dialled
 	Source    netip.Addr     // that the server saw
-	Status    int
-	Error     string // RFC 9209 class, "" for none
-	Tunnel    bool
-	Received  int64 // from the client
-	Sent      int64 // to the client
+	Error     string         // RFC 9209 class, "" for none
+	Received  int64          // from the client
+	Sent      int64          // to the client
 	Resolve   time.Duration
 	Connect   time.Duration
 	FirstByte time.Duration // until the first byte of the answer was sent
 	Total     time.Duration
 
-	silent bool // no request: neither logged nor counted
-	text   []byte
-
+	text                                            []byte
 	method, target, userAgent, referer, contentType span
 }
 
 // span is a part of Record.text.
-type span struct{ from, to int }
+type span struct{ from, to uint32 }
 
 func (r *Record) get(s span) []byte { return r.text[s.from:s.to] }
 

@@ -30,7 +30,7 @@ func sample(method, target, agent string) *Record {
 	put := func(s string) span {
 		from := len(r.text)
 		r.text = append(r.text, s...)
-		return span{from, len(r.text)}
+		return span{uint32(from), uint32(len(r.text))}
 	}
 	r.method, r.target, r.userAgent, r.contentType = put(method), put(target), put(agent), put("text/html; charset=utf-8")
 	return r

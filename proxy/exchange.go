@@ -116,15 +116,15 @@ func (x *exchange) keepTarget() {
 		return
 	}
 	keep := func(b []byte) (s span) {
-		s.from = len(r.text)
+		s.from = uint32(len(r.text))
 		r.text = append(r.text, b...)
-		s.to = len(r.text)
+		s.to = uint32(len(r.text))
 		return s
 	}
 	r.method, r.target = keep(x.req.Method), keep(x.req.Target)
 	r.userAgent, r.referer = keep(x.req.Get(http1.UserAgent)), keep(x.req.Get(http1.Referer))
 	r.contentType = keep(x.resp.Get(http1.ContentType))
-	r.Minor = x.req.Minor
+	r.Minor = uint8(x.req.Minor)
 }
 
 // judge parses the authority, decides and resolves; port is that of the scheme, 0

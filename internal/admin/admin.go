@@ -4,7 +4,6 @@
 package admin
 
 import (
-	"html/template"
 	"net/http"
 	"net/http/pprof"
 	"sync/atomic"
@@ -49,7 +48,7 @@ func New(reg *prometheus.Registry, status func() Status, withPprof bool) *Handle
 	h.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-		page.Execute(w, status())
+		writePage(w, status())
 	})
 	if withPprof {
 		h.mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -76,20 +75,3 @@ func text(w http.ResponseWriter, status int, s string) {
 	w.WriteHeader(status)
 	w.Write([]byte(s + "\n"))
 }
-
-var page = template.Must(template.New("status").Parse(`<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>sluice</title>
-<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:60em}dt{font-weight:bold}pre{background:#f4f4f4;padding:1em}.bad{color:#b00020}</style></head>
-<body><h1>sluice {{.Version}}</h1>
-{{with .Problem}}<p class="bad">The last reload was refused; the rules below stay in force.</p><pre class="bad">{{.}}</pre>{{end}}
-<dl><dt>Listens on</dt><dd>{{range .Listen}}{{.}} {{end}}</dd>
-<dt>Source address</dt><dd>{{.Source}}</dd>
-<dt>Guard</dt><dd>{{.Guard}}</dd>
-<dt>Up since</dt><dd>{{.Started.UTC.Format "2006-01-02 15:04:05Z"}}</dd>
-<dt>Rules</dt><dd>{{len .Rules}} from {{.Origin}}, loaded {{.Loaded.UTC.Format "2006-01-02 15:04:05Z"}}</dd></dl>
-<pre>{{range .Rules}}{{printf "%4d" .Line}}  {{.Text}}
-{{else}}no rule: everything is denied
-{{end}}</pre>
-<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
-</body></html>
-`))

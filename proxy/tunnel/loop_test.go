@@ -56,8 +56,7 @@ func TestIdleHoldsTwoDescriptors(t *testing.T) {
 	for _, r := range all {
 		r.mu.Lock()
 		for _, w := range r.ways {
-			assert.Nil(t, w.buffer)
-			assert.Nil(t, w.pipe)
+			assert.Nil(t, w.cargo)
 		}
 		r.mu.Unlock()
 		r.client.Close()

@@ -40,6 +40,7 @@ const bulkBody = 128 << 10
 // process. Its methods may be called concurrently.
 type Pump struct {
 	buffers sync.Pool
+	cargoes sync.Pool
 	pipes   pipes
 
 	mu     sync.Mutex
@@ -53,6 +54,7 @@ type Pump struct {
 func New(budget *fdbudget.Budget) *Pump {
 	return &Pump{
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
+		cargoes: sync.Pool{New: func() any { return new(cargo) }},
 		pipes:   pipes{budget: budget},
 	}
 }

@@ -21,11 +21,27 @@ type way struct {
 	bulk     bool // so much comes that splice pays
 	full     uint8
 	moved    int64
+	cargo    *cargo // nil while it holds nothing, which is most of the time
+}
 
+// cargo is what a direction holds while bytes are on their way.
+type cargo struct {
 	held   []byte            // read, and not yet taken
 	buffer *[bufferSize]byte // beneath held
-	pipe   *pipe             // only while bytes are in it, or flow without pause
+	pipe   *pipe             // while bytes are in it, or flow without pause
 	inPipe int
+}
+
+func (w *way) takeCargo(p *Pump) *cargo {
+	if w.cargo == nil {
+		w.cargo = p.cargoes.Get().(*cargo)
+	}
+	return w.cargo
+}
+
+// loaded reports whether bytes were read that the receiver has not taken.
+func (w *way) loaded() bool {
+	return w.cargo != nil && (len(w.cargo.held) > 0 || w.cargo.inPipe > 0)
 }
 
 // move carries bytes away from side for as long as there are any and they are
@@ -34,7 +50,7 @@ func (t *Tunnel) move(l *loop, side int) (more bool) {
 	w := &t.ways[side]
 	for left := turnBytes; w.open && !w.blocked; {
 		switch {
-		case len(w.held) > 0 || w.inPipe > 0:
+		case w.loaded():
 			t.deliver(l, side)
 		case !w.readable:
 			return false
@@ -102,14 +118,15 @@ func (t *Tunnel) write(l *loop, side int, b []byte) {
 	}
 	rest := b[max(n, 0):]
 	if len(rest) == 0 {
-		w.releaseBuffer(l)
+		w.release(l)
 		return
 	}
-	if w.buffer == nil {
-		w.buffer = l.pump.buffers.Get().(*[bufferSize]byte)
-		rest = w.buffer[:copy(w.buffer[:], rest)]
+	c := w.takeCargo(l.pump)
+	if c.buffer == nil {
+		c.buffer = l.pump.buffers.Get().(*[bufferSize]byte)
+		rest = c.buffer[:copy(c.buffer[:], rest)]
 	}
-	w.held = rest
+	c.held = rest
 	if n <= 0 {
 		t.block(l, side)
 	}
@@ -131,12 +148,13 @@ func (t *Tunnel) block(l *loop, side int) {
 // deliver sends what is held.
 func (t *Tunnel) deliver(l *loop, side int) {
 	w := &t.ways[side]
-	if w.inPipe == 0 {
-		t.write(l, side, w.held)
+	c := w.cargo
+	if c.inPipe == 0 {
+		t.write(l, side, c.held)
 		return
 	}
 	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(w.pipe.r, nil, int(t.fds[1-side]), nil, w.inPipe, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		n, err := unix.Splice(c.pipe.r, nil, int(t.fds[1-side]), nil, c.inPipe, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})
 	switch {
@@ -146,8 +164,8 @@ func (t *Tunnel) deliver(l *loop, side int) {
 		t.writeFailed(1-side, sysErr("splice", err))
 	default:
 		t.touched = true
-		if w.inPipe -= n; w.inPipe == 0 && !w.bulk {
-			w.releasePipe(l)
+		if c.inPipe -= n; c.inPipe == 0 && !w.bulk {
+			w.release(l)
 		}
 	}
 }
@@ -155,23 +173,25 @@ func (t *Tunnel) deliver(l *loop, side int) {
 // splice fills the pipe, which is empty.
 func (t *Tunnel) splice(l *loop, side int) int {
 	w := &t.ways[side]
-	if w.pipe == nil {
-		if w.pipe = l.pump.pipes.get(); w.pipe == nil {
+	c := w.takeCargo(l.pump)
+	if c.pipe == nil {
+		if c.pipe = l.pump.pipes.get(); c.pipe == nil {
+			w.release(l)
 			w.bulk, w.full = false, 0 // no descriptors for one
 			return 0
 		}
 	}
 	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(int(t.fds[side]), nil, w.pipe.w, nil, spliceMost, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		n, err := unix.Splice(int(t.fds[side]), nil, c.pipe.w, nil, spliceMost, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
 		return int(n), err
 	})
 	if n <= 0 {
-		w.releasePipe(l)
+		w.release(l)
 		t.nothing(side, err)
 		return 0
 	}
 	w.moved += int64(n)
-	w.inPipe = n
+	c.inPipe = n
 	if n < bulkStep {
 		w.bulk, w.full = false, 0
 	}
@@ -180,22 +200,18 @@ func (t *Tunnel) splice(l *loop, side int) int {
 
 // release gives back what the direction holds.
 func (w *way) release(l *loop) {
-	w.releaseBuffer(l)
-	w.releasePipe(l)
-}
-
-func (w *way) releaseBuffer(l *loop) {
-	w.held = nil
-	if w.buffer != nil {
-		l.pump.buffers.Put(w.buffer)
-		w.buffer = nil
+	c := w.cargo
+	if c == nil {
+		return
 	}
-}
-
-func (w *way) releasePipe(l *loop) {
-	if w.pipe != nil {
-		w.pipe.dirty = w.inPipe > 0
-		l.pump.pipes.put(w.pipe)
-		w.pipe, w.inPipe = nil, 0
+	if c.buffer != nil {
+		l.pump.buffers.Put(c.buffer)
 	}
+	if c.pipe != nil {
+		c.pipe.dirty = c.inPipe > 0
+		l.pump.pipes.put(c.pipe)
+	}
+	*c = cargo{}
+	l.pump.cargoes.Put(c)
+	w.cargo = nil
 }
