@@ -77,7 +77,7 @@ func (b *bench) dnsRow(number int) ([]*report.Table, error) {
 			continue
 		}
 		v.setup.Resolver = d.resolverFor(v.peer)
-		c := t.Add(v.name)
+		c := v.cell(t)
 		if v.setup.Resolver == "" {
 			c.Failed = "it asks port 53 only, which needs root"
 			continue

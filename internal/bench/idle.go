@@ -27,7 +27,7 @@ func (b *bench) idleRow(number int) ([]*report.Table, error) {
 		if v.peer == nil {
 			continue
 		}
-		c := t.Add(v.name)
+		c := v.cell(t)
 		if c.None = !v.peer.Does(peers.Tunnels); c.None {
 			continue
 		}

@@ -34,7 +34,7 @@ func (b *bench) latencyRow(number int) ([]*report.Table, error) {
 	for _, v := range variants {
 		in, err := b.startVariant(s, w, v)
 		running = append(running, in)
-		if c := t.Add(v.name); err != nil {
+		if c := v.cell(t); err != nil {
 			c.Failed = err.Error()
 		}
 	}

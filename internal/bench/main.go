@@ -65,6 +65,7 @@ type options struct {
 	reps    int
 	scale   float64
 	bin     string
+	out     string
 	quick   bool
 	soak    time.Duration
 }
@@ -78,6 +79,7 @@ func parse(args []string) (o options, err error) {
 	f.Float64Var(&o.scale, "scale", 1, "do so much of the work of each cell")
 	f.BoolVar(&o.quick, "quick", false, "try everything with little work; the figures tell little")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "how long row 12 takes")
+	f.StringVar(&o.out, "out", "", "put the tables and the plot into this document")
 	f.StringVar(&o.bin, "bin", "bin", "folder of built programs")
 	return o, f.Parse(args)
 }
@@ -125,7 +127,20 @@ func measureAll(args []string) error {
 		b.close() // the children end with this process
 		os.Exit(130)
 	}()
-	return b.runRows(o.rows)
+	began := time.Now()
+	if err := b.runRows(o.rows); err != nil {
+		return err
+	}
+	r := b.summary(began)
+	for _, n := range r.Notes {
+		fmt.Fprintln(b.out, n)
+	}
+	fmt.Fprint(b.out, r.GoalsText())
+	fmt.Fprintf(b.out, "all in %v\n", r.Took.Round(time.Second))
+	if o.out == "" {
+		return nil
+	}
+	return publish(r, o.out)
 }
 
 // choose finds the proxies.

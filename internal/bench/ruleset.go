@@ -3,8 +3,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/sluiceproxy/sluice/internal/bench/peers"
 	"github.com/sluiceproxy/sluice/internal/bench/proc"
 	"github.com/sluiceproxy/sluice/internal/bench/report"
@@ -26,14 +24,14 @@ func (b *bench) rulesRow(number int) ([]*report.Table, error) {
 	defer names.stop()
 	var variants []variant
 	for _, n := range sluiceRules {
-		variants = append(variants, variant{name: ruled("sluice", n), peer: b.sluices[0], setup: peers.Setup{Rules: n}, scale: 1})
+		variants = append(variants, variant{name: report.Ruled(b.sluices[0].Name, n), peer: b.sluices[0], setup: peers.Setup{Rules: n}, scale: 1})
 	}
 	for _, p := range b.others {
 		if !p.Ruled() {
 			continue
 		}
 		for _, n := range squidRules {
-			v := variant{name: ruled(p.Name, n), peer: p, setup: peers.Setup{Rules: n, Resolver: names.resolverFor(p)}, scale: 1}
+			v := variant{name: report.Ruled(p.Name, n), peer: p, setup: peers.Setup{Rules: n, Resolver: names.resolverFor(p)}, scale: 1}
 			if n >= 10_000 {
 				v.scale = 0.1 // it takes so long
 			}
@@ -45,7 +43,7 @@ func (b *bench) rulesRow(number int) ([]*report.Table, error) {
 	}}
 	for _, v := range variants {
 		v.setup.Work = peers.Gets
-		if err := b.startTimes(v, starts.Add(v.name)); err != nil {
+		if err := b.startTimes(v, v.cell(starts)); err != nil {
 			return nil, err
 		}
 	}
@@ -61,8 +59,6 @@ func (b *bench) rulesRow(number int) ([]*report.Table, error) {
 	}
 	return append(tables, starts), nil
 }
-
-func ruled(name string, n int) string { return fmt.Sprintf("%s, %d rules", name, n) }
 
 // workOf finds a work.
 func workOf(key string) work {

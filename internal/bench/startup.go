@@ -31,7 +31,7 @@ func (b *bench) startRow(number int) ([]*report.Table, error) {
 	variants := b.variants(work{kind: peers.Gets})
 	variants = variants[:len(variants)-1] // no proxy, no start
 	for _, v := range variants {
-		t.Add(v.name)
+		v.cell(t)
 	}
 	req := getRequest(true, o.addr(origin.HTTP), "/1k")
 	for i := range b.starts {

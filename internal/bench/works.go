@@ -142,6 +142,14 @@ type variant struct {
 	scale float64 // of the work, beside that of the run
 }
 
+// cell adds a cell for the variant.
+func (v variant) cell(t *report.Table) *report.Cell {
+	c := t.Add(v.name)
+	c.Own = v.peer != nil && v.peer.IsSluice()
+	c.Peer = v.peer != nil && !c.Own
+	return c
+}
+
 // variants are all proxies and, at the end, none.
 func (b *bench) variants(w work) (all []variant) {
 	for _, p := range slices.Concat(b.sluices, b.others) {
@@ -166,7 +174,7 @@ func (b *bench) runWorks(works []work, variants []variant) (tables []*report.Tab
 		in, failed := b.startVariant(s, works[0], v)
 		running = append(running, in)
 		for _, t := range tables {
-			c := t.Add(v.name)
+			c := v.cell(t)
 			c.None = v.peer != nil && !v.peer.Does(works[0].kind)
 			if failed != nil {
 				c.Failed = failed.Error()

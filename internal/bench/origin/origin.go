@@ -283,9 +283,9 @@ func (s *server) command(c *conn, b []byte) {
 	}
 	n, _ := strconv.ParseInt(string(b[1:messageSize]), 10, 64)
 	copy(c.reply[:], b)
+	s.counts.Messages++
 	switch b[0] {
 	case 'E':
-		s.counts.Messages++
 		c.out = c.reply[:]
 	case 'D':
 		c.left = n

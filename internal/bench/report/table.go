@@ -27,6 +27,8 @@ type Table struct {
 // Cell is what one proxy did.
 type Cell struct {
 	Name   string
+	Own    bool        // it is Sluice
+	Peer   bool        // it is another proxy
 	Values [][]float64 // of each column, one for each repetition
 	Failed string      // why there are none
 	None   bool        // it does not do such work
