@@ -66,6 +66,7 @@ type options struct {
 	scale   float64
 	bin     string
 	out     string
+	profile string
 	quick   bool
 	soak    time.Duration
 }
@@ -77,6 +78,7 @@ func parse(args []string) (o options, err error) {
 	f.StringArrayVar(&o.sluices, "sluice", nil, "[NAME=]PATH of a build of Sluice; several to compare them")
 	f.IntVar(&o.reps, "reps", 5, "repetitions")
 	f.Float64Var(&o.scale, "scale", 1, "do so much of the work of each cell")
+	f.StringVar(&o.profile, "profile", "", "look into Sluice at the rows' work, and leave profiles in this folder")
 	f.BoolVar(&o.quick, "quick", false, "try everything with little work; the figures tell little")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "how long row 12 takes")
 	f.StringVar(&o.out, "out", "", "put the tables and the plot into this document")
@@ -127,6 +129,9 @@ func measureAll(args []string) error {
 		b.close() // the children end with this process
 		os.Exit(130)
 	}()
+	if o.profile != "" {
+		return b.profileRows(o.rows, o.profile)
+	}
 	began := time.Now()
 	if err := b.runRows(o.rows); err != nil {
 		return err

@@ -240,7 +240,7 @@ func saturation(t *report.Table) []string {
 	limit := t.Cell(direct).Median(1)
 	for _, c := range t.Cells {
 		if c.Name != direct && c.Median(1) > 0.8*limit {
-			return []string{fmt.Sprintf("Rates above %.2g are near the limit of the load generator and the origin, which share a processor: compare the CPU.", 0.8*limit)}
+			return []string{fmt.Sprintf("Rates above %.4g are near the limit of the load generator and the origin, which share a processor: compare the CPU.", 0.8*limit)}
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@
 package peers
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,7 +56,8 @@ type Peer struct {
 	Program string // path, or name to look up
 	does    []Work
 	sluice  bool
-	ruled   bool // it knows rules as the egress router writes them
+	ruled   bool   // it knows rules as the egress router writes them
+	module  string // that the program is built from, where it has no version of its own
 	version []string
 	number  *regexp.Regexp // of the version in what it prints
 	// command writes the configuration, and returns the command line and what the
@@ -90,8 +92,8 @@ func (p *Peer) Find() error {
 
 // Version asks the program for its version.
 func (p *Peer) Version() string {
-	if len(p.version) == 0 {
-		return "unknown"
+	if p.module != "" {
+		return p.builtFrom()
 	}
 	out, err := exec.Command(p.Program, p.version...).CombinedOutput()
 	if m := p.number.FindSubmatch(out); m != nil {
@@ -101,6 +103,20 @@ func (p *Peer) Version() string {
 		return "unknown: " + err.Error()
 	}
 	return strings.TrimSpace(string(out))
+}
+
+// builtFrom is the version of the module in the program.
+func (p *Peer) builtFrom() string {
+	info, err := buildinfo.ReadFile(p.Program)
+	if err != nil {
+		return "unknown: " + err.Error()
+	}
+	for _, d := range info.Deps {
+		if d.Path == p.module {
+			return d.Version
+		}
+	}
+	return "unknown"
 }
 
 // Command writes the configuration for a setup, and returns how to start the proxy.

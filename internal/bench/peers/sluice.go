@@ -14,7 +14,7 @@ const DefaultRules = 1000
 func Sluice(name, path string) *Peer {
 	return &Peer{
 		Name: name, Program: path, does: []Work{Gets, Tunnels, TCP}, ruled: true, sluice: true,
-		version: []string{"--version"}, number: regexp.MustCompile(`version (\S+)`),
+		version: []string{"version"}, number: regexp.MustCompile(`sluice (\S+ go\S+)`),
 		command: sluiceCommand,
 	}
 }

@@ -5,6 +5,7 @@ package proc
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -115,6 +116,38 @@ func (g *Group) Usage() (time.Duration, error) {
 	}
 	n, err := field(b, "usage_usec")
 	return time.Duration(n) * time.Microsecond, err
+}
+
+// Split is the processor time of user and of system, where a cgroup says it.
+func (g *Group) Split() (user, system time.Duration, err error) {
+	if g.dir == "" {
+		return 0, 0, errors.New("without cgroups user and system are not told apart")
+	}
+	if !g.accounts.v1 {
+		b, err := os.ReadFile(filepath.Join(g.dir, "cpu.stat"))
+		if err != nil {
+			return 0, 0, err
+		}
+		u, err := field(b, "user_usec")
+		if err != nil {
+			return 0, 0, err
+		}
+		s, err := field(b, "system_usec")
+		return time.Duration(u) * time.Microsecond, time.Duration(s) * time.Microsecond, err
+	}
+	var both [2]time.Duration
+	for i, name := range []string{"cpuacct.usage_user", "cpuacct.usage_sys"} {
+		b, err := os.ReadFile(filepath.Join(g.dir, name))
+		if err != nil {
+			return 0, 0, err
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+		if err != nil {
+			return 0, 0, err
+		}
+		both[i] = time.Duration(n)
+	}
+	return both[0], both[1], nil
 }
 
 // field is the number behind a name at the beginning of a line.
