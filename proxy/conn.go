@@ -162,10 +162,7 @@ func (c *conn) fillStep(fd uintptr) bool {
 		c.buf = headBuffers.Get().(*[headRoom]byte)[:]
 	}
 	var err error
-	c.n, err = unix.Read(int(fd), c.buf[c.w:])
-	for err == unix.EINTR {
-		c.n, err = unix.Read(int(fd), c.buf[c.w:])
-	}
+	c.n, err = sock.TryRead(int(fd), c.buf[c.w:])
 	if err == unix.EAGAIN {
 		c.n = 0
 		c.releaseBuffer()

@@ -57,10 +57,7 @@ func (x *exchange) inStep(fd uintptr) bool {
 		return x.inErr != nil
 	}
 	x.takeIn()
-	n, err := unix.Read(int(fd), x.in[x.iw:])
-	for err == unix.EINTR {
-		n, err = unix.Read(int(fd), x.in[x.iw:])
-	}
+	n, err := sock.TryRead(int(fd), x.in[x.iw:])
 	switch {
 	case err == unix.EAGAIN:
 		if x.iw == 0 {
@@ -92,12 +89,12 @@ func (x *exchange) sendStep(fd int) (read bool) {
 	x.inErr = nil
 	if x.pooled {
 		var unasked [1]byte
-		if n, err := unix.Read(fd, unasked[:]); n >= 0 || err != unix.EAGAIN {
+		if n, err := sock.TryRead(fd, unasked[:]); n >= 0 || err != unix.EAGAIN {
 			x.unsent, x.inErr = nil, errStale
 			return false
 		}
 	}
-	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Write(fd, x.unsent) })
+	n, err := sock.TryWrite(fd, x.unsent)
 	switch {
 	case n == len(x.unsent):
 		x.unsent = nil

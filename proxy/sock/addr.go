@@ -1,38 +1,50 @@
 package sock
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
 	"strconv"
-	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// addrPort is never an IPv4 address in IPv6 clothes, which a listener for both
+// fromRaw is never an IPv4 address in IPv6 clothes, which a listener for both
 // families is given.
-//
-// The addresses come from package syscall: x/sys/unix asks the kernel for the
-// socket's protocol each time it makes one.
-func addrPort(sa syscall.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *syscall.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *syscall.SockaddrInet6:
-		a := netip.AddrFrom16(sa.Addr).Unmap()
-		if sa.ZoneId != 0 && a.Is6() {
-			a = a.WithZone(zone(sa.ZoneId))
+func fromRaw(sa *unix.RawSockaddrAny) netip.AddrPort {
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), network(in.Port))
+	case unix.AF_INET6:
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
+		a := netip.AddrFrom16(in.Addr).Unmap()
+		if in.Scope_id != 0 && a.Is6() {
+			a = a.WithZone(zone(in.Scope_id))
 		}
-		return netip.AddrPortFrom(a, uint16(sa.Port))
+		return netip.AddrPortFrom(a, network(in.Port))
 	}
 	return netip.AddrPort{}
 }
 
-func sockaddr(a netip.AddrPort) unix.Sockaddr {
+// toRaw fills sa and returns how much of it counts.
+func toRaw(sa *unix.RawSockaddrAny, a netip.AddrPort) (size uintptr) {
 	if a.Addr().Is4() {
-		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		*in = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: network(a.Port()), Addr: a.Addr().As4()}
+		return unix.SizeofSockaddrInet4
 	}
-	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port()), ZoneId: zoneID(a.Addr().Zone())}
+	in := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa))
+	*in = unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: network(a.Port()), Addr: a.Addr().As16(), Scope_id: zoneID(a.Addr().Zone())}
+	return unix.SizeofSockaddrInet6
+}
+
+// network changes a port between the order of this host and that of the network.
+func network(port uint16) uint16 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], port)
+	return binary.NativeEndian.Uint16(b[:])
 }
 
 // zone is the name of an interface, or its number when it has none.

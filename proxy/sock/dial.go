@@ -24,7 +24,7 @@ func Dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*Conn, er
 	if dst.Addr().Is6() {
 		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	fd, err := socket(family)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
@@ -38,18 +38,18 @@ func Dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*Conn, er
 
 func (c *Conn) connect(ctx context.Context, source netip.Addr) error {
 	fd := c.fd
-	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+	if err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
 	if source.IsValid() {
-		if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		if err := setInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
 			return os.NewSyscallError("setsockopt", err)
 		}
-		if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(source, 0))); err != nil {
+		if err := bind(fd, netip.AddrPortFrom(source, 0)); err != nil {
 			return os.NewSyscallError("bind", err)
 		}
 	}
-	switch err := unix.Connect(fd, sockaddr(c.remote)); err {
+	switch err := tryConnect(fd, c.remote); err {
 	case nil, unix.EINPROGRESS, unix.EINTR: // interrupted, it goes on all the same
 	default:
 		return os.NewSyscallError("connect", err)
@@ -108,7 +108,5 @@ func (c *Conn) connected(ctx context.Context) error {
 
 // writable reports whether a connect is over, well or not.
 func writable(fd int) bool {
-	polled := [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	n, err := unix.Poll(polled[:], 0)
-	return n > 0 && err == nil
+	return pollOut(fd) != 0
 }

@@ -35,7 +35,7 @@ func Listen(addr string) (*Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) (err error) {
 		if e := rc.Control(func(fd uintptr) {
 			if err = KeepAlive(int(fd)); err == nil {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+				err = setInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			}
 		}); e != nil {
 			return e
@@ -92,16 +92,7 @@ func (l *Listener) Pending() *Conn {
 }
 
 func (l *Listener) accept(fd int) error {
-	var sa syscall.Sockaddr
-	for {
-		l.fd, sa, l.err = syscall.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		if l.err != unix.EINTR {
-			break
-		}
-	}
-	if l.err == nil {
-		l.remote = addrPort(sa)
-	}
+	l.fd, l.remote, l.err = tryAccept(fd)
 	return l.err
 }
 

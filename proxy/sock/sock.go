@@ -35,6 +35,10 @@ type Conn struct {
 	file   atomic.Pointer[os.File] // once the runtime waits for it
 	raw    syscall.RawConn         // of file
 	closed atomic.Bool             // Close or Detach was called
+
+	out    []byte // what Write has left to send, and its error
+	outErr error
+	outFn  func(fd uintptr) bool // outStep, bound once
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -61,7 +65,7 @@ func (c *Conn) wait() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.raw, c.fd = raw, -1
+	c.raw, c.fd, c.outFn = raw, -1, c.outStep
 	c.file.Store(f)
 	return f, nil
 }
@@ -114,7 +118,7 @@ func (c *Conn) Control(f func(fd uintptr)) error {
 // Read reads what is there, or waits for it.
 func (c *Conn) Read(b []byte) (int, error) {
 	if fd, ok := c.bare(); ok && len(b) > 0 {
-		n, err := IgnoringEINTR(func() (int, error) { return unix.Read(fd, b) })
+		n, err := TryRead(fd, b)
 		switch {
 		case n > 0:
 			return n, nil
@@ -132,23 +136,44 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, c.plain(err)
 }
 
-// Write writes all of b.
+// Write writes all of b. One goroutine at a time may write.
 func (c *Conn) Write(b []byte) (int, error) {
 	n := 0
 	if fd, ok := c.bare(); ok {
 		var err error
-		n, err = IgnoringEINTR(func() (int, error) { return unix.Write(fd, b) })
+		n, err = TryWrite(fd, b)
 		if n == len(b) || err != nil && err != unix.EAGAIN {
 			return max(n, 0), err
 		}
 		n = max(n, 0)
 	}
-	f, err := c.wait()
-	if err != nil {
+	if _, err := c.wait(); err != nil {
 		return n, err
 	}
-	m, err := f.Write(b[n:])
-	return n + m, c.plain(err)
+	c.out = b[n:]
+	err := c.plain(c.raw.Write(c.outFn))
+	if err == nil {
+		err = c.outErr
+	}
+	n = len(b) - len(c.out)
+	c.out, c.outErr = nil, nil
+	return n, err
+}
+
+// outStep is a step of RawConn.Write: it sends what is left of c.out.
+func (c *Conn) outStep(fd uintptr) bool {
+	for len(c.out) > 0 {
+		n, err := TryWrite(int(fd), c.out)
+		if err == unix.EAGAIN {
+			return false
+		}
+		if err != nil {
+			c.outErr = err
+			return true
+		}
+		c.out = c.out[n:]
+	}
+	return true
 }
 
 // plain strips what os says around an error.
@@ -177,7 +202,7 @@ func (c *Conn) Close() error {
 	}
 	fd := c.fd
 	c.fd = -1
-	return unix.Close(fd)
+	return CloseFD(fd)
 }
 
 // Detach takes the descriptor out of the Conn, which is as good as closed then. The
@@ -205,7 +230,7 @@ func (c *Conn) Detach() (fd int, err error) {
 
 // CloseWrite says that no more will be written.
 func (c *Conn) CloseWrite() (err error) {
-	if e := c.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) }); e != nil {
+	if e := c.Control(func(fd uintptr) { err = ShutdownWrite(int(fd)) }); e != nil {
 		return e
 	}
 	return os.NewSyscallError("shutdown", err)
@@ -214,9 +239,7 @@ func (c *Conn) CloseWrite() (err error) {
 // ResetOnClose has Close reset the connection, so that the peer does not take what
 // it was sent for the whole.
 func (c *Conn) ResetOnClose() {
-	c.Control(func(fd uintptr) {
-		unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-	})
+	c.Control(func(fd uintptr) { SetReset(int(fd)) })
 }
 
 // Share is called before several goroutines use the connection at once. An error
@@ -260,22 +283,10 @@ func (c *Conn) Local() (a netip.AddrPort) {
 		return c.local
 	}
 	c.Control(func(fd uintptr) {
-		if sa, err := syscall.Getsockname(int(fd)); err == nil {
-			a = addrPort(sa)
-		}
+		a = localName(int(fd))
 	})
 	return a
 }
 
 // LocalAddr is Local for users of net.Conn.
 func (c *Conn) LocalAddr() net.Addr { return net.TCPAddrFromAddrPort(c.Local()) }
-
-// IgnoringEINTR calls f again when a signal has interrupted it.
-func IgnoringEINTR(f func() (int, error)) (int, error) {
-	for {
-		n, err := f()
-		if err != unix.EINTR {
-			return n, err
-		}
-	}
-}

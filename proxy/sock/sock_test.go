@@ -250,15 +250,14 @@ func full(t *testing.T) (netip.AddrPort, int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	require.NoError(t, unix.Listen(fd, 0))
-	sa, err := syscall.Getsockname(fd)
-	require.NoError(t, err)
+	at := localName(fd)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		c, err := Dial(ctx, netip.Addr{}, addrPort(sa))
+		c, err := Dial(ctx, netip.Addr{}, at)
 		cancel()
 		if err != nil {
 			require.Equal(t, os.ErrDeadlineExceeded, err)
-			return addrPort(sa), fd
+			return at, fd
 		}
 		t.Cleanup(func() { c.Close() })
 	}

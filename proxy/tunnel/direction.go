@@ -96,7 +96,7 @@ func (d *direction) took(n int) {
 // readable, and then no buffer is held.
 func (d *direction) read(fd uintptr) bool {
 	d.buf = d.pump.buffers.Get().(*[bufferSize]byte)
-	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Read(int(fd), d.buf[:d.want(bufferSize)]) })
+	n, err := sock.TryRead(int(fd), d.buf[:d.want(bufferSize)])
 	if err == unix.EAGAIN {
 		d.releaseBuffer()
 		return false
@@ -118,10 +118,7 @@ func (d *direction) spliceIn(fd uintptr) bool {
 			return true
 		}
 	}
-	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(int(fd), nil, d.pipe.w, nil, d.want(spliceMost), unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		return int(n), err
-	})
+	n, err := sock.TrySplice(int(fd), d.pipe.w, d.want(spliceMost))
 	if err == unix.EAGAIN {
 		d.releasePipe()
 		return false
@@ -134,10 +131,7 @@ func (d *direction) spliceIn(fd uintptr) bool {
 // spliceOut drains the d.n bytes in the pipe into fd.
 func (d *direction) spliceOut(fd uintptr) bool {
 	for d.n > 0 {
-		n, err := sock.IgnoringEINTR(func() (int, error) {
-			n, err := unix.Splice(d.pipe.r, nil, int(fd), nil, d.n, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-			return int(n), err
-		})
+		n, err := sock.TrySplice(d.pipe.r, int(fd), d.n)
 		if err == unix.EAGAIN {
 			return false
 		}

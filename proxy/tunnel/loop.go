@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // loop moves the bytes of many tunnels by one goroutine. Its epoll set, in which
@@ -66,7 +68,7 @@ func (l *loop) add(t *Tunnel) error {
 // stops short at its mark.
 func (l *loop) ctl(op int, t *Tunnel, side int, more uint32) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET | more, Fd: t.fds[side], Pad: int32(side)}
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(l.fd, op, int(t.fds[side]), &ev))
+	return os.NewSyscallError("epoll_ctl", sock.EpollCtl(l.fd, op, int(t.fds[side]), &ev))
 }
 
 // remove is called before t's descriptors are closed, which takes them out of the
@@ -99,7 +101,7 @@ func (l *loop) run() {
 	events := make([]unix.EpollEvent, 256)
 	n := 0
 	wait := func(uintptr) bool {
-		n, err = unix.EpollWait(l.fd, events, 0)
+		n, err = sock.EpollPoll(l.fd, events)
 		return n > 0 || len(l.turns) > 0 || err != nil && err != unix.EINTR
 	}
 	for {

@@ -192,9 +192,9 @@ func (t *Tunnel) end() {
 			continue
 		}
 		if t.reset {
-			unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+			sock.SetReset(int(fd))
 		}
-		unix.Close(int(fd))
+		sock.CloseFD(int(fd))
 	}
 	res := Result{Up: t.ways[clientSide].moved, Down: t.ways[upstreamSide].moved, Err: t.err}
 	t.mu.Unlock()

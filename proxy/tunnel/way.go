@@ -71,7 +71,7 @@ func (t *Tunnel) move(l *loop, side int) (more bool) {
 // read moves what one read gives, through the loop's own buffer.
 func (t *Tunnel) read(l *loop, side int) int {
 	w := &t.ways[side]
-	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Read(int(t.fds[side]), l.buf) })
+	n, err := sock.TryRead(int(t.fds[side]), l.buf)
 	if n <= 0 {
 		t.nothing(side, err)
 		return 0
@@ -102,7 +102,7 @@ func (t *Tunnel) nothing(side int, err error) {
 	default:
 		w.open = false
 		if t.ways[1-side].open { // else both are closed in a moment
-			unix.Shutdown(int(t.fds[1-side]), unix.SHUT_WR)
+			sock.ShutdownWrite(int(t.fds[1-side]))
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (t *Tunnel) nothing(side int, err error) {
 // write sends b; what is not taken at once is held.
 func (t *Tunnel) write(l *loop, side int, b []byte) {
 	w := &t.ways[side]
-	n, err := sock.IgnoringEINTR(func() (int, error) { return unix.Write(int(t.fds[1-side]), b) })
+	n, err := sock.TryWrite(int(t.fds[1-side]), b)
 	t.touched = t.touched || n > 0
 	if err != nil && err != unix.EAGAIN {
 		t.writeFailed(1-side, sysErr("write", err))
@@ -153,10 +153,7 @@ func (t *Tunnel) deliver(l *loop, side int) {
 		t.write(l, side, c.held)
 		return
 	}
-	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(c.pipe.r, nil, int(t.fds[1-side]), nil, c.inPipe, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		return int(n), err
-	})
+	n, err := sock.TrySplice(c.pipe.r, int(t.fds[1-side]), c.inPipe)
 	switch {
 	case err == unix.EAGAIN:
 		t.block(l, side)
@@ -181,10 +178,7 @@ func (t *Tunnel) splice(l *loop, side int) int {
 			return 0
 		}
 	}
-	n, err := sock.IgnoringEINTR(func() (int, error) {
-		n, err := unix.Splice(int(t.fds[side]), nil, c.pipe.w, nil, spliceMost, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
-		return int(n), err
-	})
+	n, err := sock.TrySplice(int(t.fds[side]), c.pipe.w, spliceMost)
 	if n <= 0 {
 		w.release(l)
 		t.nothing(side, err)
