@@ -2,9 +2,10 @@
 GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME  ?= 5m
+COUNT     ?= 6
 BIN       := bin/sluice
 
-.PHONY: help build image run demo test lint fuzz bench validate-deploy clean
+.PHONY: help build image run demo test lint fuzz bench microbench profile validate-deploy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +31,16 @@ lint: ## formatting, vet, tidiness of go.mod
 fuzz: ## run every fuzz target for FUZZTIME (5m)
 	bash scripts/fuzz.sh $(FUZZTIME)
 
-bench: ## benchmarks of the rule engine, the parsers and the tunnels
-	$(GO) test -run '^$$' -bench . -benchmem ./acl ./proxy/http1 ./proxy/resolve ./proxy/tunnel
+bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
+	bash scripts/install-bench-deps.sh
+	$(GO) run ./internal/bench $(if $(ROW),-rows $(ROW),-out docs/performance.md) $(BENCHFLAGS)
+
+microbench: ## benchmarks of the rule engine, the parsers and the tunnels, COUNT (6) times: input for benchstat
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./acl ./proxy/http1 ./proxy/resolve ./proxy/tunnel
+
+profile: ## (root) leave profiles and flame graphs of Sluice at the work of ROW (1) in bin/profile
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/profile/sluice ./cmd/sluice
+	$(GO) run ./internal/bench -sluice bin/profile/sluice -profile bin/profile -rows $(or $(ROW),1)
 
 validate-deploy: ## hold the manifests against the schemas of Kubernetes 1.23 and 1.30; compiles the validator first
 	bash deploy/validate.sh

@@ -74,7 +74,7 @@ type options struct {
 func parse(args []string) (o options, err error) {
 	f := pflag.NewFlagSet("bench", pflag.ContinueOnError)
 	f.StringSliceVar(&o.rows, "rows", nil, "measure these rows only")
-	f.StringSliceVar(&o.peers, "peers", nil, "measure these proxies only; sluice is always there")
+	f.StringSliceVar(&o.peers, "peers", nil, "measure these proxies only, or none; Sluice is always there")
 	f.StringArrayVar(&o.sluices, "sluice", nil, "[NAME=]PATH of a build of Sluice; several to compare them")
 	f.IntVar(&o.reps, "reps", 5, "repetitions")
 	f.Float64Var(&o.scale, "scale", 1, "do so much of the work of each cell")
@@ -104,6 +104,11 @@ func measureAll(args []string) error {
 	if err != nil {
 		return err
 	}
+	alone, err := proc.Alone(10 * time.Minute)
+	if err != nil {
+		return err
+	}
+	defer alone()
 	b, err := newBench()
 	if err != nil {
 		return err
@@ -173,7 +178,13 @@ func (b *bench) choose(o options) error {
 			return err
 		}
 	}
-	for _, p := range peers.All(bin) {
+	all := peers.All(bin)
+	for _, name := range o.peers {
+		if name != "none" && !slices.ContainsFunc(all, func(p *peers.Peer) bool { return p.Name == name }) {
+			return fmt.Errorf("there is no peer %q", name)
+		}
+	}
+	for _, p := range all {
 		if len(o.peers) > 0 && !slices.Contains(o.peers, p.Name) {
 			continue
 		}
