@@ -186,7 +186,7 @@ func (b *bench) reloadAndWatch(in *instance, t *report.Table) error {
 	defer every.Stop()
 	for ; time.Since(begin) < b.soak; seconds++ {
 		<-every.C
-		if err := reload(in, seconds); err != nil {
+		if err := errors.Join(reload(in, seconds), shorten(in)); err != nil {
 			return err
 		}
 		m, err := in.group.Memory()
@@ -217,6 +217,16 @@ func (b *bench) reloadAndWatch(in *instance, t *report.Table) error {
 	}
 	t.Notes = append(t.Notes, fmt.Sprintf("%d times new rules, %.0f reloads, none failed", seconds, after-before))
 	return nil
+}
+
+// shorten empties the access log from time to time, as log rotation does.
+func shorten(in *instance) error {
+	log := filepath.Join(in.setup.Dir, peers.AccessLog)
+	st, err := os.Stat(log)
+	if err != nil || st.Size() < 64<<20 {
+		return err
+	}
+	return os.Truncate(log, 0)
 }
 
 // partOf is the cell for a moment of the soak: it has warmed up by the start.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/bench/load"
@@ -26,7 +27,10 @@ type work struct {
 	perGB bool     // cost is for 1e9 bytes, else for 10,000 pieces
 }
 
-const limit = 5 * time.Minute
+const (
+	limit     = 5 * time.Minute
+	addresses = 64 // of the origin
+)
 
 // works are the rows that are plain work.
 var works = []work{
@@ -76,10 +80,21 @@ func (w work) jobFor(in *instance, target string, scale float64) load.Job {
 		j.Requests = []load.Request{getRequest(proxied, target, w.path)}
 	case peers.Tunnels:
 		if proxied {
-			j.Head = connectHead(target)
+			j.Heads = connectHeads(target)
 		}
 	}
 	return j
+}
+
+// connectHeads lead to the target at several addresses. To one and the same address,
+// connections that ended less than a second ago would leave so few ports that the
+// search for one is what is measured.
+func connectHeads(target string) (heads []string) {
+	_, port, _ := strings.Cut(target, ":")
+	for i := range addresses {
+		heads = append(heads, connectHead(fmt.Sprintf("127.0.0.%d:%s", 2+i, port)))
+	}
+	return heads
 }
 
 func connectHead(target string) string {
@@ -182,9 +197,10 @@ func (b *bench) runWorks(works []work, variants []variant) (tables []*report.Tab
 		}
 	}
 	for i, w := range works {
-		for range b.reps {
-			for j, v := range variants {
-				b.repeat(s, running[j], w, v, tables[i].Cells[j])
+		for rep := range b.reps {
+			for k := range variants { // a different one first each time
+				j := (k + rep) % len(variants)
+				b.repeat(s, running[j], w, variants[j], tables[i].Cells[j])
 			}
 		}
 		tables[i].Notes = saturation(tables[i])

@@ -18,7 +18,7 @@ type phase uint8
 const (
 	closed phase = iota
 	idle         // for work
-	tunnel       // the answer to Job.Head
+	tunnel       // the answer to one of Job.Heads
 	answer       // the head of an answer
 	body
 	echo // of a message, or of the message that ends Up
@@ -50,6 +50,7 @@ const (
 type engine struct {
 	job      Job
 	heads    [][]byte // of job.Requests
+	tunnels  [][]byte // job.Heads
 	to       *unix.RawSockaddrInet4
 	poll     *raw.Poll
 	conns    []conn
@@ -89,6 +90,9 @@ func Run(job Job, ready func() error) (Result, error) {
 	e.res.Errors = map[string]int{}
 	for _, r := range job.Requests {
 		e.heads = append(e.heads, []byte(r.Head))
+	}
+	for _, h := range job.Heads {
+		e.tunnels = append(e.tunnels, []byte(h))
 	}
 	for i := range e.conns {
 		e.conns[i] = conn{fd: -1, number: i, part: make([]byte, 0, 4096)}
@@ -240,11 +244,11 @@ func (e *engine) piece(c *conn) {
 		raw.NoDelay(fd)
 		fallthrough
 	case e.job.Kind == Hold || e.job.Kind == Exchange:
-		if e.job.Head == "" {
+		if len(e.tunnels) == 0 {
 			e.say(c)
 			break
 		}
-		c.out, c.phase = []byte(e.job.Head), tunnel
+		c.out, c.phase = e.tunnels[e.begun%len(e.tunnels)], tunnel
 	default:
 		c.phase = answer
 	}

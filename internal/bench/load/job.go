@@ -30,7 +30,7 @@ const MessageSize = 16
 type Job struct {
 	Kind     Kind
 	Addr     string        // IPv4 address and port to connect to
-	Head     string        // to be answered with 200 before anything else: a CONNECT, or nothing
+	Heads    []string      // taken in turn, to be answered with 200 before anything else: CONNECTs, or nothing
 	Requests []Request     // of Get and GetNew, taken in turn
 	Conns    int           // connections at a time
 	Warm     int           // pieces of work before it counts

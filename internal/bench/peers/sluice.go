@@ -10,6 +10,9 @@ import (
 // DefaultRules is how many rules Sluice has when nothing else is asked for.
 const DefaultRules = 1000
 
+// AccessLog is where Sluice's access log is in its folder.
+const AccessLog = "log/access.log"
+
 // Sluice is Sluice itself, with the name and path of one build.
 func Sluice(name, path string) *Peer {
 	return &Peer{
@@ -21,7 +24,7 @@ func Sluice(name, path string) *Peer {
 
 func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 	admin := fmt.Sprintf("127.0.0.1:%d", s.Admin)
-	log, err := s.write("log/access.log", "") // not beside the rules, whose folder is watched
+	log, err := s.write(AccessLog, "") // not beside the rules, whose folder is watched
 	if err != nil {
 		return nil, nil, err
 	}
