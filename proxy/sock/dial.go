@@ -55,13 +55,17 @@ func (c *Conn) connect(ctx context.Context, source netip.Addr) error {
 		return os.NewSyscallError("connect", err)
 	}
 	// On the same node the handshake is over by now.
-	if !writable(fd) {
+	switch pollOut(fd) {
+	case unix.POLLOUT: // and no error is to be reported
+	case 0:
 		if err := c.connected(ctx); err != nil {
 			return err
 		}
-	}
-	if err := c.problem(); err != nil {
-		return os.NewSyscallError("connect", err)
+		fallthrough
+	default:
+		if err := c.problem(); err != nil {
+			return os.NewSyscallError("connect", err)
+		}
 	}
 	// The kernel may choose the very port that is called, when nobody listens there.
 	if c.local = c.Local(); c.local == c.remote {
@@ -93,7 +97,7 @@ func (c *Conn) connected(ctx context.Context) error {
 		f.SetWriteDeadline(d)
 	}
 	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
-	err = c.plain(c.raw.Write(func(fd uintptr) bool { return writable(int(fd)) }))
+	err = c.plain(c.raw.Write(func(fd uintptr) bool { return pollOut(int(fd)) != 0 }))
 	if !stop() || errors.Is(err, os.ErrDeadlineExceeded) {
 		if ctx.Err() == context.Canceled {
 			return context.Canceled
@@ -104,9 +108,4 @@ func (c *Conn) connected(ctx context.Context) error {
 		return err
 	}
 	return f.SetWriteDeadline(time.Time{})
-}
-
-// writable reports whether a connect is over, well or not.
-func writable(fd int) bool {
-	return pollOut(fd) != 0
 }

@@ -40,6 +40,25 @@ func TryWrite(fd int, b []byte) (int, error) {
 	}
 }
 
+// tryWriteTwo is writev(2) of two buffers, of which either may be empty.
+func tryWriteTwo(fd int, a, b []byte) (int, error) {
+	switch {
+	case len(b) == 0:
+		return TryWrite(fd, a)
+	case len(a) == 0:
+		return TryWrite(fd, b)
+	}
+	v := [2]unix.Iovec{{Base: &a[0]}, {Base: &b[0]}}
+	v[0].SetLen(len(a))
+	v[1].SetLen(len(b))
+	for {
+		n, _, e := unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&v)), 2)
+		if e != unix.EINTR {
+			return result(n, e)
+		}
+	}
+}
+
 // TrySplice is splice(2) of up to n bytes from one descriptor to the other.
 func TrySplice(from, to, n int) (int, error) {
 	for {
@@ -136,7 +155,7 @@ func socket(family int) (int, error) {
 	return result(fd, e)
 }
 
-// pollOut is poll(2) for writing, without waiting.
+// pollOut is poll(2) for writing, without waiting: 0 while a connect is under way.
 func pollOut(fd int) (events int16) {
 	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
 	var zero unix.Timespec

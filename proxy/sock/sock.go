@@ -36,9 +36,9 @@ type Conn struct {
 	raw    syscall.RawConn         // of file
 	closed atomic.Bool             // Close or Detach was called
 
-	out    []byte // what Write has left to send, and its error
-	outErr error
-	outFn  func(fd uintptr) bool // outStep, bound once
+	out, out2 []byte                // what Write has left to send
+	outErr    error                 // why it ended
+	outFn     func(fd uintptr) bool // outStep, bound once
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -137,33 +137,29 @@ func (c *Conn) Read(b []byte) (int, error) {
 }
 
 // Write writes all of b. One goroutine at a time may write.
-func (c *Conn) Write(b []byte) (int, error) {
-	n := 0
-	if fd, ok := c.bare(); ok {
-		var err error
-		n, err = TryWrite(fd, b)
-		if n == len(b) || err != nil && err != unix.EAGAIN {
-			return max(n, 0), err
+func (c *Conn) Write(b []byte) (int, error) { return c.WriteTwo(b, nil) }
+
+// WriteTwo writes all of a and b as if b stood behind a.
+func (c *Conn) WriteTwo(a, b []byte) (int, error) {
+	size := len(a) + len(b)
+	c.out, c.out2, c.outErr = a, b, nil
+	fd, bare := c.bare()
+	if !bare || !c.outStep(uintptr(fd)) {
+		if _, err := c.wait(); err != nil {
+			c.outErr = err
+		} else if err := c.raw.Write(c.outFn); err != nil {
+			c.outErr = c.plain(err)
 		}
-		n = max(n, 0)
 	}
-	if _, err := c.wait(); err != nil {
-		return n, err
-	}
-	c.out = b[n:]
-	err := c.plain(c.raw.Write(c.outFn))
-	if err == nil {
-		err = c.outErr
-	}
-	n = len(b) - len(c.out)
-	c.out, c.outErr = nil, nil
-	return n, err
+	n := size - len(c.out) - len(c.out2)
+	c.out, c.out2 = nil, nil
+	return n, c.outErr
 }
 
-// outStep is a step of RawConn.Write: it sends what is left of c.out.
+// outStep is a step of RawConn.Write: it sends what is left to send.
 func (c *Conn) outStep(fd uintptr) bool {
-	for len(c.out) > 0 {
-		n, err := TryWrite(int(fd), c.out)
+	for len(c.out)+len(c.out2) > 0 {
+		n, err := tryWriteTwo(int(fd), c.out, c.out2)
 		if err == unix.EAGAIN {
 			return false
 		}
@@ -171,7 +167,8 @@ func (c *Conn) outStep(fd uintptr) bool {
 			c.outErr = err
 			return true
 		}
-		c.out = c.out[n:]
+		k := min(n, len(c.out))
+		c.out, c.out2 = c.out[k:], c.out2[n-k:]
 	}
 	return true
 }
@@ -278,13 +275,15 @@ func (c *Conn) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(c.remote) 
 
 // Local is this end's address. Of a connection that was accepted the kernel is
 // asked, and a closed one has none.
-func (c *Conn) Local() (a netip.AddrPort) {
+func (c *Conn) Local() netip.AddrPort {
 	if c.local.IsValid() {
 		return c.local
 	}
-	c.Control(func(fd uintptr) {
-		a = localName(int(fd))
-	})
+	return c.askLocal()
+}
+
+func (c *Conn) askLocal() (a netip.AddrPort) {
+	c.Control(func(fd uintptr) { a = localName(int(fd)) })
 	return a
 }
 

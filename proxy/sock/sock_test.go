@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,6 +94,24 @@ func TestWriteWaits(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, bytes.Equal(b, got))
 	})
+}
+
+// Two buffers go out as one, whatever the kernel takes at a time.
+func TestWriteTwo(t *testing.T) {
+	head, body := []byte("head"), bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	for _, parts := range [][2][]byte{{head, body}, {body, head}, {body, body}, {head, nil}, {nil, body}, {nil, nil}} {
+		both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+			go func() {
+				n, err := c.WriteTwo(parts[0], parts[1])
+				assert.NoError(t, err)
+				assert.Equal(t, len(parts[0])+len(parts[1]), n)
+				c.Close()
+			}()
+			got, err := io.ReadAll(far)
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(slices.Concat(parts[0], parts[1]), got))
+		})
+	}
 }
 
 func TestSteps(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 )
 
 // turnBytes is how much one direction may move before others have their turn.
-const turnBytes = 2 << 20
+const turnBytes = 4 << 20
 
 // way is one direction of a tunnel. While it waits for bytes it holds nothing;
 // while the receiver does not take what was read, it holds that much.
