@@ -135,10 +135,8 @@ func (s *Server) accept(tcp *sock.Conn) {
 		s.wg.Go(func() { c.refuse(limit) })
 		return
 	}
-	s.wg.Go(func() {
-		defer s.release(c)
-		c.serve()
-	})
+	s.wg.Add(1)
+	go c.run()
 }
 
 func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
@@ -154,12 +152,15 @@ func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
 	return 0, true
 }
 
-func (s *Server) release(c *conn) {
-	if c.tunnel.Load() != nil {
-		return // the tunnel's end releases what is left
+// run serves a client to the end, or until a tunnel has taken its place, whose end
+// releases what is left.
+func (c *conn) run() {
+	defer c.srv.wg.Done()
+	c.serve()
+	if c.tunnel.Load() == nil {
+		c.tcp.Close()
+		c.srv.released(c)
 	}
-	c.tcp.Close()
-	s.released(c)
 }
 
 // released forgets a connection whose sockets are closed.

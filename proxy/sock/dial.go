@@ -68,7 +68,12 @@ func (c *Conn) connect(ctx context.Context, source netip.Addr) error {
 		}
 	}
 	// The kernel may choose the very port that is called, when nobody listens there.
-	if c.local = c.Local(); c.local == c.remote {
+	if fd, bare := c.bare(); bare {
+		c.local = localName(fd)
+	} else {
+		c.local = c.askLocal()
+	}
+	if c.local == c.remote {
 		return os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
 	return nil

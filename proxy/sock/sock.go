@@ -210,18 +210,21 @@ func (c *Conn) Detach() (fd int, err error) {
 	if c.closed.Swap(true) {
 		return -1, net.ErrClosed
 	}
-	f := c.file.Load()
-	if f == nil {
-		fd, c.fd = c.fd, -1
-		return fd, nil
+	if f := c.file.Load(); f != nil {
+		defer f.Close() // which the runtime's poller is told of; the duplicate keeps the connection
+		return duplicate(c.raw)
 	}
+	fd, c.fd = c.fd, -1
+	return fd, nil
+}
+
+func duplicate(raw syscall.RawConn) (fd int, err error) {
 	fd = -1
-	if e := c.raw.Control(func(own uintptr) {
+	if e := raw.Control(func(own uintptr) {
 		fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0)
 	}); e != nil {
 		return -1, e
 	}
-	f.Close() // which the runtime's poller is told of; the duplicate keeps the connection
 	return fd, os.NewSyscallError("fcntl", err)
 }
 
