@@ -96,6 +96,7 @@ func runProxy(ctx context.Context, in config.Input, s streams) (err error) {
 	for _, w := range c.Warnings {
 		g.log.Warn(w.Error())
 	}
+	limitMemory(g.log)
 	signals, stop := notify()
 	defer stop()
 	if err := g.build(in, read, s); err != nil {

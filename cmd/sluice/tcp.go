@@ -87,6 +87,7 @@ func runTCP(ctx context.Context, in config.Input, s streams) error {
 	}
 	g := &tcpGateway{started: time.Now(), log: slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))}
 	g.reload = &tcpReloader{in: in, g: g, config: c}
+	limitMemory(g.log)
 	signals, stop := notify()
 	defer stop()
 	if err := g.build(c, s); err != nil {
