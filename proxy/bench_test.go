@@ -4,7 +4,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime"
 	"testing"
+
+	"github.com/stretchr/testify/require"
 )
 
 // keepAlive is a client that GETs 1 KiB again and again over one connection, from
@@ -46,6 +49,62 @@ func TestForwardAllocatesNothing(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(2000, exchange); n > 0 && !raceEnabled {
 		t.Errorf("%v allocations a request", n)
+	}
+}
+
+// mallocs is the number of allocations in this process, client and server included,
+// for each connection over which f exchanges a few bytes and closes.
+func mallocs(n int, f func()) float64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range n {
+		f()
+	}
+	runtime.ReadMemStats(&after)
+	return float64(after.Mallocs-before.Mallocs) / float64(n)
+}
+
+// connectBudget is what a tunnel may allocate from accept to close: two sockets, the
+// client's state, the request's authority, the server's connection and its deadline,
+// the tunnel, what is logged of it, a goroutine's start, two callbacks. A byte in an
+// open tunnel costs nothing: see TestExchangeAllocatesNothing in proxy/tunnel.
+const connectBudget = 14
+
+func TestConnectAllocates(t *testing.T) {
+	echo := rawOrigin(t, func(c *rawClient) {
+		var buf [64]byte
+		for {
+			n, err := c.TCPConn.Read(buf[:])
+			if err != nil {
+				return
+			}
+			c.TCPConn.Write(buf[:n])
+		}
+	})
+	g := start(t, allowLoopback, nil, nil)
+	req := []byte("CONNECT " + echo + " HTTP/1.1\r\n\r\n")
+	buf, ping := make([]byte, 256), []byte("ping")
+	exchange := func(addr string, req []byte) func() {
+		return func() {
+			c, err := net.Dial("tcp", addr)
+			require.NoError(t, err)
+			defer c.Close()
+			if req != nil {
+				c.Write(req)
+				_, err := io.ReadFull(c, buf[:len(established)])
+				require.NoError(t, err)
+			}
+			c.Write(ping)
+			_, err = io.ReadFull(c, buf[:len(ping)])
+			require.NoError(t, err)
+		}
+	}
+	mallocs(200, exchange(g.Addr, req)) // warm up
+	direct := mallocs(2000, exchange(echo, nil))
+	through := mallocs(2000, exchange(g.Addr, req))
+	t.Logf("%.1f allocations direct, %.1f through a tunnel", direct, through)
+	if through-direct > connectBudget && !raceEnabled {
+		t.Errorf("a tunnel takes %.1f allocations, more than %d", through-direct, connectBudget)
 	}
 }
 

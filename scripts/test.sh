@@ -29,7 +29,7 @@ if [ $status -ne 0 ]; then
 fi
 
 step "allocation budgets, without the race detector, which allocates by itself"
-go test -count=1 -run 'Alloc' ./acl ./metrics ./proxy ./proxy/http1 ./proxy/resolve
+go test -count=1 -run Alloc ./acl ./metrics ./proxy ./proxy/http1 ./proxy/resolve ./proxy/tunnel
 
 step "fuzz smoke"
 bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"

@@ -257,6 +257,38 @@ func TestCopyEnds(t *testing.T) {
 	in.Close()
 }
 
+// Bytes that pass through an open tunnel allocate nothing, one by one or in bulk.
+func TestExchangeAllocatesNothing(t *testing.T) {
+	for _, size := range []int{64, 1 << 20} {
+		r := relay(t, nil)
+		b, buf := noise(size), make([]byte, 64<<10)
+		pass := func(from, to *net.TCPConn) {
+			sent := make(chan struct{})
+			go func() { from.Write(b); close(sent) }()
+			for got := 0; got < size; {
+				n, err := to.Read(buf[:min(size-got, len(buf))])
+				require.NoError(t, err)
+				got += n
+			}
+			<-sent
+		}
+		exchange := func() {
+			pass(r.client, r.server)
+			pass(r.server, r.client)
+		}
+		for range 50 {
+			exchange()
+		}
+		own := 2 * 3.0 // the goroutine, its closure and the channel
+		if n := testing.AllocsPerRun(500, exchange); n > own {
+			t.Errorf("%v allocations for %d bytes each way", n-own, size)
+		}
+		r.client.Close()
+		r.server.Close()
+		<-r.result
+	}
+}
+
 func BenchmarkRelayBulk(b *testing.B) {
 	r := relay(b, nil)
 	chunk := noise(1 << 20)
