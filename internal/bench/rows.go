@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/sluiceproxy/sluice/internal/bench/report"
 )
@@ -38,6 +39,7 @@ func (b *bench) runRows(only []string) error {
 		if len(only) > 0 && !slices.Contains(only, strconv.Itoa(r.number)) {
 			continue
 		}
+		began := time.Now()
 		tables, err := r.run(b, r.number)
 		if err != nil {
 			return fmt.Errorf("row %d: %w", r.number, err)
@@ -45,6 +47,7 @@ func (b *bench) runRows(only []string) error {
 		for _, t := range tables {
 			fmt.Fprintln(b.out, t.Text())
 		}
+		fmt.Fprintf(b.out, "row %d took %v\n\n", r.number, time.Since(began).Round(time.Second))
 		b.tables = append(b.tables, tables...)
 	}
 	return nil

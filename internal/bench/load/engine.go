@@ -168,7 +168,7 @@ func (e *engine) phase(target int, d time.Duration) {
 			e.res.Errors[fmt.Sprintf("not done after %v: %d of %d", e.job.Limit, e.ended, e.target)]++
 			return
 		}
-		if e.errors() > 100 {
+		if n := e.errors(); n > 100 || n > 0 && e.job.Kind == Hold {
 			return
 		}
 	}

@@ -17,8 +17,8 @@ CONFIG proxy.config.http.cache.http INT 0
 CONFIG proxy.config.http.connect_ports STRING *
 CONFIG proxy.config.http.server_session_sharing.pool STRING thread
 CONFIG proxy.config.log.logging_enabled INT 0
-CONFIG proxy.config.net.connections_throttle INT 19500
-CONFIG proxy.config.net.max_connections_in INT 19000
+CONFIG proxy.config.net.connections_throttle INT 20000
+CONFIG proxy.config.net.max_connections_in INT 20000
 CONFIG proxy.config.net.max_requests_in INT 0
 CONFIG proxy.config.diags.output.status STRING O
 CONFIG proxy.config.diags.output.note STRING O
