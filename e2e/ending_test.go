@@ -145,8 +145,8 @@ func TestWrongSettings(t *testing.T) {
 func TestPortTaken(t *testing.T) {
 	taken := listen(t).Addr().String()
 	for flag, want := range map[string]string{
-		"--listen": "sluice: listen on " + taken + ": listen tcp " + taken + ": bind: address already in use\n",
-		"--admin":  "sluice: listen on admin port " + taken + ": listen tcp " + taken + ": bind: address already in use\n",
+		"--listen": "sluice: listen on " + taken + ": bind: address already in use\n",
+		"--admin":  "sluice: listen on admin port " + taken + ": bind: address already in use\n",
 	} {
 		g := launch(t, setup{rules: "*\n", args: []string{flag, taken}})
 		assert.Equal(t, 1, g.exit())

@@ -84,6 +84,9 @@ func openConsole(addr string) (*console, error) {
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
+		if inner := errors.Unwrap(err); inner != nil {
+			err = inner // net says the address, too
+		}
 		return nil, fmt.Errorf("sluice: listen on admin port %s: %w", addr, err)
 	}
 	return &console{l: l}, nil
