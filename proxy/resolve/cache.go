@@ -22,6 +22,16 @@ type entry struct {
 	staleUntil time.Duration // up to when addrs may be served while no server answers
 	stale      bool          // addrs were past their time when this entry was made
 	used       atomic.Bool   // hit since eviction last looked
+	parts      [2]part       // what the servers said of A and AAAA, each with its own time
+}
+
+// part is what is known of one family. Its time may be longer than the entry's: a
+// name whose addresses change often need not be asked for its missing AAAA each time.
+type part struct {
+	asked string // the name that was asked for, one of the candidates; "" if not known
+	addrs []netip.Addr
+	code  string
+	until time.Duration
 }
 
 // cache is a set-associative table: a name's hash picks a set of eight slots.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +66,43 @@ func TestTTL(t *testing.T) {
 			s.Forget()
 			r.look("host.test")
 			require.NotEmpty(t, s.Queries())
+		})
+	}
+}
+
+// Each family is asked for when its own time is over: one without addresses by its
+// SOA record, and not as often as the other's addresses change.
+func TestFamiliesHaveTheirOwnTimes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		a, aaaa   proxytest.Answer
+		after     time.Duration
+		asked     string
+		addresses string // that are there then
+	}{
+		"no AAAA, as the SOA says":    {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.NoData().TTL(40), 5 * time.Second, "A", "192.0.2.1"},
+		"no A, as the SOA says":       {proxytest.NoData().TTL(40), proxytest.Addrs("2001:db8::1").TTL(5), 5 * time.Second, "AAAA", "2001:db8::1"},
+		"NODATA is over, too":         {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.NoData().TTL(40), 40 * time.Second, "A AAAA", "192.0.2.1"},
+		"NODATA is over before":       {proxytest.Addrs("192.0.2.1").TTL(300), proxytest.NoData().TTL(40), 40 * time.Second, "AAAA", "192.0.2.1"},
+		"both have addresses":         {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.Addrs("2001:db8::1").TTL(40), 5 * time.Second, "A", "192.0.2.1 2001:db8::1"},
+		"a day of NODATA is a minute": {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.NoData().TTL(86400), DefaultNegativeTTLMax, "A AAAA", "192.0.2.1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := proxytest.NewDNS(t)
+			s.SetType("host.test", dns.TypeA, c.a)
+			s.SetType("host.test", dns.TypeAAAA, c.aaaa)
+			r := start(t, s)
+			require.Equal(t, c.addresses, r.look("host.test"))
+			s.Forget()
+			r.advance(c.after)
+			require.Equal(t, c.addresses, r.look("host.test"))
+			var asked []string
+			for _, q := range s.Queries() {
+				asked = append(asked, q.Type)
+			}
+			slices.Sort(asked)
+			require.Equal(t, c.asked, strings.Join(asked, " "))
 		})
 	}
 }

@@ -103,6 +103,7 @@ func (r *Resolver) publish(f *flight, e *entry) {
 // fly asks the servers and publishes what they say; old is what is known from
 // before, or nil.
 func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
+	known := old
 	if old != nil && (len(old.addrs) == 0 || r.clock() >= old.staleUntil) {
 		old = nil
 	}
@@ -112,7 +113,7 @@ func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
 		defer timer.Stop()
 	}
 	late := false
-	o := r.search(ctx, f.name, func(o result) bool {
+	o := r.search(ctx, f.name, known, func(o result) bool {
 		r.publish(f, r.entryOf(f.name, o))
 		late = r.late.Add(1) <= r.maxLate
 		if !late {
@@ -144,7 +145,7 @@ func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
 
 // entryOf is o as the cache keeps it.
 func (r *Resolver) entryOf(name string, o result) *entry {
-	e := &entry{name: name, addrs: o.addrs, expires: r.clock() + o.ttl}
+	e := &entry{name: name, addrs: o.addrs, expires: r.clock() + o.ttl, parts: o.parts}
 	if o.err != nil {
 		e.err = o.err
 		return e
@@ -164,13 +165,14 @@ func (r *Resolver) staleEntry(old *entry) *entry {
 
 // search asks for the candidates of name, one after the other, until one exists.
 // A failure ends it: the next candidate is another host, and a name must not
-// change its meaning because a server had a bad moment.
-func (r *Resolver) search(ctx context.Context, name string, early func(result) bool) result {
+// change its meaning because a server had a bad moment. known is what was known
+// before, or nil.
+func (r *Resolver) search(ctx context.Context, name string, known *entry, early func(result) bool) result {
 	u := *r.conf.get(r.clock())
 	var o result
 	ttl := maxTTL
 	for _, candidate := range u.candidates(name) {
-		o = r.both(ctx, u, candidate, early)
+		o = r.both(ctx, u, candidate, known, early)
 		if o.err == nil {
 			return o
 		}
@@ -184,13 +186,17 @@ func (r *Resolver) search(ctx context.Context, name string, early func(result) b
 	return o
 }
 
-// both asks for A and AAAA side by side. When one family has addresses and the
+// both asks for A and AAAA side by side, less what is known and holds. When one family has addresses and the
 // other tarries, early gets the outcome without it, and says whether to go on.
-func (r *Resolver) both(ctx context.Context, u *upstream, name string, early func(result) bool) result {
+func (r *Resolver) both(ctx context.Context, u *upstream, name string, known *entry, early func(result) bool) result {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	halves := make(chan half, 2)
 	for family, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
+		if a, ok := known.part(family, name, r.clock()); ok {
+			halves <- half{family, a, nil}
+			continue
+		}
 		r.running.Go(func() {
 			a, err := r.follow(ctx, u, name, qtype)
 			halves <- half{family, a, err}

@@ -15,6 +15,7 @@ type result struct {
 	err   *Error        // nil with addrs
 	// partial: the other family failed, or has not answered yet.
 	partial bool
+	parts   [2]part
 }
 
 // half is one family's part of an outcome.
@@ -37,7 +38,10 @@ func (r *Resolver) merge(name string, got [2]*half) result {
 		return r.mergeNegative(name, got)
 	}
 	o := result{ttl: r.maxTTL}
-	for _, h := range got {
+	for family, h := range got {
+		if !h.failed() {
+			o.parts[family] = r.partOf(name, h)
+		}
 		switch {
 		case h.failed():
 			o.partial = true
@@ -59,6 +63,25 @@ func (r *Resolver) merge(name string, got [2]*half) result {
 		o.ttl = min(o.ttl, partialTTL)
 	}
 	return o
+}
+
+// partOf is what is remembered of one family's answer about name.
+func (r *Resolver) partOf(name string, h *half) part {
+	ttl := min(h.a.TTL, r.negativeTTLMax)
+	if h.found() {
+		ttl = max(min(h.a.TTL, r.maxTTL), r.minTTL)
+	}
+	return part{asked: name, addrs: h.a.Addrs, code: h.a.Code, until: r.clock() + ttl}
+}
+
+// part returns what e, which may be nil, knows of a family of the name asked, if that
+// holds still.
+func (e *entry) part(family int, asked string, now time.Duration) (Answer, bool) {
+	if e == nil || e.parts[family].asked != asked || now >= e.parts[family].until {
+		return Answer{}, false
+	}
+	p := &e.parts[family]
+	return Answer{Addrs: p.addrs, Code: p.code, TTL: p.until - now}, true
 }
 
 func (r *Resolver) mergeNegative(name string, got [2]*half) result {

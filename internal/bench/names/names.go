@@ -21,6 +21,10 @@ import (
 // TTL is how long an answer holds, in seconds.
 const TTL = 5
 
+// NegativeTTL is how long it holds that there is no AAAA, in seconds: what the SOA
+// record says, as most zones do, is longer than the addresses of one that moves.
+const NegativeTTL = 60
+
 // Zone is where the names are.
 const Zone = "bench.test."
 
@@ -66,8 +70,8 @@ func (s *server) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	}
 	if len(m.Answer) == 0 {
 		m.Ns = []dns.RR{&dns.SOA{
-			Hdr: dns.RR_Header{Name: Zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: TTL},
-			Ns:  "ns." + Zone, Mbox: "root." + Zone, Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: TTL,
+			Hdr: dns.RR_Header{Name: Zone, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: NegativeTTL},
+			Ns:  "ns." + Zone, Mbox: "root." + Zone, Serial: 1, Refresh: 3600, Retry: 600, Expire: 86400, Minttl: NegativeTTL,
 		}}
 	}
 	_ = w.WriteMsg(m)
