@@ -33,7 +33,7 @@ fuzz: ## run every fuzz target for FUZZTIME (5m)
 
 bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
 	bash scripts/install-bench-deps.sh
-	$(GO) run ./internal/bench $(if $(ROW),-rows $(ROW),-out docs/performance.md) $(BENCHFLAGS)
+	$(GO) run ./internal/bench -nice -10 $(if $(ROW),-rows $(ROW),-out docs/performance.md) $(BENCHFLAGS)
 
 microbench: ## benchmarks of the rule engine, the parsers and the tunnels, COUNT (6) times: input for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./acl ./proxy/http1 ./proxy/resolve ./proxy/tunnel

@@ -26,6 +26,7 @@ type bench struct {
 	serial   int
 
 	cpuOfProxy, cpuOfHelpers int
+	nice                     int // of proxies and helpers
 
 	sluices []*peers.Peer // the first is the one that all are compared with
 	others  []*peers.Peer
@@ -124,7 +125,7 @@ func (b *bench) measure(st *stage, in *instance, job load.Job) (s sample, err er
 	}
 	settle(in)
 	ours := []*proc.Group{in.group, st.origin.group, st.load.group}
-	before, err := meter(ours)
+	before, err := b.meter(ours)
 	if err != nil {
 		return s, err
 	}
@@ -138,7 +139,7 @@ func (b *bench) measure(st *stage, in *instance, job load.Job) (s sample, err er
 		return s, err
 	}
 	settle(in)
-	after, err := meter(ours)
+	after, err := b.meter(ours)
 	if err != nil {
 		return s, err
 	}
@@ -156,12 +157,12 @@ type reading struct {
 	ours []time.Duration
 }
 
-func meter(groups []*proc.Group) (r reading, err error) {
+func (b *bench) meter(groups []*proc.Group) (r reading, err error) {
 	if r.ours, err = usages(groups); err != nil {
 		return r, err
 	}
-	busy, err := proc.Busy()
-	r.busy, r.at = sum(busy), time.Now()
+	r.at = time.Now()
+	r.busy, err = b.accounts.Busy()
 	return r, err
 }
 

@@ -64,7 +64,7 @@ func (b *bench) dnsRow(number int) ([]*report.Table, error) {
 		Row: number, Key: "10", NoRatio: true, Title: fmt.Sprintf("DNS: %d requests/s over %d names, TTL %d s, 64 keep-alive clients", dnsRate, dnsNames, names.TTL),
 		Columns: []report.Column{
 			{Name: "queries/s"}, {Name: "added p99 ms", Decimals: 2}, {Name: "p99 ms", Decimals: 2}, {Name: "p99 ms by address", Decimals: 2},
-			{Name: "max ms", Decimals: 1}, {Name: "requests/s"},
+			{Name: "max ms", Decimals: 1}, {Name: "requests/s"}, {Name: "foreign CPU %"},
 		},
 	}
 	d, err := b.startDNS()
@@ -132,7 +132,7 @@ func (b *bench) askNames(d *dnsHelper, v variant, c *report.Cell) error {
 		}
 		queries := float64(after.A + after.AAAA + after.Other - before.A - before.AAAA - before.Other)
 		c.Put(queries/named.Elapsed.Seconds(), ms(named.P99-plain.result.P99), ms(named.P99), ms(plain.result.P99),
-			ms(named.Max), float64(named.Done)/named.Elapsed.Seconds())
+			ms(named.Max), float64(named.Done)/named.Elapsed.Seconds(), 100*plain.foreign)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (b *bench) startHelper(name string, args ...string) (*helper, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := proc.Command(proc.Place{CPU: b.cpuOfHelpers, Cgroup: group.Dir()}, append([]string{self, name}, args...)...)
+	cmd, err := proc.Command(proc.Place{CPU: b.cpuOfHelpers, Nice: b.nice, Cgroup: group.Dir()}, append([]string{self, name}, args...)...)
 	if err != nil {
 		return nil, err
 	}

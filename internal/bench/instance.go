@@ -71,7 +71,7 @@ func (b *bench) launch(p *peers.Peer, s peers.Setup) (in *instance, err error) {
 	if in.group, err = b.accounts.Group(name); err != nil {
 		return nil, err
 	}
-	if in.cmd, err = proc.Command(proc.Place{CPU: b.cpuOfProxy, Cgroup: in.group.Dir(), Clock: true}, argv...); err != nil {
+	if in.cmd, err = proc.Command(proc.Place{CPU: b.cpuOfProxy, Nice: b.nice, Cgroup: in.group.Dir(), Clock: true}, argv...); err != nil {
 		return nil, err
 	}
 	in.cmd.Env = append(os.Environ(), env...)

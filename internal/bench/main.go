@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/spf13/pflag"
 
@@ -68,6 +69,7 @@ type options struct {
 	out     string
 	profile string
 	quick   bool
+	nice    int
 	soak    time.Duration
 }
 
@@ -79,6 +81,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.reps, "reps", 5, "repetitions")
 	f.Float64Var(&o.scale, "scale", 1, "do so much of the work of each cell")
 	f.StringVar(&o.profile, "profile", "", "look into Sluice at the rows' work, and leave profiles in this folder")
+	f.IntVar(&o.nice, "nice", 0, "scheduling priority of all that is measured; below 0, as root, it goes before what else the machine does")
 	f.BoolVar(&o.quick, "quick", false, "try everything with little work; the figures tell little")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "how long row 12 takes")
 	f.StringVar(&o.out, "out", "", "put the tables and the plot into this document")
@@ -89,7 +92,7 @@ func parse(args []string) (o options, err error) {
 func measureAll(args []string) error {
 	// One dash will do, as for other Go programs.
 	for i, a := range args {
-		if len(a) > 2 && a[0] == '-' && a[1] != '-' {
+		if len(a) > 2 && a[0] == '-' && unicode.IsLetter(rune(a[1])) {
 			args[i] = "-" + a
 		}
 	}
@@ -119,7 +122,11 @@ func measureAll(args []string) error {
 	}
 	b.isolated = own
 	b.reps, b.scale = o.reps, o.scale
-	b.soak = o.soak
+	b.soak, b.nice = o.soak, o.nice
+	if b.nice < 0 && os.Getuid() != 0 {
+		b.nice = 0
+		b.notes = append(b.notes, "Not root: what else the machine does goes on as before, and disturbs.")
+	}
 	if b.quick = o.quick; b.quick {
 		b.reps, b.scale, b.starts, b.idle, b.rest = min(b.reps, 2), b.scale/10, 3, 2000, time.Second
 		b.soak = min(b.soak, 20*time.Second)

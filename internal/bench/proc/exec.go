@@ -22,6 +22,7 @@ import (
 type Place struct {
 	CPU    int    // -1: anywhere
 	Cgroup string // folder; empty: none
+	Nice   int    // of the scheduler; below 0 needs root
 	Clock  bool   // write Now to descriptor 3 right before the program begins
 }
 
@@ -35,6 +36,11 @@ func Exec(p Place, argv []string) error {
 	}
 	if err := Pin(p.CPU); err != nil {
 		return err
+	}
+	if p.Nice != 0 {
+		if err := unix.Setpriority(unix.PRIO_PROCESS, 0, p.Nice); err != nil {
+			return fmt.Errorf("nice %d: %w", p.Nice, err)
+		}
 	}
 	// The runtime has raised the soft limit for itself only: give it on.
 	var lim syscall.Rlimit
@@ -97,18 +103,22 @@ func Command(p Place, argv ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"exec", strconv.Itoa(p.CPU), p.Cgroup, strconv.FormatBool(p.Clock), "--"}, argv...)
+	args := append([]string{"exec", strconv.Itoa(p.CPU), strconv.Itoa(p.Nice), p.Cgroup, strconv.FormatBool(p.Clock), "--"}, argv...)
 	return exec.Command(self, args...), nil
 }
 
 // ExecArgs does what [Command] asks for.
 func ExecArgs(args []string) error {
-	if len(args) < 5 || args[3] != "--" {
-		return errors.New("exec wants CPU CGROUP CLOCK -- PROGRAM …")
+	if len(args) < 6 || args[4] != "--" {
+		return errors.New("exec wants CPU NICE CGROUP CLOCK -- PROGRAM …")
 	}
 	cpu, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
 	}
-	return Exec(Place{CPU: cpu, Cgroup: args[1], Clock: args[2] == "true"}, args[4:])
+	nice, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	return Exec(Place{CPU: cpu, Nice: nice, Cgroup: args[2], Clock: args[3] == "true"}, args[5:])
 }

@@ -54,6 +54,28 @@ func (a *Accounts) String() string {
 	return "cgroup cpu.stat"
 }
 
+// Busy is the processor time of all that runs on this machine.
+func (a *Accounts) Busy() (sum time.Duration, err error) {
+	if a.v1 {
+		// To the nanosecond, as groups are counted; /proc/stat misses what sleeps between ticks.
+		return readNanoseconds(filepath.Join(filepath.Dir(a.root), "cpuacct.usage"))
+	}
+	each, err := busy()
+	for _, d := range each {
+		sum += d
+	}
+	return sum, err
+}
+
+func readNanoseconds(path string) (time.Duration, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	return time.Duration(n), err
+}
+
 // Close removes what is there no more use for.
 func (a *Accounts) Close() {
 	if a.root != "" {
@@ -103,12 +125,7 @@ func (g *Group) Usage() (time.Duration, error) {
 	case g.dir == "":
 		return g.usageByStat()
 	case g.accounts.v1:
-		b, err := os.ReadFile(filepath.Join(g.dir, "cpuacct.usage"))
-		if err != nil {
-			return 0, err
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-		return time.Duration(n), err
+		return readNanoseconds(filepath.Join(g.dir, "cpuacct.usage"))
 	}
 	b, err := os.ReadFile(filepath.Join(g.dir, "cpu.stat"))
 	if err != nil {
@@ -135,19 +152,11 @@ func (g *Group) Split() (user, system time.Duration, err error) {
 		s, err := field(b, "system_usec")
 		return time.Duration(u) * time.Microsecond, time.Duration(s) * time.Microsecond, err
 	}
-	var both [2]time.Duration
-	for i, name := range []string{"cpuacct.usage_user", "cpuacct.usage_sys"} {
-		b, err := os.ReadFile(filepath.Join(g.dir, name))
-		if err != nil {
-			return 0, 0, err
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
-		if err != nil {
-			return 0, 0, err
-		}
-		both[i] = time.Duration(n)
+	if user, err = readNanoseconds(filepath.Join(g.dir, "cpuacct.usage_user")); err != nil {
+		return 0, 0, err
 	}
-	return both[0], both[1], nil
+	system, err = readNanoseconds(filepath.Join(g.dir, "cpuacct.usage_sys"))
+	return user, system, err
 }
 
 // field is the number behind a name at the beginning of a line.

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Busy is how long each processor has worked since the machine started.
-func Busy() ([]time.Duration, error) {
+// busy is how long each processor has worked since the machine started.
+func busy() ([]time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return nil, err
@@ -23,7 +23,7 @@ func Busy() ([]time.Duration, error) {
 }
 
 // parseBusy reads /proc/stat: all but idle and waiting for disks.
-func parseBusy(b []byte) (busy []time.Duration, err error) {
+func parseBusy(b []byte) (all []time.Duration, err error) {
 	s := bufio.NewScanner(bytes.NewReader(b))
 	for s.Scan() {
 		f := strings.Fields(s.Text())
@@ -41,9 +41,9 @@ func parseBusy(b []byte) (busy []time.Duration, err error) {
 			}
 			sum += n
 		}
-		busy = append(busy, time.Duration(sum)*tick)
+		all = append(all, time.Duration(sum)*tick)
 	}
-	return busy, s.Err()
+	return all, s.Err()
 }
 
 // Memory is what a group holds.
