@@ -22,6 +22,8 @@ type entry struct {
 	staleUntil time.Duration // up to when addrs may be served while no server answers
 	stale      bool          // addrs were past their time when this entry was made
 	used       atomic.Bool   // hit since eviction last looked
+	ahead      time.Duration // from when on a hit has it looked up again, before expires; 0: never
+	asked      atomic.Bool   // that has happened
 	parts      [2]part       // what the servers said of A and AAAA, each with its own time
 }
 

@@ -107,6 +107,59 @@ func TestFamiliesHaveTheirOwnTimes(t *testing.T) {
 	}
 }
 
+// A name that is asked for in the last tenth of its time is looked up again while
+// what is known still serves; one that nobody asks for is left alone.
+func TestLookAhead(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.Addrs("192.0.2.2").TTL(100))
+	r := start(t, s)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+	s.Forget()
+	r.advance(90*time.Second - 1)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+	require.Empty(t, s.Queries(), "it is early yet")
+	r.advance(1)
+	require.Empty(t, s.Queries(), "nobody has asked")
+	for range 10 {
+		r.look("host.test")
+	}
+	require.Eventually(t, func() bool { return r.TTL("host.test") == 100*time.Second }, 10*time.Second, time.Millisecond)
+	require.Equal(t, "192.0.2.2", r.look("host.test"))
+	require.Equal(t, 2, s.Asked("host.test"), "once for each family")
+	r.await(CacheMiss)
+	require.NotContains(t, r.kinds(), CacheMiss.String(), "nobody waited")
+}
+
+// When the servers fail ahead of time, what is known goes on.
+func TestLookAheadFails(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.ServFail())
+	r := start(t, s)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+	r.advance(95 * time.Second)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+	require.Eventually(t, func() bool { return r.TTL("host.test") == staleTTL }, 10*time.Second, time.Millisecond)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+}
+
+// Ahead of time no more names are looked up at once than the bound says: they are,
+// when their time is over.
+func TestLookAheadIsBounded(t *testing.T) {
+	t.Parallel()
+	s := proxytest.NewDNS(t)
+	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.Addrs("192.0.2.2").TTL(100))
+	r := start(t, s)
+	r.look("host.test")
+	r.early.Store(maxEarly)
+	r.advance(95 * time.Second)
+	require.Equal(t, "192.0.2.1", r.look("host.test"))
+	require.EqualValues(t, maxEarly, r.early.Load())
+	r.advance(5 * time.Second)
+	require.Equal(t, "192.0.2.2", r.look("host.test"))
+}
+
 func TestRebindingIsSeen(t *testing.T) {
 	t.Parallel()
 	s := proxytest.NewDNS(t)

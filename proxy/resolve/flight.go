@@ -29,6 +29,12 @@ const (
 	// has been given out. Nobody waits for them, so no limit on callers bounds them:
 	// names whose servers never answer AAAA could use up the descriptors.
 	maxLate = 128
+	// aheadPart of the time that addresses hold is left when a hit has them looked up
+	// again: a tenth, as unbound does it. It costs a tenth more questions.
+	aheadPart = 10
+	// maxEarly bounds the flights ahead of time, for which nobody waits either. Where
+	// it holds one back, the name is looked up when its time is over.
+	maxEarly = 128
 )
 
 // flight is one look-up of a name by the servers, for all who want it meanwhile.
@@ -59,14 +65,35 @@ func (r *Resolver) join(name string) (f *flight, first bool, e *entry) {
 	if old != nil && r.clock() < old.expires {
 		return nil, false, old
 	}
+	return r.start(name, old, func() {}), true, nil
+}
+
+// start starts the flight of name, with one who waits; old is what is known of it,
+// or nil. r.mu is held.
+func (r *Resolver) start(name string, old *entry, ended func()) *flight {
 	ctx, cancel := context.WithTimeout(r.base, r.timeout)
-	f = &flight{name: name, done: make(chan struct{}), cancel: cancel, waiters: 1}
+	f := &flight{name: name, done: make(chan struct{}), cancel: cancel, waiters: 1}
 	r.flights[name] = f
 	r.running.Go(func() {
+		defer ended()
 		defer cancel()
 		r.fly(ctx, f, old)
 	})
-	return f, true, nil
+	return f
+}
+
+// lookAhead looks name up anew while e, which is near its end, still serves.
+func (r *Resolver) lookAhead(name string, e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.flights[name] != nil {
+		return
+	}
+	if r.early.Add(1) > maxEarly {
+		r.early.Add(-1)
+		return
+	}
+	r.start(name, e, func() { r.early.Add(-1) })
 }
 
 // leave is for a caller that waits no longer. The last one to leave ends the
@@ -151,6 +178,7 @@ func (r *Resolver) entryOf(name string, o result) *entry {
 		return e
 	}
 	e.staleUntil = e.expires + r.staleFor
+	e.ahead = e.expires - o.ttl/aheadPart
 	return e
 }
 

@@ -75,9 +75,9 @@ func (r *Resolver) partOf(name string, h *half) part {
 }
 
 // part returns what e, which may be nil, knows of a family of the name asked, if that
-// holds still.
+// holds longer than e does.
 func (e *entry) part(family int, asked string, now time.Duration) (Answer, bool) {
-	if e == nil || e.parts[family].asked != asked || now >= e.parts[family].until {
+	if e == nil || e.parts[family].asked != asked || max(now, e.expires) >= e.parts[family].until {
 		return Answer{}, false
 	}
 	p := &e.parts[family]

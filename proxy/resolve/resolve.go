@@ -4,9 +4,10 @@
 // A and AAAA are asked side by side, over UDP, and over TCP when the answer was
 // truncated. Answers are kept for their TTL within bounds, failures for that of
 // the SOA record (RFC 2308); questions for one name that is being looked up are
-// folded into one; addresses past their time are served for a while when no
-// server answers (RFC 8767). The hosts file comes before DNS, and localhost
-// (RFC 6761) never leaves the machine.
+// folded into one; a name in use is looked up again shortly before its time is over,
+// so that nobody waits for it; addresses past their time are served for a while when
+// no server answers (RFC 8767). The hosts file comes before DNS, and localhost (RFC
+// 6761) never leaves the machine.
 //
 // What it returns is what a server said, no more: whether an address may be
 // dialled is for the caller to decide, on the very address.
@@ -84,7 +85,8 @@ type Resolver struct {
 	conf    watched[*upstream]
 	hosts   watched[map[string][]netip.Addr]
 	turn    atomic.Uint32 // of option rotate
-	late    atomic.Int64  // flights that nobody waits for
+	late    atomic.Int64  // flights that go on for the second family
+	early   atomic.Int64  // flights ahead of time
 	maxLate int64
 
 	base    context.Context // ends with Close
@@ -171,6 +173,9 @@ func (r *Resolver) Lookup(ctx context.Context, name string) ([]netip.Addr, error
 		return addrs, nil
 	}
 	if e := r.cache.get(name); e != nil && now < e.expires {
+		if e.ahead > 0 && now >= e.ahead && e.asked.CompareAndSwap(false, true) {
+			r.lookAhead(name, e)
+		}
 		return r.hit(e)
 	}
 	return r.miss(ctx, name)
