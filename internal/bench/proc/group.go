@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -76,11 +77,28 @@ func readNanoseconds(path string) (time.Duration, error) {
 	return time.Duration(n), err
 }
 
-// Close removes what is there no more use for.
+// Close ends what still runs in groups, and removes them.
 func (a *Accounts) Close() {
-	if a.root != "" {
-		_ = os.Remove(a.root)
+	if a.root == "" {
+		return
 	}
+	var left []*Group
+	dirs, _ := os.ReadDir(a.root)
+	for _, d := range dirs {
+		if !d.IsDir() {
+			continue
+		}
+		g := &Group{accounts: a, dir: filepath.Join(a.root, d.Name())}
+		pids, _ := g.Pids()
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		left = append(left, g)
+	}
+	for _, g := range left {
+		g.Close()
+	}
+	_ = os.Remove(a.root)
 }
 
 // Group is a program with all its children.
