@@ -138,7 +138,8 @@ func measureAll(args []string) error {
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-interrupted
-		b.close() // the children end with this process
+		os.Stdout.Close() // what fails from here on is of no interest
+		b.close()
 		os.Exit(130)
 	}()
 	if o.profile != "" {
