@@ -23,14 +23,15 @@ import (
 
 // instance is a proxy that runs; without a peer it is no proxy at all.
 type instance struct {
-	name   string
-	peer   *peers.Peer
-	setup  peers.Setup
-	group  *proc.Group
-	cmd    *exec.Cmd
-	stderr bytes.Buffer
-	done   chan struct{}
-	began  time.Duration // see proc.Now
+	name    string
+	peer    *peers.Peer
+	setup   peers.Setup
+	group   *proc.Group
+	cmd     *exec.Cmd
+	stderr  bytes.Buffer
+	stopped bool
+	done    chan struct{}
+	began   time.Duration // see proc.Now
 }
 
 // startTimeout is how long a proxy may take until it listens.
@@ -122,11 +123,12 @@ func firstLines(s string) string {
 	return strings.Join(strings.Split(strings.TrimSpace(s), "\n")[:1], " ")
 }
 
-// stop ends the proxy and every process of it.
+// stop ends the proxy and every process of it. A second call does nothing.
 func (in *instance) stop() {
-	if in.peer == nil {
+	if in.group == nil || in.stopped {
 		return
 	}
+	in.stopped = true
 	pids, _ := in.group.Pids()
 	_ = in.cmd.Process.Signal(syscall.SIGTERM)
 	select {
