@@ -65,9 +65,10 @@ func (b *bench) close() {
 	_ = os.RemoveAll(b.dir)
 }
 
-// stage is the origin, a load generator, and proxies between them.
+// stage is the origin, a load generator, a DNS server, and proxies between them.
 type stage struct {
 	origin  *originHelper
+	names   *dnsHelper
 	load    *loader
 	proxies []*instance
 }
@@ -77,7 +78,10 @@ func (b *bench) startStage() (s *stage, err error) {
 	if s.origin, err = b.startOrigin(); err != nil {
 		return nil, err
 	}
-	if s.load, err = b.startLoader(); err != nil {
+	if s.names, err = b.startDNS(); err == nil {
+		s.load, err = b.startLoader()
+	}
+	if err != nil {
 		s.stop()
 		return nil, err
 	}
@@ -90,6 +94,9 @@ func (s *stage) stop() {
 	}
 	if s.load != nil {
 		s.load.stop()
+	}
+	if s.names != nil {
+		s.names.stop()
 	}
 	s.origin.stop()
 }

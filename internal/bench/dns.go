@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -67,22 +68,12 @@ func (b *bench) dnsRow(number int) ([]*report.Table, error) {
 			{Name: "max ms", Decimals: 1}, {Name: "requests/s"}, {Name: "foreign CPU %"},
 		},
 	}
-	d, err := b.startDNS()
-	if err != nil {
-		return nil, err
-	}
-	defer d.stop()
 	for _, v := range b.variants(work{kind: peers.Gets}) {
 		if v.peer == nil || !v.peer.Ruled() { // the others take their names from files or from libc
 			continue
 		}
-		v.setup.Resolver = d.resolverFor(v.peer)
 		c := v.cell(t)
-		if v.setup.Resolver == "" {
-			c.Failed = "it asks port 53 only, which needs root"
-			continue
-		}
-		if err := b.askNames(d, v, c); err != nil {
+		if err := b.askNames(v, c); err != nil {
 			c.Failed = err.Error()
 		}
 	}
@@ -90,12 +81,16 @@ func (b *bench) dnsRow(number int) ([]*report.Table, error) {
 }
 
 // askNames measures the same load by name and by address, in turn.
-func (b *bench) askNames(d *dnsHelper, v variant, c *report.Cell) error {
+func (b *bench) askNames(v variant, c *report.Cell) error {
 	s, err := b.startStage()
 	if err != nil {
 		return err
 	}
 	defer s.stop()
+	d := s.names
+	if d.resolverFor(v.peer) == "" {
+		return errors.New("it asks port 53 only, which needs root")
+	}
 	in, err := b.startVariant(s, work{kind: peers.Gets}, v)
 	if err != nil {
 		return err

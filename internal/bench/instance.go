@@ -23,15 +23,14 @@ import (
 
 // instance is a proxy that runs; without a peer it is no proxy at all.
 type instance struct {
-	name    string
-	peer    *peers.Peer
-	setup   peers.Setup
-	group   *proc.Group
-	cmd     *exec.Cmd
-	stderr  bytes.Buffer
-	stopped bool
-	done    chan struct{}
-	began   time.Duration // see proc.Now
+	name   string
+	peer   *peers.Peer
+	setup  peers.Setup
+	group  *proc.Group
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	done   chan struct{}
+	began  time.Duration // see proc.Now
 }
 
 // startTimeout is how long a proxy may take until it listens.
@@ -123,12 +122,11 @@ func firstLines(s string) string {
 	return strings.Join(strings.Split(strings.TrimSpace(s), "\n")[:1], " ")
 }
 
-// stop ends the proxy and every process of it. A second call does nothing.
+// stop ends the proxy and every process of it.
 func (in *instance) stop() {
-	if in.group == nil || in.stopped {
+	if in.peer == nil {
 		return
 	}
-	in.stopped = true
 	pids, _ := in.group.Pids()
 	_ = in.cmd.Process.Signal(syscall.SIGTERM)
 	select {

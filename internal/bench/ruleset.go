@@ -17,11 +17,6 @@ var (
 // rulesRow measures rows 1 and 4 with growing lists of rules, the last of which
 // decides, and how long it takes to read them.
 func (b *bench) rulesRow(number int) ([]*report.Table, error) {
-	names, err := b.startDNS() // squid asks for the names of addresses; there are none
-	if err != nil {
-		return nil, err
-	}
-	defer names.stop()
 	var variants []variant
 	for _, n := range sluiceRules {
 		variants = append(variants, variant{name: report.Ruled(b.sluices[0].Name, n), peer: b.sluices[0], setup: peers.Setup{Rules: n}, scale: 1})
@@ -31,7 +26,7 @@ func (b *bench) rulesRow(number int) ([]*report.Table, error) {
 			continue
 		}
 		for _, n := range squidRules {
-			v := variant{name: report.Ruled(p.Name, n), peer: p, setup: peers.Setup{Rules: n, Resolver: names.resolverFor(p)}, scale: 1}
+			v := variant{name: report.Ruled(p.Name, n), peer: p, setup: peers.Setup{Rules: n}, scale: 1}
 			if n >= 10_000 {
 				v.scale = 0.1 // it takes so long
 			}

@@ -200,9 +200,6 @@ func (b *bench) runWorks(works []work, variants []variant) (tables []*report.Tab
 		for rep := range b.reps {
 			for k := range variants { // a different one first each time
 				j := (k + rep) % len(variants)
-				if rep > 0 || i > 0 {
-					running[j] = b.renew(s, w, variants[j], running[j], tables[i].Cells[j])
-				}
 				b.repeat(s, running[j], w, variants[j], tables[i].Cells[j])
 			}
 		}
@@ -225,25 +222,15 @@ func (b *bench) startVariant(s *stage, w work, v variant) (*instance, error) {
 		return none, nil
 	}
 	v.setup.Work, v.setup.Target = w.kind, w.target(s.origin)
+	// squid asks for the name of each address, and what is not answered makes all
+	// that comes after it dearer.
+	v.setup.Resolver = s.names.resolverFor(v.peer)
 	in, err := b.start(v.peer, v.setup)
 	if err != nil {
 		return none, err
 	}
 	s.proxies = append(s.proxies, in)
 	return in, nil
-}
-
-// renew starts a proxy that ages anew.
-func (b *bench) renew(s *stage, w work, v variant, old *instance, c *report.Cell) *instance {
-	if old.peer == nil || !old.peer.Ages() || c.Failed != "" {
-		return old
-	}
-	old.stop()
-	in, err := b.startVariant(s, w, v)
-	if err != nil {
-		c.Failed = err.Error()
-	}
-	return in
 }
 
 // repeat does one repetition of one cell.

@@ -56,7 +56,6 @@ type Peer struct {
 	Program string // path, or name to look up
 	does    []Work
 	sluice  bool
-	ages    bool   // it gets slower with the work that it has done
 	ruled   bool   // it knows rules as the egress router writes them
 	module  string // that the program is built from, where it has no version of its own
 	version []string
@@ -78,10 +77,6 @@ func (p *Peer) Does(w Work) bool {
 
 // Ruled reports whether the peer has rules that can be set.
 func (p *Peer) Ruled() bool { return p.ruled }
-
-// Ages reports whether the peer gets slower with the work that it has done, so that
-// only a young process shows what it can do.
-func (p *Peer) Ages() bool { return p.ages }
 
 // IsSluice reports whether the peer is a build of Sluice.
 func (p *Peer) IsSluice() bool { return p.sluice }

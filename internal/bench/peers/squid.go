@@ -24,8 +24,6 @@ hosts_file none
 
 var squid = &Peer{
 	Name: "squid", Package: "squid", Program: "squid", does: []Work{Gets, Tunnels}, ruled: true,
-	// With each new connection it walks a list that those before it, of minutes, have made longer.
-	ages:    true,
 	version: []string{"-v"}, number: regexp.MustCompile(`Version (\S+)`),
 	command: func(p *Peer, s Setup) ([]string, []string, error) {
 		text := fmt.Sprintf(squidConfig, s.Port)
