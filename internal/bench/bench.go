@@ -119,8 +119,10 @@ type sample struct {
 	proxied bool
 	cpu     time.Duration // of the proxy
 	foreign float64       // processor time of others, as a share of one processor
-	asked   int           // with the warm-up
-	result  load.Result
+	// What the kernel did of the proxy's work in its own thread, of the time of others.
+	softirqs time.Duration
+	asked    int // with the warm-up
+	result   load.Result
 }
 
 // measure does a job and sees what it costs the proxy in. The job's counted part
@@ -153,6 +155,7 @@ func (b *bench) measure(st *stage, in *instance, job load.Job) (s sample, err er
 	s.cpu = after.ours[0] - before.ours[0]
 	foreign := after.busy - before.busy - (sum(after.ours) - sum(before.ours))
 	s.foreign = max(0, foreign.Seconds()/after.at.Sub(before.at).Seconds())
+	s.softirqs = after.softirqs - before.softirqs
 	s.asked = s.result.Done + job.Warm
 	return s, in.alive()
 }
@@ -162,6 +165,8 @@ type reading struct {
 	at   time.Time
 	busy time.Duration
 	ours []time.Duration
+
+	softirqs time.Duration // of the proxy's processor
 }
 
 func (b *bench) meter(groups []*proc.Group) (r reading, err error) {
@@ -169,6 +174,7 @@ func (b *bench) meter(groups []*proc.Group) (r reading, err error) {
 		return r, err
 	}
 	r.at = time.Now()
+	r.softirqs = proc.Softirqs(b.cpuOfProxy)
 	r.busy, err = b.accounts.Busy()
 	return r, err
 }

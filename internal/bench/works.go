@@ -127,6 +127,7 @@ func (w work) newTable() *report.Table {
 	return &report.Table{Row: w.row, Key: w.key, Title: w.name, Columns: []report.Column{
 		{Name: cost, Decimals: 3}, {Name: rate, Decimals: decimals}, {Name: "p50 ms", Decimals: 2}, {Name: "p99 ms", Decimals: 2},
 		{Name: "CPU used %"}, {Name: "foreign CPU %"},
+		{Name: "with ksoftirqd", Decimals: 3},
 	}}
 }
 
@@ -137,11 +138,12 @@ func (w work) put(c *report.Cell, s sample) {
 	if w.perGB {
 		amount, cost = float64(r.Bytes)/1e9, 1
 	}
-	cpu := math.NaN()
+	cpu, whole := math.NaN(), math.NaN()
 	if s.proxied {
 		cpu = s.cpu.Seconds()
+		whole = cpu + s.softirqs.Seconds()
 	}
-	c.Put(cpu*cost/amount, amount/r.Elapsed.Seconds(), ms(r.P50), ms(r.P99), 100*cpu/r.Elapsed.Seconds(), 100*s.foreign)
+	c.Put(cpu*cost/amount, amount/r.Elapsed.Seconds(), ms(r.P50), ms(r.P99), 100*cpu/r.Elapsed.Seconds(), 100*s.foreign, whole*cost/amount)
 	if n := r.Reopened + r.Retried; n > r.Done/10 && w.job.Kind == load.Get {
 		c.Note = "it does not keep connections"
 	}

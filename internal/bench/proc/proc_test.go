@@ -3,7 +3,9 @@
 package proc
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -89,4 +91,22 @@ func TestFreePort(t *testing.T) {
 		assert.Positive(t, busy)
 		a.Close()
 	}
+}
+
+func TestSoftirqs(t *testing.T) {
+	seen := false
+	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	require.NoError(t, err)
+	for _, name := range names {
+		b, _ := os.ReadFile(name)
+		seen = seen || string(b) == "ksoftirqd/0\n"
+	}
+	if !seen { // another namespace of processes
+		assert.Zero(t, Softirqs(0))
+		return
+	}
+	first := Softirqs(0)
+	assert.Positive(t, first)
+	assert.GreaterOrEqual(t, Softirqs(0), first)
+	assert.Zero(t, Softirqs(-1), "none is pinned to")
 }

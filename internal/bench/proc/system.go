@@ -102,3 +102,33 @@ func Machine() string {
 func SetSysctl(name, value string) error {
 	return os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/")), []byte(value), 0)
 }
+
+// Softirqs is how long the kernel's thread for softirqs of a processor has worked: it
+// carries segments through the stack that no process got to. It is 0 when there is
+// none to be seen.
+func Softirqs(cpu int) time.Duration {
+	pid, ok := softirqThread(cpu)
+	if !ok {
+		return 0
+	}
+	b, err := os.ReadFile("/proc/" + pid + "/schedstat")
+	if err != nil {
+		return 0
+	}
+	ran, _, _ := strings.Cut(string(b), " ")
+	ns, _ := strconv.ParseInt(ran, 10, 64)
+	return time.Duration(ns)
+}
+
+// softirqThread finds it by its name: the kernel starts such threads early, so it is
+// among the first.
+func softirqThread(cpu int) (pid string, ok bool) {
+	name := fmt.Sprintf("ksoftirqd/%d\n", cpu)
+	for i := 2; i < 100+20*(cpu+1); i++ {
+		pid = strconv.Itoa(i)
+		if b, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil && string(b) == name {
+			return pid, true
+		}
+	}
+	return "", false
+}
