@@ -144,7 +144,7 @@ func (t *touching) Write(b []byte) (int, error) {
 func (x *exchange) dial(server string) error {
 	s := x.c.srv
 	start := time.Now()
-	ctx := context.Context(&until{s.ctx, start.Add(s.ConnectTimeout)})
+	ctx := outbound.Until(s.ctx, start.Add(s.ConnectTimeout))
 	up, err := s.Gate.Connect(ctx, &x.route)
 	if err == nil && server != "" {
 		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
@@ -158,15 +158,6 @@ func (x *exchange) dial(server string) error {
 	x.use(up, false)
 	return nil
 }
-
-// until is a context with a deadline but no timer, for a dialler that looks at the
-// deadline itself: most connects are over before a timer is worth its making.
-type until struct {
-	context.Context
-	deadline time.Time
-}
-
-func (u *until) Deadline() (time.Time, bool) { return u.deadline, true }
 
 // use makes up the connection of this exchange.
 func (x *exchange) use(up *outbound.Conn, pooled bool) {

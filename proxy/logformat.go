@@ -2,24 +2,23 @@ package proxy
 
 import (
 	"strconv"
-	"time"
-	"unicode/utf8"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/logline"
 )
 
 // appendJSON is the format "json": one object a line.
 func appendJSON(b []byte, r *Record) []byte {
 	b = append(b, `{"time":"`...)
-	b = r.Start.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	b = logline.Time(b, r.Start, 6)
 	b = append(b, `","id":"`...)
 	b = appendID(b, r.ID)
-	b = append(b, `","client":"`...)
-	b = r.Client.AppendTo(b)
-	b = append(b, `","method":`...)
-	b = appendJSONString(b, r.get(r.method))
+	b = append(b, `","client":`...)
+	b = logline.AddrPort(b, r.Client)
+	b = append(b, `,"method":`...)
+	b = logline.String(b, r.get(r.method))
 	b = append(b, `,"target":`...)
-	b = appendJSONString(b, r.get(r.target))
+	b = logline.String(b, r.get(r.target))
 	b = append(b, `,"verdict":"`...)
 	switch {
 	case !r.Judged:
@@ -32,16 +31,15 @@ func appendJSON(b []byte, r *Record) []byte {
 	if r.Judged {
 		b = append(b, `,"reason":`...)
 		var room [320]byte
-		b = appendJSONString(b, r.Decision.AppendReason(room[:0]))
+		b = logline.String(b, r.Decision.AppendReason(room[:0]))
 		b = append(b, `,"line":`...)
 		b = strconv.AppendInt(b, int64(r.Decision.Line), 10)
 	}
 	if r.Addr.IsValid() {
-		b = append(b, `,"address":"`...)
-		b = r.Addr.AppendTo(b)
-		b = append(b, `","source":"`...)
-		b = r.Source.AppendTo(b)
-		b = append(b, '"')
+		b = append(b, `,"address":`...)
+		b = logline.AddrPort(b, r.Addr)
+		b = append(b, `,"source":`...)
+		b = logline.Addr(b, r.Source)
 	}
 	b = append(b, `,"status":`...)
 	b = strconv.AppendInt(b, int64(r.Status), 10)
@@ -49,62 +47,16 @@ func appendJSON(b []byte, r *Record) []byte {
 	b = strconv.AppendInt(b, r.Received, 10)
 	b = append(b, `,"sent":`...)
 	b = strconv.AppendInt(b, r.Sent, 10)
-	b = appendMillis(b, `,"resolve_ms":`, r.Resolve)
-	b = appendMillis(b, `,"connect_ms":`, r.Connect)
-	b = appendMillis(b, `,"first_byte_ms":`, r.FirstByte)
-	b = appendMillis(b, `,"total_ms":`, r.Total)
+	b = logline.Millis(append(b, `,"resolve_ms":`...), r.Resolve)
+	b = logline.Millis(append(b, `,"connect_ms":`...), r.Connect)
+	b = logline.Millis(append(b, `,"first_byte_ms":`...), r.FirstByte)
+	b = logline.Millis(append(b, `,"total_ms":`...), r.Total)
 	if r.Error != "" {
 		b = append(b, `,"error":"`...)
 		b = append(b, r.Error...)
 		b = append(b, '"')
 	}
 	return append(b, "}\n"...)
-}
-
-// appendMillis appends milliseconds with three digits behind the point.
-func appendMillis(b []byte, key string, d time.Duration) []byte {
-	b = append(b, key...)
-	us := d.Microseconds()
-	b = strconv.AppendInt(b, us/1000, 10)
-	b = append(b, '.')
-	return appendPadded(b, int(us%1000), 3)
-}
-
-func appendPadded(b []byte, n, digits int) []byte {
-	for pow := digits - 1; pow > 0; pow-- {
-		p := 1
-		for range pow {
-			p *= 10
-		}
-		if n < p {
-			b = append(b, '0')
-		}
-	}
-	return strconv.AppendInt(b, int64(n), 10)
-}
-
-// appendJSONString quotes s (RFC 8259 section 7). Bytes that are no UTF-8 become
-// U+FFFD, so that a line is always JSON.
-func appendJSONString(b, s []byte) []byte {
-	b = append(b, '"')
-	for i := 0; i < len(s); {
-		c := s[i]
-		switch {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', c)
-		case c < ' ' || c == 0x7f:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		case c < utf8.RuneSelf:
-			b = append(b, c)
-		default:
-			r, n := utf8.DecodeRune(s[i:])
-			b = utf8.AppendRune(b, r)
-			i += n
-			continue
-		}
-		i++
-	}
-	return append(b, '"')
 }
 
 // appendSquid is squid's native format, as the replaced image wrote it:
@@ -114,7 +66,7 @@ func appendSquid(b []byte, r *Record) []byte {
 	end := r.Start.Add(r.Total)
 	b = strconv.AppendInt(b, end.Unix(), 10)
 	b = append(b, '.')
-	b = appendPadded(b, end.Nanosecond()/1e6, 3)
+	b = logline.Padded(b, end.Nanosecond()/1e6, 3)
 	b = append(b, ' ')
 	ms := strconv.AppendInt(nil, r.Total.Milliseconds(), 10)
 	for n := len(ms); n < 6; n++ {
@@ -134,7 +86,7 @@ func appendSquid(b []byte, r *Record) []byte {
 	default:
 		b = append(b, "TCP_MISS/"...)
 	}
-	b = appendPadded(b, r.Status, 3)
+	b = logline.Padded(b, r.Status, 3)
 	b = append(b, ' ')
 	b = strconv.AppendInt(b, r.Sent, 10)
 	b = append(b, ' ')

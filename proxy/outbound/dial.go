@@ -18,7 +18,8 @@ import (
 // it (RFC 8305 section 5).
 const attemptDelay = 250 * time.Millisecond
 
-// Dialer makes one connection from source (invalid: the kernel chooses) to dst.
+// Dialer makes one connection from source (invalid: the kernel chooses) to dst. It
+// keeps to ctx's deadline itself, see [Until].
 // Tests put their own in its place; sock.Dial is the one that ships.
 type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error)
 
@@ -82,6 +83,17 @@ func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
 	}
 	return g.race(ctx, r)
 }
+
+// Until is ctx with a deadline that ends it only for who asks for the deadline, as
+// Connect does: most connections are there before a timer is worth its making.
+func Until(ctx context.Context, deadline time.Time) context.Context { return &until{ctx, deadline} }
+
+type until struct {
+	context.Context
+	deadline time.Time
+}
+
+func (u *until) Deadline() (time.Time, bool) { return u.deadline, true }
 
 // dialAddr tries the sources of the address's family: the next one when the one
 // before has no port left.

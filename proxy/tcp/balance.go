@@ -18,8 +18,14 @@ type group struct {
 }
 
 // order is the addresses to try for a client, the best first. Those that are left
-// out come last: when nothing else answers they are worth the attempt.
+// out come last: when nothing else answers they are worth the attempt. The slice must
+// not be changed.
 func (g *group) order(client netip.Addr) []*address {
+	if len(g.members) == 1 {
+		if only := *g.members[0].list.Load(); len(only) == 1 {
+			return only
+		}
+	}
 	var up, down []*address
 	seen := make(map[netip.AddrPort]bool)
 	for _, d := range g.members {

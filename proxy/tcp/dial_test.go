@@ -30,6 +30,9 @@ func TestSilentAddress(t *testing.T) {
 			},
 			func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
 				if dst.Addr() == silent {
+					d, _ := ctx.Deadline()
+					ctx, cancel := context.WithDeadline(ctx, d) // see Until
+					defer cancel()
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}

@@ -1,9 +1,11 @@
 package tcp
 
 import (
-	"encoding/json"
 	"net/netip"
+	"strconv"
 	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/logline"
 )
 
 // Record is what the log says of one connection.
@@ -40,45 +42,35 @@ const (
 
 var endNames = [...]string{"closed", "reset", "idle", "shutdown", "refused"}
 
-// recordLine is a Record as JSON.
-type recordLine struct {
-	Time        string  `json:"time"`
-	Listener    string  `json:"listener"`
-	Name        string  `json:"name,omitempty"`
-	Client      string  `json:"client"`
-	Peer        string  `json:"peer,omitempty"`
-	ServerName  string  `json:"server_name,omitempty"`
-	Destination string  `json:"destination,omitempty"`
-	Address     string  `json:"address,omitempty"`
-	Source      string  `json:"source,omitempty"`
-	Attempts    int     `json:"attempts"`
-	ConnectMS   float64 `json:"connect_ms"`
-	TotalMS     float64 `json:"total_ms"`
-	Received    int64   `json:"received"`
-	Sent        int64   `json:"sent"`
-	End         string  `json:"end"`
-	Refused     string  `json:"refused,omitempty"`
-	Error       string  `json:"error,omitempty"`
-}
-
 // AppendJSON appends one line, with its line end, for r to b.
 func (r *Record) AppendJSON(b []byte) []byte {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	line := recordLine{
-		Time:     r.Start.UTC().Format("2006-01-02T15:04:05.000Z07:00"),
-		Listener: r.Listener, Name: r.Name, Client: r.Client.String(), ServerName: r.ServerName,
-		Destination: r.Destination, Attempts: r.Attempts, ConnectMS: ms(r.Connect), TotalMS: ms(r.Total),
-		Received: r.Received, Sent: r.Sent, End: r.End, Refused: r.Refused, Error: r.Error,
+	text := func(key, s string) {
+		if s != "" {
+			b = logline.String(append(b, key...), s)
+		}
 	}
+	b = append(b, `{"time":"`...)
+	b = logline.Time(b, r.Start, 3)
+	b = append(b, '"')
+	b = logline.String(append(b, `,"listener":`...), r.Listener)
+	text(`,"name":`, r.Name)
+	b = logline.AddrPort(append(b, `,"client":`...), r.Client)
 	if r.Peer != r.Client {
-		line.Peer = r.Peer.String()
+		b = logline.AddrPort(append(b, `,"peer":`...), r.Peer)
 	}
+	text(`,"server_name":`, r.ServerName)
+	text(`,"destination":`, r.Destination)
 	if r.Addr.IsValid() {
-		line.Address, line.Source = r.Addr.String(), r.Source.String()
+		b = logline.AddrPort(append(b, `,"address":`...), r.Addr)
+		b = logline.Addr(append(b, `,"source":`...), r.Source)
 	}
-	text, err := json.Marshal(line)
-	if err != nil {
-		return b // nothing in it can fail
-	}
-	return append(append(b, text...), '\n')
+	b = strconv.AppendInt(append(b, `,"attempts":`...), int64(r.Attempts), 10)
+	b = logline.Millis(append(b, `,"connect_ms":`...), r.Connect)
+	b = logline.Millis(append(b, `,"total_ms":`...), r.Total)
+	b = strconv.AppendInt(append(b, `,"received":`...), r.Received, 10)
+	b = strconv.AppendInt(append(b, `,"sent":`...), r.Sent, 10)
+	b = logline.String(append(b, `,"end":`...), r.End)
+	text(`,"refused":`, r.Refused)
+	text(`,"error":`, r.Error)
+	return append(b, "}\n"...)
 }

@@ -51,7 +51,8 @@ func (p *port) accept(c *sock.Conn) {
 		return
 	}
 	p.metrics.Clients.Inc()
-	s.wg.Go(x.serve)
+	s.wg.Add(1)
+	go x.serve()
 }
 
 // gone is the last that happens to a session. Its connections are closed.
@@ -63,6 +64,7 @@ func (x *session) gone() {
 
 // serve takes the connection to where a tunnel is made of it, or to its end.
 func (x *session) serve() {
+	defer x.srv.wg.Done()
 	if cause, err := x.open(); err != nil {
 		x.refuse(cause, err.Error())
 		x.gone()
