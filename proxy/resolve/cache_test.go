@@ -58,7 +58,7 @@ func TestTTL(t *testing.T) {
 			require.Equal(t, c.lasts, r.TTL("host.test"))
 			if c.lasts > 0 {
 				s.Forget()
-				last := c.lasts/aheadPart + 1 // in its last tenth a hit has it looked up again
+				last := c.lasts*aheadMost/aheadParts + 1 // from then on a hit may have it looked up again
 				r.advance(c.lasts - last)
 				require.Equal(t, first, r.look("host.test"))
 				require.Empty(t, s.Queries())
@@ -108,7 +108,7 @@ func TestFamiliesHaveTheirOwnTimes(t *testing.T) {
 	}
 }
 
-// A name that is asked for in the last tenth of its time is looked up again while
+// A name that is asked for when little of its time is left is looked up again while
 // what is known still serves; one that nobody asks for is left alone.
 func TestLookAhead(t *testing.T) {
 	t.Parallel()
@@ -117,10 +117,10 @@ func TestLookAhead(t *testing.T) {
 	r := start(t, s)
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 	s.Forget()
-	r.advance(90*time.Second - 1)
+	r.advance(85*time.Second - 1)
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 	require.Empty(t, s.Queries(), "it is early yet")
-	r.advance(1)
+	r.advance(10*time.Second + 1)
 	require.Empty(t, s.Queries(), "nobody has asked")
 	for range 10 {
 		r.look("host.test")
@@ -130,6 +130,22 @@ func TestLookAhead(t *testing.T) {
 	require.Equal(t, 2, s.Asked("host.test"), "once for each family")
 	r.await(CacheMiss)
 	require.NotContains(t, r.kinds(), CacheMiss.String(), "nobody waited")
+}
+
+// Names that came together are not looked up again together.
+func TestLookAheadIsSpread(t *testing.T) {
+	t.Parallel()
+	r := start(t, proxytest.NewDNS(t))
+	left := map[time.Duration]bool{}
+	for range 100 {
+		e := r.entryOf("host.test", result{addrs: loopback, ttl: 100 * time.Second})
+		left[e.expires-e.ahead] = true
+		require.GreaterOrEqual(t, e.expires-e.ahead, 5*time.Second)
+		require.LessOrEqual(t, e.expires-e.ahead, 15*time.Second)
+	}
+	require.Greater(t, len(left), 90)
+	e := r.entryOf("host.test", result{addrs: loopback, ttl: 1})
+	require.Equal(t, e.expires, e.ahead, "too short a time to be ahead of")
 }
 
 // When the servers fail ahead of time, what is known goes on.
