@@ -318,32 +318,3 @@ func TestCachedLookupAllocatesNothing(t *testing.T) {
 	require.NotZero(t, counts[CacheNegative])
 	require.NotZero(t, counts[Local])
 }
-
-func BenchmarkLookup(b *testing.B) {
-	s := proxytest.NewDNS(b)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(86400))
-	s.Set("zero.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(0))
-	s.Set("none.test", proxytest.NXDomain())
-	r, err := New(Options{Servers: []netip.AddrPort{s.Addr()}, ResolvConf: "/dev/null"})
-	require.NoError(b, err)
-	defer r.Close()
-	ctx := context.Background()
-	for _, c := range []struct{ path, name string }{
-		{"hit", "host.test"}, {"negative", "none.test"}, {"miss", "zero.test"},
-	} {
-		b.Run(c.path, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				_, _ = r.Lookup(ctx, c.name)
-			}
-		})
-	}
-	b.Run("hit-parallel", func(b *testing.B) {
-		b.ReportAllocs()
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				_, _ = r.Lookup(ctx, "host.test")
-			}
-		})
-	})
-}

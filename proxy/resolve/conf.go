@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -126,7 +127,7 @@ func newUpstream(c *Conf, servers []netip.AddrPort) (*upstream, error) {
 		if !addr.IsValid() || addr.Port() == 0 {
 			return nil, fmt.Errorf("server %v is not ADDR:PORT", addr)
 		}
-		u.servers = append(u.servers, &server{addr: addr})
+		u.servers = append(u.servers, &server{addr: addr, udp: net.UDPAddrFromAddrPort(addr)})
 	}
 	return u, nil
 }

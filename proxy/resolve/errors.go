@@ -3,6 +3,7 @@ package resolve
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/miekg/dns"
@@ -101,6 +102,7 @@ func serverName(s *server) string {
 // server is one upstream server with what was learnt about it.
 type server struct {
 	addr netip.AddrPort
+	udp  *net.UDPAddr // addr; it is only read
 	// slowUntil is the resolver's clock up to which others are asked first.
 	slowUntil atomicDuration
 }

@@ -5,18 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"time"
-
-	"github.com/miekg/dns"
 )
 
 const (
-	// resolutionDelay is how long an AAAA answer may hold an A answer back (RFC
-	// 8305 section 3).
-	resolutionDelay = 50 * time.Millisecond
-	// slowA is how long an A answer may hold AAAA addresses back: longer, since
-	// most networks that a gateway leaves by can do without IPv6, not without IPv4,
-	// and since a lost datagram is sent again within it.
-	slowA = 1500 * time.Millisecond
 	// partialTTL bounds how long addresses are used without asking for the other
 	// family again, when that failed.
 	partialTTL = 10 * time.Second
@@ -217,46 +208,4 @@ func (r *Resolver) search(ctx context.Context, name string, known *entry, early 
 	}
 	o.ttl = ttl
 	return o
-}
-
-// both asks for A and AAAA side by side, less what is known and holds. When one family has addresses and the
-// other tarries, early gets the outcome without it, and says whether to go on.
-func (r *Resolver) both(ctx context.Context, u *upstream, name string, known *entry, early func(result) bool) result {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	halves := make(chan half, 2)
-	for family, qtype := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		if a, ok := known.part(family, name, r.clock()); ok {
-			halves <- half{family, a, nil}
-			continue
-		}
-		r.running.Go(func() {
-			a, err := r.follow(ctx, u, name, qtype)
-			halves <- half{family, a, err}
-		})
-	}
-	var got [2]*half
-	var delay <-chan time.Time
-	for got[0] == nil || got[1] == nil {
-		select {
-		case h := <-halves:
-			got[h.family] = &h
-			switch {
-			case h.family == 0 && (h.nx() || h.found()):
-				delay = time.After(resolutionDelay)
-			case h.family == 1 && h.found():
-				delay = time.After(slowA)
-			}
-		case <-delay:
-			o := r.merge(name, got)
-			if o.err != nil {
-				return o // NXDOMAIN holds for every type
-			}
-			if !early(o) {
-				return o
-			}
-			delay = nil
-		}
-	}
-	return r.merge(name, got)
 }

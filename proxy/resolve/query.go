@@ -19,43 +19,56 @@ type reply struct {
 
 // asking is one question on its way through the servers.
 type asking struct {
-	r       *Resolver
-	name    string
-	qtype   uint16
-	order   []*server
-	tries   int
+	r        *Resolver
+	name     string
+	qtype    uint16
+	order    []*server
+	tries    int
+	interval time.Duration
+	first    *question // the first try
+
+	// Of finish.
 	replies chan reply
 	failed  map[*server]bool // these gave an answer that is none
-
-	next    int     // the try to begin next
-	pending int     // tries that have not ended
-	last    *server // of the latest try
-	counted bool    // the latest try's silence has been counted
+	next    int              // the try to begin next
+	pending int              // tries that have not ended
+	last    *server          // of the latest try
+	counted bool             // the latest try's silence has been counted
 }
 
-// query asks the servers for one name and type until one answers. A server that
-// keeps silent for an interval is joined by the next try, not given up: its
-// answer still counts when it comes. A server that has failed is not asked again.
-func (r *Resolver) query(ctx context.Context, u *upstream, name string, qtype uint16) (reply, *Error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// begin asks the first of the servers for one name and type. Until that try is done,
+// it holds a socket: finish has to follow.
+func (r *Resolver) begin(u *upstream, name string, qtype uint16) *asking {
 	order := u.order(r.clock(), r.turn.Add(1))
 	tries := len(order) * max(u.Attempts, 1)
-	q := &asking{
-		r: r, name: name, qtype: qtype, order: order, tries: tries,
-		replies: make(chan reply, tries), failed: map[*server]bool{},
+	return &asking{
+		r: r, name: name, qtype: qtype, order: order, tries: tries, interval: r.interval(u, tries),
+		first: r.put(order[0], name, qtype, true),
 	}
+}
+
+// answered reports whether the first try brought the answer.
+func (q *asking) answered() bool { return q.first.done && q.first.err == nil }
+
+// finish asks the servers until one answers. A server that keeps silent for an
+// interval is joined by the next try, not given up: its answer still counts when it
+// comes. A server that has failed is not asked again.
+func (q *asking) finish(ctx context.Context) (reply, *Error) {
+	if q.answered() {
+		return q.taken(reply{s: q.first.s, m: q.first.m}), nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	q.replies, q.failed = make(chan reply, q.tries), map[*server]bool{}
 	var failure *reply
-	interval := r.interval(u, tries)
-	timer := time.NewTimer(interval)
+	timer := time.NewTimer(q.interval - time.Since(q.first.begin))
 	defer timer.Stop()
 	for q.send(ctx); q.pending > 0; {
 		select {
 		case got := <-q.replies:
 			q.pending--
 			if got.err == nil {
-				got.s.slowUntil.Store(0)
-				return got, nil
+				return q.taken(got), nil
 			}
 			if failure == nil || !timedOut(got.err) {
 				failure = &got
@@ -63,21 +76,30 @@ func (r *Resolver) query(ctx context.Context, u *upstream, name string, qtype ui
 			if timedOut(got.err) {
 				// Only the end of the whole look-up ends a silent try.
 				if got.try == q.next-1 {
-					q.silence(interval)
+					q.silence(q.interval)
 				}
 				continue
 			}
 			q.failed[got.s] = true
 		case <-timer.C:
-			q.silence(interval)
+			q.silence(q.interval)
 		}
 		q.send(ctx)
-		timer.Reset(interval)
+		timer.Reset(q.interval)
 	}
-	return reply{}, r.failure(name, failure)
+	return reply{}, q.r.failure(q.name, failure)
 }
 
-// send begins the next try with a server that has not failed, if any is left.
+// taken is the answer, from a server that does not keep us waiting.
+func (q *asking) taken(got reply) reply {
+	if got.s.slowUntil.Load() != 0 {
+		got.s.slowUntil.Store(0)
+	}
+	return got
+}
+
+// send begins the next try with a server that has not failed, if any is left. The
+// first one is on its way.
 func (q *asking) send(ctx context.Context) {
 	for ; q.next < q.tries; q.next++ {
 		s := q.order[q.next%len(q.order)]
@@ -89,7 +111,11 @@ func (q *asking) send(ctx context.Context) {
 		q.pending++
 		q.last, q.counted = s, false
 		q.r.running.Go(func() {
-			m, err := q.r.ask(ctx, s, q.name, q.qtype)
+			sent := q.first
+			if try > 0 {
+				sent = q.r.put(s, q.name, q.qtype, true)
+			}
+			m, err := sent.answer(ctx)
 			q.replies <- reply{try, s, m, err}
 		})
 		return
@@ -142,18 +168,18 @@ func (r *Resolver) failure(name string, f *reply) *Error {
 	return e
 }
 
-// follow asks for name, and on for the target of an alias when a server leaves
+// follow finishes q, and asks on for the target of an alias when a server leaves
 // the chain's end to the client. The whole chain is bounded.
-func (r *Resolver) follow(ctx context.Context, u *upstream, name string, qtype uint16) (Answer, *Error) {
-	owner := name
+func (r *Resolver) follow(ctx context.Context, u *upstream, q *asking) (Answer, *Error) {
+	name := q.name
 	total := Answer{TTL: maxTTL}
 	for {
-		got, e := r.query(ctx, u, owner, qtype)
+		got, e := q.finish(ctx)
 		if e != nil {
 			e.Name = name
 			return Answer{}, e
 		}
-		a, err := readAnswer(got.m, owner, qtype)
+		a, err := readAnswer(got.m, q.name, q.qtype)
 		if err == nil {
 			err = total.extend(a)
 		}
@@ -163,7 +189,7 @@ func (r *Resolver) follow(ctx context.Context, u *upstream, name string, qtype u
 		if total.Next == "" {
 			return total, nil
 		}
-		owner = total.Next
+		q = r.begin(u, total.Next, q.qtype)
 	}
 }
 
