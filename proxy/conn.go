@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -19,17 +18,13 @@ import (
 type conn struct {
 	srv *Server
 	tcp *sock.Conn
+	at  int // see slot
 
 	buf    []byte // what was read and not used is buf[r:w]; nil while the client is quiet
 	r, w   int
-	fillFn func(fd uintptr) bool // fillStep, bound once
+	fillFn func(fd uintptr) bool // fillStep, bound once; nil before the first wait
 	n      int                   // what the last fillStep read
 	err    error                 // its error
-
-	// What was asked for last: see parseDest.
-	lastAuthority string
-	lastPort      uint16
-	lastDest      acl.Target
 
 	tunnel atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
 
@@ -59,12 +54,6 @@ const headRoom = 4 << 10
 
 var headBuffers = sync.Pool{New: func() any { return new([headRoom]byte) }}
 
-func newConn(s *Server, tcp *sock.Conn) *conn {
-	c := &conn{srv: s, tcp: tcp}
-	c.fillFn = c.fillStep
-	return c
-}
-
 // errExpired says that a time limit has cut the connection.
 var errExpired = errors.New("time limit passed")
 
@@ -88,6 +77,8 @@ func (c *conn) arm(d time.Duration) error {
 
 // touch says that bytes have moved: the idle time starts anew.
 func (c *conn) touch() { c.arm(c.srv.IdleTimeout) }
+
+func (c *conn) slot() *int { return &c.at }
 
 func (c *conn) client() netip.Addr { return c.tcp.Remote().Addr() }
 
@@ -148,6 +139,13 @@ func (c *conn) buffered() []byte { return c.buf[c.r:c.w] }
 func (c *conn) fill() error {
 	if c.buf != nil && c.w == len(c.buf) {
 		c.makeRoom()
+	}
+	if fd, ok := c.tcp.Bare(); ok && c.fillStep(uintptr(fd)) {
+		return c.err
+	}
+	if c.fillFn == nil {
+		c.fillFn = c.fillStep
+		c.tcp.Share() // there was nothing to read, so don't try that again
 	}
 	if err := c.tcp.ReadStep(c.fillFn); err != nil {
 		return err

@@ -144,7 +144,11 @@ func (t *touching) Write(b []byte) (int, error) {
 func (x *exchange) dial(server string) error {
 	s := x.c.srv
 	start := time.Now()
-	ctx := outbound.Until(s.ctx, start.Add(s.ConnectTimeout))
+	ctx := &x.until
+	if len(x.route.Addrs) > 1 {
+		ctx = new(outbound.Until) // attempts that came too late may look at it still
+	}
+	*ctx = outbound.Until{Context: s.ctx, At: start.Add(s.ConnectTimeout)}
 	up, err := s.Gate.Connect(ctx, &x.route)
 	if err == nil && server != "" {
 		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))

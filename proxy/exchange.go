@@ -20,6 +20,7 @@ type exchange struct {
 	target http1.Target
 	dest   acl.Target
 	route  outbound.Route
+	until  outbound.Until // of a connect
 
 	up     *outbound.Conn
 	pooled bool // up has served others before
@@ -129,38 +130,14 @@ func (x *exchange) keepTarget() {
 
 // judge parses the authority, decides and resolves; port is that of the scheme, 0
 // when the authority must name one. Its error is for refuse.
-func (x *exchange) judge(authority []byte, port uint16) error {
-	if err := x.parseDest(authority, port); err != nil {
+func (x *exchange) judge(authority []byte, port uint16) (err error) {
+	s := x.c.srv
+	if x.dest, err = s.targets.read(authority, port); err != nil {
 		return err
 	}
-	s := x.c.srv
-	err := s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
+	err = s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
 	x.rec.Judged = true
 	x.rec.Decision = x.route.Decision
 	x.rec.Resolve = x.route.Resolve
 	return err
 }
-
-// parseDest sets x.dest. A client mostly asks for the host that it asked for
-// before, and then nothing is parsed or allocated again.
-func (x *exchange) parseDest(authority []byte, port uint16) (err error) {
-	c := x.c
-	if port == c.lastPort && string(authority) == c.lastAuthority {
-		x.dest = c.lastDest
-		return nil
-	}
-	s := string(authority)
-	if port == 0 {
-		x.dest, err = acl.ParseTarget(s)
-	} else {
-		x.dest, err = acl.ParseTargetDefault(s, port)
-	}
-	if err != nil {
-		return &targetError{err}
-	}
-	c.lastAuthority, c.lastPort, c.lastDest = s, port, x.dest
-	return nil
-}
-
-// targetError is an authority that names no host and port.
-type targetError struct{ error }

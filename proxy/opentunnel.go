@@ -14,10 +14,12 @@ import (
 // openTunnel is a tunnel and what is to be said of it at its end. It takes the
 // place of its client's conn, which is then free: nothing else is held for it.
 type openTunnel struct {
-	srv  *Server
-	rec  Record
-	tun  atomic.Pointer[tunnel.Tunnel] // nil until it is started
-	last atomic.Int64                  // when bytes moved, by the coarse clock
+	srv     *Server
+	at      int // see slot
+	rec     Record
+	tun     tunnel.Tunnel
+	started atomic.Bool  // tun is
+	last    atomic.Int64 // when bytes moved, by the coarse clock
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
@@ -36,11 +38,14 @@ func (x *exchange) handOver() {
 	up := x.up.TCP
 	c.setUpstream(nil)
 	x.up = nil
-	o.tun.Store(s.pump.Start(c.tcp, up, o))
+	s.pump.Start(&o.tun, c.tcp, up, o)
+	o.started.Store(true)
 	if s.cutting.Load() {
 		o.cut() // whoever cut the others may have come too early for this one
 	}
 }
+
+func (o *openTunnel) slot() *int { return &o.at }
 
 func (o *openTunnel) client() netip.Addr { return o.rec.Client.Addr() }
 
@@ -70,14 +75,13 @@ func (r *Record) ended(res tunnel.Result) {
 
 // sweep is the sweeper's look at one tunnel.
 func (o *openTunnel) sweep() {
-	t := o.tun.Load()
-	if t == nil {
+	if !o.started.Load() {
 		return
 	}
-	t.KeepAlive()
+	o.tun.KeepAlive()
 	idle := o.srv.now() - time.Duration(o.last.Load())
 	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
-		t.Cut()
+		o.tun.Cut()
 	}
 }
 
@@ -86,7 +90,7 @@ func (o *openTunnel) closeIfIdle() {}
 
 // cut ends the tunnel now.
 func (o *openTunnel) cut() {
-	if t := o.tun.Load(); t != nil {
-		t.Cut()
+	if o.started.Load() {
+		o.tun.Cut()
 	}
 }

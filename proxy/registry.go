@@ -13,6 +13,7 @@ import (
 // Its methods must not block, nor call the registry.
 type member interface {
 	client() netip.Addr
+	slot() *int   // where it stands in registry.all, whose it is
 	sweep()       // end it if a time limit has passed
 	closeIfIdle() // the server drains
 	cut()         // end it now
@@ -22,7 +23,7 @@ type member interface {
 // and goes and by the sweeper, never by a request.
 type registry struct {
 	mu        sync.Mutex
-	all       map[member]struct{}
+	all       []member
 	perClient map[netip.Addr]int
 	empty     chan struct{} // closed when the last one goes; nil when nobody waits
 
@@ -41,7 +42,8 @@ func (r *registry) add(c *conn, most, mostPerClient int) (metrics.Refusal, bool)
 	if mostPerClient > 0 && r.perClient[client] >= mostPerClient {
 		return metrics.TooManyFromClient, false
 	}
-	r.all[c] = struct{}{}
+	c.at = len(r.all)
+	r.all = append(r.all, c)
 	r.perClient[client]++
 	return 0, true
 }
@@ -50,14 +52,19 @@ func (r *registry) add(c *conn, most, mostPerClient int) (metrics.Refusal, bool)
 func (r *registry) replace(a, b member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.all, a)
-	r.all[b] = struct{}{}
+	i := *a.slot()
+	*b.slot() = i
+	r.all[i] = b
 }
 
 func (r *registry) remove(m member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.all, m)
+	n := len(r.all) - 1
+	i, last := *m.slot(), r.all[n]
+	*last.slot() = i
+	r.all[i], r.all[n] = last, nil
+	r.all = r.all[:n]
 	client := m.client()
 	if r.perClient[client]--; r.perClient[client] == 0 {
 		delete(r.perClient, client)
@@ -74,10 +81,7 @@ func (r *registry) each(f func(member)) {
 	r.roundMu.Lock()
 	defer r.roundMu.Unlock()
 	r.mu.Lock()
-	r.round = r.round[:0]
-	for m := range r.all {
-		r.round = append(r.round, m)
-	}
+	r.round = append(r.round[:0], r.all...)
 	r.mu.Unlock()
 	for i, m := range r.round {
 		f(m)

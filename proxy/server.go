@@ -57,17 +57,18 @@ type Options struct {
 // Server serves clients. Make it with New.
 type Server struct {
 	Options
-	pump   *tunnel.Pump
-	live   atomic.Pointer[outbound.Generation]
-	clock  atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
-	start  time.Time
-	tick   time.Duration
-	ids    idSource
-	conns  registry
-	opened atomic.Int64    // tunnels since the last trim
-	ctx    context.Context // ends when connections are cut
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	pump    *tunnel.Pump
+	live    atomic.Pointer[outbound.Generation]
+	clock   atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
+	start   time.Time
+	tick    time.Duration
+	ids     idSource
+	conns   registry
+	targets targets
+	opened  atomic.Int64    // tunnels since the last trim
+	ctx     context.Context // ends when connections are cut
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
 
 	draining  atomic.Bool   // no new clients, and no request after the one under way
 	cutting   atomic.Bool   // what is open is being cut
@@ -90,7 +91,6 @@ func New(o Options) *Server {
 	}
 	s.ids.seed = rand.Uint64()
 	s.conns.perClient = make(map[netip.Addr]int)
-	s.conns.all = make(map[member]struct{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tick = sweepEvery(s.Options)
 	s.wg.Go(s.sweep)
@@ -129,7 +129,7 @@ func (s *Server) Serve(l *sock.Listener) error {
 // accept starts to serve a client, or refuses it in words. Two descriptors are
 // set aside for it: its own and that of its server.
 func (s *Server) accept(tcp *sock.Conn) {
-	c := newConn(s, tcp)
+	c := &conn{srv: s, tcp: tcp}
 	if limit, ok := s.admit(c); !ok {
 		s.Metrics.Refused(limit)
 		s.wg.Go(func() { c.refuse(limit) })

@@ -84,16 +84,15 @@ func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
 	return g.race(ctx, r)
 }
 
-// Until is ctx with a deadline that ends it only for who asks for the deadline, as
-// Connect does: most connections are there before a timer is worth its making.
-func Until(ctx context.Context, deadline time.Time) context.Context { return &until{ctx, deadline} }
-
-type until struct {
+// Until is a context with a deadline that ends it only for who asks for the deadline,
+// as Connect does: most connections are there before a timer is worth its making.
+type Until struct {
 	context.Context
-	deadline time.Time
+	At time.Time
 }
 
-func (u *until) Deadline() (time.Time, bool) { return u.deadline, true }
+// Deadline is At.
+func (u *Until) Deadline() (time.Time, bool) { return u.At, true }
 
 // dialAddr tries the sources of the address's family: the next one when the one
 // before has no port left.

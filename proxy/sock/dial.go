@@ -68,7 +68,7 @@ func (c *Conn) connect(ctx context.Context, source netip.Addr) error {
 		}
 	}
 	// The kernel may choose the very port that is called, when nobody listens there.
-	if fd, bare := c.bare(); bare {
+	if fd, bare := c.Bare(); bare {
 		c.local = localName(fd)
 	} else {
 		c.local = c.askLocal()

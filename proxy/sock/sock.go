@@ -70,8 +70,9 @@ func (c *Conn) wait() (*os.File, error) {
 	return f, nil
 }
 
-// bare returns the descriptor if the runtime does not know it.
-func (c *Conn) bare() (fd int, ok bool) {
+// Bare returns the descriptor if the runtime does not know it: who has the Conn may use
+// it at once.
+func (c *Conn) Bare() (fd int, ok bool) {
 	if c.file.Load() != nil {
 		return 0, false
 	}
@@ -83,7 +84,7 @@ func (c *Conn) bare() (fd int, ok bool) {
 // ReadStep calls step, which reads without blocking, until it returns true, and
 // waits before each further call until there is something to read.
 func (c *Conn) ReadStep(step func(fd uintptr) bool) error {
-	if fd, ok := c.bare(); ok && step(uintptr(fd)) {
+	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
 		return nil
 	}
 	if _, err := c.wait(); err != nil {
@@ -94,7 +95,7 @@ func (c *Conn) ReadStep(step func(fd uintptr) bool) error {
 
 // WriteStep is the same for writing.
 func (c *Conn) WriteStep(step func(fd uintptr) bool) error {
-	if fd, ok := c.bare(); ok && step(uintptr(fd)) {
+	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
 		return nil
 	}
 	if _, err := c.wait(); err != nil {
@@ -105,7 +106,7 @@ func (c *Conn) WriteStep(step func(fd uintptr) bool) error {
 
 // Control calls f with the descriptor, which stays open meanwhile.
 func (c *Conn) Control(f func(fd uintptr)) error {
-	if fd, ok := c.bare(); ok {
+	if fd, ok := c.Bare(); ok {
 		f(uintptr(fd))
 		return nil
 	}
@@ -117,7 +118,7 @@ func (c *Conn) Control(f func(fd uintptr)) error {
 
 // Read reads what is there, or waits for it.
 func (c *Conn) Read(b []byte) (int, error) {
-	if fd, ok := c.bare(); ok && len(b) > 0 {
+	if fd, ok := c.Bare(); ok && len(b) > 0 {
 		n, err := TryRead(fd, b)
 		switch {
 		case n > 0:
@@ -143,7 +144,7 @@ func (c *Conn) Write(b []byte) (int, error) { return c.WriteTwo(b, nil) }
 func (c *Conn) WriteTwo(a, b []byte) (int, error) {
 	size := len(a) + len(b)
 	c.out, c.out2, c.outErr = a, b, nil
-	fd, bare := c.bare()
+	fd, bare := c.Bare()
 	if !bare || !c.outStep(uintptr(fd)) {
 		if _, err := c.wait(); err != nil {
 			c.outErr = err

@@ -55,7 +55,7 @@ func both(t *testing.T, f func(t *testing.T, c *Conn, far *net.TCPConn)) {
 			if shared {
 				c.Share()
 			}
-			_, bare := c.bare()
+			_, bare := c.Bare()
 			require.Equal(t, !shared, bare)
 			f(t, c, far)
 		})
@@ -313,7 +313,7 @@ func TestDialWaits(t *testing.T) {
 	c := <-dialled
 	require.NotNil(t, c)
 	defer c.Close()
-	_, bare := c.bare()
+	_, bare := c.Bare()
 	assert.False(t, bare, "it had to wait")
 	_, err := c.Write([]byte("x"))
 	assert.NoError(t, err)

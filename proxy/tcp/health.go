@@ -137,7 +137,7 @@ func (s *Server) dial(ctx context.Context, t acl.Target, a netip.Addr) (*outboun
 	if g == nil || decide(g.Policy, t, a).Verdict != acl.Allow {
 		return nil, &outbound.Error{Kind: outbound.Denied, Err: errors.New("denied by the policy in force")}
 	}
-	ctx = outbound.Until(ctx, time.Now().Add(live.connectTimeout))
+	ctx = &outbound.Until{Context: ctx, At: time.Now().Add(live.connectTimeout)}
 	r := outbound.Route{Addrs: []netip.Addr{a}, Port: t.Port, Sources: g.Sources}
 	return s.Gate.Connect(ctx, &r)
 }

@@ -8,7 +8,7 @@ import (
 // registry knows the open sessions.
 type registry struct {
 	mu    sync.Mutex
-	all   map[*session]struct{}
+	all   []*session    // each at its own session.at
 	empty chan struct{} // closed when the last one goes; nil when nobody waits
 
 	roundMu sync.Mutex // held by each
@@ -22,14 +22,19 @@ func (r *registry) add(x *session, most int) bool {
 	if most > 0 && len(r.all) >= most {
 		return false
 	}
-	r.all[x] = struct{}{}
+	x.at = len(r.all)
+	r.all = append(r.all, x)
 	return true
 }
 
 func (r *registry) remove(x *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.all, x)
+	n := len(r.all) - 1
+	last := r.all[n]
+	last.at = x.at
+	r.all[x.at], r.all[n] = last, nil
+	r.all = r.all[:n]
 	if len(r.all) == 0 && r.empty != nil {
 		close(r.empty)
 		r.empty = nil
@@ -42,10 +47,7 @@ func (r *registry) each(f func(*session)) {
 	r.roundMu.Lock()
 	defer r.roundMu.Unlock()
 	r.mu.Lock()
-	r.round = r.round[:0]
-	for x := range r.all {
-		r.round = append(r.round, x)
-	}
+	r.round = append(r.round[:0], r.all...)
 	r.mu.Unlock()
 	for i, x := range r.round {
 		f(x)
@@ -91,8 +93,8 @@ func (s *Server) sweep(now time.Time) {
 	s.clock.Store(clock)
 	idle := int64(s.live.Load().idleTimeout)
 	s.conns.each(func(x *session) {
-		if t := x.tunnel.Load(); t != nil {
-			t.KeepAlive()
+		if x.started.Load() {
+			x.tunnel.KeepAlive()
 		}
 		if last := x.last.Load(); idle > 0 && last > 0 && clock-last >= idle {
 			x.cut(endIdle)

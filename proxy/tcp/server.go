@@ -74,7 +74,6 @@ type pace struct {
 func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now(), pump: tunnel.New(o.Budget)}
 	s.pace = pace{time.Second, 30 * time.Second, time.Second, 15 * time.Second}
-	s.conns.all = make(map[*session]struct{})
 	s.live.Store(&settings{})
 	s.ports.Store(&[]*port{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -19,6 +19,7 @@ import (
 // by Touch and Ended.
 type session struct {
 	srv    *Server
+	at     int // in the registry, whose it is
 	port   *port
 	client *sock.Conn
 	peer   netip.AddrPort // who connected
@@ -30,7 +31,8 @@ type session struct {
 	ahead    int64        // bytes of early that went ahead of the tunnel
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
 	upstream atomic.Pointer[sock.Conn]
-	tunnel   atomic.Pointer[tunnel.Tunnel]
+	tunnel   tunnel.Tunnel
+	started  atomic.Bool  // tunnel is
 	ending   atomic.Int32 // why it was cut from outside: an end
 }
 
@@ -194,9 +196,10 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 		return
 	}
 	x.ahead, x.early = int64(len(x.early)), nil // a tunnel holds no buffer
-	x.tunnel.Store(x.srv.pump.Start(x.client, conn.TCP, x))
+	x.srv.pump.Start(&x.tunnel, x.client, conn.TCP, x)
+	x.started.Store(true)
 	if x.ending.Load() != 0 {
-		x.tunnel.Load().Cut() // whoever cut it may have come too early
+		x.tunnel.Cut() // whoever cut it may have come too early
 	}
 }
 
@@ -246,8 +249,8 @@ func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
 // cut ends the session from outside.
 func (x *session) cut(why end) {
 	x.ending.CompareAndSwap(0, int32(why))
-	if t := x.tunnel.Load(); t != nil {
-		t.Cut()
+	if x.started.Load() {
+		x.tunnel.Cut()
 		return
 	}
 	past := time.Unix(1, 0)

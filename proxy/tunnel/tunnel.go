@@ -36,7 +36,8 @@ const (
 )
 
 // Tunnel is two connections between which bytes move. While none do, it is this
-// struct and two descriptors. Its methods may be called concurrently.
+// struct and two descriptors. Its methods may be called concurrently, once Start has
+// returned. The zero value is ready for Start; a Tunnel is for one use.
 type Tunnel struct {
 	loop  *loop
 	hooks Hooks
@@ -52,11 +53,11 @@ type Tunnel struct {
 	err     error
 }
 
-// Start moves bytes between two connections, which are the tunnel's from now on,
-// until both sides have closed or one has reset. It returns at once; hooks.Ended
-// is told the end.
-func (p *Pump) Start(client, upstream *sock.Conn, hooks Hooks) *Tunnel {
-	t := &Tunnel{hooks: hooks, fds: [2]int32{-1, -1}}
+// Start makes t a tunnel, which its owner may be part of: it moves bytes between two
+// connections, which are the tunnel's from now on, until both sides have closed or one
+// has reset. It returns at once; hooks.Ended is told the end.
+func (p *Pump) Start(t *Tunnel, client, upstream *sock.Conn, hooks Hooks) {
+	t.hooks, t.fds = hooks, [2]int32{-1, -1}
 	t.ways = [2]way{{open: true}, {open: true}}
 	t.mu.Lock()
 	var errs [2]error
@@ -74,11 +75,10 @@ func (p *Pump) Start(client, upstream *sock.Conn, hooks Hooks) *Tunnel {
 	}
 	if err == nil {
 		t.mu.Unlock()
-		return t
+		return
 	}
 	t.fail(err)
 	t.end()
-	return t
 }
 
 // ready is called after events of a side.

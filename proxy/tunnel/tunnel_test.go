@@ -40,7 +40,7 @@ func near(t testing.TB) (far *net.TCPConn, c *sock.Conn) {
 
 // relayed is a tunnel that is its own owner.
 type relayed struct {
-	*Tunnel
+	Tunnel
 	client, server *net.TCPConn // the far ends
 	result         chan Result
 	touches        atomic.Int64
@@ -62,7 +62,7 @@ func start(t testing.TB, p *Pump) *relayed {
 	var inner, innerUp *sock.Conn
 	r.client, inner = near(t)
 	r.server, innerUp = near(t)
-	r.Tunnel = p.Start(inner, innerUp, r)
+	p.Start(&r.Tunnel, inner, innerUp, r)
 	return r
 }
 
