@@ -161,12 +161,13 @@ func TestLookAheadFails(t *testing.T) {
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 }
 
-// Ahead of time no more names are looked up at once than the bound says: they are,
-// when their time is over.
+// Ahead of time no more names are looked up at once than the bound says: they are
+// later, when their time is over at the latest.
 func TestLookAheadIsBounded(t *testing.T) {
 	t.Parallel()
 	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.Addrs("192.0.2.2").TTL(100))
+	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.Addrs("192.0.2.2").TTL(100),
+		proxytest.Addrs("192.0.2.3").TTL(100))
 	r := start(t, s)
 	r.look("host.test")
 	r.early.Store(maxEarly)
@@ -175,6 +176,13 @@ func TestLookAheadIsBounded(t *testing.T) {
 	require.EqualValues(t, maxEarly, r.early.Load())
 	r.advance(5 * time.Second)
 	require.Equal(t, "192.0.2.2", r.look("host.test"))
+
+	r.advance(95 * time.Second)
+	require.Equal(t, "192.0.2.2", r.look("host.test"))
+	r.early.Store(0)
+	require.Equal(t, "192.0.2.2", r.look("host.test"))
+	require.Eventually(t, func() bool { return r.TTL("host.test") == 100*time.Second }, 10*time.Second, time.Millisecond)
+	require.Equal(t, "192.0.2.3", r.look("host.test"))
 }
 
 func TestRebindingIsSeen(t *testing.T) {

@@ -28,7 +28,7 @@ const (
 	aheadParts = 20
 	aheadMost  = 3
 	// maxEarly bounds the flights ahead of time, for which nobody waits either. Where
-	// it holds one back, the name is looked up when its time is over.
+	// it holds one back, a later hit starts it, or else the first miss.
 	maxEarly = 128
 )
 
@@ -77,8 +77,12 @@ func (r *Resolver) start(name string, old *entry, ended func()) *flight {
 	return f
 }
 
-// lookAhead looks name up anew while e, which is near its end, still serves.
+// lookAhead looks name up anew while e, which is near its end, still serves. Only one
+// hit of an entry has that effect.
 func (r *Resolver) lookAhead(name string, e *entry) {
+	if r.early.Load() >= maxEarly || !e.asked.CompareAndSwap(false, true) {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed || r.flights[name] != nil {
@@ -86,6 +90,7 @@ func (r *Resolver) lookAhead(name string, e *entry) {
 	}
 	if r.early.Add(1) > maxEarly {
 		r.early.Add(-1)
+		e.asked.Store(false)
 		return
 	}
 	r.start(name, e, func() { r.early.Add(-1) })

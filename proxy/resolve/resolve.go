@@ -173,7 +173,7 @@ func (r *Resolver) Lookup(ctx context.Context, name string) ([]netip.Addr, error
 		return addrs, nil
 	}
 	if e := r.cache.get(name); e != nil && now < e.expires {
-		if e.ahead > 0 && now >= e.ahead && e.asked.CompareAndSwap(false, true) {
+		if e.ahead > 0 && now >= e.ahead {
 			r.lookAhead(name, e)
 		}
 		return r.hit(e)
