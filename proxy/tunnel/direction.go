@@ -45,9 +45,11 @@ func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 		case d.n == 0:
 			return nil, nil
 		case d.n >= bulkStep:
-			full++
-		default:
-			full = 0
+			if full++; full >= bulkSteps {
+				d.bulk = true
+			}
+		case d.left < bulkBody: // of a long body the rest is known to come
+			full, d.bulk = 0, false
 		}
 		if d.pipe != nil {
 			err = firstError(dst.WriteStep(drain), d.err)
@@ -58,7 +60,6 @@ func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 		if err != nil {
 			return nil, err
 		}
-		d.bulk = full >= bulkSteps
 		if !d.bulk {
 			d.releasePipe()
 		}
