@@ -25,6 +25,7 @@ type work struct {
 	path  string   // of Gets
 	raw   bool     // to the origin's raw port
 	perGB bool     // cost is for 1e9 bytes, else for 10,000 pieces
+	round int      // repetitions for each one of the run; 0: 1
 }
 
 const (
@@ -157,6 +158,7 @@ type variant struct {
 	peer  *peers.Peer // nil: no proxy
 	setup peers.Setup
 	scale float64 // of the work, beside that of the run
+	rare  bool    // it takes part only in the first repetition of each round
 }
 
 // cell adds a cell for the variant.
@@ -199,9 +201,12 @@ func (b *bench) runWorks(works []work, variants []variant) (tables []*report.Tab
 		}
 	}
 	for i, w := range works {
-		for rep := range b.reps {
+		for rep := range b.reps * max(1, w.round) {
 			for k := range variants { // a different one first each time
 				j := (k + rep) % len(variants)
+				if variants[j].rare && rep%w.round > 0 {
+					continue
+				}
 				b.repeat(s, running[j], w, variants[j], tables[i].Cells[j])
 			}
 		}
