@@ -27,7 +27,7 @@ var targetSeed = maphash.MakeSeed()
 // read parses an authority; port is that of the scheme, 0 when the authority must
 // name one. The error is a *targetError.
 func (ts *targets) read(authority []byte, port uint16) (t acl.Target, err error) {
-	slot := &ts.slots[(maphash.Bytes(targetSeed, authority)+uint64(port))%uint64(len(ts.slots))]
+	slot := &ts.slots[maphash.Bytes(targetSeed, authority)%uint64(len(ts.slots))]
 	if k := slot.Load(); k != nil && k.port == port && k.authority == string(authority) {
 		return k.target, nil
 	}

@@ -36,6 +36,11 @@ func TestTargets(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	for _, port := range []uint16{80, 443, 80} { // one authority, of two schemes
+		got, err := ts.read([]byte("known.example.com"), port)
+		require.NoError(t, err)
+		assert.Equal(t, port, got.Port)
+	}
 	known := []byte("known.example.com:443")
 	_, err := ts.read(known, 0)
 	require.NoError(t, err)
