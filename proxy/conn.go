@@ -11,10 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// conn is one client connection. Its goroutine owns all but the atomic fields.
+// conn is one client connection. While it is away a goroutine owns all but the atomic
+// fields; otherwise it is attended (see attend.go), and whoever holds mu owns them.
 type conn struct {
 	srv *Server
 	tcp *sock.Conn
@@ -32,6 +34,14 @@ type conn struct {
 	waiting  atomic.Int32 // for a request: notWaiting …
 	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
 	upstream atomic.Pointer[outbound.Conn]
+
+	mu      sync.Mutex
+	away    bool       // a goroutine serves the connection, or nobody does any more
+	x       *exchange  // is attended; nil: none
+	pending bool       // x has something to send
+	more    bool       // there may be more to read
+	ending  bool       // and an end of some kind to be seen
+	loop    *poll.Loop // in which tcp stands; nil: in none
 }
 
 // expired in conn.deadline says that the sweeper has cut the connection.
@@ -105,6 +115,15 @@ func (c *conn) cut() {
 
 // wake wakes whoever waits for the client or the server, with a time-out error.
 func (c *conn) wake() {
+	c.mu.Lock()
+	attended := !c.away
+	if attended {
+		c.expire()
+	}
+	c.mu.Unlock()
+	if attended {
+		return
+	}
 	past := time.Unix(1, 0)
 	c.tcp.SetDeadline(past)
 	if u := c.upstream.Load(); u != nil {
@@ -123,6 +142,15 @@ func (c *conn) setUpstream(u *outbound.Conn) {
 // closeIfIdle ends a connection between two requests. A request that has just
 // come is still served: see waitForRequest.
 func (c *conn) closeIfIdle() {
+	c.mu.Lock()
+	attended := !c.away
+	if attended && c.x == nil {
+		c.goAway(nil) // which looks for such a request
+	}
+	c.mu.Unlock()
+	if attended {
+		return
+	}
 	switch c.waiting.Load() {
 	case waitFirst:
 		c.arm(firstGrace)

@@ -165,7 +165,11 @@ func (x *exchange) dial(server string) error {
 
 // use makes up the connection of this exchange.
 func (x *exchange) use(up *outbound.Conn, pooled bool) {
+	x.take(up, pooled)
+	x.c.setUpstream(up)
+}
+
+func (x *exchange) take(up *outbound.Conn, pooled bool) {
 	x.up, x.pooled = up, pooled
 	x.rec.Addr, x.rec.Source = up.Dst, up.Local()
-	x.c.setUpstream(up)
 }

@@ -17,8 +17,8 @@ const (
 	classIdle       = "connection_read_timeout"
 )
 
-// maxReplyFields bounds the fields of an answer, as --max-fields does a request's.
-const maxReplyFields = 256
+// replyLimits bounds the head of an answer; the fields as --max-fields does a request's.
+var replyLimits = http1.Limits{MaxHead: inRoom, MaxFields: 256}
 
 // fillIn reads more of what the server sends, behind what is there already. While
 // nothing is there it holds no buffer: a server may take its time.
@@ -135,7 +135,6 @@ func (x *exchange) releaseIn() {
 // readResponse reads the head of the final answer, or of a 101, into x.resp, and
 // passes on the interim ones before it.
 func (x *exchange) readResponse() error {
-	x.ir, x.iw = 0, 0
 	head := string(x.req.Method) == "HEAD"
 	for {
 		x.resp.Reset()
@@ -164,10 +163,9 @@ func (x *exchange) readResponse() error {
 type bodyError struct{ error }
 
 func (x *exchange) readResponseHead(toHead bool) error {
-	limits := http1.Limits{MaxHead: inRoom, MaxFields: maxReplyFields}
 	for {
 		if x.iw > x.ir {
-			n, err := x.resp.Parse(x.in[x.ir:x.iw], toHead, limits)
+			n, err := x.resp.Parse(x.in[x.ir:x.iw], toHead, replyLimits)
 			if err == nil {
 				x.ir += n
 				return nil
@@ -193,15 +191,25 @@ func appendStatusLine(b []byte, r *http1.Response) []byte {
 // connection can carry another request. That to the server goes back to the pool
 // if it can.
 func (x *exchange) forwardResponse() bool {
-	c := x.c
-	dechunk := x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
-	keep := x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !dechunk && !c.srv.draining.Load()
-	keep = keep && x.body.nearlyDone()
-	x.composeResponse(keep, dechunk)
+	x.composeAnswer()
+	x.c.touch()
+	return x.answered(x.sendBody(x.dechunk))
+}
+
+// composeAnswer puts the answer's head into x.out, and decides whether the connection
+// can carry another.
+func (x *exchange) composeAnswer() {
+	x.dechunk = x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
+	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.draining.Load()
+	x.keep = x.keep && x.body.nearlyDone()
+	x.composeResponse(x.keep, x.dechunk)
 	x.keepTarget() // the body overwrites what the answer's head was in
 	x.rec.Status = x.resp.Status
-	c.touch()
-	readErr, writeErr := x.sendBody(dechunk)
+}
+
+// answered ends an exchange whose answer was sent, or broke off.
+func (x *exchange) answered(readErr, writeErr error) (keep bool) {
+	c := x.c
 	whole := x.body.stop(x)
 	switch {
 	case writeErr != nil:
@@ -209,7 +217,7 @@ func (x *exchange) forwardResponse() bool {
 		return false
 	case readErr != nil:
 		x.rec.Error = classTerminated
-		if x.resp.Framing == http1.UntilClose || dechunk {
+		if x.resp.Framing == http1.UntilClose || x.dechunk {
 			c.tcp.ResetOnClose() // or the client would take what it has for the whole
 		}
 		return false
@@ -222,7 +230,7 @@ func (x *exchange) forwardResponse() bool {
 	if !whole {
 		c.linger()
 	}
-	return keep && whole
+	return x.keep && whole
 }
 
 // composeResponse puts the answer's head into x.out.

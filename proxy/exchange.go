@@ -24,6 +24,7 @@ type exchange struct {
 
 	up     *outbound.Conn
 	pooled bool // up has served others before
+	stage  int  // stageAsk …
 	resp   http1.Response
 	in     *[inRoom]byte // what the server sent and was not used is in[ir:iw]
 	ir, iw int
@@ -32,6 +33,10 @@ type exchange struct {
 	out    []byte                // a head being written
 	unsent []byte                // what the next read from the server sends first
 	outErr error                 // of doing so
+
+	keep, dechunk bool   // of the answer: another request may follow; chunks are undone
+	tail          []byte // of an answer that is whole: what stands behind out
+	tailData      int64  // bytes of body in both
 
 	ask  refusal
 	rec  Record
@@ -74,6 +79,7 @@ func (x *exchange) end() {
 	x.req.Reset()
 	x.resp.Reset()
 	x.c, x.gen, x.rest, x.pooled = nil, nil, nil, false
+	x.stage, x.unsent, x.tail = stageAsk, nil, nil
 	x.target, x.dest, x.ask = http1.Target{}, acl.Target{}, refusal{}
 	if cap(x.out) > 1<<16 {
 		x.out = nil
@@ -136,8 +142,13 @@ func (x *exchange) judge(authority []byte, port uint16) (err error) {
 		return err
 	}
 	err = s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
+	x.judged()
+	return err
+}
+
+// judged keeps what the log line says of the verdict.
+func (x *exchange) judged() {
 	x.rec.Judged = true
 	x.rec.Decision = x.route.Decision
 	x.rec.Resolve = x.route.Resolve
-	return err
 }

@@ -39,6 +39,11 @@ func (x *exchange) forward() bool {
 	if err == nil {
 		err = x.send(server)
 	}
+	return x.afterSend(err)
+}
+
+// afterSend goes on when send has brought the head of the final answer, or err.
+func (x *exchange) afterSend(err error) bool {
 	switch {
 	case err != nil:
 		return x.endUnsent(err)
@@ -72,19 +77,17 @@ func (x *exchange) endUnsent(err error) bool {
 func (x *exchange) send(server string) error {
 	again := x.body.whole && idempotent(x.req.Method)
 	for {
-		x.up = nil
-		if again {
-			if pooled := x.c.srv.Gate.Pool.Get(&x.route, server); pooled != nil {
-				x.use(pooled, true)
-			}
-		}
-		if x.up == nil {
-			if err := x.dial(server); err != nil {
+		var err error
+		if x.stage == stageAsked { // while it was attended
+			x.stage = stageAsk
+			err = x.awaited()
+		} else {
+			if err = x.connectServer(server, again); err != nil {
 				return err
 			}
+			x.c.touch()
+			err = x.request()
 		}
-		x.c.touch()
-		err := x.request()
 		if err == errStale {
 			x.dropUpstream()
 			continue
@@ -100,9 +103,36 @@ func (x *exchange) send(server string) error {
 	}
 }
 
+// connectServer makes x.up a connection, from the pool if it may be.
+func (x *exchange) connectServer(server string, pool bool) error {
+	x.up = nil
+	if pool {
+		if up := x.c.srv.Gate.Pool.Get(&x.route, server); up != nil {
+			up.Unwatch()
+			x.use(up, true)
+			return nil
+		}
+	}
+	return x.dial(server)
+}
+
+// awaited reads the head of the answer to a request that was sent, but for x.unsent.
+func (x *exchange) awaited() (err error) {
+	x.outErr = nil
+	if x.unsent != nil {
+		_, x.outErr = x.up.Write(x.unsent)
+		x.unsent = nil
+	}
+	if err = x.readResponse(); err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
+		return x.outErr
+	}
+	return err
+}
+
 // request sends the request over x.up and reads the head of the answer.
 func (x *exchange) request() error {
 	x.outErr, x.unsent = nil, nil
+	x.ir, x.iw = 0, 0
 	if x.body.whole && x.up.TLS == nil {
 		x.unsent = x.out
 	} else if _, x.outErr = x.up.Write(x.out); x.outErr == nil {

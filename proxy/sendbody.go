@@ -28,12 +28,18 @@ func (x *exchange) flush(n int64) error { return x.flushTwo(n, nil) }
 // flushTwo does so with more bytes of body behind it.
 func (x *exchange) flushTwo(n int64, more []byte) error {
 	_, err := x.c.tcp.WriteTwo(x.out, more)
+	x.tailData = n + int64(len(more))
+	x.sent()
+	x.out = x.out[:0]
+	return err
+}
+
+// sent books what was sent to the client, x.tailData bytes of it of the body.
+func (x *exchange) sent() {
 	if x.rec.FirstByte == 0 {
 		x.rec.FirstByte = time.Since(x.rec.Start)
 	}
-	x.rec.Sent += n + int64(len(more))
-	x.out = x.out[:0]
-	return err
+	x.rec.Sent += x.tailData
 }
 
 // copyMost is how much of a body is copied behind its head: for more, writev costs

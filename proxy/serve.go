@@ -8,21 +8,33 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
-// serve answers one request after the other until one side wants no more.
-func (c *conn) serve() {
-	for c.waitForRequest() {
-		x := exchanges.Get().(*exchange)
-		x.begin(c)
-		keep := x.serve()
+// serve answers one request after the other until one side wants no more, or until the
+// connection can be attended: then it is left to that. x, if not nil, is an exchange to
+// go on with first.
+func (c *conn) serve(x *exchange) (left bool) {
+	for x != nil || c.waitForRequest() {
+		keep := false
+		if x != nil {
+			keep = x.carryOn()
+		} else {
+			x = exchanges.Get().(*exchange)
+			x.begin(c)
+			keep = x.serve()
+		}
 		x.end()
 		exchanges.Put(x)
+		x = nil
 		c.served++
 		if !keep {
 			break
 		}
+		if c.comeBack() {
+			return true
+		}
 	}
 	c.r = c.w
 	c.releaseBuffer()
+	return false
 }
 
 // waitForRequest returns true when the first byte of a request is buffered. While

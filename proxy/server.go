@@ -2,11 +2,12 @@
 // requests in absolute form (RFC 9110, RFC 9112), which lets through what the
 // policy in force allows.
 //
-// One goroutine serves a client connection. It reads each head into a buffer that
-// it gives back while it waits, decides, writes the request to a pooled or new
-// upstream connection and reads the answer itself; only a request body that is
-// not there at once takes a second goroutine. A tunnel takes none: see
-// proxy/tunnel. Time limits are kept by one sweeper for all connections.
+// A client connection that is quiet, or whose request and answer each come in one
+// piece, takes no goroutine: see attend.go. For anything else one goroutine serves it.
+// It reads each head into a buffer that it gives back while it waits, decides, writes
+// the request to a pooled or new upstream connection and reads the answer itself; only
+// a request body that is not there at once takes a second goroutine. A tunnel takes
+// none: see proxy/tunnel. Time limits are kept by one sweeper for all connections.
 package proxy
 
 import (
@@ -25,6 +26,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
@@ -57,6 +59,7 @@ type Options struct {
 // Server serves clients. Make it with New.
 type Server struct {
 	Options
+	loops   poll.Loops
 	pump    *tunnel.Pump
 	live    atomic.Pointer[outbound.Generation]
 	clock   atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
@@ -82,7 +85,8 @@ type Server struct {
 // New returns a server that denies everything until SetGeneration is called. It
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
-	s := &Server{Options: o, start: time.Now(), pump: tunnel.New(o.Budget), lingering: make(chan struct{}, 16)}
+	s := &Server{Options: o, start: time.Now(), lingering: make(chan struct{}, 16)}
+	s.pump = tunnel.New(o.Budget, &s.loops)
 	if s.TLS == nil {
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
@@ -135,8 +139,7 @@ func (s *Server) accept(tcp *sock.Conn) {
 		s.wg.Go(func() { c.refuse(limit) })
 		return
 	}
-	s.wg.Add(1)
-	go c.run()
+	c.attend()
 }
 
 func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
@@ -152,11 +155,13 @@ func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
 	return 0, true
 }
 
-// run serves a client to the end, or until a tunnel has taken its place, whose end
-// releases what is left.
-func (c *conn) run() {
+// run serves a client to the end, or until the connection is attended, or until a tunnel
+// has taken its place, whose end releases what is left.
+func (c *conn) run(x *exchange) {
 	defer c.srv.wg.Done()
-	c.serve()
+	if c.serve(x) {
+		return
+	}
 	if c.tunnel.Load() == nil {
 		c.tcp.Close()
 		c.srv.released(c)
@@ -198,4 +203,5 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.wg.Wait()
 	s.Gate.Pool.Close()
 	s.pump.Close()
+	s.loops.Close()
 }

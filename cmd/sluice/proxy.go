@@ -142,8 +142,10 @@ func (g *gateway) build(in config.Input, read *reads, s streams) error {
 }
 
 func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.Options {
+	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
+	gate.Known = g.resolve.Known
 	o := proxy.Options{
-		Gate:              outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute)),
+		Gate:              gate,
 		Metrics:           g.metrics,
 		Log:               g.log,
 		Budget:            budget,

@@ -5,12 +5,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
 
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -33,6 +35,8 @@ type Conn struct {
 
 	server    string // name that TLS verified, "" for a plain connection
 	idleSince time.Time
+	pool      *Pool      // that it lies in, or has lain in
+	loop      *poll.Loop // that watches it; nil: none does
 
 	kept atomic.Bool // KeepAlive was called
 }
@@ -60,7 +64,51 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 // Close closes the connection without a word; a TLS server is not told, since
 // nothing more is read or written.
-func (c *Conn) Close() error { return c.TCP.Close() }
+func (c *Conn) Close() error {
+	if c.loop != nil {
+		if fd, ok := c.TCP.Bare(); ok {
+			c.loop.Forget(fd)
+		}
+		c.loop = nil
+	}
+	return c.TCP.Close()
+}
+
+// Watch has h told of the connection's events: by the loop that does so already, or
+// else by l. While it is watched, it may be read and written only without waiting. It
+// is for a plain connection.
+func (c *Conn) Watch(l *poll.Loop, h poll.Handler) error {
+	if err := c.TCP.Reclaim(); err != nil {
+		return err
+	}
+	fd, ok := c.TCP.Bare()
+	switch {
+	case !ok:
+		return net.ErrClosed
+	case c.loop != nil:
+		c.loop.Set(fd, h)
+		return nil
+	}
+	if err := l.Add(fd, h); err != nil {
+		return err
+	}
+	c.loop = l
+	return nil
+}
+
+// Unwatch ends Watch: the connection may be waited for again.
+func (c *Conn) Unwatch() {
+	if c.loop == nil {
+		return
+	}
+	if fd, ok := c.TCP.Bare(); ok {
+		c.loop.Remove(fd)
+	}
+	c.loop = nil
+}
+
+// Ready is for the loop: an idle connection on which something happens is of no use.
+func (c *Conn) Ready(_ *poll.Loop, fd int, _ uint32) { c.pool.spoken(c, fd) }
 
 // KeepAlive has the kernel find out when the server is gone, as net.Dialer does. It
 // may be called concurrently with everything else, and more than once.

@@ -24,11 +24,15 @@ type Generation struct {
 	Sources Sources
 }
 
+// Known is a Lookup that asks nobody: known is false when that would be needed.
+type Known func(name string) (addrs []netip.Addr, known bool, err error)
+
 // Gate decides and dials. Its methods may be called concurrently.
 type Gate struct {
+	Known  Known // for JudgeNow; nil: no name is known
+	Pool   *Pool
 	lookup Lookup
 	dialer Dialer
-	Pool   *Pool
 }
 
 // NewGate returns a gate that resolves by lookup and dials by d.
@@ -54,23 +58,54 @@ type Route struct {
 // of kind DNSFailed or DNSTimeout. No question is asked for a name that is denied
 // whatever it resolves to.
 func (g *Gate) Judge(ctx context.Context, gen *Generation, t acl.Target, r *Route) error {
-	r.Addrs, r.Port, r.Resolve = r.room[:0], t.Port, 0
-	r.Decision = acl.Decision{}
-	if gen == nil {
-		return errDenied
-	}
-	r.Sources = gen.Sources
-	r.Decision = gen.Policy.DecideHost(t)
-	if r.Decision.Verdict == acl.Deny {
-		return errDenied
-	}
-	if t.Host.IsAddr() {
-		r.Addrs = append(r.Addrs, t.Host.Addr())
-		return nil
+	if done, err := r.begin(gen, t); done {
+		return err
 	}
 	start := time.Now()
 	addrs, err := g.lookup(ctx, t.Host.Name())
 	r.Resolve = time.Since(start)
+	return g.finish(gen, t, addrs, err, r)
+}
+
+// JudgeNow is Judge for a target about which nobody has to be asked. For others known
+// is false, and nothing was decided.
+func (g *Gate) JudgeNow(gen *Generation, t acl.Target, r *Route) (known bool, err error) {
+	if done, err := r.begin(gen, t); done {
+		return true, err
+	}
+	if g.Known == nil {
+		return false, nil
+	}
+	start := time.Now()
+	addrs, known, err := g.Known(t.Host.Name())
+	if !known {
+		return false, nil
+	}
+	r.Resolve = time.Since(start)
+	return true, g.finish(gen, t, addrs, err, r)
+}
+
+// begin decides as far as can be without the addresses of a name.
+func (r *Route) begin(gen *Generation, t acl.Target) (done bool, err error) {
+	r.Addrs, r.Port, r.Resolve = r.room[:0], t.Port, 0
+	r.Decision = acl.Decision{}
+	if gen == nil {
+		return true, errDenied
+	}
+	r.Sources = gen.Sources
+	r.Decision = gen.Policy.DecideHost(t)
+	if r.Decision.Verdict == acl.Deny {
+		return true, errDenied
+	}
+	if t.Host.IsAddr() {
+		r.Addrs = append(r.Addrs, t.Host.Addr())
+		return true, nil
+	}
+	return false, nil
+}
+
+// finish decides on what a name has resolved to.
+func (g *Gate) finish(gen *Generation, t acl.Target, addrs []netip.Addr, err error, r *Route) error {
 	if err != nil {
 		return lookupError(err)
 	}

@@ -2,10 +2,14 @@ package outbound
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // Pool keeps idle connections for the next request to the same server. It holds
@@ -72,7 +76,10 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 		c.Close()
 		return
 	}
-	c.idleSince = now
+	c.idleSince, c.pool = now, p
+	if c.loop != nil {
+		c.Watch(nil, c)
+	}
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -82,6 +89,24 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 	key := poolKey{c.Source, c.Dst, c.server}
 	p.idle[key] = append(p.idle[key], c)
 	p.mu.Unlock()
+}
+
+// spoken closes an idle connection that its server has closed, or on which it has
+// spoken unasked.
+func (p *Pool) spoken(c *Conn, fd int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := poolKey{c.Source, c.Dst, c.server}
+	i := slices.Index(p.idle[key], c)
+	if i < 0 {
+		return // somebody has it, and will see
+	}
+	var unasked [1]byte
+	if n, err := sock.TryRead(fd, unasked[:]); n < 0 && err == unix.EAGAIN {
+		return // the event was that of an answer which was read by then
+	}
+	p.idle[key] = slices.Delete(p.idle[key], i, i+1)
+	p.drop(c)
 }
 
 func (p *Pool) drop(c *Conn) {

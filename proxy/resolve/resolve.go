@@ -163,22 +163,32 @@ func (r *Resolver) clock() time.Duration { return r.now().Sub(r.epoch) }
 //
 // name is a host name as acl.Host has it: lower case, no trailing dot, no address.
 func (r *Resolver) Lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	if addrs, known, err := r.Known(name); known {
+		return addrs, err
+	}
+	return r.miss(ctx, name)
+}
+
+// Known is Lookup for a name about which nobody has to be asked. For others known is
+// false, and nothing was done.
+func (r *Resolver) Known(name string) (addrs []netip.Addr, known bool, err error) {
 	if addrs := localhost(name); addrs != nil {
 		r.observe(Event{Kind: Local})
-		return addrs, nil
+		return addrs, true, nil
 	}
 	now := r.clock()
 	if addrs := (*r.hosts.get(now))[name]; addrs != nil {
 		r.observe(Event{Kind: Local})
-		return addrs, nil
+		return addrs, true, nil
 	}
 	if e := r.cache.get(name); e != nil && now < e.expires {
 		if e.ahead > 0 && now >= e.ahead {
 			r.lookAhead(name, e)
 		}
-		return r.hit(e)
+		addrs, err = r.hit(e)
+		return addrs, true, err
 	}
-	return r.miss(ctx, name)
+	return nil, false, nil
 }
 
 // hit serves an entry that has not expired.

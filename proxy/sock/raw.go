@@ -41,8 +41,8 @@ func TryWrite(fd int, b []byte) (int, error) {
 	}
 }
 
-// tryWriteTwo is writev(2) of two buffers, of which either may be empty.
-func tryWriteTwo(fd int, a, b []byte) (int, error) {
+// TryWriteTwo is writev(2) of two buffers, of which either may be empty.
+func TryWriteTwo(fd int, a, b []byte) (int, error) {
 	switch {
 	case len(b) == 0:
 		return TryWrite(fd, a)

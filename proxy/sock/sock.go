@@ -160,7 +160,7 @@ func (c *Conn) WriteTwo(a, b []byte) (int, error) {
 // outStep is a step of RawConn.Write: it sends what is left to send.
 func (c *Conn) outStep(fd uintptr) bool {
 	for len(c.out)+len(c.out2) > 0 {
-		n, err := tryWriteTwo(int(fd), c.out, c.out2)
+		n, err := TryWriteTwo(int(fd), c.out, c.out2)
 		if err == unix.EAGAIN {
 			return false
 		}
@@ -217,6 +217,28 @@ func (c *Conn) Detach() (fd int, err error) {
 	}
 	fd, c.fd = c.fd, -1
 	return fd, nil
+}
+
+// Reclaim makes a bare connection of one that the runtime knows. Nobody may use it
+// meanwhile.
+func (c *Conn) Reclaim() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.file.Load()
+	switch {
+	case c.closed.Load():
+		return net.ErrClosed
+	case f == nil:
+		return nil
+	}
+	fd, err := duplicate(c.raw)
+	if err != nil {
+		return err
+	}
+	f.Close()
+	c.fd, c.raw = fd, nil
+	c.file.Store(nil)
+	return nil
 }
 
 func duplicate(raw syscall.RawConn) (fd int, err error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -35,6 +36,7 @@ type Options struct {
 // Server serves ports. Make it with New; its methods may be called concurrently.
 type Server struct {
 	Options
+	loops  poll.Loops
 	pump   *tunnel.Pump
 	live   atomic.Pointer[settings]
 	clock  atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
@@ -72,7 +74,8 @@ type pace struct {
 
 // New returns a server without ports. It runs a goroutine until Shutdown.
 func New(o Options) *Server {
-	s := &Server{Options: o, start: time.Now(), pump: tunnel.New(o.Budget)}
+	s := &Server{Options: o, start: time.Now()}
+	s.pump = tunnel.New(o.Budget, &s.loops)
 	s.pace = pace{time.Second, 30 * time.Second, time.Second, 15 * time.Second}
 	s.live.Store(&settings{})
 	s.ports.Store(&[]*port{})
@@ -212,5 +215,8 @@ func (s *Server) Shutdown(ctx context.Context) {
 		p.close()
 	}
 	s.wg.Wait()
-	s.ended.Do(s.pump.Close)
+	s.ended.Do(func() {
+		s.pump.Close()
+		s.loops.Close()
+	})
 }

@@ -31,7 +31,7 @@ func exchange(t testing.TB, from, to *net.TCPConn, b []byte) {
 // A tunnel in which no byte moves holds its two descriptors, and no goroutine,
 // buffer or pipe, whatever it has carried.
 func TestIdleHoldsTwoDescriptors(t *testing.T) {
-	p := New(nil)
+	p := newPump(t, nil)
 	defer p.Close()
 	var all []*relayed
 	for range runtime.GOMAXPROCS(0) { // the loops are open now
@@ -76,7 +76,7 @@ func openFiles(t testing.TB) int {
 func TestSlowReceiver(t *testing.T) {
 	for name, budget := range map[string]*fdbudget.Budget{"splice": nil, "no descriptors": fdbudget.New(0)} {
 		t.Run(name, func(t *testing.T) {
-			p := New(budget)
+			p := newPump(t, budget)
 			defer p.Close()
 			r, other := start(t, p), start(t, p)
 			third := start(t, p) // on the loop of the first, with two processors
@@ -133,7 +133,7 @@ func TestUrgentData(t *testing.T) {
 // Many tunnels at once, each with bytes both ways and ends in any order, lose
 // nothing.
 func TestManyTunnels(t *testing.T) {
-	p := New(nil)
+	p := newPump(t, nil)
 	defer p.Close()
 	var wg sync.WaitGroup
 	for i := range 64 {
@@ -165,7 +165,7 @@ func TestManyTunnels(t *testing.T) {
 
 // Cutting at any moment ends a tunnel once.
 func TestCutUnderLoad(t *testing.T) {
-	p := New(nil)
+	p := newPump(t, nil)
 	defer p.Close()
 	for range 200 {
 		r := start(t, p)
@@ -180,10 +180,10 @@ func TestCutUnderLoad(t *testing.T) {
 	}
 }
 
-// When the kernel gives no epoll set, a tunnel ends with that error at once.
+// When no loop is to be had, a tunnel ends with that error at once.
 func TestStartAfterClose(t *testing.T) {
-	p := New(nil)
-	p.Close()
+	p := newPump(t, nil)
+	p.loops.Close()
 	r := start(t, p)
 	assert.ErrorIs(t, (<-r.result).Err, net.ErrClosed)
 	_, err := r.client.Read(make([]byte, 1))

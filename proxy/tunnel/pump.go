@@ -1,8 +1,7 @@
 // Package tunnel moves bytes between two TCP connections: both ways until both
 // sides have closed (Start), or a body of known length one way (Copy).
 //
-// Tunnels are served by a few loops, each one goroutine with an epoll set. One in
-// which no byte moves holds two descriptors and a few hundred bytes: no goroutine,
+// Tunnels are served by the loops of package poll. One in which no byte moves holds two descriptors and a few hundred bytes: no goroutine,
 // no buffer, no pipe.
 //
 // A side that closes its sending half has just that half closed on the other
@@ -14,11 +13,10 @@ package tunnel
 
 import (
 	"io"
-	"net"
-	"runtime"
 	"sync"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -36,61 +34,29 @@ const (
 // bulkBody is the length of a body for which splice is tried at once.
 const bulkBody = 128 << 10
 
-// Pump holds what tunnels share: loops, buffers and pipes. Use one for the whole
+// Pump holds what tunnels share: buffers and pipes. Use one for the whole
 // process. Its methods may be called concurrently.
 type Pump struct {
 	buffers sync.Pool
 	cargoes sync.Pool
 	pipes   pipes
-
-	mu     sync.Mutex
-	loops  []*loop
-	next   int
-	closed bool
+	loops   *poll.Loops
 }
 
-// New returns a Pump whose pipes count against budget; without room in it, bytes
-// move through buffers. Close it when no direction is left.
-func New(budget *fdbudget.Budget) *Pump {
+// New returns a Pump whose tunnels are served by loops, and whose pipes count against
+// budget; without room in it, bytes move through buffers. Close it when no direction is
+// left, and the loops after it.
+func New(budget *fdbudget.Budget, loops *poll.Loops) *Pump {
 	return &Pump{
+		loops:   loops,
 		buffers: sync.Pool{New: func() any { return new([bufferSize]byte) }},
 		cargoes: sync.Pool{New: func() any { return new(cargo) }},
 		pipes:   pipes{budget: budget},
 	}
 }
 
-// nextLoop spreads tunnels over as many loops as there are processors.
-func (p *Pump) nextLoop() (*loop, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return nil, net.ErrClosed
-	}
-	p.next++
-	if most := runtime.GOMAXPROCS(0); len(p.loops) < most {
-		l, err := newLoop(p)
-		if err == nil {
-			p.loops = append(p.loops, l)
-			return l, nil
-		}
-		if len(p.loops) == 0 {
-			return nil, err
-		}
-	}
-	return p.loops[p.next%len(p.loops)], nil
-}
-
 // Close frees what the pump holds ready. No tunnel may be left.
-func (p *Pump) Close() {
-	p.mu.Lock()
-	loops := p.loops
-	p.loops, p.closed = nil, true
-	p.mu.Unlock()
-	for _, l := range loops {
-		l.close()
-	}
-	p.pipes.close()
-}
+func (p *Pump) Close() { p.pipes.close() }
 
 // Copy moves n bytes from src to dst and returns how many it moved. readErr is
 // io.ErrUnexpectedEOF when src ended before; of the two errors at most one is

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -39,7 +40,8 @@ const (
 // struct and two descriptors. Its methods may be called concurrently, once Start has
 // returned. The zero value is ready for Start; a Tunnel is for one use.
 type Tunnel struct {
-	loop  *loop
+	pump  *Pump
+	loop  *poll.Loop
 	hooks Hooks
 	fds   [2]int32
 
@@ -57,7 +59,7 @@ type Tunnel struct {
 // connections, which are the tunnel's from now on, until both sides have closed or one
 // has reset. It returns at once; hooks.Ended is told the end.
 func (p *Pump) Start(t *Tunnel, client, upstream *sock.Conn, hooks Hooks) {
-	t.hooks, t.fds = hooks, [2]int32{-1, -1}
+	t.pump, t.hooks, t.fds = p, hooks, [2]int32{-1, -1}
 	t.ways = [2]way{{open: true}, {open: true}}
 	t.mu.Lock()
 	var errs [2]error
@@ -68,10 +70,10 @@ func (p *Pump) Start(t *Tunnel, client, upstream *sock.Conn, hooks Hooks) {
 	}
 	err := errors.Join(errs[0], errs[1])
 	if err == nil {
-		t.loop, err = p.nextLoop()
+		t.loop, err = p.loops.Next()
 	}
-	if err == nil {
-		err = t.loop.add(t)
+	for side := 0; err == nil && side < len(t.fds); side++ {
+		err = t.loop.Add(int(t.fds[side]), t)
 	}
 	if err == nil {
 		t.mu.Unlock()
@@ -81,9 +83,13 @@ func (p *Pump) Start(t *Tunnel, client, upstream *sock.Conn, hooks Hooks) {
 	t.end()
 }
 
-// ready is called after events of a side.
-func (t *Tunnel) ready(l *loop, side int, events uint32) {
+// Ready is for the loop.
+func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
 	t.mu.Lock()
+	side := clientSide
+	if fd == int(t.fds[upstreamSide]) {
+		side = upstreamSide
+	}
 	if events&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
 		t.ways[1-side].blocked = false
 	}
@@ -99,8 +105,8 @@ func (t *Tunnel) ready(l *loop, side int, events uint32) {
 	t.serve(l, side)
 }
 
-// turn is called when the others have had theirs.
-func (t *Tunnel) turn(l *loop) {
+// Do is for the loop: it is the tunnel's turn again, after the others had theirs.
+func (t *Tunnel) Do(l *poll.Loop) {
 	t.mu.Lock()
 	t.waiting = false
 	if t.over {
@@ -111,7 +117,7 @@ func (t *Tunnel) turn(l *loop) {
 }
 
 // serve moves what can be moved, from side first. It unlocks t.mu.
-func (t *Tunnel) serve(l *loop, side int) {
+func (t *Tunnel) serve(l *poll.Loop, side int) {
 	t.touched = false
 	more := t.move(l, side)
 	more = t.move(l, 1-side) || more
@@ -125,7 +131,7 @@ func (t *Tunnel) serve(l *loop, side int) {
 	t.waiting = more
 	t.mu.Unlock()
 	if more {
-		l.turns = append(l.turns, t)
+		l.Later(t)
 	}
 }
 
@@ -182,14 +188,14 @@ func (t *Tunnel) Cut() {
 func (t *Tunnel) end() {
 	t.over = true
 	for i := range t.ways {
-		t.ways[i].release(t.loop)
-	}
-	if t.loop != nil {
-		t.loop.remove(t)
+		t.ways[i].release(t.pump)
 	}
 	for _, fd := range t.fds {
 		if fd < 0 {
 			continue
+		}
+		if t.loop != nil {
+			t.loop.Forget(int(fd))
 		}
 		if t.reset {
 			sock.SetReset(int(fd))

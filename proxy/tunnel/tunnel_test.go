@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -50,8 +51,14 @@ type relayed struct {
 func (r *relayed) Touch()           { r.touches.Add(1) }
 func (r *relayed) Ended(res Result) { r.result <- res }
 
+func newPump(t testing.TB, budget *fdbudget.Budget) *Pump {
+	loops := new(poll.Loops)
+	t.Cleanup(loops.Close)
+	return New(budget, loops)
+}
+
 func relay(t testing.TB, budget *fdbudget.Budget) *relayed {
-	p := New(budget)
+	p := newPump(t, budget)
 	t.Cleanup(p.Close)
 	return start(t, p)
 }
@@ -202,7 +209,7 @@ func TestCopyTakesNoMore(t *testing.T) {
 	for _, n := range []int{0, 1, bufferSize, 10*bufferSize + 3, 1 << 20} {
 		client, in := near(t)
 		server, out := near(t)
-		p := New(nil)
+		p := newPump(t, nil)
 		body := noise(n)
 		go func() {
 			client.Write(body)
@@ -228,7 +235,7 @@ func TestCopyTakesNoMore(t *testing.T) {
 }
 
 func TestCopyEnds(t *testing.T) {
-	p := New(nil)
+	p := newPump(t, nil)
 	defer p.Close()
 	client, in := near(t)
 	server, out := near(t)

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -46,7 +47,7 @@ func (w *way) loaded() bool {
 
 // move carries bytes away from side for as long as there are any and they are
 // taken. It reports whether it stopped because its turn was over. t.mu is held.
-func (t *Tunnel) move(l *loop, side int) (more bool) {
+func (t *Tunnel) move(l *poll.Loop, side int) (more bool) {
 	w := &t.ways[side]
 	for left := turnBytes; w.open && !w.blocked; {
 		switch {
@@ -63,21 +64,21 @@ func (t *Tunnel) move(l *loop, side int) (more bool) {
 		}
 	}
 	if !w.open {
-		w.release(l)
+		w.release(t.pump)
 	}
 	return false
 }
 
 // read moves what one read gives, through the loop's own buffer.
-func (t *Tunnel) read(l *loop, side int) int {
+func (t *Tunnel) read(l *poll.Loop, side int) int {
 	w := &t.ways[side]
-	n, err := sock.TryRead(int(t.fds[side]), l.buf)
+	n, err := sock.TryRead(int(t.fds[side]), l.Buf)
 	if n <= 0 {
 		t.nothing(side, err)
 		return 0
 	}
 	w.moved += int64(n)
-	if n < len(l.buf) {
+	if n < len(l.Buf) {
 		w.readable = w.ending // an edge comes with the next byte
 	}
 	if n < bulkStep {
@@ -85,7 +86,7 @@ func (t *Tunnel) read(l *loop, side int) int {
 	} else if w.full++; w.full >= bulkSteps {
 		w.bulk = true
 	}
-	t.write(l, side, l.buf[:n])
+	t.write(l, side, l.Buf[:n])
 	return n
 }
 
@@ -108,7 +109,7 @@ func (t *Tunnel) nothing(side int, err error) {
 }
 
 // write sends b; what is not taken at once is held.
-func (t *Tunnel) write(l *loop, side int, b []byte) {
+func (t *Tunnel) write(l *poll.Loop, side int, b []byte) {
 	w := &t.ways[side]
 	n, err := sock.TryWrite(int(t.fds[1-side]), b)
 	t.touched = t.touched || n > 0
@@ -118,12 +119,12 @@ func (t *Tunnel) write(l *loop, side int, b []byte) {
 	}
 	rest := b[max(n, 0):]
 	if len(rest) == 0 {
-		w.release(l)
+		w.release(t.pump)
 		return
 	}
-	c := w.takeCargo(l.pump)
+	c := w.takeCargo(t.pump)
 	if c.buffer == nil {
-		c.buffer = l.pump.buffers.Get().(*[bufferSize]byte)
+		c.buffer = t.pump.buffers.Get().(*[bufferSize]byte)
 		rest = c.buffer[:copy(c.buffer[:], rest)]
 	}
 	c.held = rest
@@ -133,20 +134,20 @@ func (t *Tunnel) write(l *loop, side int, b []byte) {
 }
 
 // block waits until the receiver takes more.
-func (t *Tunnel) block(l *loop, side int) {
+func (t *Tunnel) block(l *poll.Loop, side int) {
 	w := &t.ways[side]
 	w.blocked = true
 	if w.asked {
 		return
 	}
 	w.asked = true // and it stays so: who was slow once will be again
-	if err := l.ctl(unix.EPOLL_CTL_MOD, t, 1-side, unix.EPOLLOUT); err != nil {
+	if err := l.Ask(int(t.fds[1-side])); err != nil {
 		t.readFailed(err)
 	}
 }
 
 // deliver sends what is held.
-func (t *Tunnel) deliver(l *loop, side int) {
+func (t *Tunnel) deliver(l *poll.Loop, side int) {
 	w := &t.ways[side]
 	c := w.cargo
 	if c.inPipe == 0 {
@@ -162,25 +163,25 @@ func (t *Tunnel) deliver(l *loop, side int) {
 	default:
 		t.touched = true
 		if c.inPipe -= n; c.inPipe == 0 && !w.bulk {
-			w.release(l)
+			w.release(t.pump)
 		}
 	}
 }
 
 // splice fills the pipe, which is empty.
-func (t *Tunnel) splice(l *loop, side int) int {
+func (t *Tunnel) splice(l *poll.Loop, side int) int {
 	w := &t.ways[side]
-	c := w.takeCargo(l.pump)
+	c := w.takeCargo(t.pump)
 	if c.pipe == nil {
-		if c.pipe = l.pump.pipes.get(); c.pipe == nil {
-			w.release(l)
+		if c.pipe = t.pump.pipes.get(); c.pipe == nil {
+			w.release(t.pump)
 			w.bulk, w.full = false, 0 // no descriptors for one
 			return 0
 		}
 	}
 	n, err := sock.TrySplice(int(t.fds[side]), c.pipe.w, spliceMost)
 	if n <= 0 {
-		w.release(l)
+		w.release(t.pump)
 		t.nothing(side, err)
 		return 0
 	}
@@ -193,19 +194,19 @@ func (t *Tunnel) splice(l *loop, side int) int {
 }
 
 // release gives back what the direction holds.
-func (w *way) release(l *loop) {
+func (w *way) release(p *Pump) {
 	c := w.cargo
 	if c == nil {
 		return
 	}
 	if c.buffer != nil {
-		l.pump.buffers.Put(c.buffer)
+		p.buffers.Put(c.buffer)
 	}
 	if c.pipe != nil {
 		c.pipe.dirty = c.inPipe > 0
-		l.pump.pipes.put(c.pipe)
+		p.pipes.put(c.pipe)
 	}
 	*c = cargo{}
-	l.pump.cargoes.Put(c)
+	p.cargoes.Put(c)
 	w.cargo = nil
 }

@@ -1,0 +1,393 @@
+package proxy
+
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// Most requests in absolute form need no goroutine: the head comes in one piece, its
+// target is known, a connection to its server lies in the pool, and the answer comes
+// in one piece too. Such an exchange is attended: whoever sees the event does what is
+// to be done, and goes on to the next. What is read in one round of events is sent
+// when the round is over, so that the other ends are woken once for many bytes.
+//
+// Whatever else happens, the connection goes away to a goroutine, with the exchange as
+// far as it has come; conn.run and the rest of this package do there whatever may have
+// to wait. It comes back when it is between two requests.
+
+// The stages of an exchange that is attended.
+const (
+	stageAsk    = iota // the request is to be sent; also of one that never was attended
+	stageAsked         // it was sent
+	stageAnswer        // the answer is to be sent
+)
+
+var connectMethod = []byte("CONNECT ")
+
+// attend begins to serve a client that has just come.
+func (c *conn) attend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.away {
+		c.arm(c.srv.HeadTimeout)
+		c.takeRequest(nil)
+	}
+}
+
+// Ready is for the loop: something has come from the client.
+func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return
+	}
+	c.ending = c.ending || events&^unix.EPOLLIN != 0
+	if c.more = true; c.x == nil {
+		c.takeRequest(l)
+	}
+}
+
+// takeRequest reads what has come, and begins an exchange if that is a request. c.mu is
+// held, as in all that follows; l is the loop that calls, or nil.
+func (c *conn) takeRequest(l *poll.Loop) {
+	fd, _ := c.tcp.Bare()
+	c.buf = headBuffers.Get().(*[headRoom]byte)[:]
+	n, err := sock.TryRead(fd, c.buf)
+	c.r, c.w = 0, max(n, 0)
+	c.more = c.ending || n == len(c.buf)
+	switch {
+	case err == unix.EAGAIN:
+		c.releaseBuffer()
+		c.quiet(l)
+	case n <= 0:
+		c.releaseBuffer()
+		c.finish()
+	case !c.beginExchange(l):
+		c.r = 0
+		c.goAway(nil)
+	}
+}
+
+// beginExchange begins one that can be attended, or reports that this can't.
+func (c *conn) beginExchange(l *poll.Loop) bool {
+	if bytes.HasPrefix(c.buffered(), connectMethod) {
+		return false
+	}
+	x := exchanges.Get().(*exchange)
+	x.begin(c)
+	if !x.prepare(l) {
+		x.rec.silent = true // it is begun anew elsewhere
+		x.end()
+		exchanges.Put(x)
+		return false
+	}
+	c.x = x
+	c.touch()
+	c.push(l)
+	return true
+}
+
+// prepare makes ready what is to be sent, and the connection to send it over.
+func (x *exchange) prepare(l *poll.Loop) bool {
+	c, s := x.c, x.c.srv
+	n, err := x.req.Parse(c.buffered(), s.Head)
+	if err != nil || x.req.Upgrade != nil {
+		return false
+	}
+	c.r += n
+	switch string(x.req.Method) {
+	case "GET", "HEAD", "PUT", "DELETE": // idempotent, and not for the proxy itself
+	default:
+		return false
+	}
+	x.target, err = x.req.ParseTarget()
+	if err != nil || x.target.Form != http1.AbsoluteForm || x.target.Scheme != "http" {
+		return false
+	}
+	x.gen = s.live.Load()
+	x.rec.Mode = metrics.Forward
+	if x.dest, err = s.targets.read(x.target.Authority, 80); err != nil {
+		return false
+	}
+	known, err := s.Gate.JudgeNow(x.gen, x.dest, &x.route)
+	if x.judged(); !known || err != nil {
+		return false
+	}
+	if x.looped() || x.composeRequest() != nil || !x.body.whole || c.r != c.w {
+		return false
+	}
+	up := s.Gate.Pool.Get(&x.route, "")
+	if up == nil {
+		return false
+	}
+	x.take(up, true)
+	c.upstream.Store(up)
+	if l == nil {
+		if l, err = s.loops.Next(); err != nil {
+			return false
+		}
+	}
+	return up.Watch(l, (*serverSide)(c)) == nil
+}
+
+// push does the next step of the exchange when the round of events is over.
+func (c *conn) push(l *poll.Loop) {
+	c.pending = true
+	if l == nil {
+		c.do(l)
+		return
+	}
+	l.Later(c)
+}
+
+// Do is for the loop: the round is over.
+func (c *conn) Do(l *poll.Loop) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending {
+		c.do(l)
+	}
+}
+
+func (c *conn) do(l *poll.Loop) {
+	c.pending = false
+	if c.x.stage == stageAnswer {
+		c.sendAnswer(l)
+	} else {
+		c.ask()
+	}
+}
+
+// ask sends the request, unless the server has spoken since its last answer: nobody
+// knows what that is meant for.
+func (c *conn) ask() {
+	x := c.x
+	fd, _ := x.up.TCP.Bare()
+	var unasked [1]byte
+	if _, err := sock.TryRead(fd, unasked[:]); err != unix.EAGAIN {
+		x.dropUpstream()
+		c.goAway(x)
+		return
+	}
+	n, _ := sock.TryWrite(fd, x.out)
+	x.stage = stageAsked
+	if n != len(x.out) {
+		x.unsent = x.out[max(n, 0):]
+		c.goAway(x)
+	}
+}
+
+// serverSide is a conn as the one whom the events of its server's connection are for.
+type serverSide conn
+
+// Ready is for the loop: something has come from the server.
+func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
+	c := (*conn)(s)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	x := c.x
+	if c.away || x == nil || x.stage != stageAsked {
+		return
+	}
+	if own, _ := x.up.TCP.Bare(); own == fd {
+		c.takeAnswer(l, fd)
+	}
+}
+
+// takeAnswer reads what has come, and makes the answer ready if it is whole.
+func (c *conn) takeAnswer(l *poll.Loop, fd int) {
+	x := c.x
+	x.takeIn()
+	n, err := sock.TryRead(fd, x.in[x.iw:])
+	if err == unix.EAGAIN {
+		inBuffers.Put(x.in)
+		x.in = nil
+		return
+	}
+	c.touch()
+	x.iw += max(n, 0)
+	if n <= 0 || !x.wholeAnswer() {
+		c.goAway(x)
+		return
+	}
+	x.composeAnswer()
+	x.tail, x.tailData = nil, 0
+	switch x.resp.Framing {
+	case http1.Length:
+		x.tail = x.in[x.ir : x.ir+int(x.resp.Length)]
+		x.tailData = int64(len(x.tail))
+		x.ir += len(x.tail)
+	case http1.ChunkedEnc:
+		var chunks http1.Chunked
+		n, data, _ := x.takeChunks(&chunks, x.dechunk) // wholeAnswer has seen them
+		x.ir += n
+		x.tailData = data
+	}
+	if len(x.tail) <= copyMost {
+		x.out = append(x.out, x.tail...)
+		x.tail = nil
+	}
+	x.stage = stageAnswer
+	c.push(l)
+}
+
+// wholeAnswer reports whether all of the final answer is there. Only then x.resp is it,
+// and its head is used up.
+func (x *exchange) wholeAnswer() bool {
+	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", replyLimits)
+	if err != nil || x.resp.Status < 200 {
+		return false
+	}
+	body := x.in[n:x.iw]
+	switch x.resp.Framing {
+	case http1.NoBody:
+	case http1.Length:
+		if int64(len(body)) < x.resp.Length {
+			return false
+		}
+	case http1.ChunkedEnc:
+		var chunks http1.Chunked
+		if _, _, err := scan(&chunks, body); err != nil || !chunks.Done() {
+			return false
+		}
+	default:
+		return false
+	}
+	x.ir = n
+	return true
+}
+
+// sendAnswer sends the answer, and ends the exchange if the client took it at once.
+func (c *conn) sendAnswer(l *poll.Loop) {
+	x := c.x
+	fd, _ := c.tcp.Bare()
+	n, err := sock.TryWriteTwo(fd, x.out, x.tail)
+	if err != nil || n != len(x.out)+len(x.tail) {
+		n = max(n, 0)
+		k := min(n, len(x.out))
+		x.out, x.tail = x.out[k:], x.tail[n-k:]
+		c.goAway(x)
+		return
+	}
+	x.sent()
+	keep := x.answered(nil, nil)
+	x.end()
+	exchanges.Put(x)
+	c.x = nil
+	c.served++
+	c.releaseBuffer()
+	switch {
+	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
+		c.finish()
+	case c.more:
+		c.takeRequest(l)
+	default:
+		c.quiet(l)
+	}
+}
+
+// quiet waits for the client's next request.
+func (c *conn) quiet(l *poll.Loop) {
+	if !c.watch(l) || c.srv.draining.Load() { // Shutdown sets draining first, and then looks who is quiet
+		c.goAway(nil)
+	}
+}
+
+// watch has the client's events told, by l if not yet by another loop.
+func (c *conn) watch(l *poll.Loop) bool {
+	if c.loop != nil {
+		return true
+	}
+	if l == nil {
+		var err error
+		if l, err = c.srv.loops.Next(); err != nil {
+			return false
+		}
+	}
+	fd, ok := c.tcp.Bare()
+	if !ok || l.Add(fd, c) != nil {
+		return false
+	}
+	c.loop = l
+	return true
+}
+
+// goAway has a goroutine serve the connection, and go on with x, if there is one.
+func (c *conn) goAway(x *exchange) {
+	c.away, c.pending, c.x = true, false, nil
+	if fd, _ := c.tcp.Bare(); c.loop != nil {
+		c.loop.Remove(fd)
+		c.loop = nil
+	}
+	if x != nil && x.up != nil {
+		if x.up.Unwatch(); x.stage == stageAsk {
+			x.dropUpstream()
+		}
+	}
+	c.srv.wg.Add(1)
+	go c.run(x)
+}
+
+// comeBack is called by the goroutine that serves the connection, between two requests.
+// It reports whether the connection is attended from then on; then the goroutine has
+// nothing to do with it any more.
+func (c *conn) comeBack() bool {
+	if _, bare := c.tcp.Bare(); !bare || len(c.buffered()) > 0 {
+		return false // it had to wait for this client, and will have to again
+	}
+	c.releaseBuffer()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.arm(c.srv.KeepAliveTimeout) != nil || !c.watch(nil) {
+		return false
+	}
+	if c.srv.draining.Load() {
+		fd, _ := c.tcp.Bare()
+		c.loop.Remove(fd)
+		c.loop = nil
+		return false
+	}
+	c.away, c.more, c.ending = false, false, false
+	return true
+}
+
+// expire ends an attended connection whose time limit has passed. Who waits for an
+// answer is told.
+func (c *conn) expire() {
+	if c.x == nil {
+		c.finish()
+		return
+	}
+	c.goAway(c.x)
+}
+
+// finish closes an attended connection.
+func (c *conn) finish() {
+	c.away = true
+	if fd, _ := c.tcp.Bare(); c.loop != nil {
+		c.loop.Forget(fd)
+		c.loop = nil
+	}
+	c.tcp.Close()
+	c.srv.released(c)
+}
+
+// carryOn goes on, on a goroutine, with an exchange that was attended.
+func (x *exchange) carryOn() (keep bool) {
+	c := x.c
+	if c.deadline.Load() == expired {
+		c.wake()
+	}
+	if x.stage == stageAnswer {
+		_, err := c.tcp.WriteTwo(x.out, x.tail)
+		x.sent()
+		return x.answered(nil, err)
+	}
+	return x.afterSend(x.send(""))
+}

@@ -1,0 +1,211 @@
+// Package poll tells of events of many sockets by a few goroutines.
+//
+// A loop is one goroutine with an epoll set, which is itself waited for by the
+// runtime's poller: no thread blocks in it. What a socket's events mean is its
+// handler's business; the handlers of a loop are called one after the other, and must
+// not block.
+package poll
+
+import (
+	"net"
+	"os"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// Handler is told of events.
+type Handler interface {
+	// Ready is told which events (unix.EPOLLIN …) of fd have come since the last
+	// time. They are hints to try, not more: those of a descriptor that was closed
+	// meanwhile may come to whoever has its number now. l is the loop that calls.
+	Ready(l *Loop, fd int, events uint32)
+}
+
+// Task is work that a handler puts off.
+type Task interface{ Do(l *Loop) }
+
+// reads are the events that are always told: there is something to read, and more.
+// Urgent data is asked for because a read stops short at its mark. They are told when
+// they come about (edge-triggered), those that hold already when a descriptor is added.
+const reads = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
+
+// bufferSize is the size of Loop.Buf.
+const bufferSize = 64 << 10
+
+// Loops are as many loops as there are processors, made when they are needed. The
+// zero value is ready for use; the methods may be called concurrently.
+type Loops struct {
+	mu     sync.Mutex
+	loops  []*Loop
+	next   int
+	closed bool
+}
+
+// Next returns the loop whose turn it is to get another socket.
+func (ls *Loops) Next() (*Loop, error) {
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		return nil, net.ErrClosed
+	}
+	ls.next++
+	if most := runtime.GOMAXPROCS(0); len(ls.loops) < most {
+		l, err := newLoop()
+		if err == nil {
+			ls.loops = append(ls.loops, l)
+			return l, nil
+		}
+		if len(ls.loops) == 0 {
+			return nil, err
+		}
+	}
+	return ls.loops[ls.next%len(ls.loops)], nil
+}
+
+// Close ends the loops, and returns when no handler runs any more. What is still in
+// them is told of nothing.
+func (ls *Loops) Close() {
+	ls.mu.Lock()
+	loops := ls.loops
+	ls.loops, ls.closed = nil, true
+	ls.mu.Unlock()
+	for _, l := range loops {
+		l.epoll.Close()
+		<-l.done
+	}
+}
+
+// Loop is one of Loops. Add, Set, Ask, Remove and Forget may be called concurrently.
+type Loop struct {
+	epoll *os.File
+	fd    int
+	done  chan struct{}
+
+	mu   sync.Mutex
+	byFD []Handler // whom an event is for
+
+	// Buf is for handlers and tasks, while they run.
+	Buf []byte
+
+	later, spare []Task
+}
+
+func newLoop() (*Loop, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	// So that os takes it for something to poll, not to block on.
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	l := &Loop{fd: fd, epoll: os.NewFile(uintptr(fd), "events"), done: make(chan struct{})}
+	l.Buf = make([]byte, bufferSize)
+	go l.run()
+	return l, nil
+}
+
+// Add lets events of fd be told to h: those that say that there is something to read,
+// or an end.
+func (l *Loop) Add(fd int, h Handler) error {
+	l.Set(fd, h)
+	ev := unix.EpollEvent{Events: reads, Fd: int32(fd)}
+	if err := sock.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		l.Forget(fd)
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+// Set has h told in place of whoever was before. An event on its way may still come
+// to that one.
+func (l *Loop) Set(fd int, h Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fd >= len(l.byFD) {
+		l.byFD = append(l.byFD, make([]Handler, max(1024, fd+1-len(l.byFD), len(l.byFD)))...)
+	}
+	l.byFD[fd] = h
+}
+
+// Ask has it told from now on too when fd takes bytes again.
+func (l *Loop) Ask(fd int) error {
+	ev := unix.EpollEvent{Events: reads | unix.EPOLLOUT, Fd: int32(fd)}
+	return os.NewSyscallError("epoll_ctl", sock.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, fd, &ev))
+}
+
+// Remove has nothing told of fd any more, which stays open.
+func (l *Loop) Remove(fd int) {
+	l.Forget(fd)
+	var ev unix.EpollEvent
+	sock.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, &ev)
+}
+
+// Forget is called before fd is closed, which takes it out of the kernel's set.
+func (l *Loop) Forget(fd int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if fd < len(l.byFD) {
+		l.byFD[fd] = nil
+	}
+}
+
+func (l *Loop) find(fd int32) Handler {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byFD[fd]
+}
+
+// Later has t done when all events that are at hand have been told. It is for handlers
+// and tasks.
+func (l *Loop) Later(t Task) { l.later = append(l.later, t) }
+
+// run tells of events until the set is closed.
+func (l *Loop) run() {
+	defer close(l.done)
+	raw, err := l.epoll.SyscallConn()
+	if err != nil {
+		return
+	}
+	events := make([]unix.EpollEvent, 256)
+	// One call for all: what comes between two looks at the set wakes the wait, which
+	// would forget it between two calls.
+	raw.Read(func(uintptr) (broken bool) {
+		for {
+			n, err := sock.EpollPoll(l.fd, events)
+			if n < 0 && err != unix.EINTR {
+				return true
+			}
+			for i := range max(n, 0) {
+				if h := l.find(events[i].Fd); h != nil {
+					h.Ready(l, int(events[i].Fd), events[i].Events)
+				}
+			}
+			l.doLater()
+			if n >= 0 && n < len(events) && len(l.later) == 0 {
+				return false
+			}
+		}
+	})
+}
+
+// doLater does what was put off until now. What that puts off comes after another look
+// at the events, so that nobody waits for whoever has most to do.
+func (l *Loop) doLater() {
+	if len(l.later) == 0 {
+		return
+	}
+	l.later, l.spare = l.spare[:0], l.later
+	for i, t := range l.spare {
+		t.Do(l)
+		l.spare[i] = nil
+	}
+	if len(l.later) > 0 {
+		runtime.Gosched() // what waits for this processor comes first
+	}
+}
