@@ -33,7 +33,7 @@ type Task interface{ Do(l *Loop) }
 // they come about (edge-triggered), those that hold already when a descriptor is added.
 const reads = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
 
-// bufferSize is the size of Loop.Buf.
+// bufferSize is the size of a loop's buffer, of which half may be kept for a round.
 const bufferSize = 64 << 10
 
 // Loops are as many loops as there are processors, made when they are needed. The
@@ -88,10 +88,11 @@ type Loop struct {
 	mu   sync.Mutex
 	byFD []Handler // whom an event is for
 
-	// Buf is for handlers and tasks, while they run.
-	Buf []byte
+	buf  []byte
+	used int // of buf, in this round
 
 	later, spare []Task
+	tasks        bool // are being done
 }
 
 func newLoop() (*Loop, error) {
@@ -105,7 +106,7 @@ func newLoop() (*Loop, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	l := &Loop{fd: fd, epoll: os.NewFile(uintptr(fd), "events"), done: make(chan struct{})}
-	l.Buf = make([]byte, bufferSize)
+	l.buf = make([]byte, bufferSize)
 	go l.run()
 	return l, nil
 }
@@ -161,6 +162,19 @@ func (l *Loop) find(fd int32) Handler {
 	return l.byFD[fd]
 }
 
+// Buf is a buffer of 32 KiB or more for a handler or task while it runs.
+func (l *Loop) Buf() []byte { return l.buf[l.used:] }
+
+// Keep has the first n bytes of Buf stay as they are until the tasks at hand are done.
+// It reports false, and does not, when there is no room, or those are being done.
+func (l *Loop) Keep(n int) bool {
+	if l.tasks || l.used+n > bufferSize/2 {
+		return false
+	}
+	l.used += n
+	return true
+}
+
 // Later has t done when all events that are at hand have been told. It is for handlers
 // and tasks.
 func (l *Loop) Later(t Task) { l.later = append(l.later, t) }
@@ -201,10 +215,12 @@ func (l *Loop) doLater() {
 		return
 	}
 	l.later, l.spare = l.spare[:0], l.later
+	l.tasks = true
 	for i, t := range l.spare {
 		t.Do(l)
 		l.spare[i] = nil
 	}
+	l.used, l.tasks = 0, false
 	if len(l.later) > 0 {
 		runtime.Gosched() // what waits for this processor comes first
 	}

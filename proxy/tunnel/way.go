@@ -10,6 +10,9 @@ import (
 // turnBytes is how much one direction may move before others have their turn.
 const turnBytes = 4 << 20
 
+// roundStep is how much may wait for the end of the round to be sent.
+const roundStep = 4 << 10
+
 // way is one direction of a tunnel. While it waits for bytes it holds nothing;
 // while the receiver does not take what was read, it holds that much.
 type way struct {
@@ -61,6 +64,9 @@ func (t *Tunnel) move(l *poll.Loop, side int) (more bool) {
 			left -= t.splice(l, side)
 		default:
 			left -= t.read(l, side)
+			if w.loaded() && !w.blocked {
+				return true // it is sent with what others send, when the round is over
+			}
 		}
 	}
 	if !w.open {
@@ -72,13 +78,14 @@ func (t *Tunnel) move(l *poll.Loop, side int) (more bool) {
 // read moves what one read gives, through the loop's own buffer.
 func (t *Tunnel) read(l *poll.Loop, side int) int {
 	w := &t.ways[side]
-	n, err := sock.TryRead(int(t.fds[side]), l.Buf)
+	buf := l.Buf()
+	n, err := sock.TryRead(int(t.fds[side]), buf)
 	if n <= 0 {
 		t.nothing(side, err)
 		return 0
 	}
 	w.moved += int64(n)
-	if n < len(l.Buf) {
+	if n < len(buf) {
 		w.readable = w.ending // an edge comes with the next byte
 	}
 	if n < bulkStep {
@@ -86,7 +93,11 @@ func (t *Tunnel) read(l *poll.Loop, side int) int {
 	} else if w.full++; w.full >= bulkSteps {
 		w.bulk = true
 	}
-	t.write(l, side, l.Buf[:n])
+	if n <= roundStep && l.Keep(n) {
+		w.takeCargo(t.pump).held = buf[:n]
+		return n
+	}
+	t.write(l, side, buf[:n])
 	return n
 }
 
