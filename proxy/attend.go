@@ -2,20 +2,23 @@ package proxy
 
 import (
 	"bytes"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// Most requests in absolute form need no goroutine: the head comes in one piece, its
-// target is known, a connection to its server lies in the pool, and the answer comes
-// in one piece too. Such an exchange is attended: whoever sees the event does what is
-// to be done, and goes on to the next. What is read in one round of events is sent
-// when the round is over, so that the other ends are woken once for many bytes.
+// Most requests need no goroutine: the head comes in one piece, and its target is known.
+// If it is one in absolute form, a connection to its server lies in the pool, and the
+// answer comes in one piece too; if it is CONNECT, there is one address to connect to.
+// Such an exchange is attended: whoever sees the event does what is to be done, and goes
+// on to the next. What is read in one round of events is sent when the round is over, so
+// that the other ends are woken once for many bytes.
 //
 // Whatever else happens, the connection goes away to a goroutine, with the exchange as
 // far as it has come; conn.run and the rest of this package do there whatever may have
@@ -23,9 +26,12 @@ import (
 
 // The stages of an exchange that is attended.
 const (
-	stageAsk    = iota // the request is to be sent; also of one that never was attended
-	stageAsked         // it was sent
-	stageAnswer        // the answer is to be sent
+	stageAsk        = iota // the request is to be sent; also of one that never was attended
+	stageAsked             // it was sent
+	stageAnswer            // the answer is to be sent
+	stageConnecting        // CONNECT: the handshake with the server is under way
+	stageConnected         // CONNECT: the tunnel is to be made
+	stageFailed            // there is no connection: see exchange.failed
 )
 
 var connectMethod = []byte("CONNECT ")
@@ -76,50 +82,45 @@ func (c *conn) takeRequest(l *poll.Loop) {
 
 // beginExchange begins one that can be attended, or reports that this can't.
 func (c *conn) beginExchange(l *poll.Loop) bool {
-	if bytes.HasPrefix(c.buffered(), connectMethod) {
-		return false
-	}
 	x := exchanges.Get().(*exchange)
 	x.begin(c)
-	if !x.prepare(l) {
+	able := false
+	if bytes.HasPrefix(c.buffered(), connectMethod) {
+		able = x.beginConnect(l)
+	} else {
+		able = x.prepare(l)
+	}
+	if !able {
 		x.rec.silent = true // it is begun anew elsewhere
 		x.end()
 		exchanges.Put(x)
 		return false
 	}
 	c.x = x
-	c.touch()
-	c.push(l)
+	switch x.stage {
+	case stageFailed:
+		c.goAway(x)
+	case stageConnecting: // an event will tell
+	default:
+		c.touch()
+		c.push(l)
+	}
 	return true
 }
 
 // prepare makes ready what is to be sent, and the connection to send it over.
 func (x *exchange) prepare(l *poll.Loop) bool {
 	c, s := x.c, x.c.srv
-	n, err := x.req.Parse(c.buffered(), s.Head)
-	if err != nil || x.req.Upgrade != nil {
+	if !x.parse(http1.AbsoluteForm) || x.req.Upgrade != nil || x.target.Scheme != "http" {
 		return false
 	}
-	c.r += n
 	switch string(x.req.Method) {
 	case "GET", "HEAD", "PUT", "DELETE": // idempotent, and not for the proxy itself
 	default:
 		return false
 	}
-	x.target, err = x.req.ParseTarget()
-	if err != nil || x.target.Form != http1.AbsoluteForm || x.target.Scheme != "http" {
-		return false
-	}
-	x.gen = s.live.Load()
 	x.rec.Mode = metrics.Forward
-	if x.dest, err = s.targets.read(x.target.Authority, 80); err != nil {
-		return false
-	}
-	known, err := s.Gate.JudgeNow(x.gen, x.dest, &x.route)
-	if x.judged(); !known || err != nil {
-		return false
-	}
-	if x.looped() || x.composeRequest() != nil || !x.body.whole || c.r != c.w {
+	if !x.allowed(80) || x.looped() || x.composeRequest() != nil || !x.body.whole || c.r != c.w {
 		return false
 	}
 	up := s.Gate.Pool.Get(&x.route, "")
@@ -128,12 +129,121 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 	}
 	x.take(up, true)
 	c.upstream.Store(up)
-	if l == nil {
-		if l, err = s.loops.Next(); err != nil {
-			return false
-		}
+	l, err := s.orNext(l)
+	return err == nil && up.Watch(l, (*serverSide)(c)) == nil
+}
+
+// parse reads the whole head, whose target must have that form.
+func (x *exchange) parse(form http1.Form) bool {
+	n, err := x.req.Parse(x.c.buffered(), x.c.srv.Head)
+	if err != nil {
+		return false
 	}
-	return up.Watch(l, (*serverSide)(c)) == nil
+	x.c.r += n
+	x.target, err = x.req.ParseTarget()
+	return err == nil && x.target.Form == form
+}
+
+// allowed reports whether the target is one that may be connected to, as far as that is
+// known without asking anybody. Who is told why not is a matter for a goroutine.
+func (x *exchange) allowed(port uint16) bool {
+	s := x.c.srv
+	x.gen = s.live.Load()
+	var err error
+	if x.dest, err = s.targets.read(x.target.Authority, port); err != nil {
+		return false
+	}
+	known, err := s.Gate.JudgeNow(x.gen, x.dest, &x.route)
+	x.judged()
+	return known && err == nil
+}
+
+// orNext returns l, or another loop if it is nil.
+func (s *Server) orNext(l *poll.Loop) (*poll.Loop, error) {
+	if l != nil {
+		return l, nil
+	}
+	return s.loops.Next()
+}
+
+// beginConnect begins to connect for a CONNECT.
+func (x *exchange) beginConnect(l *poll.Loop) bool {
+	c, s := x.c, x.c.srv
+	if !x.parse(http1.AuthorityForm) || c.r != c.w {
+		return false
+	}
+	x.rec.Mode = metrics.Connect
+	if !x.allowed(0) {
+		return false
+	}
+	if len(x.route.Addrs) != 1 {
+		return false // it takes happy eyeballs
+	}
+	x.begun = time.Now()
+	up, connecting, able, err := s.Gate.BeginConnect(x.route.Addrs[0], x.route.Port, x.route.Sources)
+	switch {
+	case !able:
+		return false
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		x.rec.Connect = time.Since(x.begun)
+	case connecting:
+		x.up, x.stage = up, stageConnecting
+		c.upstream.Store(up)
+		c.arm(s.ConnectTimeout)
+		if l, err = s.orNext(l); err == nil {
+			err = up.WatchConnecting(l, (*serverSide)(c))
+		}
+		if err != nil {
+			x.failed, x.stage = err, stageFailed
+		}
+	default:
+		c.upstream.Store(up)
+		x.connected(up)
+	}
+	return true
+}
+
+// connected goes on when there is a connection to the server.
+func (x *exchange) connected(up *outbound.Conn) {
+	x.take(up, false)
+	x.rec.Connect = time.Since(x.begun)
+	x.rec.Status, x.tail = 200, established
+	x.stage = stageConnected
+}
+
+// endConnect is called when there may be news of a handshake.
+func (c *conn) endConnect(l *poll.Loop) {
+	x := c.x
+	switch over, err := x.up.Connected(); {
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		x.rec.Connect = time.Since(x.begun)
+		c.goAway(x)
+	case over:
+		x.connected(x.up)
+		c.touch()
+		c.push(l)
+	}
+}
+
+// makeTunnel tells the client, and makes a tunnel of the connection.
+func (c *conn) makeTunnel() {
+	x := c.x
+	fd, _ := c.tcp.Bare()
+	n, _ := sock.TryWrite(fd, x.tail)
+	if n != len(x.tail) {
+		x.tail = x.tail[max(n, 0):]
+		c.goAway(x)
+		return
+	}
+	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
+	x.keepTarget()
+	c.releaseBuffer()
+	c.away, c.x = true, nil
+	x.handOver()
+	x.end()
+	exchanges.Put(x)
 }
 
 // push does the next step of the exchange when the round of events is over.
@@ -157,9 +267,12 @@ func (c *conn) Do(l *poll.Loop) {
 
 func (c *conn) do(l *poll.Loop) {
 	c.pending = false
-	if c.x.stage == stageAnswer {
+	switch c.x.stage {
+	case stageAnswer:
 		c.sendAnswer(l)
-	} else {
+	case stageConnected:
+		c.makeTunnel()
+	default:
 		c.ask()
 	}
 }
@@ -192,11 +305,17 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x := c.x
-	if c.away || x == nil || x.stage != stageAsked {
+	if c.away || x == nil || x.up == nil {
 		return
 	}
-	if own, _ := x.up.TCP.Bare(); own == fd {
+	if own, _ := x.up.TCP.Bare(); own != fd {
+		return
+	}
+	switch x.stage {
+	case stageAsked:
 		c.takeAnswer(l, fd)
+	case stageConnecting:
+		c.endConnect(l)
 	}
 }
 
@@ -304,11 +423,9 @@ func (c *conn) watch(l *poll.Loop) bool {
 	if c.loop != nil {
 		return true
 	}
-	if l == nil {
-		var err error
-		if l, err = c.srv.loops.Next(); err != nil {
-			return false
-		}
+	l, err := c.srv.orNext(l)
+	if err != nil {
+		return false
 	}
 	fd, ok := c.tcp.Bare()
 	if !ok || l.Add(fd, c) != nil {
@@ -384,10 +501,20 @@ func (x *exchange) carryOn() (keep bool) {
 	if c.deadline.Load() == expired {
 		c.wake()
 	}
-	if x.stage == stageAnswer {
+	switch x.stage {
+	case stageAnswer:
 		_, err := c.tcp.WriteTwo(x.out, x.tail)
 		x.sent()
 		return x.answered(nil, err)
+	case stageConnecting:
+		x.rec.Connect = time.Since(x.begun)
+		x.failed = x.up.TooSlow()
+		x.dropUpstream()
+		fallthrough
+	case stageFailed:
+		return x.refuse(x.failed)
+	case stageConnected:
+		return x.switchTo(x.tail)
 	}
 	return x.afterSend(x.send(""))
 }

@@ -34,6 +34,7 @@ type conn struct {
 	waiting  atomic.Int32 // for a request: notWaiting …
 	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
 	upstream atomic.Pointer[outbound.Conn]
+	socket   sock.Conn // what tcp points to
 
 	mu      sync.Mutex
 	away    bool       // a goroutine serves the connection, or nobody does any more

@@ -23,8 +23,10 @@ type exchange struct {
 	until  outbound.Until // of a connect
 
 	up     *outbound.Conn
-	pooled bool // up has served others before
-	stage  int  // stageAsk …
+	pooled bool      // up has served others before
+	stage  int       // stageAsk …
+	begun  time.Time // when it began to connect, while attended
+	failed error     // why it has no connection, while attended
 	resp   http1.Response
 	in     *[inRoom]byte // what the server sent and was not used is in[ir:iw]
 	ir, iw int
@@ -79,7 +81,7 @@ func (x *exchange) end() {
 	x.req.Reset()
 	x.resp.Reset()
 	x.c, x.gen, x.rest, x.pooled = nil, nil, nil, false
-	x.stage, x.unsent, x.tail = stageAsk, nil, nil
+	x.stage, x.unsent, x.tail, x.failed = stageAsk, nil, nil, nil
 	x.target, x.dest, x.ask = http1.Target{}, acl.Target{}, refusal{}
 	if cap(x.out) > 1<<16 {
 		x.out = nil

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +16,7 @@ type openTunnel struct {
 	srv     *Server
 	at      int // see slot
 	rec     Record
+	text    [64]byte // what rec.text is in, if there is room
 	tun     tunnel.Tunnel
 	started atomic.Bool  // tun is
 	last    atomic.Int64 // when bytes moved, by the coarse clock
@@ -27,7 +27,7 @@ type openTunnel struct {
 func (x *exchange) handOver() {
 	c, s := x.c, x.c.srv
 	o := &openTunnel{srv: s, rec: x.rec}
-	o.rec.text = slices.Clone(x.rec.text)
+	o.rec.text = append(o.text[:0], x.rec.text...)
 	o.last.Store(int64(s.now()))
 	x.rec.silent = true // o books it
 	c.deadline.Store(0)
@@ -35,10 +35,10 @@ func (x *exchange) handOver() {
 	s.conns.replace(c, o)
 	s.Metrics.Tunnels.Inc()
 	s.opened.Add(1)
-	up := x.up.TCP
+	client, up := tunnel.Side{Conn: c.tcp, Loop: c.loop}, tunnel.Side{Conn: x.up.TCP, Loop: x.up.Loop()}
 	c.setUpstream(nil)
 	x.up = nil
-	s.pump.Start(&o.tun, c.tcp, up, o)
+	s.pump.Start(&o.tun, client, up, o)
 	o.started.Store(true)
 	if s.cutting.Load() {
 		o.cut() // whoever cut the others may have come too early for this one

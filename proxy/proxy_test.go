@@ -94,6 +94,7 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 	}
 	o.Access = NewAccessLog(g.log, Formats["json"], func() { t.Error("a log line was dropped") }, func(err error) { t.Error(err) })
 	o.Gate = outbound.NewGate(lookup, sock.Dial, outbound.NewPool(o.Budget, time.Minute))
+	o.Gate.Begin = sock.Begin
 	o.Gate.Known = func(name string) ([]netip.Addr, bool, error) {
 		addrs, err := lookup(t.Context(), name)
 		return addrs, true, err

@@ -121,7 +121,13 @@ func (s *Server) Serve(l *sock.Listener) error {
 	s.serving.Add(1)
 	s.mu.Unlock()
 	defer s.serving.Done()
-	err := accept.Loop(s.ctx, l, s.draining.Load, s.accept, func(err error, in time.Duration) {
+	var next *conn
+	l.Room = func() *sock.Conn {
+		next = &conn{srv: s}
+		next.tcp = &next.socket
+		return next.tcp
+	}
+	err := accept.Loop(s.ctx, l, s.draining.Load, func(*sock.Conn) { s.accept(next) }, func(err error, in time.Duration) {
 		s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in)
 	})
 	if err != nil {
@@ -132,8 +138,7 @@ func (s *Server) Serve(l *sock.Listener) error {
 
 // accept starts to serve a client, or refuses it in words. Two descriptors are
 // set aside for it: its own and that of its server.
-func (s *Server) accept(tcp *sock.Conn) {
-	c := &conn{srv: s, tcp: tcp}
+func (s *Server) accept(c *conn) {
 	if limit, ok := s.admit(c); !ok {
 		s.Metrics.Refused(limit)
 		s.wg.Go(func() { c.refuse(limit) })

@@ -143,7 +143,7 @@ func (g *gateway) build(in config.Input, read *reads, s streams) error {
 
 func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.Options {
 	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
-	gate.Known = g.resolve.Known
+	gate.Known, gate.Begin = g.resolve.Known, sock.Begin
 	o := proxy.Options{
 		Gate:              gate,
 		Metrics:           g.metrics,

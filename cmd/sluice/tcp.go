@@ -118,8 +118,10 @@ func (g *tcpGateway) build(c *config.TCP, s streams) (err error) {
 	if err != nil {
 		return fmt.Errorf("sluice: read the limit of open files: %w", err)
 	}
+	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
+	gate.Begin = sock.Begin
 	o := tcp.Options{
-		Gate:    outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute)),
+		Gate:    gate,
 		TTL:     g.resolve.TTL,
 		Metrics: metrics.NewTCP(registry),
 		Log:     g.log,

@@ -25,6 +25,9 @@ const attemptDelay = 250 * time.Millisecond
 // Tests put their own in its place; sock.Dial is the one that ships.
 type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error)
 
+// Begin is a Dialer that does not wait: see sock.Begin.
+type Begin func(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error)
+
 // Conn is a connection to an upstream server. It is used by one goroutine at a
 // time.
 type Conn struct {
@@ -38,7 +41,8 @@ type Conn struct {
 	pool      *Pool      // that it lies in, or has lain in
 	loop      *poll.Loop // that watches it; nil: none does
 
-	kept atomic.Bool // KeepAlive was called
+	kept   atomic.Bool // KeepAlive was called
+	socket sock.Conn   // what TCP points to, unless a Dialer has brought that
 }
 
 // Local returns the address that the server sees.
@@ -77,7 +81,17 @@ func (c *Conn) Close() error {
 // Watch has h told of the connection's events: by the loop that does so already, or
 // else by l. While it is watched, it may be read and written only without waiting. It
 // is for a plain connection.
-func (c *Conn) Watch(l *poll.Loop, h poll.Handler) error {
+func (c *Conn) Watch(l *poll.Loop, h poll.Handler) error { return c.watch(l, h, (*poll.Loop).Add) }
+
+// WatchConnecting is Watch for one that is connecting.
+func (c *Conn) WatchConnecting(l *poll.Loop, h poll.Handler) error {
+	return c.watch(l, h, (*poll.Loop).AddConnecting)
+}
+
+// Loop is what watches the connection, or nil.
+func (c *Conn) Loop() *poll.Loop { return c.loop }
+
+func (c *Conn) watch(l *poll.Loop, h poll.Handler, add func(*poll.Loop, int, poll.Handler) error) error {
 	if err := c.TCP.Reclaim(); err != nil {
 		return err
 	}
@@ -89,7 +103,7 @@ func (c *Conn) Watch(l *poll.Loop, h poll.Handler) error {
 		c.loop.Set(fd, h)
 		return nil
 	}
-	if err := l.Add(fd, h); err != nil {
+	if err := add(l, fd, h); err != nil {
 		return err
 	}
 	c.loop = l
@@ -132,6 +146,49 @@ func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
 	return g.race(ctx, r)
 }
 
+// BeginConnect is Connect to one address without waiting, if there is one source to do so
+// from; otherwise able is false, and nothing was done. connecting says that the handshake is under way: see
+// Connected.
+func (g *Gate) BeginConnect(a netip.Addr, port uint16, from Sources) (c *Conn, connecting, able bool, err error) {
+	sources := from.For(a)
+	if g.Begin == nil || len(sources) != 1 {
+		return nil, false, false, nil
+	}
+	c = &Conn{Dst: netip.AddrPortFrom(a, port), Source: sources[0]}
+	c.TCP = &c.socket
+	if connecting, err = g.Begin(c.TCP, c.Source, c.Dst); err != nil {
+		return nil, false, true, failed(c.Dst, err)
+	}
+	return c, connecting, true, nil
+}
+
+// Connected reports whether the handshake that BeginConnect began is over, or has
+// failed: an *Error then.
+func (c *Conn) Connected() (over bool, err error) {
+	if over, err = c.TCP.Connected(); err != nil {
+		err = failed(c.Dst, err)
+	}
+	return over, err
+}
+
+// Wait waits until the handshake that BeginConnect began is over. On an error, an
+// *Error, the connection is closed.
+func (c *Conn) Wait(ctx context.Context) error {
+	if err := c.TCP.Wait(ctx); err != nil {
+		return failed(c.Dst, err)
+	}
+	return nil
+}
+
+// TooSlow is the error of a handshake that took too long.
+func (c *Conn) TooSlow() error { return failed(c.Dst, os.ErrDeadlineExceeded) }
+
+func failed(dst netip.AddrPort, err error) error { return dialError(connectError(dst, err)) }
+
+func connectError(dst netip.AddrPort, err error) error {
+	return fmt.Errorf("connect to %s: %w", dst, cause(err))
+}
+
 // Until is a context with a deadline that ends it only for who asks for the deadline,
 // as Connect does: most connections are there before a timer is worth its making.
 type Until struct {
@@ -160,7 +217,7 @@ func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, err
 			break
 		}
 	}
-	return nil, fmt.Errorf("connect to %s: %w", dst, cause(err))
+	return nil, connectError(dst, err)
 }
 
 // cause strips what is said around the kernel's error: what was tried is told already.

@@ -30,6 +30,7 @@ type Known func(name string) (addrs []netip.Addr, known bool, err error)
 // Gate decides and dials. Its methods may be called concurrently.
 type Gate struct {
 	Known  Known // for JudgeNow; nil: no name is known
+	Begin  Begin // for BeginConnect; nil: it can't be done
 	Pool   *Pool
 	lookup Lookup
 	dialer Dialer

@@ -113,14 +113,24 @@ func newLoop() (*Loop, error) {
 
 // Add lets events of fd be told to h: those that say that there is something to read,
 // or an end.
-func (l *Loop) Add(fd int, h Handler) error {
+func (l *Loop) Add(fd int, h Handler) error { return l.add(fd, h, reads) }
+
+// AddConnecting is Add for a socket whose handshake is under way: the end of that is
+// told too.
+func (l *Loop) AddConnecting(fd int, h Handler) error { return l.add(fd, h, reads|unix.EPOLLOUT) }
+
+func (l *Loop) add(fd int, h Handler, events uint32) error {
 	l.Set(fd, h)
-	ev := unix.EpollEvent{Events: reads, Fd: int32(fd)}
-	if err := sock.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, events); err != nil {
 		l.Forget(fd)
-		return os.NewSyscallError("epoll_ctl", err)
+		return err
 	}
 	return nil
+}
+
+func (l *Loop) ctl(op, fd int, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	return os.NewSyscallError("epoll_ctl", sock.EpollCtl(l.fd, op, fd, &ev))
 }
 
 // Set has h told in place of whoever was before. An event on its way may still come
@@ -134,17 +144,22 @@ func (l *Loop) Set(fd int, h Handler) {
 	l.byFD[fd] = h
 }
 
+// Adopt is Set by one who knows nothing of the descriptor yet: what holds already is told
+// again.
+func (l *Loop) Adopt(fd int, h Handler) error {
+	l.Set(fd, h)
+	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads)
+}
+
 // Ask has it told from now on too when fd takes bytes again.
 func (l *Loop) Ask(fd int) error {
-	ev := unix.EpollEvent{Events: reads | unix.EPOLLOUT, Fd: int32(fd)}
-	return os.NewSyscallError("epoll_ctl", sock.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, fd, &ev))
+	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads|unix.EPOLLOUT)
 }
 
 // Remove has nothing told of fd any more, which stays open.
 func (l *Loop) Remove(fd int) {
 	l.Forget(fd)
-	var ev unix.EpollEvent
-	sock.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, fd, &ev)
+	l.ctl(unix.EPOLL_CTL_DEL, fd, 0)
 }
 
 // Forget is called before fd is closed, which takes it out of the kernel's set.

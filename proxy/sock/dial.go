@@ -20,23 +20,57 @@ func Dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*Conn, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	c := new(Conn)
+	connecting, err := Begin(c, source, dst)
+	if connecting {
+		err = c.Wait(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Begin is Dial without waiting, for a Conn that was not used before: connecting says
+// that the handshake is under way. Then it is over when the descriptor takes bytes, which
+// Connected must be asked about, or Wait, before anything else is done with the
+// connection.
+func Begin(c *Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error) {
 	family := unix.AF_INET
 	if dst.Addr().Is6() {
 		family = unix.AF_INET6
 	}
 	fd, err := socket(family)
 	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
+		return false, os.NewSyscallError("socket", err)
 	}
-	c := New(fd, dst)
-	if err := c.connect(ctx, source); err != nil {
+	c.Init(fd, dst)
+	over := false
+	if err = c.begin(source); err == nil {
+		over, err = c.Connected() // as it is by now on the same node
+	}
+	if err != nil {
 		c.Close()
-		return nil, err
+		return false, err
 	}
-	return c, nil
+	return !over, nil
 }
 
-func (c *Conn) connect(ctx context.Context, source netip.Addr) error {
+// Wait waits until the handshake that Begin began is over. On an error, also that of
+// ctx, the connection is closed.
+func (c *Conn) Wait(ctx context.Context) error {
+	err := c.connected(ctx)
+	if err == nil {
+		_, err = c.Connected()
+	}
+	if err != nil {
+		c.Close()
+	}
+	return err
+}
+
+// begin makes the socket what it is to be, and begins the handshake.
+func (c *Conn) begin(source netip.Addr) error {
 	fd := c.fd
 	if err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
@@ -51,45 +85,43 @@ func (c *Conn) connect(ctx context.Context, source netip.Addr) error {
 	}
 	switch err := tryConnect(fd, c.remote); err {
 	case nil, unix.EINPROGRESS, unix.EINTR: // interrupted, it goes on all the same
+		return nil
 	default:
 		return os.NewSyscallError("connect", err)
 	}
-	// On the same node the handshake is over by now.
-	switch pollOut(fd) {
-	case unix.POLLOUT: // and no error is to be reported
-	case 0:
-		if err := c.connected(ctx); err != nil {
-			return err
+}
+
+// Connected reports whether the handshake that Begin began is over, or has failed.
+func (c *Conn) Connected() (over bool, err error) {
+	fd, bare := c.Bare()
+	if !bare {
+		if e := c.Control(func(fd uintptr) { over, err = c.settle(int(fd)) }); e != nil {
+			return false, e
 		}
-		fallthrough
+		return over, err
+	}
+	return c.settle(fd)
+}
+
+func (c *Conn) settle(fd int) (over bool, err error) {
+	switch pollOut(fd) {
+	case 0:
+		return false, nil
+	case unix.POLLOUT: // and no error is to be reported
 	default:
-		if err := c.problem(); err != nil {
-			return os.NewSyscallError("connect", err)
+		n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && n != 0 {
+			err = unix.Errno(n)
+		}
+		if err != nil {
+			return true, os.NewSyscallError("connect", err)
 		}
 	}
 	// The kernel may choose the very port that is called, when nobody listens there.
-	if fd, bare := c.Bare(); bare {
-		c.local = localName(fd)
-	} else {
-		c.local = c.askLocal()
+	if c.local = localName(fd); c.local == c.remote {
+		return true, os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
-	if c.local == c.remote {
-		return os.NewSyscallError("connect", unix.ECONNREFUSED)
-	}
-	return nil
-}
-
-// problem returns the error that the socket has to report.
-func (c *Conn) problem() error {
-	var n int
-	var err error
-	if e := c.Control(func(fd uintptr) { n, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) }); e != nil {
-		return e
-	}
-	if err == nil && n != 0 {
-		err = unix.Errno(n)
-	}
-	return err
+	return true, nil
 }
 
 // connected waits until the handshake is over.

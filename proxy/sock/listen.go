@@ -21,6 +21,10 @@ type Listener struct {
 	addr   netip.AddrPort
 	closed atomic.Bool
 
+	// Room returns the Conn that Accept makes of the next client, one that was not used
+	// before; nil: Accept makes a new one. It is set before the first Accept.
+	Room func() *Conn
+
 	step   func(fd uintptr) bool // accept, bound once
 	fd     int                   // what it got
 	remote netip.AddrPort
@@ -78,7 +82,7 @@ func (l *Listener) Accept() (*Conn, error) {
 	if l.err != nil {
 		return nil, l.err
 	}
-	return New(l.fd, l.remote), nil
+	return l.client(), nil
 }
 
 // Pending returns a client that waits already, or nil.
@@ -88,7 +92,16 @@ func (l *Listener) Pending() *Conn {
 	if l.err != nil {
 		return nil
 	}
-	return New(l.fd, l.remote)
+	return l.client()
+}
+
+func (l *Listener) client() *Conn {
+	if l.Room == nil {
+		return New(l.fd, l.remote)
+	}
+	c := l.Room()
+	c.Init(l.fd, l.remote)
+	return c
 }
 
 func (l *Listener) accept(fd int) error {

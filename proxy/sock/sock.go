@@ -45,7 +45,14 @@ var _ net.Conn = (*Conn)(nil)
 
 // New makes a Conn of a connected, non-blocking socket, which is the Conn's from
 // then on.
-func New(fd int, remote netip.AddrPort) *Conn { return &Conn{fd: fd, remote: remote} }
+func New(fd int, remote netip.AddrPort) *Conn {
+	c := new(Conn)
+	c.Init(fd, remote)
+	return c
+}
+
+// Init is New for a Conn that was not used before.
+func (c *Conn) Init(fd int, remote netip.AddrPort) { c.fd, c.remote = fd, remote }
 
 // wait hands the connection to the runtime, if it is not yet.
 func (c *Conn) wait() (*os.File, error) {

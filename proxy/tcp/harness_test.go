@@ -59,6 +59,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 			r.records = append(r.records, *rec)
 		},
 	}
+	o.Gate.Begin = sock.Begin
 	for _, f := range change {
 		f(&o)
 	}

@@ -142,6 +142,15 @@ func (s *Server) dial(ctx context.Context, t acl.Target, a netip.Addr) (*outboun
 	return s.Gate.Connect(ctx, &r)
 }
 
+// begin is dial without waiting: see outbound.Gate.BeginConnect.
+func (s *Server) begin(t acl.Target, a netip.Addr) (c *outbound.Conn, connecting, able bool, err error) {
+	g := s.live.Load().generation
+	if g == nil || decide(g.Policy, t, a).Verdict != acl.Allow {
+		return nil, false, false, nil // dial says why
+	}
+	return s.Gate.BeginConnect(a, t.Port, g.Sources)
+}
+
 func decide(p *acl.Policy, t acl.Target, a netip.Addr) acl.Decision {
 	if t.Host.IsAddr() {
 		return p.DecideHost(t)

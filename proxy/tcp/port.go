@@ -106,7 +106,13 @@ func (pl *plan) up() bool {
 // no reason to end: it waits and goes on.
 func (p *port) serve() {
 	defer p.serving.Done()
-	err := accept.Loop(p.srv.ctx, p.l, p.closing.Load, p.accept, func(err error, in time.Duration) {
+	var next *session
+	p.l.Room = func() *sock.Conn {
+		next = &session{srv: p.srv, port: p}
+		next.client = &next.socket
+		return next.client
+	}
+	err := accept.Loop(p.srv.ctx, p.l, p.closing.Load, func(*sock.Conn) { p.accept(next) }, func(err error, in time.Duration) {
 		p.srv.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", in)
 	})
 	if err != nil {

@@ -22,11 +22,13 @@ type session struct {
 	at     int // in the registry, whose it is
 	port   *port
 	client *sock.Conn
+	socket sock.Conn      // what client points to
 	peer   netip.AddrPort // who connected
 	local  netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
 	early  []byte         // read from the client, and not sent on yet
 	rec    Record
 
+	begun    begun
 	to       *address     // that the tunnel leads to
 	ahead    int64        // bytes of early that went ahead of the tunnel
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
@@ -38,10 +40,10 @@ type session struct {
 
 // accept starts to serve a client, or refuses it. Two descriptors are set aside
 // for it: its own and that of its destination.
-func (p *port) accept(c *sock.Conn) {
+func (p *port) accept(x *session) {
 	s := p.srv
 	p.metrics.Accepted()
-	x := &session{srv: s, port: p, client: c, peer: c.Remote()}
+	x.peer = x.client.Remote()
 	x.rec = Record{Start: time.Now(), Listener: p.label, Client: x.peer, Peer: x.peer}
 	if !s.Budget.Take(2) {
 		x.refuse(metrics.TCPLimit, "no descriptor is left for it")
@@ -53,8 +55,54 @@ func (p *port) accept(c *sock.Conn) {
 		return
 	}
 	p.metrics.Clients.Inc()
-	s.wg.Add(1)
-	go x.serve()
+	if !x.atOnce() {
+		s.wg.Add(1)
+		go x.serve()
+	}
+}
+
+// begun is a first attempt to connect, made by the goroutine that accepts, which may not
+// wait.
+type begun struct {
+	order []*address // to try; nil: nothing was begun
+	conn  *outbound.Conn
+	err   error
+	at    time.Time
+}
+
+// atOnce makes a tunnel if nothing has to be waited for, as on the same node. Whatever
+// has to be is for serve.
+func (x *session) atOnce() bool {
+	pl := x.port.plan.Load()
+	if pl.names != nil || pl.fallback == nil || pl.trusts(x.peer.Addr()) || pl.SendProxy > 0 {
+		return false
+	}
+	order := pl.fallback.order(x.rec.Client.Addr())
+	if len(order) == 0 || !order[0].d.ref(order[0]) {
+		return false
+	}
+	a, b := order[0], &x.begun
+	b.at = time.Now()
+	conn, connecting, able, err := x.srv.begin(a.d.target, a.addr)
+	if !able {
+		a.d.ended(a)
+		return false
+	}
+	if connecting || err != nil {
+		b.order, b.conn, b.err = order, conn, err
+		return false
+	}
+	x.rec.Attempts++
+	x.connected(a, b.at)
+	x.relay(pl, a, conn)
+	return true
+}
+
+// connected books an attempt that has succeeded.
+func (x *session) connected(a *address, begin time.Time) {
+	x.rec.Connect = time.Since(begin)
+	a.d.metrics.Connected(x.rec.Connect)
+	a.answers()
 }
 
 // gone is the last that happens to a session. Its connections are closed.
@@ -131,7 +179,10 @@ var errGone = errors.New("the destination left the configuration")
 // connect tries addresses until one answers.
 func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusal, error) {
 	s := x.srv
-	order := g.order(x.rec.Client.Addr())
+	order, b := x.begun.order, x.begun
+	if x.begun = (begun{}); order == nil {
+		order = g.order(x.rec.Client.Addr())
+	}
 	if len(order) == 0 {
 		// Just after the start nothing may be known yet.
 		wait, cancel := context.WithTimeout(s.ctx, s.live.Load().dnsTimeout)
@@ -142,17 +193,20 @@ func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusa
 		}
 	}
 	failure := errGone
-	for _, a := range order {
-		if !a.d.ref(a) {
-			continue
+	for i, a := range order {
+		conn, begin, err := b.conn, b.at, b.err
+		if i > 0 || b.order == nil {
+			if !a.d.ref(a) {
+				continue
+			}
+			begin = time.Now()
+			conn, err = s.dial(s.ctx, a.d.target, a.addr)
+		} else if err == nil {
+			err = conn.Wait(&outbound.Until{Context: s.ctx, At: begin.Add(s.live.Load().connectTimeout)})
 		}
-		begin := time.Now()
-		conn, err := s.dial(s.ctx, a.d.target, a.addr)
 		x.rec.Attempts++
 		if err == nil {
-			x.rec.Connect = time.Since(begin)
-			a.d.metrics.Connected(x.rec.Connect)
-			a.answers()
+			x.connected(a, begin)
 			return a, conn, 0, nil
 		}
 		a.d.ended(a)
@@ -196,7 +250,7 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 		return
 	}
 	x.ahead, x.early = int64(len(x.early)), nil // a tunnel holds no buffer
-	x.srv.pump.Start(&x.tunnel, x.client, conn.TCP, x)
+	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
 	x.started.Store(true)
 	if x.ending.Load() != 0 {
 		x.tunnel.Cut() // whoever cut it may have come too early

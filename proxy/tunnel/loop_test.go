@@ -86,10 +86,10 @@ func TestSlowReceiver(t *testing.T) {
 				r.server.CloseWrite()
 			}()
 			require.Eventually(t, func() bool { // the sender is stopped: all buffers are full
-				n := r.touches.Load()
-				time.Sleep(time.Millisecond)
-				return n > 1 && n == r.touches.Load()
-			}, 10*time.Second, 10*time.Millisecond)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return r.ways[upstreamSide].blocked
+			}, 10*time.Second, time.Millisecond)
 			exchange(t, r.client, r.server, []byte("still moving"))
 			exchange(t, other.client, other.server, []byte("and so do others"))
 			exchange(t, third.server, third.client, []byte("all of them"))

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"sync"
@@ -41,8 +42,8 @@ const (
 // returned. The zero value is ready for Start; a Tunnel is for one use.
 type Tunnel struct {
 	pump  *Pump
-	loop  *poll.Loop
 	hooks Hooks
+	loops [2]*poll.Loop
 	fds   [2]int32
 
 	mu      sync.Mutex
@@ -55,25 +56,28 @@ type Tunnel struct {
 	err     error
 }
 
+// Side is one of the connections that a tunnel is made of.
+type Side struct {
+	*sock.Conn
+	Loop *poll.Loop // that watches it already; nil: none does
+}
+
 // Start makes t a tunnel, which its owner may be part of: it moves bytes between two
 // connections, which are the tunnel's from now on, until both sides have closed or one
 // has reset. It returns at once; hooks.Ended is told the end.
-func (p *Pump) Start(t *Tunnel, client, upstream *sock.Conn, hooks Hooks) {
+func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
 	t.pump, t.hooks, t.fds = p, hooks, [2]int32{-1, -1}
 	t.ways = [2]way{{open: true}, {open: true}}
 	t.mu.Lock()
 	var errs [2]error
-	for side, c := range [...]*sock.Conn{client, upstream} {
+	for side, s := range [...]Side{client, upstream} {
 		fd := -1
-		fd, errs[side] = c.Detach()
-		t.fds[side] = int32(fd)
+		fd, errs[side] = s.Detach()
+		t.fds[side], t.loops[side] = int32(fd), s.Loop
 	}
 	err := errors.Join(errs[0], errs[1])
 	if err == nil {
-		t.loop, err = p.loops.Next()
-	}
-	for side := 0; err == nil && side < len(t.fds); side++ {
-		err = t.loop.Add(int(t.fds[side]), t)
+		err = t.watch()
 	}
 	if err == nil {
 		t.mu.Unlock()
@@ -81,6 +85,29 @@ func (p *Pump) Start(t *Tunnel, client, upstream *sock.Conn, hooks Hooks) {
 	}
 	t.fail(err)
 	t.end()
+}
+
+// watch has the events of both sides told to t.
+func (t *Tunnel) watch() (err error) {
+	l := cmp.Or(t.loops[clientSide], t.loops[upstreamSide])
+	if l == nil {
+		if l, err = t.pump.loops.Next(); err != nil {
+			return err
+		}
+	}
+	for side, own := range t.loops {
+		fd := int(t.fds[side])
+		if own != nil {
+			err = own.Adopt(fd, t)
+		} else {
+			t.loops[side] = l
+			err = l.Add(fd, t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Ready is for the loop.
@@ -190,12 +217,12 @@ func (t *Tunnel) end() {
 	for i := range t.ways {
 		t.ways[i].release(t.pump)
 	}
-	for _, fd := range t.fds {
+	for side, fd := range t.fds {
 		if fd < 0 {
 			continue
 		}
-		if t.loop != nil {
-			t.loop.Forget(int(fd))
+		if l := t.loops[side]; l != nil {
+			l.Forget(int(fd))
 		}
 		if t.reset {
 			sock.SetReset(int(fd))

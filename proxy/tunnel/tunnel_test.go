@@ -69,7 +69,7 @@ func start(t testing.TB, p *Pump) *relayed {
 	var inner, innerUp *sock.Conn
 	r.client, inner = near(t)
 	r.server, innerUp = near(t)
-	p.Start(&r.Tunnel, inner, innerUp, r)
+	p.Start(&r.Tunnel, Side{Conn: inner}, Side{Conn: innerUp}, r)
 	return r
 }
 

@@ -152,7 +152,7 @@ func (t *Tunnel) block(l *poll.Loop, side int) {
 		return
 	}
 	w.asked = true // and it stays so: who was slow once will be again
-	if err := l.Ask(int(t.fds[1-side])); err != nil {
+	if err := t.loops[1-side].Ask(int(t.fds[1-side])); err != nil {
 		t.readFailed(err)
 	}
 }
