@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -11,11 +12,13 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
 // Most requests need no goroutine: the head comes in one piece, and its target is known.
-// If it is one in absolute form, a connection to its server lies in the pool, and the
-// answer comes in one piece too; if it is CONNECT, there is one address to connect to.
+// If it is one in absolute form, a connection to its server lies in the pool, the
+// answer's head comes in one piece too, and its body has a length or is all there; if it
+// is CONNECT, there is one address to connect to.
 // Such an exchange is attended: whoever sees the event does what is to be done, and goes
 // on to the next. What is read in one round of events is sent when the round is over, so
 // that the other ends are woken once for many bytes.
@@ -28,7 +31,8 @@ import (
 const (
 	stageAsk        = iota // the request is to be sent; also of one that never was attended
 	stageAsked             // it was sent
-	stageAnswer            // the answer is to be sent
+	stageAnswer            // the answer is to be sent, or what has come of it
+	stageBody              // the rest of its body is on its way: see exchange.flow
 	stageConnecting        // CONNECT: the handshake with the server is under way
 	stageConnected         // CONNECT: the tunnel is to be made
 	stageFailed            // there is no connection: see exchange.failed
@@ -53,9 +57,14 @@ func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 	if c.away {
 		return
 	}
-	c.ending = c.ending || events&^unix.EPOLLIN != 0
-	if c.more = true; c.x == nil {
+	c.ending = c.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
+	c.more = c.more || events&^unix.EPOLLOUT != 0
+	switch {
+	case c.x == nil && c.more:
 		c.takeRequest(l)
+	case c.blocked:
+		c.blocked = false
+		c.do(l)
 	}
 }
 
@@ -270,6 +279,8 @@ func (c *conn) do(l *poll.Loop) {
 	switch c.x.stage {
 	case stageAnswer:
 		c.sendAnswer(l)
+	case stageBody:
+		c.moveBody(l)
 	case stageConnected:
 		c.makeTunnel()
 	default:
@@ -314,12 +325,16 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
 	switch x.stage {
 	case stageAsked:
 		c.takeAnswer(l, fd)
+	case stageBody:
+		if !c.blocked && !c.pending {
+			c.moveBody(l)
+		}
 	case stageConnecting:
 		c.endConnect(l)
 	}
 }
 
-// takeAnswer reads what has come, and makes the answer ready if it is whole.
+// takeAnswer reads what has come, and makes the answer ready to be sent.
 func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 	x := c.x
 	x.takeIn()
@@ -331,20 +346,24 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 	}
 	c.touch()
 	x.iw += max(n, 0)
-	if n <= 0 || !x.wholeAnswer() {
+	if n <= 0 || !x.readAnswer() {
 		c.goAway(x)
 		return
 	}
 	x.composeAnswer()
-	x.tail, x.tailData = nil, 0
+	x.tail, x.tailData, x.left = nil, 0, 0
 	switch x.resp.Framing {
 	case http1.Length:
-		x.tail = x.in[x.ir : x.ir+int(x.resp.Length)]
+		x.tail = x.in[x.ir:x.iw]
+		if int64(len(x.tail)) > x.resp.Length {
+			x.tail = x.tail[:x.resp.Length]
+		}
 		x.tailData = int64(len(x.tail))
+		x.left = x.resp.Length - x.tailData
 		x.ir += len(x.tail)
 	case http1.ChunkedEnc:
 		var chunks http1.Chunked
-		n, data, _ := x.takeChunks(&chunks, x.dechunk) // wholeAnswer has seen them
+		n, data, _ := x.takeChunks(&chunks, x.dechunk) // readAnswer has seen them
 		x.ir += n
 		x.tailData = data
 	}
@@ -356,23 +375,18 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 	c.push(l)
 }
 
-// wholeAnswer reports whether all of the final answer is there. Only then x.resp is it,
-// and its head is used up.
-func (x *exchange) wholeAnswer() bool {
+// readAnswer reports whether what has come is the head of the final answer, with a body
+// that can be sent without looking at more of it. Only then the head is used up.
+func (x *exchange) readAnswer() bool {
 	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", replyLimits)
 	if err != nil || x.resp.Status < 200 {
 		return false
 	}
-	body := x.in[n:x.iw]
 	switch x.resp.Framing {
-	case http1.NoBody:
-	case http1.Length:
-		if int64(len(body)) < x.resp.Length {
-			return false
-		}
+	case http1.NoBody, http1.Length:
 	case http1.ChunkedEnc:
 		var chunks http1.Chunked
-		if _, _, err := scan(&chunks, body); err != nil || !chunks.Done() {
+		if _, _, err := scan(&chunks, x.in[n:x.iw]); err != nil || !chunks.Done() {
 			return false
 		}
 	default:
@@ -382,24 +396,83 @@ func (x *exchange) wholeAnswer() bool {
 	return true
 }
 
-// sendAnswer sends the answer, and ends the exchange if the client took it at once.
+// sendAnswer sends what is ready of the answer.
 func (c *conn) sendAnswer(l *poll.Loop) {
 	x := c.x
 	fd, _ := c.tcp.Bare()
-	n, err := sock.TryWriteTwo(fd, x.out, x.tail)
-	if err != nil || n != len(x.out)+len(x.tail) {
-		n = max(n, 0)
+	for len(x.out)+len(x.tail) > 0 { // to the end, or the kernel would not tell when there is room
+		n, err := sock.TryWriteTwo(fd, x.out, x.tail)
+		if err == unix.EAGAIN {
+			c.block(l)
+			return
+		}
+		if err != nil {
+			c.endAnswer(l, nil, err)
+			return
+		}
+		if n == len(x.out)+len(x.tail) {
+			x.out, x.tail = x.out[:0], nil
+			break
+		}
 		k := min(n, len(x.out))
 		x.out, x.tail = x.out[k:], x.tail[n-k:]
-		c.goAway(x)
-		return
 	}
 	x.sent()
-	keep := x.answered(nil, nil)
+	if x.left == 0 {
+		c.endAnswer(l, nil, nil)
+		return
+	}
+	c.touch()
+	x.releaseIn()
+	x.stage = stageBody
+	c.srv.pump.NewFlow(&x.flow, x.left, x.touchFn)
+	c.moveBody(l)
+}
+
+// moveBody moves as much of the body as has come and is taken.
+func (c *conn) moveBody(l *poll.Loop) {
+	x := c.x
+	from, _ := x.up.TCP.Bare()
+	to, _ := c.tcp.Bare()
+	switch progress, readErr, writeErr := x.flow.Move(from, to); progress {
+	case tunnel.Reads: // an event will tell
+	case tunnel.Writes:
+		c.block(l)
+	case tunnel.More:
+		c.push(l)
+	default:
+		c.endAnswer(l, readErr, writeErr)
+	}
+}
+
+// block waits until the client takes more of the answer.
+func (c *conn) block(l *poll.Loop) {
+	c.blocked = true
+	if c.asked {
+		return
+	}
+	if !c.watch(l) {
+		c.expire()
+		return
+	}
+	fd, _ := c.tcp.Bare()
+	if c.asked = true; c.loop.Ask(fd) != nil {
+		c.expire()
+	}
+}
+
+// endAnswer ends the exchange: its answer was sent, or broke off.
+func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
+	x := c.x
+	if x.stage == stageBody {
+		x.rec.Sent += x.flow.Moved()
+	}
+	keep := x.answered(readErr, writeErr)
 	x.end()
 	exchanges.Put(x)
-	c.x = nil
+	c.x, c.pending, c.blocked = nil, false, false
 	c.served++
+	c.r = c.w
 	c.releaseBuffer()
 	switch {
 	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
@@ -431,7 +504,7 @@ func (c *conn) watch(l *poll.Loop) bool {
 	if !ok || l.Add(fd, c) != nil {
 		return false
 	}
-	c.loop = l
+	c.loop, c.asked = l, false
 	return true
 }
 
@@ -474,14 +547,21 @@ func (c *conn) comeBack() bool {
 	return true
 }
 
-// expire ends an attended connection whose time limit has passed. Who waits for an
-// answer is told.
+// expire ends an attended connection whose time limit has passed. Whoever has had
+// nothing of an answer yet is told.
 func (c *conn) expire() {
-	if c.x == nil {
+	switch x := c.x; {
+	case x == nil:
 		c.finish()
-		return
+	case x.stage == stageAnswer || x.stage == stageBody && c.blocked:
+		x.flow.Release()
+		c.endAnswer(nil, nil, os.ErrDeadlineExceeded)
+	case x.stage == stageBody:
+		x.flow.Release()
+		c.endAnswer(nil, os.ErrDeadlineExceeded, nil)
+	default:
+		c.goAway(x)
 	}
-	c.goAway(c.x)
 }
 
 // finish closes an attended connection.
@@ -502,10 +582,6 @@ func (x *exchange) carryOn() (keep bool) {
 		c.wake()
 	}
 	switch x.stage {
-	case stageAnswer:
-		_, err := c.tcp.WriteTwo(x.out, x.tail)
-		x.sent()
-		return x.answered(nil, err)
 	case stageConnecting:
 		x.rec.Connect = time.Since(x.begun)
 		x.failed = x.up.TooSlow()

@@ -39,7 +39,9 @@ type conn struct {
 	mu      sync.Mutex
 	away    bool       // a goroutine serves the connection, or nobody does any more
 	x       *exchange  // is attended; nil: none
-	pending bool       // x has something to send
+	pending bool       // x has something to do when the round is over
+	blocked bool       // the client takes no more of x's answer for now
+	asked   bool       // to be told when it does
 	more    bool       // there may be more to read
 	ending  bool       // and an end of some kind to be seen
 	loop    *poll.Loop // in which tcp stands; nil: in none

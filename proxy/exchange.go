@@ -8,6 +8,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
 // exchange is one request and its answer. It is used again for others; heads and
@@ -39,6 +40,9 @@ type exchange struct {
 	keep, dechunk bool   // of the answer: another request may follow; chunks are undone
 	tail          []byte // of an answer that is whole: what stands behind out
 	tailData      int64  // bytes of body in both
+	left          int64  // bytes of body that have not come yet
+	flow          tunnel.Flow
+	touchFn       func() // conn.touch, bound once
 
 	ask  refusal
 	rec  Record
@@ -53,6 +57,7 @@ var (
 	exchanges = sync.Pool{New: func() any {
 		x := new(exchange)
 		x.inFn = x.inStep
+		x.touchFn = func() { x.c.touch() }
 		return x
 	}}
 	inBuffers = sync.Pool{New: func() any { return new([inRoom]byte) }}

@@ -70,7 +70,7 @@ func (x *exchange) sendBytes(n int64) (readErr, writeErr error) {
 	}
 	if x.up.TLS == nil {
 		x.releaseIn()
-		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, n, x.c.touch)
+		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, n, x.touchFn)
 		x.rec.Sent += moved
 		return readErr, writeErr
 	}
@@ -127,7 +127,7 @@ func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 			return nil, nil
 		}
 		if left := chunks.Left(); left > inRoom && x.iw == 0 && x.up.TLS == nil {
-			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, left, x.c.touch)
+			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, left, x.touchFn)
 			x.rec.Sent += moved
 			if readErr != nil || writeErr != nil {
 				return readErr, writeErr

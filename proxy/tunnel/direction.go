@@ -19,6 +19,7 @@ type direction struct {
 	pipe *pipe             // only while bytes are in it, or flow without pause
 
 	bulk bool // so much comes that splice pays
+	full int  // reads in a row that were worth one
 
 	n   int   // result of the last step
 	err error // its error
@@ -28,7 +29,6 @@ type direction struct {
 func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 	defer d.release()
 	read, splice, drain := d.read, d.spliceIn, d.spliceOut // one closure each
-	full := 0
 	var err error
 	for d.left != 0 {
 		step := read
@@ -44,13 +44,8 @@ func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 			continue
 		case d.n == 0:
 			return nil, nil
-		case d.n >= bulkStep:
-			if full++; full >= bulkSteps {
-				d.bulk = true
-			}
-		case d.left < bulkBody: // of a long body the rest is known to come
-			full, d.bulk = 0, false
 		}
+		d.grade()
 		if d.pipe != nil {
 			err = firstError(dst.WriteStep(drain), d.err)
 		} else {
@@ -66,6 +61,18 @@ func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
 		d.touch()
 	}
 	return nil, nil
+}
+
+// grade decides by what was just read whether splice pays.
+func (d *direction) grade() {
+	switch {
+	case d.n >= bulkStep:
+		if d.full++; d.full >= bulkSteps {
+			d.bulk = true
+		}
+	case d.left < bulkBody: // of a long body the rest is known to come
+		d.full, d.bulk = 0, false
+	}
 }
 
 // firstError folds the two ways in which a raw step can fail into one.
