@@ -327,7 +327,7 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
 		c.takeAnswer(l, fd)
 	case stageBody:
 		if !c.blocked && !c.pending {
-			c.moveBody(l)
+			c.push(l)
 		}
 	case stageConnecting:
 		c.endConnect(l)
