@@ -9,10 +9,8 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
-	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
 // Most requests need no goroutine: the head comes in one piece, and its target is known.
@@ -35,18 +33,25 @@ const (
 	stageBody              // the rest of its body is on its way: see exchange.flow
 	stageConnecting        // CONNECT: the handshake with the server is under way
 	stageConnected         // CONNECT: the tunnel is to be made
-	stageFailed            // there is no connection: see exchange.failed
+	stageDial              // there is no connection yet
+	stageFailed            // there will be none: see exchange.failed
 )
 
 var connectMethod = []byte("CONNECT ")
 
-// attend begins to serve a client that has just come.
+// attend begins to serve a client that has just come: at once if there is one processor,
+// and by one of the loops if there are others that can do it.
 func (c *conn) attend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.away {
-		c.arm(c.srv.HeadTimeout)
+	if c.away {
+		return
+	}
+	c.arm(c.srv.HeadTimeout)
+	if c.srv.single {
 		c.takeRequest(nil)
+	} else {
+		c.quiet(nil)
 	}
 }
 
@@ -107,7 +112,7 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 	}
 	c.x = x
 	switch x.stage {
-	case stageFailed:
+	case stageDial, stageFailed:
 		c.goAway(x)
 	case stageConnecting: // an event will tell
 	default:
@@ -115,31 +120,6 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 		c.push(l)
 	}
 	return true
-}
-
-// prepare makes ready what is to be sent, and the connection to send it over.
-func (x *exchange) prepare(l *poll.Loop) bool {
-	c, s := x.c, x.c.srv
-	if !x.parse(http1.AbsoluteForm) || x.req.Upgrade != nil || x.target.Scheme != "http" {
-		return false
-	}
-	switch string(x.req.Method) {
-	case "GET", "HEAD", "PUT", "DELETE": // idempotent, and not for the proxy itself
-	default:
-		return false
-	}
-	x.rec.Mode = metrics.Forward
-	if !x.allowed(80) || x.looped() || x.composeRequest() != nil || !x.body.whole || c.r != c.w {
-		return false
-	}
-	up := s.Gate.Pool.Get(&x.route, "")
-	if up == nil {
-		return false
-	}
-	x.take(up, true)
-	c.upstream.Store(up)
-	l, err := s.orNext(l)
-	return err == nil && up.Watch(l, (*serverSide)(c)) == nil
 }
 
 // parse reads the whole head, whose target must have that form.
@@ -153,18 +133,16 @@ func (x *exchange) parse(form http1.Form) bool {
 	return err == nil && x.target.Form == form
 }
 
-// allowed reports whether the target is one that may be connected to, as far as that is
-// known without asking anybody. Who is told why not is a matter for a goroutine.
-func (x *exchange) allowed(port uint16) bool {
+// judgeNow is judge where nobody has to be asked for addresses.
+func (x *exchange) judgeNow(port uint16) (known bool, err error) {
 	s := x.c.srv
 	x.gen = s.live.Load()
-	var err error
 	if x.dest, err = s.targets.read(x.target.Authority, port); err != nil {
-		return false
+		return true, err
 	}
-	known, err := s.Gate.JudgeNow(x.gen, x.dest, &x.route)
+	known, err = s.Gate.JudgeNow(x.gen, x.dest, &x.route)
 	x.judged()
-	return known && err == nil
+	return known, err
 }
 
 // orNext returns l, or another loop if it is nil.
@@ -173,86 +151,6 @@ func (s *Server) orNext(l *poll.Loop) (*poll.Loop, error) {
 		return l, nil
 	}
 	return s.loops.Next()
-}
-
-// beginConnect begins to connect for a CONNECT.
-func (x *exchange) beginConnect(l *poll.Loop) bool {
-	c, s := x.c, x.c.srv
-	if !x.parse(http1.AuthorityForm) || c.r != c.w {
-		return false
-	}
-	x.rec.Mode = metrics.Connect
-	if !x.allowed(0) {
-		return false
-	}
-	if len(x.route.Addrs) != 1 {
-		return false // it takes happy eyeballs
-	}
-	x.begun = time.Now()
-	up, connecting, able, err := s.Gate.BeginConnect(x.route.Addrs[0], x.route.Port, x.route.Sources)
-	switch {
-	case !able:
-		return false
-	case err != nil:
-		x.failed, x.stage = err, stageFailed
-		x.rec.Connect = time.Since(x.begun)
-	case connecting:
-		x.up, x.stage = up, stageConnecting
-		c.upstream.Store(up)
-		c.arm(s.ConnectTimeout)
-		if l, err = s.orNext(l); err == nil {
-			err = up.WatchConnecting(l, (*serverSide)(c))
-		}
-		if err != nil {
-			x.failed, x.stage = err, stageFailed
-		}
-	default:
-		c.upstream.Store(up)
-		x.connected(up)
-	}
-	return true
-}
-
-// connected goes on when there is a connection to the server.
-func (x *exchange) connected(up *outbound.Conn) {
-	x.take(up, false)
-	x.rec.Connect = time.Since(x.begun)
-	x.rec.Status, x.tail = 200, established
-	x.stage = stageConnected
-}
-
-// endConnect is called when there may be news of a handshake.
-func (c *conn) endConnect(l *poll.Loop) {
-	x := c.x
-	switch over, err := x.up.Connected(); {
-	case err != nil:
-		x.failed, x.stage = err, stageFailed
-		x.rec.Connect = time.Since(x.begun)
-		c.goAway(x)
-	case over:
-		x.connected(x.up)
-		c.touch()
-		c.push(l)
-	}
-}
-
-// makeTunnel tells the client, and makes a tunnel of the connection.
-func (c *conn) makeTunnel() {
-	x := c.x
-	fd, _ := c.tcp.Bare()
-	n, _ := sock.TryWrite(fd, x.tail)
-	if n != len(x.tail) {
-		x.tail = x.tail[max(n, 0):]
-		c.goAway(x)
-		return
-	}
-	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
-	x.keepTarget()
-	c.releaseBuffer()
-	c.away, c.x = true, nil
-	x.handOver()
-	x.end()
-	exchanges.Put(x)
 }
 
 // push does the next step of the exchange when the round of events is over.
@@ -288,25 +186,6 @@ func (c *conn) do(l *poll.Loop) {
 	}
 }
 
-// ask sends the request, unless the server has spoken since its last answer: nobody
-// knows what that is meant for.
-func (c *conn) ask() {
-	x := c.x
-	fd, _ := x.up.TCP.Bare()
-	var unasked [1]byte
-	if _, err := sock.TryRead(fd, unasked[:]); err != unix.EAGAIN {
-		x.dropUpstream()
-		c.goAway(x)
-		return
-	}
-	n, _ := sock.TryWrite(fd, x.out)
-	x.stage = stageAsked
-	if n != len(x.out) {
-		x.unsent = x.out[max(n, 0):]
-		c.goAway(x)
-	}
-}
-
 // serverSide is a conn as the one whom the events of its server's connection are for.
 type serverSide conn
 
@@ -331,156 +210,6 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
 		}
 	case stageConnecting:
 		c.endConnect(l)
-	}
-}
-
-// takeAnswer reads what has come, and makes the answer ready to be sent.
-func (c *conn) takeAnswer(l *poll.Loop, fd int) {
-	x := c.x
-	x.takeIn()
-	n, err := sock.TryRead(fd, x.in[x.iw:])
-	if err == unix.EAGAIN {
-		inBuffers.Put(x.in)
-		x.in = nil
-		return
-	}
-	c.touch()
-	x.iw += max(n, 0)
-	if n <= 0 || !x.readAnswer() {
-		c.goAway(x)
-		return
-	}
-	x.composeAnswer()
-	x.tail, x.tailData, x.left = nil, 0, 0
-	switch x.resp.Framing {
-	case http1.Length:
-		x.tail = x.in[x.ir:x.iw]
-		if int64(len(x.tail)) > x.resp.Length {
-			x.tail = x.tail[:x.resp.Length]
-		}
-		x.tailData = int64(len(x.tail))
-		x.left = x.resp.Length - x.tailData
-		x.ir += len(x.tail)
-	case http1.ChunkedEnc:
-		var chunks http1.Chunked
-		n, data, _ := x.takeChunks(&chunks, x.dechunk) // readAnswer has seen them
-		x.ir += n
-		x.tailData = data
-	}
-	if len(x.tail) <= copyMost {
-		x.out = append(x.out, x.tail...)
-		x.tail = nil
-	}
-	x.stage = stageAnswer
-	c.push(l)
-}
-
-// readAnswer reports whether what has come is the head of the final answer, with a body
-// that can be sent without looking at more of it. Only then the head is used up.
-func (x *exchange) readAnswer() bool {
-	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", replyLimits)
-	if err != nil || x.resp.Status < 200 {
-		return false
-	}
-	switch x.resp.Framing {
-	case http1.NoBody, http1.Length:
-	case http1.ChunkedEnc:
-		var chunks http1.Chunked
-		if _, _, err := scan(&chunks, x.in[n:x.iw]); err != nil || !chunks.Done() {
-			return false
-		}
-	default:
-		return false
-	}
-	x.ir = n
-	return true
-}
-
-// sendAnswer sends what is ready of the answer.
-func (c *conn) sendAnswer(l *poll.Loop) {
-	x := c.x
-	fd, _ := c.tcp.Bare()
-	for len(x.out)+len(x.tail) > 0 { // to the end, or the kernel would not tell when there is room
-		n, err := sock.TryWriteTwo(fd, x.out, x.tail)
-		if err == unix.EAGAIN {
-			c.block(l)
-			return
-		}
-		if err != nil {
-			c.endAnswer(l, nil, err)
-			return
-		}
-		if n == len(x.out)+len(x.tail) {
-			x.out, x.tail = x.out[:0], nil
-			break
-		}
-		k := min(n, len(x.out))
-		x.out, x.tail = x.out[k:], x.tail[n-k:]
-	}
-	x.sent()
-	if x.left == 0 {
-		c.endAnswer(l, nil, nil)
-		return
-	}
-	c.touch()
-	x.releaseIn()
-	x.stage = stageBody
-	c.srv.pump.NewFlow(&x.flow, x.left, x.touchFn)
-	c.moveBody(l)
-}
-
-// moveBody moves as much of the body as has come and is taken.
-func (c *conn) moveBody(l *poll.Loop) {
-	x := c.x
-	from, _ := x.up.TCP.Bare()
-	to, _ := c.tcp.Bare()
-	switch progress, readErr, writeErr := x.flow.Move(from, to); progress {
-	case tunnel.Reads: // an event will tell
-	case tunnel.Writes:
-		c.block(l)
-	case tunnel.More:
-		c.push(l)
-	default:
-		c.endAnswer(l, readErr, writeErr)
-	}
-}
-
-// block waits until the client takes more of the answer.
-func (c *conn) block(l *poll.Loop) {
-	c.blocked = true
-	if c.asked {
-		return
-	}
-	if !c.watch(l) {
-		c.expire()
-		return
-	}
-	fd, _ := c.tcp.Bare()
-	if c.asked = true; c.loop.Ask(fd) != nil {
-		c.expire()
-	}
-}
-
-// endAnswer ends the exchange: its answer was sent, or broke off.
-func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
-	x := c.x
-	if x.stage == stageBody {
-		x.rec.Sent += x.flow.Moved()
-	}
-	keep := x.answered(readErr, writeErr)
-	x.end()
-	exchanges.Put(x)
-	c.x, c.pending, c.blocked = nil, false, false
-	c.served++
-	c.r = c.w
-	c.releaseBuffer()
-	switch {
-	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
-		c.finish()
-	case c.more:
-		c.takeRequest(l)
-	default:
-		c.quiet(l)
 	}
 }
 
@@ -589,6 +318,10 @@ func (x *exchange) carryOn() (keep bool) {
 		fallthrough
 	case stageFailed:
 		return x.refuse(x.failed)
+	case stageDial:
+		if x.rec.Mode == metrics.Connect {
+			return x.dialTunnel()
+		}
 	case stageConnected:
 		return x.switchTo(x.tail)
 	}

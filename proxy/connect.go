@@ -23,6 +23,11 @@ func (x *exchange) connect() bool {
 	if err := x.judge(x.target.Authority, 0); err != nil {
 		return x.refuse(err)
 	}
+	return x.dialTunnel()
+}
+
+// dialTunnel makes a tunnel to where x.route leads.
+func (x *exchange) dialTunnel() bool {
 	if err := x.dial(""); err != nil {
 		return x.refuse(err)
 	}

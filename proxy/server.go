@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,6 +62,7 @@ type Server struct {
 	Options
 	loops   poll.Loops
 	pump    *tunnel.Pump
+	single  bool // there is one processor
 	live    atomic.Pointer[outbound.Generation]
 	clock   atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
 	start   time.Time
@@ -86,6 +88,7 @@ type Server struct {
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now(), lingering: make(chan struct{}, 16)}
+	s.single = runtime.GOMAXPROCS(0) == 1
 	s.pump = tunnel.New(o.Budget, &s.loops)
 	if s.TLS == nil {
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,7 @@ type Server struct {
 	Options
 	loops  poll.Loops
 	pump   *tunnel.Pump
+	single bool // there is one processor
 	live   atomic.Pointer[settings]
 	clock  atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
 	start  time.Time
@@ -75,6 +77,7 @@ type pace struct {
 // New returns a server without ports. It runs a goroutine until Shutdown.
 func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now()}
+	s.single = runtime.GOMAXPROCS(0) == 1
 	s.pump = tunnel.New(o.Budget, &s.loops)
 	s.pace = pace{time.Second, 30 * time.Second, time.Second, 15 * time.Second}
 	s.live.Store(&settings{})

@@ -70,11 +70,11 @@ type begun struct {
 	at    time.Time
 }
 
-// atOnce makes a tunnel if nothing has to be waited for, as on the same node. Whatever
-// has to be is for serve.
+// atOnce makes a tunnel if nothing has to be waited for, as on the same node, and there is
+// no other processor that could do it meanwhile. Anything else is for serve.
 func (x *session) atOnce() bool {
 	pl := x.port.plan.Load()
-	if pl.names != nil || pl.fallback == nil || pl.trusts(x.peer.Addr()) || pl.SendProxy > 0 {
+	if !x.srv.single || pl.names != nil || pl.fallback == nil || pl.trusts(x.peer.Addr()) || pl.SendProxy > 0 {
 		return false
 	}
 	order := pl.fallback.order(x.rec.Client.Addr())

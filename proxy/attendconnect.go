@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// beginConnect begins to connect for a CONNECT.
+func (x *exchange) beginConnect(l *poll.Loop) bool {
+	c, s := x.c, x.c.srv
+	if !x.parse(http1.AuthorityForm) || c.r != c.w {
+		return false
+	}
+	x.rec.Mode = metrics.Connect
+	known, err := x.judgeNow(0)
+	switch {
+	case !known:
+		return false
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		return true
+	case len(x.route.Addrs) != 1: // it takes happy eyeballs
+		x.stage = stageDial
+		return true
+	}
+	x.begun = time.Now()
+	up, connecting, able, err := s.Gate.BeginConnect(x.route.Addrs[0], x.route.Port, x.route.Sources)
+	switch {
+	case !able:
+		x.stage = stageDial
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		x.rec.Connect = time.Since(x.begun)
+	case connecting:
+		x.up, x.stage = up, stageConnecting
+		c.upstream.Store(up)
+		c.arm(s.ConnectTimeout)
+		if l, err = s.orNext(l); err == nil {
+			err = up.WatchConnecting(l, (*serverSide)(c))
+		}
+		if err != nil {
+			x.failed, x.stage = err, stageFailed
+		}
+	default:
+		c.upstream.Store(up)
+		x.connected(up)
+	}
+	return true
+}
+
+// connected goes on when there is a connection to the server.
+func (x *exchange) connected(up *outbound.Conn) {
+	x.take(up, false)
+	x.rec.Connect = time.Since(x.begun)
+	x.rec.Status, x.tail = 200, established
+	x.stage = stageConnected
+}
+
+// endConnect is called when there may be news of a handshake.
+func (c *conn) endConnect(l *poll.Loop) {
+	x := c.x
+	switch over, err := x.up.Connected(); {
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		x.rec.Connect = time.Since(x.begun)
+		c.goAway(x)
+	case over:
+		x.connected(x.up)
+		c.touch()
+		c.push(l)
+	}
+}
+
+// makeTunnel tells the client, and makes a tunnel of the connection.
+func (c *conn) makeTunnel() {
+	x := c.x
+	fd, _ := c.tcp.Bare()
+	n, _ := sock.TryWrite(fd, x.tail)
+	if n != len(x.tail) {
+		x.tail = x.tail[max(n, 0):]
+		c.goAway(x)
+		return
+	}
+	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
+	x.keepTarget()
+	c.releaseBuffer()
+	c.away, c.x = true, nil
+	x.handOver()
+	x.end()
+	exchanges.Put(x)
+}
