@@ -13,11 +13,10 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// Most requests need no goroutine: the head comes in one piece, and its target is known.
-// If it is one in absolute form, a connection to its server lies in the pool, the
-// answer's head comes in one piece too, and its body has a length or is all there; if it
-// is CONNECT, there is one address to connect to.
-// Such an exchange is attended: whoever sees the event does what is to be done, and goes
+// Most requests need no goroutine: the head comes in one piece, with all of the body, the
+// addresses of the target are known, and there is one to connect to, or a connection in
+// the pool; of the answer the head comes in one piece too, and its body has a length or
+// is all there. Such an exchange is attended: whoever sees the event does what is to be done, and goes
 // on to the next. What is read in one round of events is sent when the round is over, so
 // that the other ends are woken once for many bytes.
 //
@@ -31,7 +30,7 @@ const (
 	stageAsked             // it was sent
 	stageAnswer            // the answer is to be sent, or what has come of it
 	stageBody              // the rest of its body is on its way: see exchange.flow
-	stageConnecting        // CONNECT: the handshake with the server is under way
+	stageConnecting        // the handshake with the server is under way
 	stageConnected         // CONNECT: the tunnel is to be made
 	stageDial              // there is no connection yet
 	stageFailed            // there will be none: see exchange.failed
@@ -111,15 +110,20 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 		return false
 	}
 	c.x = x
-	switch x.stage {
+	c.proceed(l)
+	return true
+}
+
+// proceed goes on with an exchange whose stage was set by an attempt to get a connection.
+func (c *conn) proceed(l *poll.Loop) {
+	switch c.x.stage {
 	case stageDial, stageFailed:
-		c.goAway(x)
+		c.goAway(c.x)
 	case stageConnecting: // an event will tell
 	default:
 		c.touch()
 		c.push(l)
 	}
-	return true
 }
 
 // parse reads the whole head, whose target must have that form.

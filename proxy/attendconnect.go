@@ -10,9 +10,9 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// beginConnect begins to connect for a CONNECT.
+// beginConnect begins to serve a CONNECT.
 func (x *exchange) beginConnect(l *poll.Loop) bool {
-	c, s := x.c, x.c.srv
+	c := x.c
 	if !x.parse(http1.AuthorityForm) || c.r != c.w {
 		return false
 	}
@@ -23,10 +23,18 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 		return false
 	case err != nil:
 		x.failed, x.stage = err, stageFailed
-		return true
-	case len(x.route.Addrs) != 1: // it takes happy eyeballs
-		x.stage = stageDial
-		return true
+	default:
+		x.beginDial(l)
+	}
+	return true
+}
+
+// beginDial begins to connect to the server.
+func (x *exchange) beginDial(l *poll.Loop) {
+	c, s := x.c, x.c.srv
+	if len(x.route.Addrs) != 1 {
+		x.stage = stageDial // it takes happy eyeballs
+		return
 	}
 	x.begun = time.Now()
 	up, connecting, able, err := s.Gate.BeginConnect(x.route.Addrs[0], x.route.Port, x.route.Sources)
@@ -48,15 +56,18 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 		}
 	default:
 		c.upstream.Store(up)
-		x.connected(up)
+		x.connected(up, l)
 	}
-	return true
 }
 
 // connected goes on when there is a connection to the server.
-func (x *exchange) connected(up *outbound.Conn) {
+func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
 	x.take(up, false)
 	x.rec.Connect = time.Since(x.begun)
+	if x.rec.Mode == metrics.Forward {
+		x.readyToAsk(l)
+		return
+	}
 	x.rec.Status, x.tail = 200, established
 	x.stage = stageConnected
 }
@@ -70,9 +81,8 @@ func (c *conn) endConnect(l *poll.Loop) {
 		x.rec.Connect = time.Since(x.begun)
 		c.goAway(x)
 	case over:
-		x.connected(x.up)
-		c.touch()
-		c.push(l)
+		x.connected(x.up, l)
+		c.proceed(l)
 	}
 }
 

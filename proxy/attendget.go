@@ -17,8 +17,7 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 		return false
 	}
 	switch string(x.req.Method) {
-	case "GET", "HEAD", "PUT", "DELETE": // idempotent, and not for the proxy itself
-	default:
+	case "TRACE", "OPTIONS": // may be for the proxy itself
 		return false
 	}
 	if x.req.Framing == http1.ChunkedEnc || x.req.Length != int64(len(c.buffered())) {
@@ -39,19 +38,28 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 		x.failed, x.stage = err, stageFailed
 		return true
 	}
-	x.stage = stageDial
-	up := s.Gate.Pool.Get(&x.route, "")
-	if up == nil {
-		return true
+	if idempotent(x.req.Method) {
+		if up := s.Gate.Pool.Get(&x.route, ""); up != nil {
+			c.upstream.Store(up)
+			x.take(up, true)
+			x.readyToAsk(l)
+			return true
+		}
 	}
-	x.take(up, true)
-	c.upstream.Store(up)
-	if l, err = s.orNext(l); err != nil || up.Watch(l, (*serverSide)(c)) != nil {
-		x.dropUpstream()
-		return true
-	}
-	x.stage = stageAsk
+	x.beginDial(l)
 	return true
+}
+
+// readyToAsk makes ready to send the request over x.up.
+func (x *exchange) readyToAsk(l *poll.Loop) {
+	c := x.c
+	l, err := c.srv.orNext(l)
+	if err == nil {
+		err = x.up.Watch(l, (*serverSide)(c))
+	}
+	if x.stage = stageAsk; err != nil {
+		x.failed, x.stage = err, stageFailed
+	}
 }
 
 // ask sends the request, unless the server has spoken since its last answer: nobody
@@ -59,11 +67,13 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 func (c *conn) ask() {
 	x := c.x
 	fd, _ := x.up.TCP.Bare()
-	var unasked [1]byte
-	if _, err := sock.TryRead(fd, unasked[:]); err != unix.EAGAIN {
-		x.dropUpstream()
-		c.goAway(x)
-		return
+	if x.pooled {
+		var unasked [1]byte
+		if _, err := sock.TryRead(fd, unasked[:]); err != unix.EAGAIN {
+			x.dropUpstream()
+			c.goAway(x)
+			return
+		}
 	}
 	n, _ := sock.TryWrite(fd, x.out)
 	x.stage = stageAsked

@@ -1,0 +1,262 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// silent listens on a port that answers no handshake until accept is called: its queue
+// is full.
+func silent(t testing.TB) (addr string, accept func()) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 0))
+	sa, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*unix.SockaddrInet4).Port)).String()
+	first, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { first.Close() })
+	return addr, func() {
+		conn, _, err := unix.Accept(fd)
+		require.NoError(t, err)
+		t.Cleanup(func() { unix.Close(conn) })
+	}
+}
+
+// settles waits until there are no more goroutines than that.
+func settles(t testing.TB, most int) {
+	t.Helper()
+	end := time.Now().Add(10 * time.Second)
+	for runtime.NumGoroutine() > most {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, not %d:\n%s", runtime.NumGoroutine(), most, stacks[:runtime.Stack(stacks, true)])
+		}
+		runtime.Gosched()
+	}
+}
+
+// Who waits takes no goroutine: for a request, for a handshake, for an answer.
+func TestWhoWaitsTakesNoGoroutine(t *testing.T) {
+	asked, answer := make(chan struct{}, 100), make(chan struct{})
+	server := rawOrigin(t, func(c *rawClient) {
+		for {
+			line, err := c.r.ReadString('\n')
+			if err != nil {
+				return
+			}
+			c.head(t)
+			if strings.Contains(line, "/slow") {
+				asked <- struct{}{}
+				<-answer
+			}
+			c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+		}
+	})
+	dead, _ := silent(t)
+	g := start(t, allowLoopback, nil, nil)
+	var loops []*rawClient // so that all loops are there
+	for range 2 * runtime.GOMAXPROCS(0) {
+		c := g.dial(t)
+		c.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
+		c.response(t, "GET")
+		loops = append(loops, c)
+	}
+	const n = 10
+	var quiet, waiting []*rawClient
+	for range n {
+		c := g.dial(t)
+		c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
+		c.response(t, "GET")
+		quiet = append(quiet, c)
+	}
+	base := runtime.NumGoroutine()
+	for range n {
+		g.dial(t).send(t, "CONNECT %s HTTP/1.1\r\n\r\n", dead)
+		g.dial(t).send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", dead)
+		c := g.dial(t)
+		c.send(t, "GET http://%s/slow HTTP/1.1\r\nHost: x\r\n\r\n", server)
+		waiting = append(waiting, c)
+		<-asked
+		g.dial(t) // says nothing
+	}
+	settles(t, base+n) // the origin's, of which one serves each that waits
+	close(answer)
+	for _, c := range waiting {
+		_, body := c.response(t, "GET")
+		assert.Equal(t, "ok", body)
+	}
+	for _, c := range append(quiet, loops...) {
+		c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
+		_, body := c.response(t, "GET")
+		assert.Equal(t, "ok", body)
+	}
+}
+
+// A handshake that does not end is told as such, whatever asked for it.
+func TestHandshakeTooSlow(t *testing.T) {
+	dead, _ := silent(t)
+	g := start(t, allowLoopback, nil, func(o *Options) { o.ConnectTimeout = 100 * time.Millisecond })
+	for _, request := range []string{"CONNECT %s HTTP/1.1\r\n\r\n", "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		c := g.dial(t)
+		for range 2 { // the connection can be used again
+			c.send(t, request, dead)
+			res, body := c.response(t, "GET")
+			assert.Equal(t, 504, res.StatusCode)
+			assert.Contains(t, res.Header.Get("Proxy-Status"), "error=connection_timeout;")
+			assert.Contains(t, body, "connect to "+dead)
+		}
+	}
+}
+
+// A handshake that takes its time ends in a tunnel all the same, and in an answer.
+func TestHandshakeLate(t *testing.T) {
+	dead, accept := silent(t)
+	g := start(t, allowLoopback, nil, nil)
+	c := g.dial(t)
+	c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", dead)
+	quiet := g.dial(t)
+	quiet.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n") // answered when the other has begun
+	quiet.response(t, "GET")
+	accept()
+	assert.Contains(t, c.head(t), "HTTP/1.1 200 ")
+}
+
+// What takes a goroutine does so for no longer than it must.
+func TestComesBack(t *testing.T) {
+	s := origin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/chunks" { // not in one piece
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+		}
+		io.WriteString(w, "ok")
+	})
+	g := start(t, allowLoopback, nil, nil)
+	var all []*rawClient
+	base := 0
+	for i := range 4 * runtime.GOMAXPROCS(0) {
+		c := g.dial(t)
+		for range 3 {
+			for _, path := range []string{"/chunks", "/"} {
+				c.send(t, "GET %s%s HTTP/1.1\r\nHost: x\r\n\r\n", s.URL, path)
+				_, body := c.response(t, "GET")
+				assert.Equal(t, "ok", body)
+			}
+		}
+		all = append(all, c)
+		if s.CloseClientConnections(); i == runtime.GOMAXPROCS(0) {
+			base = runtime.NumGoroutine()
+		}
+	}
+	settles(t, base)
+	for _, c := range all {
+		c.send(t, "GET %s/ HTTP/1.1\r\nHost: x\r\n\r\n", s.URL)
+		_, body := c.response(t, "GET")
+		assert.Equal(t, "ok", body)
+	}
+}
+
+// A long answer whose client takes no more, or whose server sends no more, ends with the
+// idle limit, and the log says who it was.
+func TestLongAnswerStalls(t *testing.T) {
+	const size = 64 << 20
+	release := make(chan struct{})
+	s := origin(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(size))
+		if r.URL.Path == "/stall" {
+			io.CopyN(w, neverEnding('x'), size/2)
+			w.(http.Flusher).Flush()
+			<-release
+			return
+		}
+		io.CopyN(w, neverEnding('x'), size)
+	})
+	defer close(release)
+	g := start(t, allowLoopback, nil, func(o *Options) { o.IdleTimeout = 300 * time.Millisecond })
+	c := g.dial(t)
+	c.send(t, "GET %s/ HTTP/1.1\r\nHost: x\r\n\r\n", s.URL)
+	assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
+	c = g.dial(t)
+	c.send(t, "GET %s/stall HTTP/1.1\r\nHost: x\r\n\r\n", s.URL)
+	c.head(t)
+	n, err := io.Copy(io.Discard, c.r)
+	assert.NoError(t, err)
+	assert.EqualValues(t, size/2, n)
+	assert.Contains(t, g.lines(t, 2)[1], `"error":"connection_terminated"`)
+	g.conns.wait()
+	assert.Zero(t, g.Gate.Pool.Len())
+}
+
+// Many clients at once, each with answers and tunnels of its own, of all kinds: nobody
+// gets what is another's.
+func TestNoMixUp(t *testing.T) {
+	s := origin(t, func(w http.ResponseWriter, r *http.Request) {
+		n, _ := strconv.Atoi(r.URL.Query().Get("n"))
+		body := strings.Repeat(r.URL.Path, n/len(r.URL.Path)+1)
+		switch r.URL.Query().Get("as") {
+		case "length":
+			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		case "close":
+			w.Header().Set("Connection", "close")
+		}
+		in, _ := io.ReadAll(r.Body)
+		w.Header().Set("In", string(in))
+		io.WriteString(w, body)
+	})
+	g := start(t, allowLoopback+"a.test", names{"a.test": {netip.MustParseAddr("127.0.0.1")}}, nil)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(1, uint64(i)))
+			var c *rawClient
+			for j := range 40 {
+				if c == nil || rnd.IntN(8) == 0 {
+					c = g.dial(t)
+					if rnd.IntN(3) == 0 {
+						c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", s.Listener.Addr())
+						c.head(t)
+					}
+				}
+				path := fmt.Sprintf("/%d/%d/", i, j)
+				n := []int{0, 1000, 5000, 70_000, 300_000}[rnd.IntN(5)]
+				as := []string{"length", "chunks", "close"}[rnd.IntN(3)]
+				host := []string{s.Listener.Addr().String(), "a.test:" + portOf(s.Listener.Addr().String())}[rnd.IntN(2)]
+				request := fmt.Sprintf("PUT http://%s%s?n=%d&as=%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s", host, path, n, as, host, len(path), path)
+				cut := len(request)
+				if rnd.IntN(4) == 0 {
+					cut = rnd.IntN(len(request))
+				}
+				c.send(t, "%s", request[:cut])
+				if cut < len(request) {
+					runtime.Gosched()
+					c.send(t, "%s", request[cut:])
+				}
+				res, body := c.response(t, "PUT")
+				assert.Equal(t, 200, res.StatusCode)
+				assert.Equal(t, path, res.Header.Get("In"))
+				assert.Equal(t, strings.Repeat(path, n/len(path)+1), body)
+				if res.Close {
+					c = nil
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
