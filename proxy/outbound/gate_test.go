@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -277,6 +279,113 @@ func TestSources(t *testing.T) {
 	err := NewSources(aa("127.0.0.1", "192.0.2.77")).Check()
 	require.Error(t, err)
 	assert.Regexp(t, `^EGRESS_SOURCE 192\.0\.2\.77 is not an address of this host \(it has .*127\.0\.0\.1.*\): let sluice-netsetup assign it first, or name one of these$`, err.Error())
+}
+
+// An idle connection that is watched leaves the pool when its server closes it or says
+// something, and one that is quiet stays.
+func TestPoolWatches(t *testing.T) {
+	loops := new(poll.Loops)
+	defer loops.Close()
+	l, err := loops.Next()
+	require.NoError(t, err)
+	p := NewPool(fdbudget.New(10), time.Minute)
+	defer p.Close()
+	for _, last := range []string{"close", "speak"} {
+		var fars []net.Conn
+		for range 2 {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			c := &Conn{Dst: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 80)}
+			c.TCP, err = sock.Dial(t.Context(), netip.Addr{}, ln.Addr().(*net.TCPAddr).AddrPort())
+			require.NoError(t, err)
+			far, err := ln.Accept()
+			require.NoError(t, err)
+			defer far.Close()
+			ln.Close()
+			c.TCP.Share() // somebody has waited for it
+			require.NoError(t, c.Watch(l, c))
+			p.Put(c, time.Now())
+			fars = append(fars, far)
+		}
+		require.Equal(t, 2, p.Len())
+		if last == "close" {
+			fars[0].Close()
+		} else {
+			fars[0].Write([]byte("HTTP/1.1 408 Request Timeout"))
+		}
+		require.Eventually(t, func() bool { return p.Len() == 1 }, 10*time.Second, time.Millisecond)
+		c := p.Get(&Route{Addrs: aa("192.0.2.1"), Port: 80}, "")
+		require.NotNil(t, c)
+		c.Unwatch()
+		_, err = c.Write([]byte("x"))
+		require.NoError(t, err)
+		_, err = fars[1].Read(make([]byte, 1))
+		assert.NoError(t, err, "the other one was left")
+		c.Close()
+	}
+}
+
+// BeginConnect leaves to Connect what takes more than one attempt.
+func TestBeginConnect(t *testing.T) {
+	g := NewGate(nil, nil, nil)
+	a := netip.MustParseAddr("127.0.0.1")
+	_, _, able, _ := g.BeginConnect(a, 80, Sources{})
+	assert.False(t, able, "no way to begin")
+	g.Begin = sock.Begin
+	_, _, able, _ = g.BeginConnect(a, 80, NewSources(aa("127.0.0.1", "127.0.0.2")))
+	assert.False(t, able, "two sources")
+	_, _, able, _ = g.BeginConnect(a, 80, NewSources(aa("::1")))
+	assert.False(t, able, "no source of the family")
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := uint16(l.Addr().(*net.TCPAddr).Port)
+	c, connecting, able, err := g.BeginConnect(a, port, NewSources(aa("127.0.0.9")))
+	require.NoError(t, err)
+	assert.True(t, able)
+	assert.False(t, connecting)
+	assert.Equal(t, "127.0.0.9", c.Local().String())
+	c.Close()
+	l.Close()
+	_, _, able, err = g.BeginConnect(a, port, Sources{})
+	assert.True(t, able)
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, Refused, e.Kind)
+	assert.Equal(t, fmt.Sprintf("connect to 127.0.0.1:%d: connection refused", port), err.Error())
+}
+
+// JudgeNow says as Judge does where it knows, and nothing elsewhere.
+func TestJudgeNow(t *testing.T) {
+	g := NewGate(nil, nil, nil)
+	gen := &Generation{Policy: policy(t, "!*.bad.test\n192.0.2.0/24\n*.test")}
+	judge := func(s string) (bool, error, *Route) {
+		r := new(Route)
+		known, err := g.JudgeNow(gen, target(t, s), r)
+		return known, err, r
+	}
+	known, err, r := judge("192.0.2.7:80")
+	assert.True(t, known)
+	assert.NoError(t, err)
+	assert.Equal(t, aa("192.0.2.7"), r.Addrs)
+	known, err, _ = judge("198.51.100.1:80")
+	assert.True(t, known)
+	assert.ErrorIs(t, err, errDenied)
+	known, err, _ = judge("x.bad.test:80")
+	assert.True(t, known)
+	assert.ErrorIs(t, err, errDenied)
+	known, _, _ = judge("a.test:80")
+	assert.False(t, known, "no name is known")
+	g.Known = func(name string) ([]netip.Addr, bool, error) { return aa("203.0.113.1"), name == "a.test", nil }
+	known, err, r = judge("a.test:80")
+	assert.True(t, known)
+	assert.NoError(t, err)
+	assert.Equal(t, aa("203.0.113.1"), r.Addrs)
+	known, _, _ = judge("b.test:80")
+	assert.False(t, known)
+	known, err = g.JudgeNow(nil, target(t, "a.test:80"), new(Route))
+	assert.True(t, known)
+	assert.ErrorIs(t, err, errDenied)
 }
 
 func TestPool(t *testing.T) {

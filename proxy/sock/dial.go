@@ -93,14 +93,18 @@ func (c *Conn) begin(source netip.Addr) error {
 
 // Connected reports whether the handshake that Begin began is over, or has failed.
 func (c *Conn) Connected() (over bool, err error) {
-	fd, bare := c.Bare()
-	if !bare {
-		if e := c.Control(func(fd uintptr) { over, err = c.settle(int(fd)) }); e != nil {
-			return false, e
-		}
-		return over, err
+	if fd, ok := c.Bare(); ok {
+		return c.settle(fd)
 	}
-	return c.settle(fd)
+	return c.connectedFile()
+}
+
+// connectedFile is Connected for a connection that the runtime knows.
+func (c *Conn) connectedFile() (over bool, err error) {
+	if e := c.Control(func(fd uintptr) { over, err = c.settle(int(fd)) }); e != nil {
+		return false, e
+	}
+	return over, err
 }
 
 func (c *Conn) settle(fd int) (over bool, err error) {

@@ -387,3 +387,92 @@ func BenchmarkDial(b *testing.B) {
 		far.Close()
 	}
 }
+
+// Reclaim makes a connection bare again, with nothing lost of what had come, and as often
+// as need be.
+func TestReclaim(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		buf := make([]byte, 10)
+		for range 3 {
+			_, err := far.Write([]byte("ab"))
+			require.NoError(t, err)
+			require.NoError(t, c.Reclaim())
+			fd, bare := c.Bare()
+			require.True(t, bare)
+			n, err := TryRead(fd, buf[:1])
+			require.NoError(t, err)
+			assert.Equal(t, "a", string(buf[:n]))
+			c.Share()
+			n, err = c.Read(buf)
+			require.NoError(t, err)
+			assert.Equal(t, "b", string(buf[:n]))
+		}
+		c.Close()
+		assert.Equal(t, net.ErrClosed, c.Reclaim())
+		_, err := far.Read(buf)
+		assert.Equal(t, io.EOF, err, "no duplicate keeps it open")
+	})
+}
+
+// Begin does not wait, and Connected and Wait tell how it ended.
+func TestBegin(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	to := l.Addr().(*net.TCPAddr).AddrPort()
+	var c Conn
+	connecting, err := Begin(&c, netip.Addr{}, to)
+	require.NoError(t, err)
+	assert.False(t, connecting, "loopback takes no time")
+	assert.Equal(t, to, c.Remote())
+	assert.True(t, c.Local().IsValid())
+	c.Close()
+	l.Close()
+	var refused Conn
+	connecting, err = Begin(&refused, netip.Addr{}, to)
+	assert.False(t, connecting)
+	assert.ErrorIs(t, err, unix.ECONNREFUSED)
+
+	full, accept := silent(t)
+	var slow Conn
+	connecting, err = Begin(&slow, netip.Addr{}, full)
+	require.NoError(t, err)
+	require.True(t, connecting)
+	over, err := slow.Connected()
+	assert.NoError(t, err)
+	assert.False(t, over)
+	accept()
+	require.NoError(t, slow.Wait(t.Context()))
+	over, err = slow.Connected()
+	assert.NoError(t, err)
+	assert.True(t, over)
+	slow.Close()
+
+	full, _ = silent(t)
+	var late Conn
+	connecting, err = Begin(&late, netip.Addr{}, full)
+	require.NoError(t, err)
+	require.True(t, connecting)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	assert.Equal(t, os.ErrDeadlineExceeded, late.Wait(ctx))
+	assert.Equal(t, net.ErrClosed, late.Close(), "Wait has closed it")
+}
+
+// silent listens on a port that answers no handshake until accept is called: its queue
+// is full.
+func silent(t testing.TB) (addr netip.AddrPort, accept func()) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	require.NoError(t, unix.Listen(fd, 0))
+	addr = localName(fd)
+	first, err := net.Dial("tcp", addr.String())
+	require.NoError(t, err)
+	t.Cleanup(func() { first.Close() })
+	return addr, func() {
+		conn, _, err := unix.Accept(fd)
+		require.NoError(t, err)
+		t.Cleanup(func() { unix.Close(conn) })
+	}
+}
