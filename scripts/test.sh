@@ -28,6 +28,9 @@ if [ $status -ne 0 ]; then
 	exit $status
 fi
 
+step "the data path with one processor, where whoever accepts a client serves it"
+go test -race -cpu 1 -skip 'Alloc' ./proxy ./proxy/tcp ./proxy/tunnel
+
 step "allocation budgets, without the race detector, which allocates by itself"
 go test -count=1 -run Alloc ./acl ./metrics ./proxy ./proxy/http1 ./proxy/resolve ./proxy/tunnel
 

@@ -71,7 +71,7 @@ func (c *Conn) Wait(ctx context.Context) error {
 
 // begin makes the socket what it is to be, and begins the handshake.
 func (c *Conn) begin(source netip.Addr) error {
-	fd := c.fd
+	fd := int(c.fd.Load())
 	if err := setInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}

@@ -31,7 +31,7 @@ type Conn struct {
 	remote, local netip.AddrPort // local is known of those that were dialled
 
 	mu     sync.Mutex              // held to change what follows
-	fd     int                     // of a bare connection; -1: closed, or another's
+	fd     atomic.Int32            // of a bare connection; -1: closed, or another's
 	file   atomic.Pointer[os.File] // once the runtime waits for it
 	raw    syscall.RawConn         // of file
 	closed atomic.Bool             // Close or Detach was called
@@ -52,7 +52,10 @@ func New(fd int, remote netip.AddrPort) *Conn {
 }
 
 // Init is New for a Conn that was not used before.
-func (c *Conn) Init(fd int, remote netip.AddrPort) { c.fd, c.remote = fd, remote }
+func (c *Conn) Init(fd int, remote netip.AddrPort) {
+	c.fd.Store(int32(fd))
+	c.remote = remote
+}
 
 // wait hands the connection to the runtime, if it is not yet.
 func (c *Conn) wait() (*os.File, error) {
@@ -67,12 +70,13 @@ func (c *Conn) wait() (*os.File, error) {
 	if c.closed.Load() {
 		return nil, net.ErrClosed
 	}
-	f := os.NewFile(uintptr(c.fd), "tcp")
+	f := os.NewFile(uintptr(c.fd.Load()), "tcp")
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	c.raw, c.fd, c.outFn = raw, -1, c.outStep
+	c.raw, c.outFn = raw, c.outStep
+	c.fd.Store(-1)
 	c.file.Store(f)
 	return f, nil
 }
@@ -80,12 +84,8 @@ func (c *Conn) wait() (*os.File, error) {
 // Bare returns the descriptor if the runtime does not know it: who has the Conn may use
 // it at once.
 func (c *Conn) Bare() (fd int, ok bool) {
-	if c.file.Load() != nil {
-		return 0, false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.fd, c.fd >= 0
+	fd = int(c.fd.Load())
+	return fd, fd >= 0
 }
 
 // ReadStep calls step, which reads without blocking, until it returns true, and
@@ -205,9 +205,7 @@ func (c *Conn) Close() error {
 	if f := c.file.Load(); f != nil {
 		return f.Close()
 	}
-	fd := c.fd
-	c.fd = -1
-	return CloseFD(fd)
+	return CloseFD(int(c.fd.Swap(-1)))
 }
 
 // Detach takes the descriptor out of the Conn, which is as good as closed then. The
@@ -222,8 +220,7 @@ func (c *Conn) Detach() (fd int, err error) {
 		defer f.Close() // which the runtime's poller is told of; the duplicate keeps the connection
 		return duplicate(c.raw)
 	}
-	fd, c.fd = c.fd, -1
-	return fd, nil
+	return int(c.fd.Swap(-1)), nil
 }
 
 // Reclaim makes a bare connection of one that the runtime knows. Nobody may use it
@@ -243,8 +240,9 @@ func (c *Conn) Reclaim() error {
 		return err
 	}
 	f.Close()
-	c.fd, c.raw = fd, nil
+	c.raw = nil
 	c.file.Store(nil)
+	c.fd.Store(int32(fd))
 	return nil
 }
 
