@@ -261,13 +261,14 @@ func (c *conn) goAway(x *exchange) {
 // It reports whether the connection is attended from then on; then the goroutine has
 // nothing to do with it any more.
 func (c *conn) comeBack() bool {
-	if _, bare := c.tcp.Bare(); !bare || len(c.buffered()) > 0 {
-		return false // it had to wait for this client, and will have to again
+	if len(c.buffered()) > 0 {
+		return false
 	}
 	c.releaseBuffer()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.arm(c.srv.KeepAliveTimeout) != nil || !c.watch(nil) {
+	// When the limit could be armed anew, nobody is about to set a deadline.
+	if c.arm(c.srv.KeepAliveTimeout) != nil || c.tcp.Reclaim() != nil || !c.watch(nil) {
 		return false
 	}
 	if c.srv.draining.Load() {

@@ -146,6 +146,7 @@ func TestComesBack(t *testing.T) {
 			w.WriteHeader(200)
 			w.(http.Flusher).Flush()
 		}
+		io.ReadAll(r.Body)
 		io.WriteString(w, "ok")
 	})
 	g := start(t, allowLoopback, nil, nil)
@@ -159,6 +160,11 @@ func TestComesBack(t *testing.T) {
 				_, body := c.response(t, "GET")
 				assert.Equal(t, "ok", body)
 			}
+			c.send(t, "PUT %s/ HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n", s.URL)
+			assert.Contains(t, c.head(t), "HTTP/1.1 100 ")
+			c.send(t, "in") // for which a goroutine had to wait
+			_, body := c.response(t, "PUT")
+			assert.Equal(t, "ok", body)
 		}
 		all = append(all, c)
 		if s.CloseClientConnections(); i == runtime.GOMAXPROCS(0) {
