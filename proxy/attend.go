@@ -64,6 +64,8 @@ func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 	c.ending = c.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
 	c.more = c.more || events&^unix.EPOLLOUT != 0
 	switch {
+	case c.x != nil && events&(unix.EPOLLHUP|unix.EPOLLERR) != 0:
+		c.gone()
 	case c.x == nil && c.more:
 		c.takeRequest(l)
 	case c.blocked:
@@ -109,7 +111,7 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 		exchanges.Put(x)
 		return false
 	}
-	c.x = x
+	c.x, c.spoken = x, false
 	c.proceed(l)
 	return true
 }
@@ -186,7 +188,7 @@ func (c *conn) do(l *poll.Loop) {
 	case stageConnected:
 		c.makeTunnel()
 	default:
-		c.ask()
+		c.ask(l)
 	}
 }
 
@@ -194,7 +196,7 @@ func (c *conn) do(l *poll.Loop) {
 type serverSide conn
 
 // Ready is for the loop: something has come from the server.
-func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
+func (s *serverSide) Ready(l *poll.Loop, fd int, events uint32) {
 	c := (*conn)(s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,6 +215,7 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, _ uint32) {
 			c.push(l)
 		}
 	case stageConnecting:
+		c.spoken = events&^unix.EPOLLOUT != 0 // it will not be told again
 		c.endConnect(l)
 	}
 }
@@ -296,6 +299,25 @@ func (c *conn) expire() {
 	default:
 		c.goAway(x)
 	}
+}
+
+// gone ends an attended exchange whose client has reset the connection.
+func (c *conn) gone() {
+	x := c.x
+	x.rec.Error = classClientGone
+	x.flow.Release()
+	c.endExchange()
+	c.finish()
+}
+
+// endExchange books the exchange that is attended, and lets it go.
+func (c *conn) endExchange() {
+	c.x.end()
+	exchanges.Put(c.x)
+	c.x, c.pending, c.blocked = nil, false, false
+	c.served++
+	c.r = c.w
+	c.releaseBuffer()
 }
 
 // finish closes an attended connection.

@@ -17,11 +17,13 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/poll"
 )
 
 // silent listens on a port that answers no handshake until accept is called: its queue
 // is full.
-func silent(t testing.TB) (addr string, accept func()) {
+func silent(t testing.TB) (addr string, accept func() int) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	t.Cleanup(func() { unix.Close(fd) })
@@ -33,10 +35,11 @@ func silent(t testing.TB) (addr string, accept func()) {
 	first, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { first.Close() })
-	return addr, func() {
+	return addr, func() int {
 		conn, _, err := unix.Accept(fd)
 		require.NoError(t, err)
 		t.Cleanup(func() { unix.Close(conn) })
+		return conn
 	}
 }
 
@@ -265,4 +268,87 @@ func TestNoMixUp(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// held is a handler that holds its loop until it is released.
+type held struct{ in, out chan struct{} }
+
+func (h held) Ready(*poll.Loop, int, uint32) {
+	close(h.in)
+	<-h.out
+}
+
+// hold has all loops do nothing until release is called.
+func hold(t testing.TB, g *gateway) (release func()) {
+	out := make(chan struct{})
+	for range runtime.GOMAXPROCS(0) {
+		l, err := g.loops.Next()
+		require.NoError(t, err)
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			unix.Close(fds[0])
+			unix.Close(fds[1])
+		})
+		h := held{make(chan struct{}), out}
+		require.NoError(t, l.Add(fds[0], h))
+		_, err = unix.Write(fds[1], []byte("x"))
+		require.NoError(t, err)
+		<-h.in
+	}
+	return func() { close(out) }
+}
+
+// A server that speaks as soon as the handshake is over, before it was asked, is heard:
+// the kernel tells both at once, and only once.
+func TestServerSpeaksFirst(t *testing.T) {
+	dead, accept := silent(t)
+	g := start(t, allowLoopback, nil, nil)
+	for range 2 * runtime.GOMAXPROCS(0) { // so that all loops are there
+		c := g.dial(t)
+		c.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
+		c.response(t, "GET")
+	}
+	c := g.dial(t)
+	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", dead)
+	require.Eventually(t, func() bool { return connecting(g) }, 10*time.Second, time.Millisecond)
+	release := hold(t, g)
+	accept()
+	conn := accept()
+	_, err := unix.Write(conn, []byte("HTTP/1.1 400 Too early\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"))
+	require.NoError(t, err)
+	release()
+	res, _ := c.response(t, "GET")
+	assert.Equal(t, 400, res.StatusCode)
+}
+
+// connecting reports whether an attended exchange waits for a handshake.
+func connecting(g *gateway) (yes bool) {
+	g.conns.each(func(m member) {
+		if c, ok := m.(*conn); ok {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			yes = yes || c.x != nil && c.x.stage == stageConnecting
+		}
+	})
+	return yes
+}
+
+// A client that resets its connection while its server thinks is not waited for.
+func TestClientResets(t *testing.T) {
+	asked, gone := make(chan struct{}), make(chan struct{})
+	server := rawOrigin(t, func(c *rawClient) {
+		c.head(t)
+		close(asked)
+		c.r.ReadByte() // until the proxy closes
+		close(gone)
+	})
+	g := start(t, allowLoopback, nil, nil)
+	c := g.dial(t)
+	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
+	<-asked
+	c.SetLinger(0)
+	c.Close()
+	<-gone
+	assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
 }

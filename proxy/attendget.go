@@ -64,7 +64,7 @@ func (x *exchange) readyToAsk(l *poll.Loop) {
 
 // ask sends the request, unless the server has spoken since its last answer: nobody
 // knows what that is meant for.
-func (c *conn) ask() {
+func (c *conn) ask(l *poll.Loop) {
 	x := c.x
 	fd, _ := x.up.TCP.Bare()
 	if x.pooled {
@@ -77,9 +77,12 @@ func (c *conn) ask() {
 	}
 	n, _ := sock.TryWrite(fd, x.out)
 	x.stage = stageAsked
-	if n != len(x.out) {
+	switch {
+	case n != len(x.out):
 		x.unsent = x.out[max(n, 0):]
 		c.goAway(x)
+	case c.spoken:
+		c.takeAnswer(l, fd)
 	}
 }
 
@@ -217,12 +220,7 @@ func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
 		x.rec.Sent += x.flow.Moved()
 	}
 	keep := x.answered(readErr, writeErr)
-	x.end()
-	exchanges.Put(x)
-	c.x, c.pending, c.blocked = nil, false, false
-	c.served++
-	c.r = c.w
-	c.releaseBuffer()
+	c.endExchange()
 	switch {
 	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
 		c.finish()

@@ -40,6 +40,7 @@ type conn struct {
 	away    bool       // a goroutine serves the connection, or nobody does any more
 	x       *exchange  // is attended; nil: none
 	pending bool       // x has something to do when the round is over
+	spoken  bool       // x's server has, before it was asked
 	blocked bool       // the client takes no more of x's answer for now
 	asked   bool       // to be told when it does
 	more    bool       // there may be more to read
