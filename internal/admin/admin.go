@@ -5,7 +5,6 @@ package admin
 
 import (
 	"net/http"
-	"net/http/pprof"
 	"sync/atomic"
 	"time"
 
@@ -51,11 +50,7 @@ func New(reg *prometheus.Registry, status func() Status, withPprof bool) *Handle
 		writePage(w, status())
 	})
 	if withPprof {
-		h.mux.HandleFunc("/debug/pprof/", pprof.Index)
-		h.mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		h.mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		h.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		h.mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		profiles(h.mux)
 	}
 	return h
 }

@@ -1,13 +1,17 @@
 package admin
 
 import (
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime/pprof"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func get(h http.Handler, path string) *httptest.ResponseRecorder {
@@ -35,4 +39,31 @@ func TestHandler(t *testing.T) {
 	assert.Equal(t, 404, get(h, "/other").Code)
 	assert.Equal(t, 404, get(h, "/debug/pprof/").Code)
 	assert.Equal(t, 200, get(New(prometheus.NewRegistry(), status, true), "/debug/pprof/").Code)
+}
+
+// What go tool pprof and go tool trace fetch is there, and one recording at a time.
+func TestProfiles(t *testing.T) {
+	h := New(prometheus.NewRegistry(), func() Status { return Status{} }, true)
+	index := get(h, "/debug/pprof/").Body.String()
+	for _, name := range []string{"heap?debug=1", "goroutine?debug=1", "profile?seconds=", "trace?seconds="} {
+		assert.Contains(t, index, "/debug/pprof/"+name)
+	}
+	assert.Contains(t, get(h, "/debug/pprof/goroutine?debug=1").Body.String(), "TestProfiles")
+	gzipped := "\x1f\x8b" // as profiles in protobuf are
+	for _, path := range []string{"allocs", "profile?seconds=0.01"} {
+		res := get(h, "/debug/pprof/"+path)
+		assert.Equal(t, 200, res.Code)
+		assert.Equal(t, "application/octet-stream", res.Header().Get("Content-Type"))
+		assert.True(t, strings.HasPrefix(res.Body.String(), gzipped), path)
+	}
+	assert.True(t, strings.HasPrefix(get(h, "/debug/pprof/trace?seconds=0.01").Body.String(), "go 1."))
+	res := get(h, "/debug/pprof/nothing")
+	assert.Equal(t, 404, res.Code)
+	assert.Equal(t, "there is no profile of that name: see /debug/pprof/\n", res.Body.String())
+
+	require.NoError(t, pprof.StartCPUProfile(io.Discard))
+	defer pprof.StopCPUProfile()
+	res = get(h, "/debug/pprof/profile")
+	assert.Equal(t, 409, res.Code)
+	assert.Equal(t, "another one is being recorded: cpu profiling already in use\n", res.Body.String())
 }

@@ -136,14 +136,20 @@ func (p *Pool) Evict(n int) int {
 // closeWhile goes through each list from the longest idle on and closes while old
 // says so.
 func (p *Pool) closeWhile(old func(*Conn) bool) {
+	for _, c := range p.takeWhile(old) { // not under the lock: a close takes its time
+		p.drop(c)
+	}
+}
+
+func (p *Pool) takeWhile(old func(*Conn) bool) (taken []*Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, list := range p.idle {
 		n := 0
 		for n < len(list) && old(list[n]) {
-			p.drop(list[n])
 			n++
 		}
+		taken = append(taken, list[:n]...)
 		if n == len(list) {
 			delete(p.idle, key)
 			continue
@@ -152,6 +158,7 @@ func (p *Pool) closeWhile(old func(*Conn) bool) {
 			p.idle[key] = append([]*Conn(nil), list[n:]...)
 		}
 	}
+	return taken
 }
 
 // Len returns how many connections lie idle.
