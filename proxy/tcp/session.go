@@ -64,7 +64,8 @@ func (p *port) accept(x *session) {
 // begun is a first attempt to connect, made by the goroutine that accepts, which may not
 // wait.
 type begun struct {
-	order []*address // to try; nil: nothing was begun
+	order []*address // to try; nil: not chosen yet
+	made  bool       // the attempt, at the first of them
 	conn  *outbound.Conn
 	err   error
 	at    time.Time
@@ -77,11 +78,12 @@ func (x *session) atOnce() bool {
 	if !x.srv.single || pl.names != nil || pl.fallback == nil || pl.trusts(x.peer.Addr()) || pl.SendProxy > 0 {
 		return false
 	}
-	order := pl.fallback.order(x.rec.Client.Addr())
-	if len(order) == 0 || !order[0].d.ref(order[0]) {
+	b := &x.begun
+	b.order = pl.fallback.order(x.rec.Client.Addr())
+	if len(b.order) == 0 || !b.order[0].d.ref(b.order[0]) {
 		return false
 	}
-	a, b := order[0], &x.begun
+	a := b.order[0]
 	b.at = time.Now()
 	conn, connecting, able, err := x.srv.begin(a.d.target, a.addr)
 	if !able {
@@ -89,7 +91,7 @@ func (x *session) atOnce() bool {
 		return false
 	}
 	if connecting || err != nil {
-		b.order, b.conn, b.err = order, conn, err
+		b.made, b.conn, b.err = true, conn, err
 		return false
 	}
 	x.rec.Attempts++
@@ -195,7 +197,7 @@ func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusa
 	failure := errGone
 	for i, a := range order {
 		conn, begin, err := b.conn, b.at, b.err
-		if i > 0 || b.order == nil {
+		if i > 0 || !b.made {
 			if !a.d.ref(a) {
 				continue
 			}
