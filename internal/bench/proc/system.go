@@ -95,7 +95,8 @@ func Machine() string {
 		}
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%d × %s, Linux %s", n, model, strings.TrimSpace(string(kernel)))
+	congestion, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_congestion_control")
+	return fmt.Sprintf("%d × %s, Linux %s, TCP by %s", n, model, strings.TrimSpace(string(kernel)), strings.TrimSpace(string(congestion)))
 }
 
 // SetSysctl sets a value below /proc/sys.
