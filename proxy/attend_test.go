@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/netip"
 	"runtime"
@@ -19,29 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
-
-// silent listens on a port that answers no handshake until accept is called: its queue
-// is full.
-func silent(t testing.TB) (addr string, accept func() int) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
-	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, unix.Listen(fd, 0))
-	sa, err := unix.Getsockname(fd)
-	require.NoError(t, err)
-	addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(sa.(*unix.SockaddrInet4).Port)).String()
-	first, err := net.Dial("tcp", addr)
-	require.NoError(t, err)
-	t.Cleanup(func() { first.Close() })
-	return addr, func() int {
-		conn, _, err := unix.Accept(fd)
-		require.NoError(t, err)
-		t.Cleanup(func() { unix.Close(conn) })
-		return conn
-	}
-}
 
 // settles waits until there are no more goroutines than that.
 func settles(t testing.TB, most int) {
@@ -73,7 +51,7 @@ func TestWhoWaitsTakesNoGoroutine(t *testing.T) {
 			c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	})
-	dead, _ := silent(t)
+	dead, _ := proxytest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
 	var loops []*rawClient // so that all loops are there
 	for range 2 * runtime.GOMAXPROCS(0) {
@@ -115,7 +93,7 @@ func TestWhoWaitsTakesNoGoroutine(t *testing.T) {
 
 // A handshake that does not end is told as such, whatever asked for it.
 func TestHandshakeTooSlow(t *testing.T) {
-	dead, _ := silent(t)
+	dead, _ := proxytest.FullQueue(t)
 	g := start(t, allowLoopback, nil, func(o *Options) { o.ConnectTimeout = 100 * time.Millisecond })
 	for _, request := range []string{"CONNECT %s HTTP/1.1\r\n\r\n", "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n"} {
 		c := g.dial(t)
@@ -124,14 +102,14 @@ func TestHandshakeTooSlow(t *testing.T) {
 			res, body := c.response(t, "GET")
 			assert.Equal(t, 504, res.StatusCode)
 			assert.Contains(t, res.Header.Get("Proxy-Status"), "error=connection_timeout;")
-			assert.Contains(t, body, "connect to "+dead)
+			assert.Contains(t, body, "connect to "+dead.String())
 		}
 	}
 }
 
 // A handshake that takes its time ends in a tunnel all the same, and in an answer.
 func TestHandshakeLate(t *testing.T) {
-	dead, accept := silent(t)
+	dead, accept := proxytest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
 	c := g.dial(t)
 	c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", dead)
@@ -302,7 +280,7 @@ func hold(t testing.TB, g *gateway) (release func()) {
 // A server that speaks as soon as the handshake is over, before it was asked, is heard:
 // the kernel tells both at once, and only once.
 func TestServerSpeaksFirst(t *testing.T) {
-	dead, accept := silent(t)
+	dead, accept := proxytest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
 	for range 2 * runtime.GOMAXPROCS(0) { // so that all loops are there
 		c := g.dial(t)

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -432,7 +434,7 @@ func TestBegin(t *testing.T) {
 	assert.False(t, connecting)
 	assert.ErrorIs(t, err, unix.ECONNREFUSED)
 
-	full, accept := silent(t)
+	full, accept := proxytest.FullQueue(t)
 	var slow Conn
 	connecting, err = Begin(&slow, netip.Addr{}, full)
 	require.NoError(t, err)
@@ -447,7 +449,7 @@ func TestBegin(t *testing.T) {
 	assert.True(t, over)
 	slow.Close()
 
-	full, _ = silent(t)
+	full, _ = proxytest.FullQueue(t)
 	var late Conn
 	connecting, err = Begin(&late, netip.Addr{}, full)
 	require.NoError(t, err)
@@ -456,23 +458,4 @@ func TestBegin(t *testing.T) {
 	defer cancel()
 	assert.Equal(t, os.ErrDeadlineExceeded, late.Wait(ctx))
 	assert.Equal(t, net.ErrClosed, late.Close(), "Wait has closed it")
-}
-
-// silent listens on a port that answers no handshake until accept is called: its queue
-// is full.
-func silent(t testing.TB) (addr netip.AddrPort, accept func()) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	require.NoError(t, err)
-	t.Cleanup(func() { unix.Close(fd) })
-	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
-	require.NoError(t, unix.Listen(fd, 0))
-	addr = localName(fd)
-	first, err := net.Dial("tcp", addr.String())
-	require.NoError(t, err)
-	t.Cleanup(func() { first.Close() })
-	return addr, func() {
-		conn, _, err := unix.Accept(fd)
-		require.NoError(t, err)
-		t.Cleanup(func() { unix.Close(conn) })
-	}
 }
