@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -329,4 +330,43 @@ func TestClientResets(t *testing.T) {
 	c.Close()
 	<-gone
 	assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
+}
+
+// A server that speaks on an idle connection when a request is on its way already is not
+// taken for who answers it.
+func TestServerSpeaksUnasked(t *testing.T) {
+	talk := make(chan struct{})
+	var conns atomic.Int32
+	server := rawOrigin(t, func(c *rawClient) {
+		n := conns.Add(1)
+		c.head(t)
+		c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", n)
+		if n == 1 {
+			<-talk
+			c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
+			talk <- struct{}{}
+		}
+		c.r.Peek(1)
+	})
+	g := start(t, allowLoopback, nil, nil)
+	var all []*rawClient
+	for range 2 * runtime.GOMAXPROCS(0) { // so that all loops are there
+		c := g.dial(t)
+		c.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
+		c.response(t, "GET")
+		all = append(all, c)
+	}
+	c := all[0]
+	ask := func() { c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server) }
+	ask()
+	_, body := c.response(t, "GET")
+	require.Equal(t, "1", body)
+	require.Eventually(t, func() bool { return g.Gate.Pool.Len() == 1 }, 10*time.Second, time.Millisecond)
+	release := hold(t, g)
+	ask() // is told before what the server says
+	talk <- struct{}{}
+	<-talk
+	release()
+	_, body = c.response(t, "GET")
+	assert.Equal(t, "2", body)
 }

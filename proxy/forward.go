@@ -117,13 +117,21 @@ func (x *exchange) connectServer(server string, pool bool) error {
 }
 
 // awaited reads the head of the answer to a request that was sent, but for x.unsent.
-func (x *exchange) awaited() (err error) {
+func (x *exchange) awaited() error {
 	x.outErr = nil
 	if x.unsent != nil {
 		_, x.outErr = x.up.Write(x.unsent)
 		x.unsent = nil
 	}
-	if err = x.readResponse(); err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
+	return x.readAfterSend()
+}
+
+// readAfterSend reads the head of the answer. The server may have answered and closed
+// before it took the request whole: that answer counts.
+func (x *exchange) readAfterSend() error {
+	err := x.readResponse()
+	x.unsent = nil
+	if err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
 		return x.outErr
 	}
 	return err
@@ -138,14 +146,7 @@ func (x *exchange) request() error {
 	} else if _, x.outErr = x.up.Write(x.out); x.outErr == nil {
 		x.body.start(x)
 	}
-	err := x.readResponse()
-	x.unsent = nil
-	// The server may have answered and closed before it took the request whole:
-	// that answer counts.
-	if err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
-		return x.outErr
-	}
-	return err
+	return x.readAfterSend()
 }
 
 // idempotent reports whether a request may be sent again (RFC 9110 section
