@@ -64,7 +64,7 @@ func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 	c.ending = c.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
 	c.more = c.more || events&^unix.EPOLLOUT != 0
 	switch {
-	case c.x != nil && events&(unix.EPOLLHUP|unix.EPOLLERR) != 0:
+	case c.x != nil && events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.hungUp():
 		c.gone()
 	case c.x == nil && c.more:
 		c.takeRequest(l)
@@ -72,6 +72,13 @@ func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 		c.blocked = false
 		c.do(l)
 	}
+}
+
+// hungUp reports whether the client has reset the connection: an event may be one of the
+// descriptor's former connection.
+func (c *conn) hungUp() bool {
+	fd, _ := c.tcp.Bare()
+	return sock.HungUp(fd)
 }
 
 // takeRequest reads what has come, and begins an exchange if that is a request. c.mu is

@@ -370,3 +370,30 @@ func TestServerSpeaksUnasked(t *testing.T) {
 	_, body = c.response(t, "GET")
 	assert.Equal(t, "2", body)
 }
+
+// An event may be one of the connection that had the descriptor before: what it says is
+// looked at before an exchange is ended for it.
+func TestEventOfAFormerConnection(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	server := rawOrigin(t, func(c *rawClient) {
+		c.head(t)
+		close(asked)
+		<-answer
+		c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	})
+	g := start(t, allowLoopback, nil, nil)
+	c := g.dial(t)
+	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
+	<-asked
+	l, err := g.loops.Next()
+	require.NoError(t, err)
+	g.conns.each(func(m member) {
+		own := m.(*conn)
+		fd, ok := own.tcp.Bare()
+		require.True(t, ok)
+		own.Ready(l, fd, unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR)
+	})
+	close(answer)
+	_, body := c.response(t, "GET")
+	require.Equal(t, "ok", body)
+}

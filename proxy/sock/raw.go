@@ -164,6 +164,10 @@ func pollOut(fd int) (events int16) {
 	return p.Revents
 }
 
+// HungUp reports whether the peer has reset the connection, or both sides have closed
+// their half.
+func HungUp(fd int) bool { return pollOut(fd)&(unix.POLLHUP|unix.POLLERR) != 0 }
+
 func result(n uintptr, e unix.Errno) (int, error) {
 	if e != 0 {
 		return -1, e
