@@ -43,13 +43,13 @@ var connectMethod = []byte("CONNECT ")
 func (c *conn) attend() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.away {
-		return
-	}
-	c.arm(c.srv.HeadTimeout)
-	if c.srv.single {
+	c.away = false
+	switch {
+	case c.arm(c.srv.HeadTimeout) != nil: // everything is being cut
+		c.finish()
+	case c.srv.single:
 		c.takeRequest(nil)
-	} else {
+	default:
 		c.quiet(nil)
 	}
 }
@@ -253,7 +253,7 @@ func (c *conn) watch(l *poll.Loop) bool {
 
 // goAway has a goroutine serve the connection, and go on with x, if there is one.
 func (c *conn) goAway(x *exchange) {
-	c.away, c.pending, c.x = true, false, nil
+	c.away, c.wasAway, c.pending, c.x = true, true, false, nil
 	if fd, _ := c.tcp.Bare(); c.loop != nil {
 		c.loop.Remove(fd)
 		c.loop = nil
@@ -336,6 +336,26 @@ func (c *conn) finish() {
 	}
 	c.tcp.Close()
 	c.srv.released(c)
+	if c.deadline.Swap(0) != expired {
+		c.reuse()
+	}
+}
+
+// reuse lets another client have the place of c, which is closed or a tunnel now, unless
+// a goroutine has ever served it. c.mu may be held, and nothing is done with c after. What
+// comes too late finds c.away, or events of the other client, which are hints to try; the
+// sweeper can't cut that one, since it has marked c.deadline before, or fails to.
+func (c *conn) reuse() {
+	if c.wasAway {
+		return
+	}
+	c.r = c.w
+	c.releaseBuffer()
+	c.x, c.loop = nil, nil
+	c.served, c.pending, c.spoken, c.blocked, c.asked, c.more, c.ending = 0, false, false, false, false, false, false
+	c.upstream.Store(nil)
+	c.tunnel.Store(nil)
+	c.srv.free.Put(c)
 }
 
 // carryOn goes on, on a goroutine, with an exchange that was attended.

@@ -100,7 +100,12 @@ func (c *conn) makeTunnel() {
 	x.keepTarget()
 	c.releaseBuffer()
 	c.away, c.x = true, nil
-	x.handOver()
+	up := x.up
+	free := x.handOver()
 	x.end()
 	exchanges.Put(x)
+	if free {
+		up.Release()
+		c.reuse()
+	}
 }

@@ -37,7 +37,8 @@ type conn struct {
 	socket   sock.Conn // what tcp points to
 
 	mu      sync.Mutex
-	away    bool       // a goroutine serves the connection, or nobody does any more
+	away    bool       // a goroutine serves the connection, or nobody does (any more)
+	wasAway bool       // a goroutine serves or served it
 	x       *exchange  // is attended; nil: none
 	pending bool       // x has something to do when the round is over
 	spoken  bool       // x's server has, before it was asked
@@ -102,8 +103,9 @@ func (c *conn) sweep() {
 	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
 		c.wake()
 	}
+	c.tcp.KeepAlive() // most are gone before a sweep sees them
 	if u := c.upstream.Load(); u != nil {
-		u.KeepAlive() // most are gone before a sweep sees them
+		u.TCP.KeepAlive()
 	}
 }
 

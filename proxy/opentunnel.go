@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -11,26 +12,31 @@ import (
 )
 
 // openTunnel is a tunnel and what is to be said of it at its end. It takes the
-// place of its client's conn, which is then free: nothing else is held for it.
+// place of its client's conn, which is then free: nothing else is held for it. At the end
+// it is used again for another.
 type openTunnel struct {
-	srv     *Server
-	at      int // see slot
-	rec     Record
-	text    [64]byte // what rec.text is in, if there is room
-	tun     tunnel.Tunnel
-	started atomic.Bool  // tun is
-	last    atomic.Int64 // when bytes moved, by the coarse clock
+	srv  *Server
+	at   int // see slot
+	rec  Record
+	text [64]byte // what rec.text is in, if there is room
+	tun  tunnel.Tunnel
+	last atomic.Int64 // when bytes moved, by the coarse clock
+	// life counts the tunnels that this has been, in steps of two. The sweeper makes it
+	// odd to cut one, and fails when that is over: then it is another, or about to be.
+	life atomic.Uint64
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
-// have nothing to do with them from then on.
-func (x *exchange) handOver() {
+// have nothing to do with them from then on. It reports whether nobody else has either:
+// the sweeper may be about to cut the conn.
+func (x *exchange) handOver() (free bool) {
 	c, s := x.c, x.c.srv
-	o := &openTunnel{srv: s, rec: x.rec}
+	o := s.tunnels.Get().(*openTunnel)
+	o.rec = x.rec
 	o.rec.text = append(o.text[:0], x.rec.text...)
 	o.last.Store(int64(s.now()))
 	x.rec.silent = true // o books it
-	c.deadline.Store(0)
+	free = c.deadline.Swap(0) != expired
 	c.tunnel.Store(o)
 	s.conns.replace(c, o)
 	s.Metrics.Tunnels.Inc()
@@ -39,10 +45,10 @@ func (x *exchange) handOver() {
 	c.setUpstream(nil)
 	x.up = nil
 	s.pump.Start(&o.tun, client, up, o)
-	o.started.Store(true)
 	if s.cutting.Load() {
 		o.cut() // whoever cut the others may have come too early for this one
 	}
+	return free
 }
 
 func (o *openTunnel) slot() *int { return &o.at }
@@ -58,6 +64,10 @@ func (o *openTunnel) Ended(res tunnel.Result) {
 	o.srv.book(&o.rec)
 	o.srv.Metrics.Tunnels.Dec()
 	o.srv.released(o)
+	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
+	if life := o.life.Load(); life%2 == 0 && o.life.CompareAndSwap(life, life+2) {
+		o.srv.tunnels.Put(o)
+	}
 }
 
 // ended adds to the record what a tunnel carried and how it ended.
@@ -75,12 +85,10 @@ func (r *Record) ended(res tunnel.Result) {
 
 // sweep is the sweeper's look at one tunnel.
 func (o *openTunnel) sweep() {
-	if !o.started.Load() {
-		return
-	}
+	life := o.life.Load() // before anything else of it
 	o.tun.KeepAlive()
 	idle := o.srv.now() - time.Duration(o.last.Load())
-	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
+	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit && life%2 == 0 && o.life.CompareAndSwap(life, life+1) {
 		o.tun.Cut()
 	}
 }
@@ -89,8 +97,4 @@ func (o *openTunnel) sweep() {
 func (o *openTunnel) closeIfIdle() {}
 
 // cut ends the tunnel now.
-func (o *openTunnel) cut() {
-	if o.started.Load() {
-		o.tun.Cut()
-	}
-}
+func (o *openTunnel) cut() { o.tun.Cut() }

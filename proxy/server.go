@@ -69,6 +69,8 @@ type Server struct {
 	tick    time.Duration
 	ids     idSource
 	conns   registry
+	free    sync.Pool // of *conn, see conn.reuse
+	tunnels sync.Pool // of *openTunnel
 	targets targets
 	opened  atomic.Int64    // tunnels since the last trim
 	ctx     context.Context // ends when connections are cut
@@ -97,6 +99,12 @@ func New(o Options) *Server {
 		s.Name = fmt.Sprintf("sluice-%08x", rand.Uint32())
 	}
 	s.ids.seed = rand.Uint64()
+	s.free.New = func() any {
+		c := &conn{srv: s}
+		c.tcp, c.away = &c.socket, true
+		return c
+	}
+	s.tunnels.New = func() any { return &openTunnel{srv: s} }
 	s.conns.perClient = make(map[netip.Addr]int)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tick = sweepEvery(s.Options)
@@ -126,8 +134,7 @@ func (s *Server) Serve(l *sock.Listener) error {
 	defer s.serving.Done()
 	var next *conn
 	l.Room = func() *sock.Conn {
-		next = &conn{srv: s}
-		next.tcp = &next.socket
+		next = s.free.Get().(*conn)
 		return next.tcp
 	}
 	err := accept.Loop(s.ctx, l, s.draining.Load, func(*sock.Conn) { s.accept(next) }, func(err error, in time.Duration) {

@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"time"
 
@@ -41,8 +41,24 @@ type Conn struct {
 	pool      *Pool      // that it lies in, or has lain in
 	loop      *poll.Loop // that watches it; nil: none does
 
-	kept   atomic.Bool // KeepAlive was called
-	socket sock.Conn   // what TCP points to, unless a Dialer has brought that
+	socket sock.Conn // what TCP points to, unless a Dialer has brought that
+}
+
+// conns are used again: see Release.
+var conns = sync.Pool{New: func() any {
+	c := new(Conn)
+	c.TCP = &c.socket
+	return c
+}}
+
+// Release lets another connection have the place of c, which was never pooled and whose
+// TCP is closed or detached. Nobody may use c any more, but TCP.KeepAlive may still come.
+func (c *Conn) Release() {
+	if c.TCP != &c.socket || c.TLS != nil || c.pool != nil {
+		return
+	}
+	c.loop = nil
+	conns.Put(c)
 }
 
 // Local returns the address that the server sees.
@@ -124,14 +140,6 @@ func (c *Conn) Unwatch() {
 // Ready is for the loop: an idle connection on which something happens is of no use.
 func (c *Conn) Ready(_ *poll.Loop, fd int, _ uint32) { c.pool.spoken(c, fd) }
 
-// KeepAlive has the kernel find out when the server is gone, as net.Dialer does. It
-// may be called concurrently with everything else, and more than once.
-func (c *Conn) KeepAlive() {
-	if c.kept.CompareAndSwap(false, true) {
-		c.TCP.Control(func(fd uintptr) { sock.KeepAlive(int(fd)) })
-	}
-}
-
 // Connect dials the addresses of r until one answers, families in turn, the next
 // beside the last when it is slow (RFC 8305). The caller closes what it returns.
 // ctx bounds the whole. The error is an *Error.
@@ -154,10 +162,12 @@ func (g *Gate) BeginConnect(a netip.Addr, port uint16, from Sources) (c *Conn, c
 	if g.Begin == nil || len(sources) != 1 {
 		return nil, false, false, nil
 	}
-	c = &Conn{Dst: netip.AddrPortFrom(a, port), Source: sources[0]}
-	c.TCP = &c.socket
+	c = conns.Get().(*Conn)
+	c.Dst, c.Source = netip.AddrPortFrom(a, port), sources[0]
 	if connecting, err = g.Begin(c.TCP, c.Source, c.Dst); err != nil {
-		return nil, false, true, failed(c.Dst, err)
+		err = failed(c.Dst, err)
+		c.Release()
+		return nil, false, true, err
 	}
 	return c, connecting, true, nil
 }

@@ -31,7 +31,7 @@ func Dial(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*Conn, er
 	return c, nil
 }
 
-// Begin is Dial without waiting, for a Conn that was not used before: connecting says
+// Begin is Dial without waiting, for a Conn as Init takes it: connecting says
 // that the handshake is under way. Then it is over when the descriptor takes bytes, which
 // Connected must be asked about, or Wait, before anything else is done with the
 // connection.
@@ -138,7 +138,7 @@ func (c *Conn) connected(ctx context.Context) error {
 		f.SetWriteDeadline(d)
 	}
 	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
-	err = c.plain(c.raw.Write(func(fd uintptr) bool { return pollOut(int(fd)) != 0 }))
+	err = c.plain(f.raw.Write(func(fd uintptr) bool { return pollOut(int(fd)) != 0 }))
 	if !stop() || errors.Is(err, os.ErrDeadlineExceeded) {
 		if ctx.Err() == context.Canceled {
 			return context.Canceled

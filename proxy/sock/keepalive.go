@@ -16,3 +16,21 @@ func KeepAlive(fd int) error {
 	}
 	return nil
 }
+
+// KeepAlive has the kernel find out when the peer is gone. It may be called concurrently
+// with everything else, and more than once; even for what c was before Init: then it is
+// done once too often, no more.
+func (c *Conn) KeepAlive() {
+	if !c.kept.CompareAndSwap(false, true) {
+		return
+	}
+	c.mu.Lock() // so that the descriptor stays the connection's
+	defer c.mu.Unlock()
+	switch f := c.file.Load(); {
+	case c.closed.Load():
+	case f != nil:
+		f.raw.Control(func(fd uintptr) { KeepAlive(int(fd)) })
+	default:
+		KeepAlive(int(c.fd.Load()))
+	}
+}

@@ -21,8 +21,8 @@ type Listener struct {
 	addr   netip.AddrPort
 	closed atomic.Bool
 
-	// Room returns the Conn that Accept makes of the next client, one that was not used
-	// before; nil: Accept makes a new one. It is set before the first Accept.
+	// Room returns the Conn that Accept makes of the next client, one that Init takes;
+	// nil: Accept makes a new one. It is set before the first Accept.
 	Room func() *Conn
 
 	step   func(fd uintptr) bool // accept, bound once
@@ -31,16 +31,13 @@ type Listener struct {
 	err    error
 }
 
-// Listen opens a port for clients, whose connections are kept alive and write
-// without delay. The kernel hands the listening socket's options down to each
-// connection, so that none of them costs a system call. The error names neither the
-// network nor the address.
+// Listen opens a port for clients, whose connections write without delay: the kernel
+// hands that option of the listening socket down, so that it costs no system call. The
+// error names neither the network nor the address.
 func Listen(addr string) (*Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) (err error) {
 		if e := rc.Control(func(fd uintptr) {
-			if err = KeepAlive(int(fd)); err == nil {
-				err = setInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			}
+			err = setInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		}); e != nil {
 			return e
 		}

@@ -30,11 +30,11 @@ import (
 type Conn struct {
 	remote, local netip.AddrPort // local is known of those that were dialled
 
-	mu     sync.Mutex              // held to change what follows
-	fd     atomic.Int32            // of a bare connection; -1: closed, or another's
-	file   atomic.Pointer[os.File] // once the runtime waits for it
-	raw    syscall.RawConn         // of file
-	closed atomic.Bool             // Close or Detach was called
+	mu     sync.Mutex            // held to change what follows
+	fd     atomic.Int32          // of a bare connection; -1: closed, or another's
+	file   atomic.Pointer[known] // once the runtime waits for it
+	closed atomic.Bool           // Close or Detach was called
+	kept   atomic.Bool           // KeepAlive was called
 
 	out, out2 []byte                // what Write has left to send
 	outErr    error                 // why it ended
@@ -42,6 +42,12 @@ type Conn struct {
 }
 
 var _ net.Conn = (*Conn)(nil)
+
+// known is a connection as the runtime knows it.
+type known struct {
+	*os.File
+	raw syscall.RawConn
+}
 
 // New makes a Conn of a connected, non-blocking socket, which is the Conn's from
 // then on.
@@ -51,14 +57,21 @@ func New(fd int, remote netip.AddrPort) *Conn {
 	return c
 }
 
-// Init is New for a Conn that was not used before.
+// Init is New for a Conn that was not used before, or one that is closed or detached and
+// that nobody uses any more. What comes too late for its former life finds it closed, or
+// its new life.
 func (c *Conn) Init(fd int, remote netip.AddrPort) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remote, c.local = remote, netip.AddrPort{}
+	c.file.Store(nil)
 	c.fd.Store(int32(fd))
-	c.remote = remote
+	c.closed.Store(false)
+	c.kept.Store(false) // last: see KeepAlive
 }
 
 // wait hands the connection to the runtime, if it is not yet.
-func (c *Conn) wait() (*os.File, error) {
+func (c *Conn) wait() (*known, error) {
 	if f := c.file.Load(); f != nil {
 		return f, nil
 	}
@@ -75,10 +88,11 @@ func (c *Conn) wait() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.raw, c.outFn = raw, c.outStep
+	k := &known{f, raw}
+	c.outFn = c.outStep
 	c.fd.Store(-1)
-	c.file.Store(f)
-	return f, nil
+	c.file.Store(k)
+	return k, nil
 }
 
 // Bare returns the descriptor if the runtime does not know it: who has the Conn may use
@@ -94,10 +108,11 @@ func (c *Conn) ReadStep(step func(fd uintptr) bool) error {
 	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
 		return nil
 	}
-	if _, err := c.wait(); err != nil {
+	k, err := c.wait()
+	if err != nil {
 		return err
 	}
-	return c.plain(c.raw.Read(step))
+	return c.plain(k.raw.Read(step))
 }
 
 // WriteStep is the same for writing.
@@ -105,10 +120,11 @@ func (c *Conn) WriteStep(step func(fd uintptr) bool) error {
 	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
 		return nil
 	}
-	if _, err := c.wait(); err != nil {
+	k, err := c.wait()
+	if err != nil {
 		return err
 	}
-	return c.plain(c.raw.Write(step))
+	return c.plain(k.raw.Write(step))
 }
 
 // Control calls f with the descriptor, which stays open meanwhile.
@@ -117,10 +133,11 @@ func (c *Conn) Control(f func(fd uintptr)) error {
 		f(uintptr(fd))
 		return nil
 	}
-	if _, err := c.wait(); err != nil {
+	k, err := c.wait()
+	if err != nil {
 		return err
 	}
-	return c.plain(c.raw.Control(f))
+	return c.plain(k.raw.Control(f))
 }
 
 // Read reads what is there, or waits for it.
@@ -153,9 +170,9 @@ func (c *Conn) WriteTwo(a, b []byte) (int, error) {
 	c.out, c.out2, c.outErr = a, b, nil
 	fd, bare := c.Bare()
 	if !bare || !c.outStep(uintptr(fd)) {
-		if _, err := c.wait(); err != nil {
+		if k, err := c.wait(); err != nil {
 			c.outErr = err
-		} else if err := c.raw.Write(c.outFn); err != nil {
+		} else if err := k.raw.Write(c.outFn); err != nil {
 			c.outErr = c.plain(err)
 		}
 	}
@@ -218,7 +235,7 @@ func (c *Conn) Detach() (fd int, err error) {
 	}
 	if f := c.file.Load(); f != nil {
 		defer f.Close() // which the runtime's poller is told of; the duplicate keeps the connection
-		return duplicate(c.raw)
+		return duplicate(f.raw)
 	}
 	return int(c.fd.Swap(-1)), nil
 }
@@ -235,12 +252,11 @@ func (c *Conn) Reclaim() error {
 	case f == nil:
 		return nil
 	}
-	fd, err := duplicate(c.raw)
+	fd, err := duplicate(f.raw)
 	if err != nil {
 		return err
 	}
 	f.Close()
-	c.raw = nil
 	c.file.Store(nil)
 	c.fd.Store(int32(fd))
 	return nil
@@ -295,7 +311,7 @@ func (c *Conn) deadline(set func(*os.File, time.Time) error, t time.Time) error 
 	if err != nil {
 		return err
 	}
-	return c.plain(set(f, t))
+	return c.plain(set(f.File, t))
 }
 
 // Remote is the peer's address.

@@ -341,7 +341,18 @@ func TestAccept(t *testing.T) {
 	assert.ErrorIs(t, err, net.ErrClosed)
 }
 
-// A client's connection has the options of the listener without a call of its own.
+// option reads an option of c's socket.
+func option(t testing.TB, c *Conn, level, name int) (value int) {
+	t.Helper()
+	require.NoError(t, c.Control(func(fd uintptr) {
+		var err error
+		value, err = unix.GetsockoptInt(int(fd), level, name)
+		require.NoError(t, err)
+	}))
+	return value
+}
+
+// A client's connection has the listener's option without a call of its own.
 func TestOptionsAreHandedDown(t *testing.T) {
 	l, addr := listen(t, "127.0.0.1:0")
 	far, err := Dial(t.Context(), netip.Addr{}, addr)
@@ -350,17 +361,98 @@ func TestOptionsAreHandedDown(t *testing.T) {
 	c, err := l.Accept()
 	require.NoError(t, err)
 	defer c.Close()
-	c.Control(func(fd uintptr) {
+	assert.Equal(t, 1, option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+	assert.Equal(t, unix.IPPROTO_TCP, option(t, c, unix.SOL_SOCKET, unix.SO_PROTOCOL))
+}
+
+func TestKeepAlive(t *testing.T) {
+	both(t, func(t *testing.T, c *Conn, _ *net.TCPConn) {
+		_, bare := c.Bare()
+		assert.Zero(t, option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+		c.KeepAlive()
+		c.KeepAlive()
+		_, still := c.Bare()
+		assert.Equal(t, bare, still, "the runtime is not told")
 		for _, want := range [][3]int{
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
-			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
 		} {
-			got, err := unix.GetsockoptInt(int(fd), want[0], want[1])
-			require.NoError(t, err)
-			assert.Equal(t, want[2], got, "%v", want)
+			assert.Equal(t, want[2], option(t, c, want[0], want[1]), "%v", want)
+		}
+		c.Close()
+		c.KeepAlive()
+	})
+}
+
+// A Conn serves one connection after the other, and nothing is left of the one before.
+func TestInitAgain(t *testing.T) {
+	l, addr := listen(t, "127.0.0.1:0")
+	var again Conn
+	l.Room = func() *Conn { return &again }
+	for i, end := range []func(){
+		func() { again.Close() },
+		func() { again.Share(); again.Close() },
+		func() { fd, _ := again.Detach(); CloseFD(fd) },
+		func() { again.KeepAlive(); again.Close() },
+		func() { again.Close() },
+	} {
+		far, err := Dial(t.Context(), netip.Addr{}, addr)
+		require.NoError(t, err)
+		c, err := l.Accept()
+		require.NoError(t, err)
+		require.Same(t, &again, c)
+		assert.Equal(t, far.Local(), c.Remote(), "%d", i)
+		assert.Equal(t, addr, c.Local(), "%d", i)
+		_, bare := c.Bare()
+		assert.True(t, bare, "%d", i)
+		assert.Zero(t, option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE), "%d", i)
+		_, err = far.Write([]byte("x"))
+		require.NoError(t, err)
+		var b [2]byte
+		n, err := c.Read(b[:])
+		require.NoError(t, err)
+		assert.Equal(t, "x", string(b[:n]), "%d", i)
+		end()
+		assert.ErrorIs(t, c.Close(), net.ErrClosed)
+		far.Close()
+	}
+}
+
+// The sweeper's call may come at any moment of a connection's life.
+func TestKeepAliveAtAnyTime(t *testing.T) {
+	l, addr := listen(t, "127.0.0.1:0")
+	var again Conn
+	l.Room = func() *Conn { return &again }
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				again.KeepAlive()
+			}
 		}
 	})
+	for i := range 300 {
+		far, err := Dial(t.Context(), netip.Addr{}, addr)
+		require.NoError(t, err)
+		c, err := l.Accept()
+		require.NoError(t, err)
+		if i%2 == 0 {
+			c.Share()
+			require.NoError(t, c.Reclaim())
+		}
+		_, bare := c.Bare()
+		require.True(t, bare)
+		_, err = c.Write([]byte("x"))
+		require.NoError(t, err)
+		c.Close()
+		far.Close()
+	}
+	close(stop)
+	wg.Wait()
 }
 
 func TestListenError(t *testing.T) {

@@ -108,8 +108,8 @@ func (p *port) serve() {
 	defer p.serving.Done()
 	var next *session
 	p.l.Room = func() *sock.Conn {
-		next = &session{srv: p.srv, port: p}
-		next.client = &next.socket
+		next = p.srv.free.Get().(*session)
+		next.port = p
 		return next.client
 	}
 	err := accept.Loop(p.srv.ctx, p.l, p.closing.Load, func(*sock.Conn) { p.accept(next) }, func(err error, in time.Duration) {

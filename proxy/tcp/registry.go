@@ -92,12 +92,5 @@ func (s *Server) sweep(now time.Time) {
 	clock := int64(now.Sub(s.start))
 	s.clock.Store(clock)
 	idle := int64(s.live.Load().idleTimeout)
-	s.conns.each(func(x *session) {
-		if x.started.Load() {
-			x.tunnel.KeepAlive()
-		}
-		if last := x.last.Load(); idle > 0 && last > 0 && clock-last >= idle {
-			x.cut(endIdle)
-		}
-	})
+	s.conns.each(func(x *session) { x.sweep(clock, idle) })
 }

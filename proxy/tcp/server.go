@@ -47,6 +47,7 @@ type Server struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	conns  registry
+	free   sync.Pool // of *session
 	pace   pace
 
 	mu      sync.Mutex // one Apply, SetGeneration or Shutdown at a time
@@ -79,6 +80,11 @@ func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now()}
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.pump = tunnel.New(o.Budget, &s.loops)
+	s.free.New = func() any {
+		x := &session{srv: s}
+		x.client = &x.socket
+		return x
+	}
 	s.pace = pace{time.Second, 30 * time.Second, time.Second, 15 * time.Second}
 	s.live.Store(&settings{})
 	s.ports.Store(&[]*port{})

@@ -16,7 +16,7 @@ import (
 
 // session is one client connection. Its goroutine owns all but the atomic fields,
 // until a tunnel is made of it; then it owns nothing, and what is left to do is done
-// by Touch and Ended.
+// by Touch and Ended. After that it is used again for another.
 type session struct {
 	srv    *Server
 	at     int // in the registry, whose it is
@@ -34,9 +34,16 @@ type session struct {
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
 	upstream atomic.Pointer[sock.Conn]
 	tunnel   tunnel.Tunnel
-	started  atomic.Bool  // tunnel is
-	ending   atomic.Int32 // why it was cut from outside: an end
+	// ending is why it was cut from outside, an end, in the low byte; the rest counts the
+	// connections that this has been. So the sweeper can't cut one that is another by now,
+	// and one that is being cut does not become another.
+	ending atomic.Uint64
 }
+
+const oneLife = 1 << 8
+
+// cutFor is why the session was cut from outside; endClosed: it was not.
+func (x *session) cutFor() end { return end(x.ending.Load() % oneLife) }
 
 // accept starts to serve a client, or refuses it. Two descriptors are set aside
 // for it: its own and that of its destination.
@@ -155,7 +162,7 @@ func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
 		return 0, nil
 	}
 	x.client.SetReadDeadline(time.Now().Add(x.srv.live.Load().headTimeout))
-	if x.ending.Load() != 0 {
+	if x.cutFor() != endClosed {
 		x.client.SetReadDeadline(time.Unix(1, 0)) // cut meanwhile
 	}
 	if proxied {
@@ -169,7 +176,7 @@ func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
 		}
 	}
 	x.client.SetReadDeadline(time.Time{})
-	if x.ending.Load() != 0 {
+	if x.cutFor() != endClosed {
 		return metrics.TCPConnect, os.ErrDeadlineExceeded // cut meanwhile
 	}
 	return 0, nil
@@ -242,7 +249,7 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 	x.to = a
 	x.Touch()
 	x.upstream.Store(conn.TCP)
-	if x.ending.Load() != 0 {
+	if x.cutFor() != endClosed {
 		conn.TCP.SetDeadline(time.Unix(1, 0)) // cut meanwhile
 	}
 	if !x.sendHead(pl, conn.TCP) {
@@ -252,10 +259,14 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 		return
 	}
 	x.ahead, x.early = int64(len(x.early)), nil // a tunnel holds no buffer
+	x.upstream.Store(nil)
+	free := x.cutFor() == endClosed // else whoever cuts it may have conn
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
-	x.started.Store(true)
-	if x.ending.Load() != 0 {
+	if x.cutFor() != endClosed {
 		x.tunnel.Cut() // whoever cut it may have come too early
+	}
+	if free {
+		conn.Release()
 	}
 }
 
@@ -270,7 +281,7 @@ func (x *session) Ended(res tunnel.Result) {
 	a.d.metrics.Ended(received, sent)
 	a.d.ended(a)
 	x.rec.Received, x.rec.Sent = received, sent
-	end := end(x.ending.Load())
+	end := x.cutFor()
 	switch {
 	case end != endClosed:
 	case errors.Is(res.Err, tunnel.ErrReset):
@@ -280,6 +291,10 @@ func (x *session) Ended(res tunnel.Result) {
 	}
 	x.log(end)
 	x.gone()
+	if old := x.ending.Load(); old%oneLife == 0 && x.ending.CompareAndSwap(old, old+oneLife) {
+		x.begun, x.to, x.early, x.ahead, x.local = begun{}, nil, nil, 0, netip.AddrPort{}
+		x.srv.free.Put(x)
+	}
 }
 
 // sendHead sends the PROXY header and the bytes that were read early. It reports
@@ -296,7 +311,7 @@ func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
 	up.SetWriteDeadline(time.Now().Add(x.srv.live.Load().connectTimeout))
 	_, err := up.Write(head)
 	up.SetWriteDeadline(time.Time{})
-	if x.ending.Load() != 0 {
+	if x.cutFor() != endClosed {
 		up.SetDeadline(time.Unix(1, 0))
 	}
 	return !errors.Is(err, os.ErrDeadlineExceeded)
@@ -304,9 +319,26 @@ func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
 
 // cut ends the session from outside.
 func (x *session) cut(why end) {
-	x.ending.CompareAndSwap(0, int32(why))
-	if x.started.Load() {
-		x.tunnel.Cut()
+	for old := x.ending.Load(); old%oneLife == 0 && !x.ending.CompareAndSwap(old, old+uint64(why)); {
+		old = x.ending.Load()
+	}
+	x.stop()
+}
+
+// sweep is the sweeper's look at the session.
+func (x *session) sweep(clock, idle int64) {
+	old := x.ending.Load() // before anything else of it
+	x.tunnel.KeepAlive()
+	last := x.last.Load()
+	late := idle > 0 && last > 0 && clock-last >= idle
+	if late && old%oneLife == 0 && x.ending.CompareAndSwap(old, old+uint64(endIdle)) {
+		x.stop()
+	}
+}
+
+// stop ends a session whose ending is set.
+func (x *session) stop() {
+	if x.tunnel.Cut() {
 		return
 	}
 	past := time.Unix(1, 0)

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // exchange sends bytes one way and reads them at the other end.
@@ -48,7 +50,7 @@ func TestIdleHoldsTwoDescriptors(t *testing.T) {
 	settled := func() bool {
 		p.pipes.mu.Lock()
 		defer p.pipes.mu.Unlock()
-		return openFiles(t) == files+50*4+2*len(p.pipes.ready) && runtime.NumGoroutine() == goroutines
+		return openFiles(t) == files+50*4+2*len(p.pipes.ready) && runtime.NumGoroutine() <= goroutines
 	}
 	for end := time.Now().Add(10 * time.Second); !settled(); runtime.Gosched() {
 		require.True(t, time.Now().Before(end), "%d goroutines, %d descriptors", runtime.NumGoroutine()-goroutines, openFiles(t)-files)
@@ -188,4 +190,84 @@ func TestStartAfterClose(t *testing.T) {
 	assert.ErrorIs(t, (<-r.result).Err, net.ErrClosed)
 	_, err := r.client.Read(make([]byte, 1))
 	assert.Equal(t, io.EOF, err)
+}
+
+// late tells a tunnel again and again of what its former descriptors might have to say,
+// and has it do what was put off.
+type late struct {
+	t    *Tunnel
+	mu   sync.Mutex
+	fds  []int
+	told int
+}
+
+func (g *late) Ready(l *poll.Loop, fd int, _ uint32) {
+	unix.Read(fd, make([]byte, 64))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told++
+	for _, former := range g.fds {
+		g.t.Ready(l, former, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR)
+	}
+	g.t.Do(l)
+}
+
+func (g *late) former(fds [2]int32) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.fds = []int{int(fds[0]), int(fds[1])}
+}
+
+// A tunnel that has ended is another one when it is started again, whatever is told of it
+// too late.
+func TestStartAgain(t *testing.T) {
+	p := newPump(t, nil)
+	defer p.Close()
+	r := start(t, p)
+	ghost := &late{t: &r.Tunnel}
+	var ends [2]int
+	require.NoError(t, unix.Pipe2(ends[:], unix.O_CLOEXEC|unix.O_NONBLOCK))
+	defer unix.Close(ends[0])
+	defer unix.Close(ends[1])
+	l, err := p.loops.Next()
+	require.NoError(t, err)
+	require.NoError(t, l.Add(ends[0], ghost))
+	haunt := func() { unix.Write(ends[1], []byte("x")) }
+	for i := range 60 {
+		up, down := noise(1+i*i*100), noise(1+i*i*100)
+		haunt()
+		exchange(t, r.client, r.server, up)
+		haunt()
+		exchange(t, r.server, r.client, down)
+		r.mu.Lock()
+		fds := r.fds
+		r.mu.Unlock()
+		ghost.former(fds)
+		want := Result{Up: int64(len(up)), Down: int64(len(down))}
+		switch i % 3 {
+		case 0:
+			r.client.Close()
+			r.server.Close()
+		case 1:
+			require.True(t, r.Cut())
+			want.Err = os.ErrDeadlineExceeded
+		case 2:
+			r.server.SetLinger(0)
+			r.server.Close()
+			want.Err = ErrReset
+		}
+		assert.Equal(t, want, <-r.result, "%d", i)
+		assert.False(t, r.Cut())
+		haunt()
+		r.KeepAlive()
+		var inner, innerUp *sock.Conn
+		r.client, inner = near(t)
+		r.server, innerUp = near(t)
+		p.Start(&r.Tunnel, Side{Conn: inner}, Side{Conn: innerUp}, r)
+	}
+	r.Cut()
+	<-r.result
+	ghost.mu.Lock()
+	defer ghost.mu.Unlock()
+	assert.NotZero(t, ghost.told)
 }

@@ -18,7 +18,7 @@ type Hooks interface {
 	// Touch is called whenever bytes have moved.
 	Touch()
 	// Ended is called once, when both connections are closed; possibly within
-	// Start or Cut.
+	// Start or Cut. From then on the Tunnel may be started anew.
 	Ended(Result)
 }
 
@@ -38,17 +38,16 @@ const (
 )
 
 // Tunnel is two connections between which bytes move. While none do, it is this
-// struct and two descriptors. Its methods may be called concurrently, once Start has
-// returned. The zero value is ready for Start; a Tunnel is for one use.
+// struct and two descriptors. Its methods may be called concurrently. The zero value is
+// ready for Start, and so is a tunnel that has ended.
 type Tunnel struct {
-	pump  *Pump
-	hooks Hooks
-	loops [2]*poll.Loop
-	fds   [2]int32
-
 	mu      sync.Mutex
+	pump    *Pump
+	hooks   Hooks
+	loops   [2]*poll.Loop
+	fds     [2]int32
 	ways    [2]way
-	over    bool
+	running bool // from Start to the end
 	reset   bool // both sides are to be reset, not closed
 	waiting bool // for its turn
 	kept    bool // KeepAlive was called
@@ -66,9 +65,11 @@ type Side struct {
 // connections, which are the tunnel's from now on, until both sides have closed or one
 // has reset. It returns at once; hooks.Ended is told the end.
 func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
+	t.mu.Lock()
 	t.pump, t.hooks, t.fds = p, hooks, [2]int32{-1, -1}
 	t.ways = [2]way{{open: true}, {open: true}}
-	t.mu.Lock()
+	t.running, t.err = true, nil
+	t.reset, t.waiting, t.kept = false, false, false
 	var errs [2]error
 	for side, s := range [...]Side{client, upstream} {
 		fd := -1
@@ -110,7 +111,8 @@ func (t *Tunnel) watch() (err error) {
 	return nil
 }
 
-// Ready is for the loop.
+// Ready is for the loop. Like Do it may come late, for what the tunnel was before: then
+// it finds nothing to do.
 func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
 	t.mu.Lock()
 	side := clientSide
@@ -125,7 +127,7 @@ func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
 		w.readable = true
 		w.ending = w.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
 	}
-	if t.over || t.waiting {
+	if !t.running || t.waiting {
 		t.mu.Unlock()
 		return
 	}
@@ -136,7 +138,7 @@ func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
 func (t *Tunnel) Do(l *poll.Loop) {
 	t.mu.Lock()
 	t.waiting = false
-	if t.over {
+	if !t.running {
 		t.mu.Unlock()
 		return
 	}
@@ -187,33 +189,36 @@ func (t *Tunnel) fail(err error) {
 	}
 }
 
-// KeepAlive has the kernel find out when the server is gone; the client's side has
-// it from the listener. Only the first call does anything: it is for the owner's
-// regular look at tunnels, which most never live to see.
+// KeepAlive has the kernel find out when one of the peers is gone. Only the first call
+// does anything: it is for the owner's regular look at tunnels, which most never live to
+// see.
 func (t *Tunnel) KeepAlive() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.over && !t.kept {
+	if t.running && !t.kept {
 		t.kept = true
-		sock.KeepAlive(int(t.fds[upstreamSide]))
+		for _, fd := range t.fds {
+			sock.KeepAlive(int(fd))
+		}
 	}
 }
 
 // Cut ends the tunnel now, as one whose time has passed: its connections are
-// closed, not reset.
-func (t *Tunnel) Cut() {
+// closed, not reset. It reports false if there was nothing to end.
+func (t *Tunnel) Cut() bool {
 	t.mu.Lock()
-	if t.over {
+	if !t.running {
 		t.mu.Unlock()
-		return
+		return false
 	}
 	t.fail(os.ErrDeadlineExceeded)
 	t.end()
+	return true
 }
 
 // end closes the connections, unlocks t.mu and tells the owner.
 func (t *Tunnel) end() {
-	t.over = true
+	t.running = false
 	for i := range t.ways {
 		t.ways[i].release(t.pump)
 	}
@@ -230,8 +235,9 @@ func (t *Tunnel) end() {
 		sock.CloseFD(int(fd))
 	}
 	res := Result{Up: t.ways[clientSide].moved, Down: t.ways[upstreamSide].moved, Err: t.err}
+	hooks := t.hooks
 	t.mu.Unlock()
-	t.hooks.Ended(res)
+	hooks.Ended(res)
 }
 
 // ended names the ways in which a peer breaks a connection by one error.
