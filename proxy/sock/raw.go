@@ -103,21 +103,6 @@ func EpollPoll(epoll int, events []unix.EpollEvent) (int, error) {
 	return result(n, e)
 }
 
-// receiveWindow is what WidenReceive asks for, in bytes.
-const receiveWindow = 1 << 20
-
-// WidenReceive lets the peer send more before it has to wait for the reader. The kernel
-// widens the window itself as it sees more read in a round trip than before; where the
-// peer is near, and who reads is quick, it never does: each round trip brings one window,
-// of some 64 KiB, and stops. Asking to be told of so much only (SO_RCVLOWAT) widens it as
-// a by-product and, other than SO_RCVBUF, leaves the kernel free to go on; that is undone
-// at once.
-func WidenReceive(fd int) {
-	if setInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, receiveWindow) == nil {
-		setInt(fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, 1)
-	}
-}
-
 func setInt(fd, level, name, value int) error {
 	v := int32(value)
 	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), 4, 0)

@@ -384,21 +384,6 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
-func TestWidenReceive(t *testing.T) {
-	c, far := pair(t)
-	before := option(t, c, unix.SOL_SOCKET, unix.SO_RCVBUF)
-	require.Less(t, before, receiveWindow)
-	_, err := far.Write([]byte("x"))
-	require.NoError(t, err)
-	fd, _ := c.Bare()
-	WidenReceive(fd)
-	assert.GreaterOrEqual(t, option(t, c, unix.SOL_SOCKET, unix.SO_RCVBUF), receiveWindow)
-	assert.Equal(t, 1, option(t, c, unix.SOL_SOCKET, unix.SO_RCVLOWAT))
-	n, err := c.Read(make([]byte, 2))
-	require.NoError(t, err)
-	assert.Equal(t, 1, n)
-}
-
 // A Conn serves one connection after the other, and nothing is left of the one before.
 func TestInitAgain(t *testing.T) {
 	l, addr := listen(t, "127.0.0.1:0")

@@ -271,36 +271,3 @@ func TestStartAgain(t *testing.T) {
 	defer ghost.mu.Unlock()
 	assert.NotZero(t, ghost.told)
 }
-
-// Who sends much to a receiver that takes it gets a wider window, and only who does.
-func TestWiden(t *testing.T) {
-	r := relay(t, nil)
-	widened := func() (up, down bool) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.ways[clientSide].widened, r.ways[upstreamSide].widened
-	}
-	exchange(t, r.client, r.server, noise(300_000))
-	up, down := widened()
-	assert.False(t, up || down, "too little")
-	for range 50 { // a wait now and then sets it back
-		exchange(t, r.client, r.server, noise(4*widenAfter))
-		if up, down = widened(); up {
-			break
-		}
-	}
-	assert.True(t, up)
-	assert.False(t, down)
-
-	go r.server.Write(noise(64 << 20)) // the client does not read
-	require.Eventually(t, func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return r.ways[upstreamSide].blocked
-	}, 10*time.Second, time.Millisecond)
-	r.mu.Lock()
-	assert.Zero(t, r.ways[upstreamSide].smooth)
-	r.mu.Unlock()
-	r.Cut()
-	<-r.result
-}

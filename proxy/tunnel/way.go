@@ -10,10 +10,6 @@ import (
 // turnBytes is how much one direction may move before others have their turn.
 const turnBytes = 4 << 20
 
-// widenAfter is how much the receiver has to take, without a wait, before the sender gets
-// a wider window: for a slow receiver that would only fill the kernel's memory.
-const widenAfter = 1 << 20
-
 // roundStep is how much may wait for the end of the round to be sent.
 const roundStep = 4 << 10
 
@@ -27,9 +23,7 @@ type way struct {
 	asked    bool // to be told when it does
 	broken   bool // writing to the side that is read failed
 	bulk     bool // so much comes that splice pays
-	widened  bool // its side's window is
 	full     uint8
-	smooth   int32 // bytes of bulk since the receiver took no more, up to widenAfter
 	moved    int64
 	cargo    *cargo // nil while it holds nothing, which is most of the time
 }
@@ -153,7 +147,7 @@ func (t *Tunnel) write(l *poll.Loop, side int, b []byte) {
 // block waits until the receiver takes more.
 func (t *Tunnel) block(l *poll.Loop, side int) {
 	w := &t.ways[side]
-	w.blocked, w.smooth = true, 0
+	w.blocked = true
 	if w.asked {
 		return
 	}
@@ -204,23 +198,10 @@ func (t *Tunnel) splice(l *poll.Loop, side int) int {
 	}
 	w.moved += int64(n)
 	c.inPipe = n
-	t.widen(side, n)
 	if n < bulkStep {
 		w.bulk, w.full = false, 0
 	}
 	return n
-}
-
-// widen is told of n bytes of bulk.
-func (t *Tunnel) widen(side, n int) {
-	w := &t.ways[side]
-	if w.widened {
-		return
-	}
-	if w.smooth += int32(n); w.smooth >= widenAfter {
-		w.widened = true
-		sock.WidenReceive(int(t.fds[side]))
-	}
 }
 
 // release gives back what the direction holds.
