@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -173,4 +175,19 @@ func TestSweepOfAFormerTunnel(t *testing.T) {
 	o.sweep()
 	assert.Equal(t, before+2, o.life.Load(), "it is not late now")
 	assert.False(t, o.life.CompareAndSwap(before, before+1), "and whoever saw it so before can't cut it")
+}
+
+// Nothing of what a connection was is left when its place is used again.
+func TestReuseForgets(t *testing.T) {
+	g := start(t, "", nil, nil)
+	c := &conn{srv: g.Server}
+	c.tcp = &c.socket
+	c.served, c.away, c.pending, c.spoken, c.blocked, c.asked, c.more, c.ending = 1, true, true, true, true, true, true, true
+	c.x, c.loop, c.buf, c.r, c.w = new(exchange), new(poll.Loop), make([]byte, headRoom), 1, 2
+	c.upstream.Store(new(outbound.Conn))
+	c.tunnel.Store(new(openTunnel))
+	c.reuse()
+	fresh := g.free.New().(*conn)
+	fresh.tcp = c.tcp
+	assert.Equal(t, fmt.Sprintf("%+v", fresh), fmt.Sprintf("%+v", c))
 }
