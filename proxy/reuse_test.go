@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
@@ -190,4 +191,23 @@ func TestReuseForgets(t *testing.T) {
 	fresh := g.free.New().(*conn)
 	fresh.tcp = c.tcp
 	assert.Equal(t, fmt.Sprintf("%+v", fresh), fmt.Sprintf("%+v", c))
+}
+
+// The sweeper's first look has the kernel find out when a client is gone.
+func TestSweepKeepsAlive(t *testing.T) {
+	g := start(t, "", nil, nil)
+	g.dial(t)
+	kept := func() (n int) {
+		g.conns.each(func(m member) {
+			m.(*conn).tcp.Control(func(fd uintptr) {
+				on, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+				n += on
+			})
+		})
+		return n
+	}
+	require.Eventually(t, func() bool {
+		g.conns.each(member.sweep)
+		return kept() == 1
+	}, 10*time.Second, time.Millisecond)
 }

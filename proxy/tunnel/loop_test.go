@@ -271,3 +271,19 @@ func TestStartAgain(t *testing.T) {
 	defer ghost.mu.Unlock()
 	assert.NotZero(t, ghost.told)
 }
+
+// The owner's first look has the kernel find out when either peer is gone.
+func TestKeepAliveOnBothSides(t *testing.T) {
+	r := relay(t, nil)
+	kept := func() (on [2]int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for side, fd := range r.fds {
+			on[side], _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+		}
+		return on
+	}
+	assert.Equal(t, [2]int{0, 0}, kept())
+	r.KeepAlive()
+	assert.Equal(t, [2]int{1, 1}, kept())
+}
