@@ -30,29 +30,30 @@ type work struct {
 
 const (
 	limit     = 5 * time.Minute
-	addresses = 64 // of the origin
+	least     = time.Second // of a cell: a stall of a millisecond is not its p99 then
+	addresses = 64          // of the origin
 )
 
 // works are the rows that are plain work.
 var works = []work{
 	{row: 1, key: "1", name: "GET 1 KiB, 64 keep-alive clients", kind: peers.Gets, path: "/1k",
-		job: load.Job{Kind: load.Get, Conns: 64, Warm: 2000, Count: 20000}},
+		job: load.Job{Kind: load.Get, Conns: 64, Warm: 2000, Count: 20000, Duration: least}},
 	{row: 2, key: "2", name: "GET 1 KiB, a new connection for each", kind: peers.Gets, path: "/1k",
 		job: load.Job{Kind: load.GetNew, Conns: 32, Warm: 1000, Count: 10000}},
 	{row: 3, key: "3", name: "GET 1 MiB, 16 keep-alive clients", kind: peers.Gets, path: "/1m",
-		job: load.Job{Kind: load.Get, Conns: 16, Warm: 64, Count: 1024}, perGB: true},
+		job: load.Job{Kind: load.Get, Conns: 16, Warm: 64, Count: 1024, Duration: least}, perGB: true},
 	{row: 4, key: "4", name: "CONNECT, one exchange, close, 32 clients", kind: peers.Tunnels, raw: true,
 		job: load.Job{Kind: load.Exchange, Conns: 32, Warm: 1000, Count: 10000}},
 	{row: 5, key: "5down", name: "CONNECT, bulk down, 4 tunnels", kind: peers.Tunnels, raw: true, perGB: true,
-		job: load.Job{Kind: load.Down, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
+		job: load.Job{Kind: load.Down, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20, Duration: least}},
 	{row: 5, key: "5up", name: "CONNECT, bulk up, 4 tunnels", kind: peers.Tunnels, raw: true, perGB: true,
-		job: load.Job{Kind: load.Up, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
+		job: load.Job{Kind: load.Up, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20, Duration: least}},
 	{row: 8, key: "8", name: "TCP mode, a connection, one exchange, close, 32 clients", kind: peers.TCP, raw: true,
 		job: load.Job{Kind: load.Exchange, Conns: 32, Warm: 1000, Count: 10000}},
 	{row: 8, key: "8down", name: "TCP mode, bulk down, 4 connections", kind: peers.TCP, raw: true, perGB: true,
-		job: load.Job{Kind: load.Down, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
+		job: load.Job{Kind: load.Down, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20, Duration: least}},
 	{row: 8, key: "8up", name: "TCP mode, bulk up, 4 connections", kind: peers.TCP, raw: true, perGB: true,
-		job: load.Job{Kind: load.Up, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20}},
+		job: load.Job{Kind: load.Up, Conns: 4, Warm: 4, Count: 16, Bytes: 64 << 20, Duration: least}},
 }
 
 // target is where the work leads.
@@ -69,6 +70,7 @@ func (w work) jobFor(in *instance, target string, scale float64) load.Job {
 	if scale != 1 {
 		j.Count = max(int(float64(j.Count)*scale), j.Conns)
 		j.Warm = max(int(float64(j.Warm)*scale), j.Conns)
+		j.Duration = time.Duration(float64(j.Duration) * scale)
 	}
 	j.Limit = limit
 	proxied := in.peer != nil

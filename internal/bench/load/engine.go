@@ -63,7 +63,7 @@ type engine struct {
 	begun    int   // of them
 	ended    int   // of them
 	t0       int64 // of this phase
-	until    int64 // when the target is -1
+	until    int64 // no end before
 	hist     histogram
 	res      Result
 	base     time.Time
@@ -106,11 +106,7 @@ func Run(job Job, ready func() error) (Result, error) {
 		return Result{}, err
 	}
 	e.counting = true
-	n := job.Count
-	if n == 0 {
-		n = -1
-	}
-	e.phase(n, job.Duration)
+	e.phase(job.Count, job.Duration)
 	e.res.Elapsed = time.Duration(e.now() - e.t0)
 	e.res.Done = e.hist.n
 	e.res.P50, e.res.P99, e.res.Max = e.hist.quantile(.5), e.hist.quantile(.99), time.Duration(e.hist.max)
@@ -150,7 +146,7 @@ func (e *engine) hold(ready func() error) error {
 
 func (e *engine) now() int64 { return int64(time.Since(e.base)) }
 
-// phase does target pieces of work, or works for as long as d.
+// phase does target pieces of work, and more until d is over.
 func (e *engine) phase(target int, d time.Duration) {
 	e.target, e.begun, e.ended = target, 0, 0
 	e.t0 = e.now()
@@ -176,10 +172,7 @@ func (e *engine) phase(target int, d time.Duration) {
 
 // over reports whether the phase is.
 func (e *engine) over() bool {
-	if e.target < 0 {
-		return e.now() >= e.until && e.begun == e.ended
-	}
-	return e.ended >= e.target
+	return e.ended >= e.target && e.begun == e.ended && e.now() >= e.until
 }
 
 func (e *engine) errors() (n int) {
@@ -196,15 +189,12 @@ func (e *engine) errors() (n int) {
 func (e *engine) begin() time.Duration {
 	const noneSoon = time.Hour
 	for len(e.free) > 0 {
-		if e.target >= 0 && e.begun >= e.target || e.job.Kind == Hold && e.begun-e.ended >= holdAtATime {
-			return noneSoon
-		}
 		now := e.now()
-		if e.target < 0 && now >= e.until {
+		if e.begun >= e.target && now >= e.until || e.job.Kind == Hold && e.begun-e.ended >= holdAtATime {
 			return noneSoon
 		}
 		due := now
-		if e.job.Rate > 0 && e.target != 0 {
+		if e.job.Rate > 0 {
 			if due = e.t0 + int64(float64(e.begun)*1e9/e.job.Rate); due > now {
 				return time.Duration(due - now)
 			}

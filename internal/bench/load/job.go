@@ -34,8 +34,8 @@ type Job struct {
 	Requests []Request     // of Get and GetNew, taken in turn
 	Conns    int           // connections at a time
 	Warm     int           // pieces of work before it counts
-	Count    int           // pieces of work that count; 0: until Duration is over
-	Duration time.Duration // see Count
+	Count    int           // pieces of work that count, at least
+	Duration time.Duration // more of them until it is over
 	Rate     float64       // pieces a second, sent on time whatever the answers do; 0: the next after the answer
 	Bytes    int64         // of one Down or Up
 	Limit    time.Duration // a job that takes longer has failed

@@ -101,7 +101,11 @@ func Machine() string {
 
 // SetSysctl sets a value below /proc/sys.
 func SetSysctl(name, value string) error {
-	return os.WriteFile(filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/")), []byte(value), 0)
+	return os.WriteFile(sysctlPath(name), []byte(value), 0)
+}
+
+func sysctlPath(name string) string {
+	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
 }
 
 // Softirqs is how long the kernel's thread for softirqs of a processor has worked: it
