@@ -208,7 +208,7 @@ func (c *conn) block(l *poll.Loop) {
 		return
 	}
 	fd, _ := c.tcp.Bare()
-	if c.asked = true; c.loop.Ask(fd) != nil {
+	if c.asked = true; c.loop.Ask(fd, poll.Bytes|poll.Room) != nil {
 		c.expire()
 	}
 }

@@ -151,9 +151,19 @@ func (l *Loop) Adopt(fd int, h Handler) error {
 	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads)
 }
 
-// Ask has it told from now on too when fd takes bytes again.
-func (l *Loop) Ask(fd int) error {
-	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads|unix.EPOLLOUT)
+// Wish is what is to be told of a socket, beside its end and what is wrong with it.
+type Wish uint32
+
+// What may be wished for.
+const (
+	Bytes Wish = unix.EPOLLIN  // there is something to read
+	Room  Wish = unix.EPOLLOUT // it takes bytes again
+)
+
+// Ask has what is wished for told of fd from now on, and no more. What holds already is told
+// again.
+func (l *Loop) Ask(fd int, w Wish) error {
+	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads&^unix.EPOLLIN|uint32(w))
 }
 
 // Remove has nothing told of fd any more, which stays open.

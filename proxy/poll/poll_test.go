@@ -95,7 +95,7 @@ func TestTellsWhoIsSet(t *testing.T) {
 	assert.Equal(t, event{"b", other, unix.EPOLLIN | unix.EPOLLRDHUP}, a.next(t))
 }
 
-// Room to write is told only to who asked, or was connecting.
+// Room to write is told only to who asked, or was connecting; bytes to all but who wants none.
 func TestAsk(t *testing.T) {
 	l := next(t, loops(t))
 	near, far := pair(t)
@@ -104,11 +104,20 @@ func TestAsk(t *testing.T) {
 	for err := error(nil); err == nil; {
 		_, err = unix.Write(near, make([]byte, 64<<10))
 	}
-	require.NoError(t, l.Ask(near))
+	require.NoError(t, l.Ask(near, Bytes|Room))
 	for n := 1; n > 0; {
 		n, _ = unix.Read(far, make([]byte, 1<<20))
 	}
 	assert.EqualValues(t, unix.EPOLLOUT, h.next(t).events)
+	muted, mutedFar := pair(t)
+	m := listener{"", make(chan event, 10)}
+	require.NoError(t, l.Add(muted, m))
+	require.NoError(t, l.Ask(muted, 0))
+	send(t, mutedFar)
+	unix.Shutdown(mutedFar, unix.SHUT_WR)
+	assert.Equal(t, event{"", muted, unix.EPOLLRDHUP}, m.next(t), "no bytes, but the end")
+	require.NoError(t, l.Ask(muted, Bytes))
+	assert.Equal(t, event{"", muted, unix.EPOLLIN | unix.EPOLLRDHUP}, m.next(t), "what holds already is told again")
 	connecting, _ := pair(t)
 	other := listener{"", make(chan event, 10)} // h may be told more than once
 	require.NoError(t, l.AddConnecting(connecting, other))

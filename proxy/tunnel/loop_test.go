@@ -109,6 +109,40 @@ func TestSlowReceiver(t *testing.T) {
 	}
 }
 
+// A direction whose receiver takes nothing is not told of more bytes, until it has read all
+// that came: then it is told again, of bytes and of the end.
+func TestMutedWhileBlocked(t *testing.T) {
+	for name, budget := range map[string]*fdbudget.Budget{"splice": nil, "no descriptors": fdbudget.New(0)} {
+		t.Run(name, func(t *testing.T) {
+			r := relay(t, budget)
+			b := noise(32 << 20)
+			for range 3 {
+				go r.server.Write(b)
+				way := func() (w way) {
+					r.mu.Lock()
+					defer r.mu.Unlock()
+					return r.ways[upstreamSide]
+				}
+				require.Eventually(t, func() bool { return way().muted }, 10*time.Second, time.Millisecond)
+				assert.True(t, way().blocked || way().readable)
+				exchange(t, r.client, r.server, []byte("still moving"))
+				got := make([]byte, len(b))
+				_, err := io.ReadFull(r.client, got)
+				require.NoError(t, err)
+				assert.Equal(t, sha256.Sum256(b), sha256.Sum256(got))
+				require.Eventually(t, func() bool { return !way().muted }, 10*time.Second, time.Millisecond)
+				exchange(t, r.server, r.client, []byte("awake"))
+			}
+			r.server.Close()
+			rest, err := io.ReadAll(r.client)
+			assert.Empty(t, rest)
+			assert.NoError(t, err)
+			r.client.Close()
+			assert.NoError(t, (<-r.result).Err)
+		})
+	}
+}
+
 // A read stops short at the mark of urgent data; what stands behind it is carried
 // on all the same. The urgent byte itself is lost, as RFC 6093 expects of what
 // stands between.

@@ -1,8 +1,8 @@
 // Package tunnel moves bytes between two TCP connections: both ways until both
 // sides have closed (Start), or a body of known length one way (Copy).
 //
-// Tunnels are served by the loops of package poll. One in which no byte moves holds two descriptors and a few hundred bytes: no goroutine,
-// no buffer, no pipe.
+// Tunnels are served by the loops of package poll. One in which no byte moves holds two
+// descriptors and a few hundred bytes: no goroutine, no buffer, no pipe.
 //
 // A side that closes its sending half has just that half closed on the other
 // side (half-close); a side that resets has the other side reset. A direction

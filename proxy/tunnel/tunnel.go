@@ -124,6 +124,9 @@ func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
 	}
 	if events&^unix.EPOLLOUT != 0 {
 		w := &t.ways[side]
+		if w.readable && w.blocked && !w.muted && t.running {
+			t.mute(side)
+		}
 		w.readable = true
 		w.ending = w.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
 	}

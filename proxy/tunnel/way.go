@@ -21,6 +21,7 @@ type way struct {
 	ending   bool // and more than bytes, so that a short read is not the last
 	blocked  bool // the receiver takes no more for now
 	asked    bool // to be told when it does
+	muted    bool // not to be told of more bytes, since there are some
 	broken   bool // writing to the side that is read failed
 	bulk     bool // so much comes that splice pays
 	full     uint8
@@ -85,8 +86,8 @@ func (t *Tunnel) read(l *poll.Loop, side int) int {
 		return 0
 	}
 	w.moved += int64(n)
-	if n < len(buf) {
-		w.readable = w.ending // an edge comes with the next byte
+	if n < len(buf) && !w.ending {
+		t.drained(side) // an edge comes with the next byte
 	}
 	if n < bulkStep {
 		w.full = 0
@@ -106,7 +107,8 @@ func (t *Tunnel) nothing(side int, err error) {
 	w := &t.ways[side]
 	switch {
 	case err == unix.EAGAIN:
-		w.readable, w.ending = false, false
+		w.ending = false
+		t.drained(side)
 	case err != nil:
 		t.readFailed(sysErr("read", err))
 	case w.broken:
@@ -152,7 +154,36 @@ func (t *Tunnel) block(l *poll.Loop, side int) {
 		return
 	}
 	w.asked = true // and it stays so: who was slow once will be again
-	if err := t.loops[1-side].Ask(int(t.fds[1-side])); err != nil {
+	t.ask(1 - side)
+}
+
+// mute has more bytes from side not told while there are some that the receiver does not take:
+// in bulk each would wake the loop in vain.
+func (t *Tunnel) mute(side int) {
+	t.ways[side].muted = true
+	t.ask(side)
+}
+
+// drained is called when there is nothing to read until an event says so.
+func (t *Tunnel) drained(side int) {
+	w := &t.ways[side]
+	w.readable = false
+	if w.muted {
+		w.muted = false
+		t.ask(side)
+	}
+}
+
+// ask has told of a side what its ways wait for.
+func (t *Tunnel) ask(side int) {
+	wish := poll.Bytes
+	if t.ways[side].muted {
+		wish = 0
+	}
+	if t.ways[1-side].asked {
+		wish |= poll.Room
+	}
+	if err := t.loops[side].Ask(int(t.fds[side]), wish); err != nil {
 		t.readFailed(err)
 	}
 }
