@@ -151,16 +151,21 @@ func (m *Metrics) registerRequests(f promauto.Factory) {
 	m.reloads = [2]prometheus.Counter{reloads.WithLabelValues("failure"), reloads.WithLabelValues("success")}
 }
 
-// Ended counts a request or tunnel that has ended; class is its RFC 9209 error,
-// "" for none.
+// Moved counts bytes received from a client and sent to it, of what has not ended yet.
+func (m *Metrics) Moved(mode Mode, received, sent int64) {
+	m.received[mode].Add(float64(received))
+	m.sent[mode].Add(float64(sent))
+}
+
+// Ended counts a request or tunnel that has ended, and the bytes that Moved was not told of;
+// class is its RFC 9209 error, "" for none.
 func (m *Metrics) Ended(mode Mode, allowed bool, reason Reason, class string, received, sent int64, took time.Duration) {
 	verdict := 0
 	if allowed {
 		verdict = 1
 	}
 	m.requests[mode][verdict][reason].Inc()
-	m.received[mode].Add(float64(received))
-	m.sent[mode].Add(float64(sent))
+	m.Moved(mode, received, sent)
 	m.durations[mode].Observe(took.Seconds())
 	if class != "" {
 		m.errors.WithLabelValues(class).Inc()

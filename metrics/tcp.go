@@ -88,8 +88,8 @@ func NewTCP(reg prometheus.Registerer) *TCP {
 		up:         gauge("sluice_tcp_up", "1 when at least one address of the destination is in use.", d),
 		sessions:   gauge("sluice_tcp_sessions", "Open connections to the destination.", d),
 		total:      counter("sluice_tcp_sessions_total", "Connections made to the destination for clients.", d),
-		received:   counter("sluice_tcp_received_bytes_total", "Bytes from clients to the destination, counted at the end of a connection.", d),
-		sent:       counter("sluice_tcp_sent_bytes_total", "Bytes from the destination to clients, counted at the end of a connection.", d),
+		received:   counter("sluice_tcp_received_bytes_total", "Bytes from clients to the destination.", d),
+		sent:       counter("sluice_tcp_sent_bytes_total", "Bytes from the destination to clients.", d),
 		connects: f.NewHistogramVec(prometheus.HistogramOpts{Name: "sluice_tcp_connect_duration_seconds",
 			Help: "Time that a connection to the destination took to be made.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}, d),
 		errors:    counter("sluice_tcp_connect_errors_total", "Attempts to connect to the destination that failed, by class.", with(d, "class")),
@@ -222,9 +222,11 @@ func (d *TCPDestination) Connected(took time.Duration) {
 	d.connect.Observe(took.Seconds())
 }
 
-// Ended counts the end of a connection and its bytes.
-func (d *TCPDestination) Ended(received, sent int64) {
-	d.sessions.Dec()
+// Ended counts the end of a connection.
+func (d *TCPDestination) Ended() { d.sessions.Dec() }
+
+// Moved counts bytes received from a client and sent to it.
+func (d *TCPDestination) Moved(received, sent int64) {
 	d.in.Add(float64(received))
 	d.out.Add(float64(sent))
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +14,40 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+// Bytes of a tunnel are counted while it lasts, and once.
+func TestTunnelBytesAreCountedAsTheyMove(t *testing.T) {
+	g := start(t, allowLoopback, nil, nil)
+	c := g.dial(t)
+	c.send(t, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n\r\nearly", rawOrigin(t, func(c *rawClient) { io.Copy(c, c.r) }))
+	c.head(t)
+	c.send(t, " and late")
+	_, err := io.ReadFull(c.r, make([]byte, 14))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return g.bytes(t, "connect") == [2]float64{14, 14} }, 10*time.Second, 10*time.Millisecond)
+	c.send(t, "!")
+	_, err = c.r.ReadByte()
+	require.NoError(t, err)
+	c.Close()
+	assert.Contains(t, g.lines(t, 1)[0], `"received":15,"sent":15`)
+	assert.Equal(t, [2]float64{15, 15}, g.bytes(t, "connect"))
+	assert.Zero(t, g.bytes(t, "forward"))
+}
+
+// bytes is what the metrics say was received from clients and sent to them.
+func (g *gateway) bytes(t testing.TB, mode string) (n [2]float64) {
+	families, err := g.reg.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		i := slices.Index([]string{"sluice_client_received_bytes_total", "sluice_client_sent_bytes_total"}, f.GetName())
+		for _, m := range f.GetMetric() {
+			if i >= 0 && m.GetLabel()[0].GetValue() == mode {
+				n[i] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
+}
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 

@@ -78,7 +78,7 @@ func (x *exchange) end() {
 	}
 	x.dropUpstream()
 	x.keepTarget()
-	x.c.srv.book(&x.rec)
+	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)
 	if x.rest != nil {
 		x.c.unread(x.rest)
 	}
@@ -101,8 +101,9 @@ func (x *exchange) dropUpstream() {
 	}
 }
 
-// book writes the log line and counts. The request is over.
-func (s *Server) book(r *Record) {
+// book writes the log line and counts, with the bytes that Metrics.Moved was not told of. The
+// request is over.
+func (s *Server) book(r *Record, received, sent int64) {
 	if r.silent {
 		return
 	}
@@ -116,7 +117,7 @@ func (s *Server) book(r *Record) {
 		reason = metrics.ReasonOf(r.Decision)
 	}
 	allowed := r.Judged && r.Decision.Verdict == acl.Allow
-	s.Metrics.Ended(r.Mode, allowed, reason, r.Error, r.Received, r.Sent, took)
+	s.Metrics.Ended(r.Mode, allowed, reason, r.Error, received, sent, took)
 	if s.Access != nil {
 		s.Access.Write(r)
 	}

@@ -40,6 +40,9 @@ func (x *exchange) handOver() (free bool) {
 	c.tunnel.Store(o)
 	s.conns.replace(c, o)
 	s.Metrics.Tunnels.Inc()
+	if x.rec.Received > 0 || x.rec.Sent > 0 {
+		s.Metrics.Moved(x.rec.Mode, x.rec.Received, x.rec.Sent)
+	}
 	s.opened.Add(1)
 	client, up := tunnel.Side{Conn: c.tcp, Loop: c.loop}, tunnel.Side{Conn: x.up.TCP, Loop: x.up.Loop()}
 	c.setUpstream(nil)
@@ -58,10 +61,13 @@ func (o *openTunnel) client() netip.Addr { return o.rec.Client.Addr() }
 // Touch is called when bytes have moved.
 func (o *openTunnel) Touch() { o.last.Store(int64(o.srv.now())) }
 
+// Moved counts bytes that have moved.
+func (o *openTunnel) Moved(up, down int64) { o.srv.Metrics.Moved(o.rec.Mode, up, down) }
+
 // Ended books the tunnel. Its connections are closed.
 func (o *openTunnel) Ended(res tunnel.Result) {
 	o.rec.ended(res)
-	o.srv.book(&o.rec)
+	o.srv.book(&o.rec, 0, 0)
 	o.srv.Metrics.Tunnels.Dec()
 	o.srv.released(o)
 	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
@@ -86,7 +92,7 @@ func (r *Record) ended(res tunnel.Result) {
 // sweep is the sweeper's look at one tunnel.
 func (o *openTunnel) sweep() {
 	life := o.life.Load() // before anything else of it
-	o.tun.KeepAlive()
+	o.tun.Look()
 	idle := o.srv.now() - time.Duration(o.last.Load())
 	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit && life%2 == 0 && o.life.CompareAndSwap(life, life+1) {
 		o.tun.Cut()

@@ -19,7 +19,7 @@ func (x *session) cut(why end) {
 // sweep is the sweeper's look at the session.
 func (x *session) sweep(clock, idle int64) {
 	old := x.ending.Load() // before anything else of it
-	x.tunnel.KeepAlive()
+	x.tunnel.Look()
 	last := x.last.Load()
 	late := idle > 0 && last > 0 && clock-last >= idle
 	if late && old%oneLife == 0 && x.ending.CompareAndSwap(old, old+uint64(endIdle)) {

@@ -253,7 +253,9 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 		x.Ended(tunnel.Result{Err: os.ErrDeadlineExceeded})
 		return
 	}
-	x.ahead, x.early = int64(len(x.early)), nil // a tunnel holds no buffer
+	if x.ahead, x.early = int64(len(x.early)), nil; x.ahead > 0 { // a tunnel holds no buffer
+		a.d.metrics.Moved(x.ahead, 0)
+	}
 	x.upstream.Store(nil)
 	free := x.cutFor() == endClosed // else whoever cuts it may have conn
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
@@ -268,14 +270,16 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 // Touch is called when bytes have moved: the idle time starts anew.
 func (x *session) Touch() { x.last.Store(max(1, x.srv.clock.Load())) }
 
+// Moved counts bytes that have moved.
+func (x *session) Moved(up, down int64) { x.to.d.metrics.Moved(up, down) }
+
 // Ended books the session.
 func (x *session) Ended(res tunnel.Result) {
 	x.last.Store(0)
 	a := x.to
-	received, sent := res.Up+x.ahead, res.Down
-	a.d.metrics.Ended(received, sent)
+	a.d.metrics.Ended()
 	a.d.ended(a)
-	x.rec.Received, x.rec.Sent = received, sent
+	x.rec.Received, x.rec.Sent = res.Up+x.ahead, res.Down
 	end := x.cutFor()
 	switch {
 	case end != endClosed:

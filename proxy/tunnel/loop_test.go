@@ -293,7 +293,7 @@ func TestStartAgain(t *testing.T) {
 		assert.Equal(t, want, <-r.result, "%d", i)
 		assert.False(t, r.Cut())
 		haunt()
-		r.KeepAlive()
+		r.Look()
 		var inner, innerUp *sock.Conn
 		r.client, inner = near(t)
 		r.server, innerUp = near(t)
@@ -304,6 +304,25 @@ func TestStartAgain(t *testing.T) {
 	ghost.mu.Lock()
 	defer ghost.mu.Unlock()
 	assert.NotZero(t, ghost.told)
+}
+
+// A look tells of what has moved since the last, the end of the rest.
+func TestLookTellsWhatMoved(t *testing.T) {
+	r := relay(t, nil)
+	exchange(t, r.client, r.server, noise(100_000))
+	exchange(t, r.server, r.client, []byte("back"))
+	told := func() [2]int64 { return [2]int64{r.up.Load(), r.down.Load()} }
+	assert.Zero(t, told())
+	for range 2 {
+		r.Look()
+		assert.Equal(t, [2]int64{100_000, 4}, told())
+	}
+	exchange(t, r.client, r.server, []byte("more"))
+	r.client.Close()
+	r.server.Close()
+	assert.Equal(t, Result{Up: 100_004, Down: 4}, <-r.result)
+	r.Look()
+	assert.Zero(t, told(), "nothing of what has ended")
 }
 
 // The owner's first look has the kernel find out when either peer is gone.
@@ -318,6 +337,6 @@ func TestKeepAliveOnBothSides(t *testing.T) {
 		return on
 	}
 	assert.Equal(t, [2]int{0, 0}, kept())
-	r.KeepAlive()
+	r.Look()
 	assert.Equal(t, [2]int{1, 1}, kept())
 }

@@ -17,6 +17,9 @@ import (
 type Hooks interface {
 	// Touch is called whenever bytes have moved.
 	Touch()
+	// Moved tells how many bytes have moved since it told last: when there are any at a Look,
+	// and before Ended.
+	Moved(up, down int64)
 	// Ended is called once, when both connections are closed; possibly within
 	// Start or Cut. From then on the Tunnel may be started anew.
 	Ended(Result)
@@ -47,11 +50,12 @@ type Tunnel struct {
 	loops   [2]*poll.Loop
 	fds     [2]int32
 	ways    [2]way
-	running bool // from Start to the end
-	reset   bool // both sides are to be reset, not closed
-	waiting bool // for its turn
-	kept    bool // KeepAlive was called
-	touched bool // bytes have moved
+	running bool     // from Start to the end
+	reset   bool     // both sides are to be reset, not closed
+	waiting bool     // for its turn
+	kept    bool     // KeepAlive was called
+	touched bool     // bytes have moved
+	told    [2]int64 // bytes that hooks.Moved knows of, by way
 	err     error
 }
 
@@ -68,7 +72,7 @@ func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
 	t.mu.Lock()
 	t.pump, t.hooks, t.fds = p, hooks, [2]int32{-1, -1}
 	t.ways = [2]way{{open: true}, {open: true}}
-	t.running, t.err = true, nil
+	t.running, t.err, t.told = true, nil, [2]int64{}
 	t.reset, t.waiting, t.kept = false, false, false
 	var errs [2]error
 	for side, s := range [...]Side{client, upstream} {
@@ -192,17 +196,31 @@ func (t *Tunnel) fail(err error) {
 	}
 }
 
-// KeepAlive has the kernel find out when one of the peers is gone. Only the first call
-// does anything: it is for the owner's regular look at tunnels, which most never live to
-// see.
-func (t *Tunnel) KeepAlive() {
+// Look is the owner's regular look at tunnels, which most never live to see. It tells
+// hooks.Moved what has moved, and from the first on the kernel finds out when one of the
+// peers is gone.
+func (t *Tunnel) Look() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.running && !t.kept {
-		t.kept = true
-		for _, fd := range t.fds {
-			sock.KeepAlive(int(fd))
-		}
+	if !t.running {
+		return
+	}
+	t.tell()
+	if t.kept {
+		return
+	}
+	t.kept = true
+	for _, fd := range t.fds {
+		sock.KeepAlive(int(fd))
+	}
+}
+
+// tell tells the owner what has moved. t.mu is held.
+func (t *Tunnel) tell() {
+	moved := [2]int64{t.ways[clientSide].moved, t.ways[upstreamSide].moved}
+	if moved != t.told {
+		t.hooks.Moved(moved[clientSide]-t.told[clientSide], moved[upstreamSide]-t.told[upstreamSide])
+		t.told = moved
 	}
 }
 
@@ -222,6 +240,7 @@ func (t *Tunnel) Cut() bool {
 // end closes the connections, unlocks t.mu and tells the owner.
 func (t *Tunnel) end() {
 	t.running = false
+	t.tell()
 	for i := range t.ways {
 		t.ways[i].release(t.pump)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -45,11 +46,23 @@ type relayed struct {
 	client, server *net.TCPConn // the far ends
 	result         chan Result
 	touches        atomic.Int64
+	up, down       atomic.Int64 // what Moved told
 	pump           *Pump
 }
 
-func (r *relayed) Touch()           { r.touches.Add(1) }
-func (r *relayed) Ended(res Result) { r.result <- res }
+func (r *relayed) Touch() { r.touches.Add(1) }
+
+func (r *relayed) Moved(up, down int64) {
+	r.up.Add(up)
+	r.down.Add(down)
+}
+
+func (r *relayed) Ended(res Result) {
+	if up, down := r.up.Swap(0), r.down.Swap(0); up != res.Up || down != res.Down {
+		res.Err = fmt.Errorf("Moved told of %d and %d, Ended of %d and %d", up, down, res.Up, res.Down)
+	}
+	r.result <- res
+}
 
 func newPump(t testing.TB, budget *fdbudget.Budget) *Pump {
 	loops := new(poll.Loops)
