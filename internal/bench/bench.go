@@ -67,8 +67,8 @@ func newBench() (*bench, error) {
 }
 
 func (b *bench) close() {
+	b.pageLists() // first, since the others may take their time
 	b.accounts.Close()
-	b.pageLists()
 	_ = os.RemoveAll(b.dir)
 }
 

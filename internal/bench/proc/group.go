@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,8 +20,9 @@ import (
 // Accounts is where groups of processes are counted: a cgroup of its own, of
 // version 1 or 2, or nothing, and then /proc is read.
 type Accounts struct {
-	root string
-	v1   bool
+	root   string
+	v1     bool
+	closed atomic.Bool
 }
 
 // OpenAccounts makes a cgroup for this run, if the machine lets it.
@@ -77,28 +79,31 @@ func readNanoseconds(path string) (time.Duration, error) {
 	return time.Duration(n), err
 }
 
-// Close ends what still runs in groups, and removes them.
+// Close ends what still runs in groups, and what is about to, and removes them. No group can
+// be made from then on.
 func (a *Accounts) Close() {
+	a.closed.Store(true)
 	if a.root == "" {
 		return
 	}
-	var left []*Group
-	dirs, _ := os.ReadDir(a.root)
-	for _, d := range dirs {
-		if !d.IsDir() {
-			continue
+	for range 100 { // an ended process leaves a little later
+		dirs, _ := os.ReadDir(a.root)
+		for _, d := range dirs {
+			if !d.IsDir() {
+				continue
+			}
+			g := &Group{accounts: a, dir: filepath.Join(a.root, d.Name())}
+			pids, _ := g.Pids()
+			for _, pid := range pids {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			_ = os.Remove(g.dir)
 		}
-		g := &Group{accounts: a, dir: filepath.Join(a.root, d.Name())}
-		pids, _ := g.Pids()
-		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+		if os.Remove(a.root) == nil {
+			return
 		}
-		left = append(left, g)
+		time.Sleep(10 * time.Millisecond)
 	}
-	for _, g := range left {
-		g.Close()
-	}
-	_ = os.Remove(a.root)
 }
 
 // Group is a program with all its children.
@@ -111,6 +116,9 @@ type Group struct {
 // Group makes a group; names of groups that live at the same time differ.
 func (a *Accounts) Group(name string) (*Group, error) {
 	g := &Group{accounts: a}
+	if a.closed.Load() {
+		return nil, errors.New("the benchmark is being ended")
+	}
 	if a.root == "" {
 		return g, nil
 	}
