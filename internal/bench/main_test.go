@@ -131,6 +131,25 @@ func TestLoadKeepsARate(t *testing.T) {
 	assert.InDelta(t, 500, r.Done, 10)
 }
 
+// A job does all its work, however long that takes, and goes on for as long as it is to last.
+func TestLoadLastsAsLongAsItMust(t *testing.T) {
+	_, s := testStage(t)
+	j := workOf("1").jobFor(&instance{}, s.origin.addr(origin.HTTP), 0.05)
+	assert.Equal(t, 50*time.Millisecond, j.Duration)
+	for _, test := range []struct {
+		count    int
+		duration time.Duration
+	}{{1000, 0}, {1, 100 * time.Millisecond}, {10_000, time.Millisecond}} {
+		j.Count, j.Duration = test.count, test.duration
+		r := do(t, s, j)
+		require.NoError(t, failure(r, test.count))
+		assert.GreaterOrEqual(t, r.Elapsed, test.duration)
+		if test.duration < 10*time.Millisecond {
+			assert.Equal(t, test.count, r.Done, "no more than that")
+		}
+	}
+}
+
 func TestHeldConnectionsAreWatched(t *testing.T) {
 	_, s := testStage(t)
 	j := load.Job{Kind: load.Hold, Addr: s.origin.addr(origin.Raw), Conns: 50, Count: 50, Limit: 10 * time.Second}
@@ -154,7 +173,9 @@ func TestAProxyMustNotAnswerByItself(t *testing.T) {
 	_, s := testStage(t)
 	before, err := s.origin.counts()
 	require.NoError(t, err)
-	do(t, s, workOf("1").jobFor(&instance{}, s.origin.addr(origin.HTTP), 0.01))
+	j := workOf("1").jobFor(&instance{}, s.origin.addr(origin.HTTP), 0.01)
+	j.Duration = 0
+	do(t, s, j)
 	assert.NoError(t, s.seen(before, 264))
 	assert.ErrorContains(t, s.seen(before, 265), "the origin saw 264 of 265 requests")
 }

@@ -80,6 +80,58 @@ func TestGroupCountsChildren(t *testing.T) {
 	}
 }
 
+// What is told to end ends, with what is being started meanwhile, and nothing begins after it.
+func TestAccountsClose(t *testing.T) {
+	a := OpenAccounts()
+	if a.root == "" {
+		t.Skip("no cgroup can be made here")
+	}
+	var all []*exec.Cmd
+	for _, name := range []string{"one", "other"} {
+		g, err := a.Group(name)
+		require.NoError(t, err)
+		cmd := exec.Command("sh", "-c", `echo $$ >"$0/cgroup.procs" && exec sleep 600`, g.Dir())
+		require.NoError(t, cmd.Start())
+		all = append(all, cmd) // it may be in the group by now, or not
+	}
+	a.Close()
+	for _, cmd := range all {
+		assert.Error(t, cmd.Wait())
+	}
+	assert.NoDirExists(t, a.root)
+	_, err := a.Group("late")
+	assert.EqualError(t, err, "the benchmark is being ended")
+}
+
+func TestShortPageLists(t *testing.T) {
+	defer func(old string) { sysctls = old }(sysctls)
+	sysctls = t.TempDir()
+	is := func(want string) {
+		t.Helper()
+		b, err := os.ReadFile(sysctlPath(pageLists))
+		require.NoError(t, err)
+		assert.Equal(t, want, string(b))
+	}
+	restore, short := ShortPageLists()
+	assert.False(t, short, "the kernel has no such setting")
+	restore()
+	require.NoError(t, os.Mkdir(filepath.Join(sysctls, "vm"), 0o755))
+	for range 2 {
+		require.NoError(t, os.WriteFile(sysctlPath(pageLists), []byte("0\n"), 0o644))
+		restore, short = ShortPageLists()
+		assert.True(t, short)
+		is("1000")
+		restore()
+		restore()
+		is("0")
+	}
+	require.NoError(t, os.WriteFile(sysctlPath(pageLists), []byte("64\n"), 0o644))
+	restore, short = ShortPageLists()
+	assert.True(t, short, "somebody has chosen")
+	restore()
+	is("64\n")
+}
+
 func TestFreePort(t *testing.T) {
 	p, err := FreePort()
 	require.NoError(t, err)

@@ -104,8 +104,11 @@ func SetSysctl(name, value string) error {
 	return os.WriteFile(sysctlPath(name), []byte(value), 0)
 }
 
+// sysctls is where the kernel's settings are; tests have another place.
+var sysctls = "/proc/sys"
+
 func sysctlPath(name string) string {
-	return filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
+	return filepath.Join(sysctls, strings.ReplaceAll(name, ".", "/"))
 }
 
 // Softirqs is how long the kernel's thread for softirqs of a processor has worked: it
