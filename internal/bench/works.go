@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -202,10 +203,10 @@ func (b *bench) runWorks(works []work, variants []variant) (tables []*report.Tab
 			}
 		}
 	}
+	order := rand.New(rand.NewPCG(1, 1)) // the same in each run
 	for i, w := range works {
 		for rep := range b.reps * max(1, w.round) {
-			for k := range variants { // a different one first each time
-				j := (k + rep) % len(variants)
+			for _, j := range order.Perm(len(variants)) { // so that none always comes after the same
 				if variants[j].rare && rep%w.round > 0 {
 					continue
 				}
