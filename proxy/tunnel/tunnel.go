@@ -18,7 +18,7 @@ type Hooks interface {
 	// Touch is called whenever bytes have moved.
 	Touch()
 	// Moved tells how many bytes have moved since it told last: when there are any at a Look,
-	// and before Ended.
+	// and before Ended. It must leave the Tunnel alone, which is locked meanwhile.
 	Moved(up, down int64)
 	// Ended is called once, when both connections are closed; possibly within
 	// Start or Cut. From then on the Tunnel may be started anew.
