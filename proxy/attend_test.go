@@ -257,6 +257,16 @@ func (h held) Ready(*poll.Loop, int, uint32) {
 	<-h.out
 }
 
+// dialEachLoop has clients in all loops, so that those are there, and returns one.
+func dialEachLoop(t testing.TB, g *gateway) (c *rawClient) {
+	for range 2 * runtime.GOMAXPROCS(0) {
+		c = g.dial(t)
+		c.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
+		c.response(t, "GET")
+	}
+	return c
+}
+
 // hold has all loops do nothing until release is called.
 func hold(t testing.TB, g *gateway) (release func()) {
 	out := make(chan struct{})
@@ -283,11 +293,7 @@ func hold(t testing.TB, g *gateway) (release func()) {
 func TestServerSpeaksFirst(t *testing.T) {
 	dead, accept := proxytest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
-	for range 2 * runtime.GOMAXPROCS(0) { // so that all loops are there
-		c := g.dial(t)
-		c.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
-		c.response(t, "GET")
-	}
+	dialEachLoop(t, g)
 	c := g.dial(t)
 	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", dead)
 	require.Eventually(t, func() bool { return connecting(g) }, 10*time.Second, time.Millisecond)
@@ -349,14 +355,7 @@ func TestServerSpeaksUnasked(t *testing.T) {
 		c.r.Peek(1)
 	})
 	g := start(t, allowLoopback, nil, nil)
-	var all []*rawClient
-	for range 2 * runtime.GOMAXPROCS(0) { // so that all loops are there
-		c := g.dial(t)
-		c.send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
-		c.response(t, "GET")
-		all = append(all, c)
-	}
-	c := all[0]
+	c := dialEachLoop(t, g)
 	ask := func() { c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server) }
 	ask()
 	_, body := c.response(t, "GET")

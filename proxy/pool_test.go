@@ -4,14 +4,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // A pooled connection serves the next request, and each request is judged by the
@@ -107,6 +111,134 @@ func TestPoolDropsTalkers(t *testing.T) {
 	talk <- struct{}{}
 	<-talk // it is in the socket: loopback delivers before the write returns
 	assert.Equal(t, "2", ask())
+}
+
+// Nor what comes right behind an answer, however that was read.
+func TestMoreThanTheAnswer(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+	const (
+		atOnce     = iota // the body is sent behind the head
+		whole             // so that the proxy reads when all is there
+		behindHead        // when the client has the head
+	)
+	for name, tt := range map[string]struct {
+		size int
+		when int
+	}{
+		"read at once":            {1, whole},
+		"all that one read takes": {inRoom - len(fmt.Sprintf(head, 65432)), whole},
+		"the rest moved":          {100 << 10, atOnce},
+		"the rest moved by pipes": {1 << 20, atOnce},
+		"all of it moved":         {1000, behindHead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, answer, arrived := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			var conns atomic.Int32
+			server := rawOrigin(t, func(c *rawClient) {
+				if conns.Add(1) > 1 {
+					c.head(t)
+					c.send(t, head+"good", 4)
+					return
+				}
+				for range 4 { // so that the kernel takes a lot of the next
+					c.head(t)
+					c.send(t, head+"%s", 4<<20, strings.Repeat("x", 4<<20))
+				}
+				c.head(t)
+				close(asked)
+				<-answer
+				first := fmt.Sprintf(head, tt.size)
+				if tt.when == behindHead {
+					c.send(t, "%s", first)
+					<-answer
+					first = ""
+				}
+				c.send(t, "%s%s"+head+"poison", first, strings.Repeat("x", tt.size), 6)
+				assert.Eventually(t, func() bool { return hasAll(t, c) }, 10*time.Second, time.Millisecond)
+				close(arrived)
+				c.r.Peek(1)
+			})
+			g := start(t, allowLoopback, nil, nil)
+			c := dialEachLoop(t, g)
+			ask := func() { c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server) }
+			for range 4 {
+				ask()
+				_, body := c.response(t, "GET")
+				require.Len(t, body, 4<<20)
+			}
+			ask()
+			<-asked
+			switch tt.when {
+			case whole:
+				release := hold(t, g)
+				close(answer)
+				<-arrived
+				release()
+			case behindHead:
+				answer <- struct{}{}
+				c.r.Peek(1)
+				fallthrough
+			default:
+				close(answer)
+			}
+			_, body := c.response(t, "GET")
+			require.Len(t, body, tt.size)
+			<-arrived
+			ask()
+			_, body = c.response(t, "GET")
+			assert.Equal(t, "good", body)
+		})
+	}
+}
+
+// A server that closes its half right behind an answer is not sent another request.
+func TestAnswerAndEnd(t *testing.T) {
+	asked, answer, ended := make(chan struct{}), make(chan struct{}), make(chan string)
+	var conns atomic.Int32
+	server := rawOrigin(t, func(c *rawClient) {
+		n := conns.Add(1)
+		c.head(t)
+		if n == 1 {
+			close(asked)
+			<-answer
+		}
+		c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", n)
+		if n == 1 {
+			c.CloseWrite()
+			answer <- struct{}{}
+			rest, _ := io.ReadAll(c.r)
+			ended <- string(rest)
+		}
+	})
+	g := start(t, allowLoopback, nil, nil)
+	c := dialEachLoop(t, g)
+	ask := func() { c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server) }
+	ask()
+	<-asked
+	release := hold(t, g)
+	answer <- struct{}{}
+	<-answer
+	release()
+	_, body := c.response(t, "GET")
+	require.Equal(t, "1", body)
+	ask()
+	_, body = c.response(t, "GET")
+	assert.Equal(t, "2", body)
+	assert.Empty(t, <-ended, "nothing came after the answer")
+}
+
+// hasAll reports whether the other end's socket has all that c has sent, or is closed.
+func hasAll(t testing.TB, c *rawClient) (all bool) {
+	raw, err := c.SyscallConn()
+	require.NoError(t, err)
+	raw.Control(func(fd uintptr) {
+		info, infoErr := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+		require.NoError(t, infoErr)
+		left, leftErr := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ)
+		require.NoError(t, leftErr)
+		all = left == 0 || info.State == unix.BPF_TCP_CLOSE
+	})
+	return all
 }
 
 func TestConcurrentClients(t *testing.T) {

@@ -41,6 +41,10 @@ type Conn struct {
 	pool      *Pool      // that it lies in, or has lain in
 	loop      *poll.Loop // that watches it; nil: none does
 
+	// Drained says that all that had come was read, and no event was told since. It is for
+	// whoever Watch has told; false is always safe.
+	Drained bool
+
 	socket sock.Conn // what TCP points to, unless a Dialer has brought that
 }
 
@@ -57,7 +61,7 @@ func (c *Conn) Release() {
 	if c.TCP != &c.socket || c.TLS != nil || c.pool != nil {
 		return
 	}
-	c.loop = nil
+	c.loop, c.Drained = nil, false
 	conns.Put(c)
 }
 
@@ -134,7 +138,7 @@ func (c *Conn) Unwatch() {
 	if fd, ok := c.TCP.Bare(); ok {
 		c.loop.Remove(fd)
 	}
-	c.loop = nil
+	c.loop, c.Drained = nil, false
 }
 
 // Ready is for the loop: an idle connection on which something happens is of no use.
