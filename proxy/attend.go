@@ -38,8 +38,9 @@ const (
 var connectMethod = []byte("CONNECT ")
 
 // attend begins to serve a client that has just come: at once if there is one processor,
-// and by one of the loops if there are others that can do it.
-func (c *conn) attend() {
+// and by one of the loops if there are others that can do it. l is the loop that calls, or
+// nil.
+func (c *conn) attend(l *poll.Loop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.away = false
@@ -47,7 +48,7 @@ func (c *conn) attend() {
 	case c.arm(c.srv.HeadTimeout) != nil: // everything is being cut
 		c.finish()
 	case c.srv.single:
-		c.takeRequest(nil)
+		c.takeRequest(l)
 	default:
 		c.quiet(nil)
 	}

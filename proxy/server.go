@@ -82,7 +82,7 @@ type Server struct {
 	lingering chan struct{} // slots for refused connections that are read empty
 
 	mu        sync.Mutex
-	listeners []*sock.Listener
+	acceptors []*accept.Acceptor
 	serving   sync.WaitGroup // calls of Serve
 }
 
@@ -119,7 +119,7 @@ func (s *Server) SetGeneration(g *outbound.Generation) { s.live.Store(g) }
 func (s *Server) Generation() *outbound.Generation { return s.live.Load() }
 
 // Serve accepts clients from l until Shutdown, and closes l. It returns nil then, and
-// an error when somebody else closed l. Running out of descriptors is no such error:
+// an error when it could not begin. Running out of descriptors is no such error:
 // it waits and goes on.
 func (s *Server) Serve(l *sock.Listener) error {
 	s.mu.Lock()
@@ -128,19 +128,19 @@ func (s *Server) Serve(l *sock.Listener) error {
 		l.Close()
 		return nil
 	}
-	s.listeners = append(s.listeners, l)
-	s.serving.Add(1)
-	s.mu.Unlock()
-	defer s.serving.Done()
 	var next *conn
 	l.Room = func() *sock.Conn {
 		next = s.free.Get().(*conn)
 		return next.tcp
 	}
-	err := accept.Loop(s.ctx, l, s.draining.Load, func(*sock.Conn) { s.accept(next) }, func(err error, in time.Duration) {
+	a := accept.New(l, func(on *poll.Loop, _ *sock.Conn) { s.accept(on, next) }, func(err error, in time.Duration) {
 		s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in)
 	})
-	if err != nil {
+	s.acceptors = append(s.acceptors, a)
+	s.serving.Add(1)
+	s.mu.Unlock()
+	defer s.serving.Done()
+	if err := a.Run(s.ctx, &s.loops); err != nil {
 		return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -148,13 +148,13 @@ func (s *Server) Serve(l *sock.Listener) error {
 
 // accept starts to serve a client, or refuses it in words. Two descriptors are
 // set aside for it: its own and that of its server.
-func (s *Server) accept(c *conn) {
+func (s *Server) accept(l *poll.Loop, c *conn) {
 	if limit, ok := s.admit(c); !ok {
 		s.Metrics.Refused(limit)
 		s.wg.Go(func() { c.refuse(limit) })
 		return
 	}
-	c.attend()
+	c.attend(l)
 }
 
 func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
@@ -196,8 +196,8 @@ func (s *Server) released(m member) {
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.draining.Store(true)
-	for _, l := range s.listeners {
-		accept.Stop(l) // Serve closes it, having taken who waits
+	for _, a := range s.acceptors {
+		a.Stop() // Serve returns, having taken who waits
 	}
 	s.mu.Unlock()
 	s.serving.Wait()

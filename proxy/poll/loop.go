@@ -41,6 +41,7 @@ const bufferSize = 64 << 10
 type Loops struct {
 	mu     sync.Mutex
 	loops  []*Loop
+	apart  *Loop
 	next   int
 	closed bool
 }
@@ -66,12 +67,36 @@ func (ls *Loops) Next() (*Loop, error) {
 	return ls.loops[ls.next%len(ls.loops)], nil
 }
 
+// Apart returns a loop for what shall not wait for the sockets of the others: it has a turn
+// of its own where there are several processors, and is the only loop where there is one.
+func (ls *Loops) Apart() (*Loop, error) {
+	if runtime.GOMAXPROCS(0) == 1 {
+		return ls.Next()
+	}
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	if ls.closed {
+		return nil, net.ErrClosed
+	}
+	if ls.apart == nil {
+		l, err := newLoop()
+		if err != nil {
+			return nil, err
+		}
+		ls.apart = l
+	}
+	return ls.apart, nil
+}
+
 // Close ends the loops, and returns when no handler runs any more. What is still in
 // them is told of nothing.
 func (ls *Loops) Close() {
 	ls.mu.Lock()
 	loops := ls.loops
-	ls.loops, ls.closed = nil, true
+	if ls.apart != nil {
+		loops = append(loops, ls.apart)
+	}
+	ls.loops, ls.apart, ls.closed = nil, nil, true
 	ls.mu.Unlock()
 	for _, l := range loops {
 		l.epoll.Close()

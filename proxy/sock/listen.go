@@ -6,29 +6,22 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync/atomic"
+	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Listener is a port that takes clients as Conns. One goroutine at a time accepts;
-// the other methods may be called concurrently with it.
+// Listener is a port that takes clients as Conns. The methods may be called concurrently.
 type Listener struct {
-	file   *os.File
-	raw    syscall.RawConn
-	addr   netip.AddrPort
-	closed atomic.Bool
+	addr netip.AddrPort
 
-	// Room returns the Conn that Accept makes of the next client, one that Init takes;
-	// nil: Accept makes a new one. It is set before the first Accept.
+	// Room returns the Conn that Take makes of the next client, one that Init takes;
+	// nil: Take makes a new one. It is set before the first Take.
 	Room func() *Conn
 
-	step   func(fd uintptr) bool // accept, bound once
-	fd     int                   // what it got
-	remote netip.AddrPort
-	err    error
+	mu sync.Mutex // held while fd is used
+	fd int        // non-blocking; -1: closed
 }
 
 // Listen opens a port for clients, whose connections write without delay: the kernel
@@ -51,70 +44,63 @@ func Listen(addr string) (*Listener, error) {
 		}
 		return nil, err
 	}
-	defer nl.Close() // l has a descriptor of its own: net would accept net.TCPConns
+	defer nl.Close() // l has a descriptor of its own, which the runtime's poller does not know
 	l := &Listener{addr: nl.Addr().(*net.TCPAddr).AddrPort()}
-	if l.file, err = nl.(*net.TCPListener).File(); err != nil {
+	raw, err := nl.(*net.TCPListener).SyscallConn()
+	if err != nil {
 		return nil, err
 	}
-	if l.raw, err = l.file.SyscallConn(); err != nil {
-		l.file.Close()
-		return nil, err
+	if e := raw.Control(func(fd uintptr) { l.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return nil, e
 	}
-	l.step = func(fd uintptr) bool { return l.accept(int(fd)) != unix.EAGAIN }
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
 	return l, nil
 }
 
 // Addr is where it listens.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 
-// Accept waits for a client. The error is that of the kernel, or
-// os.ErrDeadlineExceeded when the deadline has passed, or net.ErrClosed.
-func (l *Listener) Accept() (*Conn, error) {
-	if err := l.raw.Read(l.step); err != nil {
-		if l.closed.Load() {
-			err = net.ErrClosed
-		}
+// Take returns a client that waits already. The error is unix.EAGAIN if there is none, net.ErrClosed
+// after Close, or that of the kernel.
+func (l *Listener) Take() (*Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return nil, net.ErrClosed
+	}
+	fd, remote, err := tryAccept(l.fd)
+	if err != nil {
 		return nil, err
 	}
-	if l.err != nil {
-		return nil, l.err
-	}
-	return l.client(), nil
-}
-
-// Pending returns a client that waits already, or nil.
-func (l *Listener) Pending() *Conn {
-	l.err = net.ErrClosed
-	l.raw.Control(func(fd uintptr) { l.accept(int(fd)) })
-	if l.err != nil {
-		return nil
-	}
-	return l.client()
-}
-
-func (l *Listener) client() *Conn {
 	if l.Room == nil {
-		return New(l.fd, l.remote)
+		return New(fd, remote), nil
 	}
 	c := l.Room()
-	c.Init(l.fd, l.remote)
-	return c
+	c.Init(fd, remote)
+	return c, nil
 }
 
-func (l *Listener) accept(fd int) error {
-	l.fd, l.remote, l.err = tryAccept(fd)
-	return l.err
-}
-
-// SetDeadline bounds Accept, also one that waits already; the zero time lifts the
-// bound.
-func (l *Listener) SetDeadline(t time.Time) error { return l.file.SetReadDeadline(t) }
-
-// Close closes the port. An Accept that waits ends. Whoever waits in its queue is
-// reset.
-func (l *Listener) Close() error {
-	if l.closed.Swap(true) {
+// Control calls f with the descriptor, which stays open meanwhile. The error is that of f,
+// or net.ErrClosed after Close.
+func (l *Listener) Control(f func(fd int) error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
 		return net.ErrClosed
 	}
-	return l.file.Close()
+	return f(l.fd)
+}
+
+// Close closes the port. Whoever waits in its queue is reset.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fd < 0 {
+		return net.ErrClosed
+	}
+	err := CloseFD(l.fd)
+	l.fd = -1
+	return err
 }

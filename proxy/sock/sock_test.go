@@ -232,8 +232,7 @@ func TestDialSource(t *testing.T) {
 		}
 		c, err := Dial(t.Context(), source, addr)
 		require.NoError(t, err)
-		far, err := l.Accept()
-		require.NoError(t, err)
+		far := take(t, l)
 		assert.Equal(t, tt.want, far.Remote().Addr().String())
 		assert.Equal(t, c.Local(), far.Remote())
 		assert.Equal(t, c.Remote(), far.Local())
@@ -321,24 +320,40 @@ func TestDialWaits(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// Accepting blocks for nobody when there is a client, and ends with the listener.
-func TestAccept(t *testing.T) {
+// take takes a client, who may still be on the way.
+func take(t testing.TB, l *Listener) *Conn {
+	t.Helper()
+	require.NoError(t, l.Control(func(fd int) error {
+		err := error(unix.EINTR)
+		for err == unix.EINTR {
+			_, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		}
+		return err
+	}))
+	c, err := l.Take()
+	require.NoError(t, err)
+	return c
+}
+
+// Who waits is taken, nobody is waited for, and nothing is done after the end.
+func TestTake(t *testing.T) {
 	l, addr := listen(t, "[::]:0")
-	assert.Nil(t, l.Pending())
+	_, err := l.Take()
+	assert.Equal(t, unix.EAGAIN, err)
 	c, err := Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
 	require.NoError(t, err)
 	defer c.Close()
-	far := l.Pending()
-	require.NotNil(t, far)
+	far := take(t, l)
 	defer far.Close()
 	assert.Equal(t, "127.0.0.1", far.Remote().Addr().String(), "not ::ffff:127.0.0.1")
 	assert.Equal(t, "127.0.0.1", far.Local().Addr().String())
-	l.SetDeadline(time.Unix(1, 0))
-	_, err = l.Accept()
-	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	l.Close()
-	_, err = l.Accept()
+	require.NoError(t, l.Close())
+	_, err = l.Take()
 	assert.ErrorIs(t, err, net.ErrClosed)
+	assert.ErrorIs(t, l.Control(func(int) error { return nil }), net.ErrClosed)
+	assert.ErrorIs(t, l.Close(), net.ErrClosed)
+	_, err = Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
+	assert.ErrorIs(t, err, syscall.ECONNREFUSED)
 }
 
 // option reads an option of c's socket.
@@ -358,8 +373,7 @@ func TestOptionsAreHandedDown(t *testing.T) {
 	far, err := Dial(t.Context(), netip.Addr{}, addr)
 	require.NoError(t, err)
 	defer far.Close()
-	c, err := l.Accept()
-	require.NoError(t, err)
+	c := take(t, l)
 	defer c.Close()
 	assert.Equal(t, 1, option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY))
 	assert.Equal(t, unix.IPPROTO_TCP, option(t, c, unix.SOL_SOCKET, unix.SO_PROTOCOL))
@@ -398,8 +412,7 @@ func TestInitAgain(t *testing.T) {
 	} {
 		far, err := Dial(t.Context(), netip.Addr{}, addr)
 		require.NoError(t, err)
-		c, err := l.Accept()
-		require.NoError(t, err)
+		c := take(t, l)
 		require.Same(t, &again, c)
 		assert.Equal(t, far.Local(), c.Remote(), "%d", i)
 		assert.Equal(t, addr, c.Local(), "%d", i)
@@ -438,8 +451,7 @@ func TestKeepAliveAtAnyTime(t *testing.T) {
 	for i := range 300 {
 		far, err := Dial(t.Context(), netip.Addr{}, addr)
 		require.NoError(t, err)
-		c, err := l.Accept()
-		require.NoError(t, err)
+		c := take(t, l)
 		if i%2 == 0 {
 			c.Share()
 			require.NoError(t, c.Reclaim())
@@ -472,10 +484,7 @@ func BenchmarkDial(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		far, err := l.Accept()
-		if err != nil {
-			b.Fatal(err)
-		}
+		far := take(b, l)
 		c.ResetOnClose()
 		c.Close()
 		far.Close()

@@ -10,20 +10,21 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accept"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // port is a listening socket with the plan in force for its connections.
 type port struct {
-	srv     *Server
-	key     string
-	label   string
-	l       *sock.Listener
-	metrics *metrics.TCPListener
-	plan    atomic.Pointer[plan]
-	closing atomic.Bool
-	serving sync.WaitGroup
-	closed  sync.Once
+	srv      *Server
+	key      string
+	label    string
+	l        *sock.Listener
+	metrics  *metrics.TCPListener
+	plan     atomic.Pointer[plan]
+	acceptor *accept.Acceptor
+	serving  sync.WaitGroup
+	closed   sync.Once
 }
 
 // plan is where a port's connections go. It is immutable.
@@ -41,6 +42,15 @@ func (s *Server) open(key string, l Listener) (*port, error) {
 		return nil, err
 	}
 	p := &port{srv: s, key: key, label: l.Label, l: open}
+	var next *session
+	open.Room = func() *sock.Conn {
+		next = s.free.Get().(*session)
+		next.port = p
+		return next.client
+	}
+	p.acceptor = accept.New(open, func(*poll.Loop, *sock.Conn) { p.accept(next) }, func(err error, in time.Duration) {
+		s.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", in)
+	})
 	p.metrics = s.Metrics.Listener(p.label)
 	p.plan.Store(&plan{})
 	return p, nil
@@ -106,30 +116,15 @@ func (pl *plan) up() bool {
 // no reason to end: it waits and goes on.
 func (p *port) serve() {
 	defer p.serving.Done()
-	var next *session
-	p.l.Room = func() *sock.Conn {
-		next = p.srv.free.Get().(*session)
-		next.port = p
-		return next.client
-	}
-	err := accept.Loop(p.srv.ctx, p.l, p.closing.Load, func(*sock.Conn) { p.accept(next) }, func(err error, in time.Duration) {
-		p.srv.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", in)
-	})
-	if err != nil {
+	if err := p.acceptor.Run(p.srv.ctx, &p.srv.loops); err != nil {
 		p.srv.Log.Error("the port accepts no more", "listener", p.label, "error", err)
 	}
-}
-
-// stopListening makes serve take who waits, and end.
-func (p *port) stopListening() {
-	p.closing.Store(true)
-	accept.Stop(p.l)
 }
 
 // close gives up what the port has; its connections live on.
 func (p *port) close() {
 	p.closed.Do(func() {
-		p.stopListening()
+		p.acceptor.Stop()
 		p.serving.Wait()
 		for _, d := range p.plan.Load().destinations {
 			d.stop()

@@ -203,7 +203,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Unlock()
 	s.changed()
 	for _, p := range ports {
-		p.stopListening()
+		p.acceptor.Stop()
 	}
 	for _, p := range ports {
 		p.serving.Wait()

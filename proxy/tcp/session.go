@@ -63,7 +63,7 @@ func (p *port) accept(x *session) {
 	}
 }
 
-// begun is a first attempt to connect, made by the goroutine that accepts, which may not
+// begun is a first attempt to connect, made by the loop that accepts, which may not
 // wait.
 type begun struct {
 	order []*address // to try; nil: not chosen yet
