@@ -135,7 +135,8 @@ func measureAll(args []string) error {
 		return err
 	}
 	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM)
+	// SIGPIPE: whoever has read the output is gone ("make bench ROW=1 | head").
+	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	go func() {
 		<-interrupted
 		os.Stdout.Close() // what fails from here on is of no interest
