@@ -134,7 +134,7 @@ func (s *Server) Serve(l *sock.Listener) error {
 		return next.tcp
 	}
 	a := accept.New(l, func(on *poll.Loop, _ *sock.Conn) { s.accept(on, next) }, func(err error, in time.Duration) {
-		s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in)
+		s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in.String())
 	})
 	s.acceptors = append(s.acceptors, a)
 	s.serving.Add(1)

@@ -49,7 +49,7 @@ func (s *Server) open(key string, l Listener) (*port, error) {
 		return next.client
 	}
 	p.acceptor = accept.New(open, func(*poll.Loop, *sock.Conn) { p.accept(next) }, func(err error, in time.Duration) {
-		s.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", in)
+		s.Log.Warn("cannot accept clients for now", "listener", p.label, "error", err, "retry_in", in.String())
 	})
 	p.metrics = s.Metrics.Listener(p.label)
 	p.plan.Store(&plan{})
