@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
@@ -339,8 +340,14 @@ func TestClientResets(t *testing.T) {
 }
 
 // A server that speaks on an idle connection when a request is on its way already is not
-// taken for who answers it.
+// taken for who answers it, also when so much else happens that what it says is told later.
 func TestServerSpeaksUnasked(t *testing.T) {
+	for name, others := range map[string]int{"told at once": 0, "told later": 300 * runtime.GOMAXPROCS(0)} {
+		t.Run(name, func(t *testing.T) { serverSpeaksUnasked(t, others) })
+	}
+}
+
+func serverSpeaksUnasked(t *testing.T, others int) {
 	talk := make(chan struct{})
 	var conns atomic.Int32
 	server := rawOrigin(t, func(c *rawClient) {
@@ -354,8 +361,14 @@ func TestServerSpeaksUnasked(t *testing.T) {
 		}
 		c.r.Peek(1)
 	})
-	g := start(t, allowLoopback, nil, nil)
+	g := start(t, allowLoopback, nil, func(o *Options) { o.Budget = fdbudget.New(int64(2*others + 1000)) })
 	c := dialEachLoop(t, g)
+	crowd := make([]*rawClient, others)
+	for i := range crowd {
+		crowd[i] = g.dial(t)
+		crowd[i].send(t, "CONNECT denied.test:1 HTTP/1.1\r\n\r\n")
+		crowd[i].response(t, "GET")
+	}
 	ask := func() { c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server) }
 	ask()
 	_, body := c.response(t, "GET")
@@ -363,6 +376,9 @@ func TestServerSpeaksUnasked(t *testing.T) {
 	require.Eventually(t, func() bool { return g.Gate.Pool.Len() == 1 }, 10*time.Second, time.Millisecond)
 	release := hold(t, g)
 	ask() // is told before what the server says
+	for _, o := range crowd {
+		o.send(t, "\r\n") // nothing yet, which is told too
+	}
 	talk <- struct{}{}
 	<-talk
 	release()
