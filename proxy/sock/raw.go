@@ -71,6 +71,13 @@ func TrySplice(from, to, n int) (int, error) {
 	}
 }
 
+// Unread is ioctl(2) FIONREAD: how many bytes there are to read from a pipe or socket.
+func Unread(fd int) (int, error) {
+	var n int32
+	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCINQ, uintptr(unsafe.Pointer(&n)))
+	return int(n), errno(e)
+}
+
 // CloseFD is close(2) of a descriptor that no Conn has.
 func CloseFD(fd int) error {
 	_, _, e := unix.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0)

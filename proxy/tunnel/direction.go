@@ -144,7 +144,6 @@ func (d *direction) spliceOut(fd uintptr) bool {
 			return false
 		}
 		if err != nil {
-			d.pipe.dirty = true
 			d.err = sysErr("splice", err)
 			return true
 		}

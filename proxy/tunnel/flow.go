@@ -123,9 +123,6 @@ func (f *Flow) deliver(dst int) (taken bool, err error) {
 
 // Release gives back what f holds. Move does so when it is Done.
 func (f *Flow) Release() {
-	if f.d.pipe != nil && f.d.n > 0 {
-		f.d.pipe.dirty = true
-	}
 	f.d.release()
 	f.held = nil
 }

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // pipeSize is asked of the kernel for the first bigPipes pipes; it is the most that
@@ -27,9 +28,15 @@ const readyPipes = 16
 
 // pipe is a kernel pipe that splice fills and drains.
 type pipe struct {
-	r, w  int
-	big   bool // it counts as one of bigPipes
-	dirty bool // bytes were left in it, so it can't be used again
+	r, w int
+	big  bool // it counts as one of bigPipes
+}
+
+// empty reports whether the kernel says that no byte is in the pipe. It is asked, instead
+// of whoever has used the pipe: what is left in one would go to another client.
+func (pi *pipe) empty() bool {
+	n, err := sock.Unread(pi.r)
+	return n == 0 && err == nil
 }
 
 // pipes lends pipes. The zero value is ready for use, without a limit.
@@ -47,6 +54,9 @@ func (p *pipes) get() *pipe {
 		pi := p.ready[n-1]
 		p.ready = p.ready[:n-1]
 		p.mu.Unlock()
+		if checkTaken && !pi.empty() {
+			panic("tunnel: a pipe that lay ready holds bytes")
+		}
 		return pi
 	}
 	p.mu.Unlock()
@@ -71,16 +81,16 @@ func (p *pipes) get() *pipe {
 	return pi
 }
 
-// put takes a pipe back.
+// put takes a pipe back. One that is not empty for certain is closed.
 func (p *pipes) put(pi *pipe) {
+	empty := pi.empty()
 	p.mu.Lock()
-	if !pi.dirty && len(p.ready) < readyPipes {
+	defer p.mu.Unlock()
+	if empty && len(p.ready) < readyPipes {
 		p.ready = append(p.ready, pi)
-		p.mu.Unlock()
 		return
 	}
 	p.drop(pi)
-	p.mu.Unlock()
 }
 
 // drop closes a pipe. p.mu is held.

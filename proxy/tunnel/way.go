@@ -245,7 +245,6 @@ func (w *way) release(p *Pump) {
 		p.buffers.Put(c.buffer)
 	}
 	if c.pipe != nil {
-		c.pipe.dirty = c.inPipe > 0
 		p.pipes.put(c.pipe)
 	}
 	*c = cargo{}
