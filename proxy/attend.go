@@ -216,12 +216,8 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, events uint32) {
 	}
 	switch x.stage {
 	case stageAsked:
-		x.up.Drained = events&^(unix.EPOLLIN|unix.EPOLLOUT) == 0 // but for what takeAnswer leaves
 		c.takeAnswer(l, fd)
-	case stageAsk, stageAnswer:
-		x.up.Drained = false
 	case stageBody:
-		x.up.Drained = false
 		if !c.blocked && !c.pending {
 			c.push(l)
 		}

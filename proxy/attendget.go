@@ -67,7 +67,7 @@ func (x *exchange) readyToAsk(l *poll.Loop) {
 func (c *conn) ask(l *poll.Loop) {
 	x := c.x
 	fd, _ := x.up.TCP.Bare()
-	if x.pooled && x.unasked(l, fd) {
+	if x.pooled && !sock.Quiet(fd) {
 		x.dropUpstream()
 		c.goAway(x)
 		return
@@ -83,18 +83,6 @@ func (c *conn) ask(l *poll.Loop) {
 	}
 }
 
-// unasked reports whether the server has said something on a pooled connection, or closed
-// it. Where l tells its events, none was told since nothing was left of the last answer, and
-// none is still to be told, it has not; otherwise a read finds out.
-func (x *exchange) unasked(l *poll.Loop, fd int) bool {
-	if x.up.Drained && l != nil && l == x.up.Loop() && l.ToldAll() {
-		return false
-	}
-	var b [1]byte
-	_, err := sock.TryRead(fd, b[:])
-	return err != unix.EAGAIN
-}
-
 // takeAnswer reads what has come, and makes the answer ready to be sent.
 func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 	x := c.x
@@ -106,7 +94,6 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 		return
 	}
 	c.touch()
-	x.up.Drained = x.up.Drained && n < len(x.in)-x.iw
 	x.iw += max(n, 0)
 	if n <= 0 || !x.readAnswer() {
 		c.goAway(x)

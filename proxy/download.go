@@ -88,8 +88,7 @@ var errStale = errors.New("the pooled connection is stale")
 func (x *exchange) sendStep(fd int) (read bool) {
 	x.inErr = nil
 	if x.pooled {
-		var unasked [1]byte
-		if n, err := sock.TryRead(fd, unasked[:]); n >= 0 || err != unix.EAGAIN {
+		if !sock.Quiet(fd) {
 			x.unsent, x.inErr = nil, errStale
 			return false
 		}

@@ -106,12 +106,17 @@ func (x *exchange) send(server string) error {
 // connectServer makes x.up a connection, from the pool if it may be.
 func (x *exchange) connectServer(server string, pool bool) error {
 	x.up = nil
-	if pool {
-		if up := x.c.srv.Gate.Pool.Get(&x.route, server); up != nil {
-			up.Unwatch()
+	for pool {
+		up := x.c.srv.Gate.Pool.Get(&x.route, server)
+		if up == nil {
+			break
+		}
+		up.Unwatch()
+		if up.TLS == nil || up.Quiet() { // of a plain one sendStep finds out
 			x.use(up, true)
 			return nil
 		}
+		up.Close()
 	}
 	return x.dial(server)
 }

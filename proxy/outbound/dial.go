@@ -40,10 +40,7 @@ type Conn struct {
 	idleSince time.Time
 	pool      *Pool      // that it lies in, or has lain in
 	loop      *poll.Loop // that watches it; nil: none does
-
-	// Drained says that all that had come was read, and no event was told since. It is for
-	// whoever Watch has told; false is always safe.
-	Drained bool
+	records   *records   // beneath TLS
 
 	socket sock.Conn // what TCP points to, unless a Dialer has brought that
 }
@@ -61,7 +58,7 @@ func (c *Conn) Release() {
 	if c.TCP != &c.socket || c.TLS != nil || c.pool != nil {
 		return
 	}
-	c.loop, c.Drained = nil, false
+	c.loop = nil
 	conns.Put(c)
 }
 
@@ -138,7 +135,7 @@ func (c *Conn) Unwatch() {
 	if fd, ok := c.TCP.Bare(); ok {
 		c.loop.Remove(fd)
 	}
-	c.loop, c.Drained = nil, false
+	c.loop = nil
 }
 
 // Ready is for the loop: an idle connection on which something happens is of no use.
@@ -310,7 +307,8 @@ func (c *Conn) Secure(ctx context.Context, name string, config *tls.Config) erro
 	config = config.Clone()
 	config.ServerName = name
 	config.NextProtos = []string{"http/1.1"}
-	t := tls.Client(c.TCP, config)
+	c.records = &records{Conn: c.TCP}
+	t := tls.Client(c.records, config)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
 		e := dialError(fmt.Errorf("TLS with %s: %w", name, err))

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -41,7 +39,7 @@ func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
 // Get returns an idle connection to an address of r, or nil. server is the name
 // that TLS must have verified, "" for a plain connection. The server may have
 // closed it meanwhile, or sent something unasked, which is no answer to anything:
-// the caller finds out.
+// the caller finds out, see Conn.Quiet.
 func (p *Pool) Get(r *Route, server string) *Conn {
 	for _, a := range r.Addrs {
 		for _, s := range r.Sources.For(a) {
@@ -101,8 +99,7 @@ func (p *Pool) spoken(c *Conn, fd int) {
 	if i < 0 {
 		return // somebody has it, and will see
 	}
-	var unasked [1]byte
-	if n, err := sock.TryRead(fd, unasked[:]); n < 0 && err == unix.EAGAIN {
+	if sock.Quiet(fd) {
 		return // the event was that of an answer which was read by then
 	}
 	p.idle[key] = slices.Delete(p.idle[key], i, i+1)

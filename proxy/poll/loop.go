@@ -118,7 +118,6 @@ type Loop struct {
 
 	later, spare []Task
 	tasks        bool // are being done
-	more         bool // events had come than one look takes
 }
 
 func newLoop() (*Loop, error) {
@@ -230,10 +229,6 @@ func (l *Loop) Keep(n int) bool {
 // and tasks.
 func (l *Loop) Later(t Task) { l.later = append(l.later, t) }
 
-// ToldAll reports, to a task, whether all events have been told that had come when the round
-// began.
-func (l *Loop) ToldAll() bool { return l.tasks && !l.more }
-
 // run tells of events until the set is closed.
 func (l *Loop) run() {
 	defer close(l.done)
@@ -255,7 +250,6 @@ func (l *Loop) run() {
 					h.Ready(l, int(events[i].Fd), events[i].Events)
 				}
 			}
-			l.more = n == len(events)
 			l.doLater()
 			if n >= 0 && n < len(events) && len(l.later) == 0 {
 				return false

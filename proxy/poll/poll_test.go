@@ -236,27 +236,3 @@ func TestClose(t *testing.T) {
 	assert.Equal(t, net.ErrClosed, err)
 	ls.Close()
 }
-
-// A task is told whether events are left that one look at the set did not take.
-func TestToldAll(t *testing.T) {
-	l := next(t, loops(t))
-	in, out := make(chan struct{}), make(chan struct{})
-	near, far := pair(t)
-	send(t, far)
-	require.NoError(t, l.Add(near, &script{ready: func(*Loop, int) { close(in); <-out }}))
-	<-in
-	const many = 300
-	told := make(chan bool, many)
-	assert.False(t, l.ToldAll(), "outside a task")
-	for range many {
-		near, far := pair(t)
-		send(t, far)
-		s := &script{do: func(l *Loop) { told <- l.ToldAll() }}
-		s.ready = func(l *Loop, _ int) { l.Later(s) }
-		require.NoError(t, l.Add(near, s))
-	}
-	close(out)
-	for i := range many {
-		assert.Equal(t, i >= 256, <-told, i)
-	}
-}

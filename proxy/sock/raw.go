@@ -27,6 +27,14 @@ func TryRead(fd int, b []byte) (int, error) {
 	}
 }
 
+// Quiet reports whether there is nothing to read, nor an end or error to be seen, now. If
+// there is, a byte of it may be gone.
+func Quiet(fd int) bool {
+	var b [1]byte
+	_, err := TryRead(fd, b[:])
+	return err == unix.EAGAIN
+}
+
 // TryWrite is send(2), for the same reason; whose peer is gone is told by EPIPE, not
 // by a signal.
 func TryWrite(fd int, b []byte) (int, error) {
