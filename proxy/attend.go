@@ -115,7 +115,6 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 	if !able {
 		x.rec.silent = true // it is begun anew elsewhere
 		x.end()
-		exchanges.Put(x)
 		return false
 	}
 	c.x, c.spoken = x, false

@@ -103,7 +103,6 @@ func (c *conn) makeTunnel() {
 	up := x.up
 	free := x.handOver()
 	x.end()
-	exchanges.Put(x)
 	if free {
 		up.Release()
 		c.reuse()

@@ -31,7 +31,6 @@ func (c *conn) gone() {
 // endExchange books the exchange that is attended, and lets it go.
 func (c *conn) endExchange() {
 	c.x.end()
-	exchanges.Put(c.x)
 	c.x, c.pending, c.blocked = nil, false, false
 	c.served++
 	c.r = c.w
@@ -62,9 +61,6 @@ func (c *conn) reuse() {
 	}
 	c.r = c.w
 	c.releaseBuffer()
-	c.x, c.loop = nil, nil
-	c.served, c.pending, c.spoken, c.blocked, c.asked, c.more, c.ending = 0, false, false, false, false, false, false
-	c.upstream.Store(nil)
-	c.tunnel.Store(nil)
+	c.forget()
 	c.srv.free.Put(c)
 }

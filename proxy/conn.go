@@ -18,26 +18,30 @@ import (
 // conn is one client connection. While it is away a goroutine owns all but the atomic
 // fields; otherwise it is attended (see attend.go), and whoever holds mu owns them.
 type conn struct {
-	srv *Server
-	tcp *sock.Conn
-	at  int // see slot
-
-	buf    []byte // what was read and not used is buf[r:w]; nil while the client is quiet
-	r, w   int
+	srv    *Server
+	tcp    *sock.Conn
+	socket sock.Conn             // what tcp points to
+	at     int                   // see slot
 	fillFn func(fd uintptr) bool // fillStep, bound once; nil before the first wait
-	n      int                   // what the last fillStep read
-	err    error                 // its error
 
-	tunnel atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
-
-	served   int          // requests
+	tunnel   atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
+	upstream atomic.Pointer[outbound.Conn]
 	waiting  atomic.Int32 // for a request: notWaiting …
 	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
-	upstream atomic.Pointer[outbound.Conn]
-	socket   sock.Conn // what tcp points to
 
-	mu      sync.Mutex
-	away    bool       // a goroutine serves the connection, or nobody does (any more)
+	mu   sync.Mutex
+	away bool // a goroutine serves the connection, or nobody does (any more)
+	connLife
+}
+
+// connLife is what a conn knows of the client that it has now.
+type connLife struct {
+	buf  []byte // what was read and not used is buf[r:w]; nil while the client is quiet
+	r, w int
+	n    int   // what the last fillStep read
+	err  error // its error
+
+	served  int        // requests
 	wasAway bool       // a goroutine serves or served it
 	x       *exchange  // is attended; nil: none
 	pending bool       // x has something to do when the round is over
@@ -47,6 +51,15 @@ type conn struct {
 	more    bool       // there may be more to read
 	ending  bool       // and an end of some kind to be seen
 	loop    *poll.Loop // in which tcp stands; nil: in none
+}
+
+// forget leaves nothing of the client that c has had. Atomic fields may still be looked at
+// by who comes late: deadline is set anew by whoever ends the connection.
+func (c *conn) forget() {
+	c.connLife = connLife{}
+	c.upstream.Store(nil)
+	c.tunnel.Store(nil)
+	c.waiting.Store(notWaiting)
 }
 
 // expired in conn.deadline says that the sweeper has cut the connection.

@@ -11,8 +11,8 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
-// exchange is one request and its answer. It is used again for others; heads and
-// fields point into the client's buffer, or into in.
+// exchange is one request and its answer. It is used again for others, see forget; heads
+// and fields point into the client's buffer, or into in.
 type exchange struct {
 	c   *conn
 	gen *outbound.Generation
@@ -69,8 +69,8 @@ func (x *exchange) begin(c *conn) {
 	x.rec = Record{text: x.rec.text[:0], Start: time.Now(), ID: c.srv.ids.next(), Client: c.tcp.Remote()}
 }
 
-// end books the exchange and gives back what it held. A connection to the server
-// that is still there is closed.
+// end books the exchange and gives back what it held, and itself. A connection to the
+// server that is still there is closed.
 func (x *exchange) end() {
 	if x.body != nil {
 		x.body.stop(x)
@@ -83,14 +83,22 @@ func (x *exchange) end() {
 		x.c.unread(x.rest)
 	}
 	x.releaseIn()
+	x.flow.Release()
+	x.forget()
+	exchanges.Put(x)
+}
+
+// forget leaves nothing of the request but room for the next one's heads, and what is
+// bound to x.
+func (x *exchange) forget() {
 	x.req.Reset()
 	x.resp.Reset()
-	x.c, x.gen, x.rest, x.pooled = nil, nil, nil, false
-	x.stage, x.unsent, x.tail, x.failed = stageAsk, nil, nil, nil
-	x.target, x.dest, x.ask = http1.Target{}, acl.Target{}, refusal{}
-	if cap(x.out) > 1<<16 {
-		x.out = nil
+	req, resp, out, text, inFn, touchFn := x.req, x.resp, x.out[:0], x.rec.text[:0], x.inFn, x.touchFn
+	if cap(out) > 1<<16 {
+		out = nil
 	}
+	*x = exchange{}
+	x.req, x.resp, x.out, x.rec.text, x.inFn, x.touchFn = req, resp, out, text, inFn, touchFn
 }
 
 func (x *exchange) dropUpstream() {

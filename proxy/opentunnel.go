@@ -15,15 +15,20 @@ import (
 // place of its client's conn, which is then free: nothing else is held for it. At the end
 // it is used again for another.
 type openTunnel struct {
-	srv  *Server
-	at   int // see slot
-	rec  Record
-	text [64]byte // what rec.text is in, if there is room
-	tun  tunnel.Tunnel
-	last atomic.Int64 // when bytes moved, by the coarse clock
+	srv *Server
+	at  int // see slot
+	openTunnelLife
+	tun  tunnel.Tunnel // starts anew by itself
+	last atomic.Int64  // when bytes moved, by the coarse clock
 	// life counts the tunnels that this has been, in steps of two. The sweeper makes it
 	// odd to cut one, and fails when that is over: then it is another, or about to be.
 	life atomic.Uint64
+}
+
+// openTunnelLife is what an openTunnel knows of the tunnel that it is now.
+type openTunnelLife struct {
+	rec  Record
+	text [64]byte // what rec.text is in, if there is room
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
@@ -72,6 +77,7 @@ func (o *openTunnel) Ended(res tunnel.Result) {
 	o.srv.released(o)
 	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
 	if life := o.life.Load(); life%2 == 0 && o.life.CompareAndSwap(life, life+2) {
+		o.openTunnelLife = openTunnelLife{}
 		o.srv.tunnels.Put(o)
 	}
 }

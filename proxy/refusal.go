@@ -164,7 +164,6 @@ func (c *conn) refuse(limit metrics.Refusal) {
 	}
 	x.answer()
 	x.end()
-	exchanges.Put(x)
 }
 
 // Bounds of a lingering close.

@@ -22,7 +22,6 @@ func (c *conn) serve(x *exchange) (left bool) {
 			keep = x.serve()
 		}
 		x.end()
-		exchanges.Put(x)
 		x = nil
 		c.served++
 		if !keep {

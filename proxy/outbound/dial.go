@@ -31,7 +31,13 @@ type Begin func(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting
 // Conn is a connection to an upstream server. It is used by one goroutine at a
 // time.
 type Conn struct {
-	TCP    *sock.Conn
+	TCP *sock.Conn
+	connLife
+	socket sock.Conn // what TCP points to, unless a Dialer has brought that
+}
+
+// connLife is what a Conn is between two connections' lives.
+type connLife struct {
 	TLS    *tls.Conn // nil for a plain connection
 	Dst    netip.AddrPort
 	Source netip.Addr // as bound to; invalid when the kernel chose
@@ -41,8 +47,6 @@ type Conn struct {
 	pool      *Pool      // that it lies in, or has lain in
 	loop      *poll.Loop // that watches it; nil: none does
 	records   *records   // beneath TLS
-
-	socket sock.Conn // what TCP points to, unless a Dialer has brought that
 }
 
 // conns are used again: see Release.
@@ -58,7 +62,7 @@ func (c *Conn) Release() {
 	if c.TCP != &c.socket || c.TLS != nil || c.pool != nil {
 		return
 	}
-	c.loop = nil
+	c.connLife = connLife{}
 	conns.Put(c)
 }
 
@@ -222,7 +226,7 @@ func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, err
 	for _, s := range sources {
 		var tcp *sock.Conn
 		if tcp, err = g.dialer(ctx, s, dst); err == nil {
-			return &Conn{TCP: tcp, Dst: dst, Source: s}, nil
+			return &Conn{TCP: tcp, connLife: connLife{Dst: dst, Source: s}}, nil
 		}
 		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			break

@@ -295,7 +295,7 @@ func TestPoolWatches(t *testing.T) {
 		for range 2 {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
-			c := &Conn{Dst: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 80)}
+			c := &Conn{connLife: connLife{Dst: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 80)}}
 			c.TCP, err = sock.Dial(t.Context(), netip.Addr{}, ln.Addr().(*net.TCPAddr).AddrPort())
 			require.NoError(t, err)
 			far, err := ln.Accept()
@@ -395,7 +395,7 @@ func TestPool(t *testing.T) {
 		return &Route{Addrs: aa(s), Port: 80}
 	}
 	put := func(dst string, at time.Time) *Conn {
-		c := &Conn{TCP: anyConn(t), Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 80)}
+		c := &Conn{TCP: anyConn(t), connLife: connLife{Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 80)}}
 		p.Put(c, at)
 		return c
 	}

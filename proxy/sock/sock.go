@@ -28,7 +28,7 @@ import (
 // are for one goroutine; after that, as with net.TCPConn, Read, Write and Close may
 // be called concurrently.
 type Conn struct {
-	remote, local netip.AddrPort // local is known of those that were dialled
+	connLife
 
 	mu     sync.Mutex            // held to change what follows
 	fd     atomic.Int32          // of a bare connection; -1: closed, or another's
@@ -36,9 +36,15 @@ type Conn struct {
 	closed atomic.Bool           // Close or Detach was called
 	kept   atomic.Bool           // KeepAlive was called
 
-	out, out2 []byte                // what Write has left to send
-	outErr    error                 // why it ended
-	outFn     func(fd uintptr) bool // outStep, bound once
+	outFn func(fd uintptr) bool // outStep, bound once
+}
+
+// connLife is what a Conn knows of the connection that it is now.
+type connLife struct {
+	remote, local netip.AddrPort // local is known of those that were dialled
+
+	out, out2 []byte // what Write has left to send
+	outErr    error  // why it ended
 }
 
 var _ net.Conn = (*Conn)(nil)
@@ -63,7 +69,7 @@ func New(fd int, remote netip.AddrPort) *Conn {
 func (c *Conn) Init(fd int, remote netip.AddrPort) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.remote, c.local = remote, netip.AddrPort{}
+	c.connLife = connLife{remote: remote}
 	c.file.Store(nil)
 	c.fd.Store(int32(fd))
 	c.closed.Store(false)

@@ -20,24 +20,29 @@ import (
 type session struct {
 	srv    *Server
 	at     int // in the registry, whose it is
-	port   *port
 	client *sock.Conn
-	socket sock.Conn      // what client points to
-	peer   netip.AddrPort // who connected
-	local  netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
-	early  []byte         // read from the client, and not sent on yet
-	rec    Record
+	socket sock.Conn // what client points to
+	sessionLife
 
-	begun    begun
-	to       *address     // that the tunnel leads to
-	ahead    int64        // bytes of early that went ahead of the tunnel
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
 	upstream atomic.Pointer[sock.Conn]
-	tunnel   tunnel.Tunnel
+	tunnel   tunnel.Tunnel // starts anew by itself
 	// ending is why it was cut from outside, an end, in the low byte; the rest counts the
 	// connections that this has been. So the sweeper can't cut one that is another by now,
 	// and one that is being cut does not become another.
 	ending atomic.Uint64
+}
+
+// sessionLife is what a session knows of the client that it has now.
+type sessionLife struct {
+	port  *port
+	peer  netip.AddrPort // who connected
+	local netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
+	early []byte         // read from the client, and not sent on yet
+	rec   Record
+	begun begun
+	to    *address // that the tunnel leads to
+	ahead int64    // bytes of early that went ahead of the tunnel
 }
 
 // accept starts to serve a client, or refuses it. Two descriptors are set aside
@@ -291,9 +296,15 @@ func (x *session) Ended(res tunnel.Result) {
 	x.log(end)
 	x.gone()
 	if old := x.ending.Load(); old%oneLife == 0 && x.ending.CompareAndSwap(old, old+oneLife) {
-		x.begun, x.to, x.early, x.ahead, x.local = begun{}, nil, nil, 0, netip.AddrPort{}
+		x.forget()
 		x.srv.free.Put(x)
 	}
+}
+
+// forget leaves nothing of the client that x has had.
+func (x *session) forget() {
+	x.sessionLife = sessionLife{}
+	x.upstream.Store(nil)
 }
 
 // sendHead sends the PROXY header and the bytes that were read early. It reports

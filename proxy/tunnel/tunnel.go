@@ -44,7 +44,12 @@ const (
 // struct and two descriptors. Its methods may be called concurrently. The zero value is
 // ready for Start, and so is a tunnel that has ended.
 type Tunnel struct {
-	mu      sync.Mutex
+	mu sync.Mutex
+	life
+}
+
+// life is what a Tunnel is from Start to its end.
+type life struct {
 	pump    *Pump
 	hooks   Hooks
 	loops   [2]*poll.Loop
@@ -70,10 +75,7 @@ type Side struct {
 // has reset. It returns at once; hooks.Ended is told the end.
 func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
 	t.mu.Lock()
-	t.pump, t.hooks, t.fds = p, hooks, [2]int32{-1, -1}
-	t.ways = [2]way{{open: true}, {open: true}}
-	t.running, t.err, t.told = true, nil, [2]int64{}
-	t.reset, t.waiting, t.kept = false, false, false
+	t.life = life{pump: p, hooks: hooks, fds: [2]int32{-1, -1}, ways: [2]way{{open: true}, {open: true}}, running: true}
 	var errs [2]error
 	for side, s := range [...]Side{client, upstream} {
 		fd := -1

@@ -1,0 +1,22 @@
+package sock_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// Nothing is left in a Conn of the connection that it was.
+func TestInitForgets(t *testing.T) {
+	remote := netip.MustParseAddrPort("192.0.2.1:80")
+	used, fresh := new(sock.Conn), sock.New(7, remote)
+	proxytest.Dirty(t, used)
+	used.Init(7, remote)
+	for _, name := range proxytest.Left(used, fresh) {
+		assert.Equal(t, "outFn", name) // bound to it
+	}
+}

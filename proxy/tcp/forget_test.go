@@ -1,0 +1,28 @@
+package tcp
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// Nothing is left in a session of the client that it has had. Beside its life it has what
+// begins anew by itself (socket, tunnel), what counts lives (ending, last), and its place in
+// the registry.
+func TestReuseForgets(t *testing.T) {
+	s := New(Options{})
+	defer s.Shutdown(t.Context())
+	x := new(session)
+	proxytest.Dirty(t, &x.sessionLife)
+	x.upstream.Store(new(sock.Conn))
+	x.srv, x.client = s, &x.socket
+	x.forget()
+	for _, name := range proxytest.Left(x, s.free.New()) {
+		if !strings.HasPrefix(name, "socket.") && // begins anew by Init
+			name != "client" { // its own
+			t.Errorf("%s is left", name)
+		}
+	}
+}
