@@ -65,10 +65,28 @@ func trimOWS(b []byte) []byte {
 	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
 		b = b[1:]
 	}
+	return trimEnd(b)
+}
+
+// trimEnd drops optional white space at the end.
+func trimEnd(b []byte) []byte {
 	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
 		b = b[:len(b)-1]
 	}
 	return b
+}
+
+// appendNeat appends lines, each a field line, a chunk-size line or empty, without the white
+// space before their first colon, semicolon or line end.
+func appendNeat(dst, lines []byte) []byte {
+	for len(lines) > 0 {
+		n := bytes.IndexByte(lines, '\n') + 1
+		end := bytes.IndexAny(lines[:n], ":;\r")
+		dst = append(dst, trimEnd(lines[:end])...)
+		dst = append(dst, lines[end:n]...)
+		lines = lines[n:]
+	}
+	return dst
 }
 
 // nextListItem cuts the first member off a comma-separated list (RFC 9110

@@ -10,11 +10,15 @@ const (
 )
 
 // Chunked follows a chunked body (RFC 9112 section 7.1) through the bytes of a
-// connection. The zero value stands before the first chunk. It holds no data:
-// the bytes may go on as they are, since what it accepts has one reading only.
+// connection. The zero value stands before the first chunk of a request. It holds no
+// data: the bytes may go on as they are, since what it accepts has one reading only,
+// but for what Neat tells.
 type Chunked struct {
-	state chunkState
-	left  int64 // of the chunk's data
+	Lenient bool // for answers: passes over white space behind a chunk size, and before a colon
+
+	state  chunkState
+	padded bool  // what Next took last holds such white space
+	left   int64 // of the chunk's data
 }
 
 type chunkState uint8
@@ -33,6 +37,14 @@ func (c *Chunked) Done() bool { return c.state == atEnd }
 // Left returns how many bytes of the present chunk's data are still to come.
 func (c *Chunked) Left() int64 { return c.left }
 
+// Neat reports whether what Next took last may go on as it is; otherwise AppendNeat is to
+// write it.
+func (c *Chunked) Neat() bool { return !c.padded }
+
+// AppendNeat appends wire, which is what Next took last, without the white space that it
+// passed over.
+func (c *Chunked) AppendNeat(dst, wire []byte) []byte { return appendNeat(dst, wire) }
+
 // Skip says that n bytes of chunk data, at most Left, went by outside of b.
 func (c *Chunked) Skip(n int64) {
 	if c.left -= n; c.left == 0 {
@@ -44,6 +56,7 @@ func (c *Chunked) Skip(n int64) {
 // the payload in it, if any. ErrIncomplete asks for more bytes in front of the
 // ones given, which were not consumed.
 func (c *Chunked) Next(b []byte) (n int, data []byte, err error) {
+	c.padded = false
 	switch c.state {
 	case atSize:
 		return c.size(b)
@@ -75,6 +88,11 @@ func (c *Chunked) size(b []byte) (int, []byte, error) {
 		return 0, nil, err
 	}
 	digits, ext, _ := bytes.Cut(line, []byte{';'})
+	if c.Lenient {
+		n := len(digits)
+		digits = trimEnd(digits)
+		c.padded = len(digits) != n
+	}
 	if len(digits) == 0 || len(digits) > 15 || !all(digits, isHex) || !all(ext, isValue) {
 		return 0, nil, errChunkSize
 	}
@@ -129,10 +147,11 @@ func (c *Chunked) trailers(b []byte) (int, []byte, error) {
 			c.state = atEnd
 			return n, nil, nil
 		}
-		name, _, err := splitField(line)
+		name, _, err := splitField(line, c.Lenient)
 		if err != nil {
 			return 0, nil, err
 		}
+		c.padded = c.padded || line[len(name)] != ':'
 		if !identify(name).mayTrail() {
 			return 0, nil, errTrailer
 		}

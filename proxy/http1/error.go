@@ -16,11 +16,15 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Msg }
 
+// The head is over one of the Limits: the caller knows by which settings.
+var (
+	ErrHeadTooLarge  = &Error{431, "head larger than the limit"}
+	ErrTooManyFields = &Error{431, "more header fields than the limit"}
+)
+
 // The errors are values, made once: refusing a hostile message allocates nothing.
 var (
 	errBareLF       = &Error{400, "line ends in a bare LF, not CRLF"}
-	errHeadTooLarge = &Error{431, "head larger than the limit"}
-	errTooManyField = &Error{431, "more header fields than the limit"}
 	errRequestLine  = &Error{400, "malformed request line, want METHOD SP TARGET SP VERSION"}
 	errMethod       = &Error{400, "malformed method"}
 	errTarget       = &Error{400, "control byte or space in the request target"}
@@ -40,12 +44,10 @@ var (
 	errCoding10     = &Error{400, "Transfer-Encoding in an HTTP/1.0 message"}
 	errConnectBody  = &Error{400, "CONNECT with a body"}
 	errTraceBody    = &Error{400, "TRACE with a body"}
-	errConnection   = &Error{400, "malformed Connection field"}
 	errExpect       = &Error{417, "expectation other than 100-continue"}
 	errMaxForwards  = &Error{400, "malformed Max-Forwards"}
 	errStatusLine   = &Error{400, "malformed status line"}
 	errStatusCode   = &Error{400, "malformed status code"}
-	errBodiless     = &Error{400, "transfer coding in a response that has no body"}
 	errChunkSize    = &Error{400, "malformed chunk size"}
 	errChunkEnd     = &Error{400, "chunk data not followed by CRLF"}
 	errChunkLine    = &Error{400, "chunk size line or trailer section too long"}

@@ -12,6 +12,7 @@ const (
 	ContentType
 	Expect
 	Host
+	HTTP2Settings
 	KeepAlive
 	MaxForwards
 	ProxyAuthenticate
@@ -36,6 +37,7 @@ var fieldNames = [numFieldIDs]string{
 	ContentType:             "content-type",
 	Expect:                  "expect",
 	Host:                    "host",
+	HTTP2Settings:           "http2-settings",
 	KeepAlive:               "keep-alive",
 	MaxForwards:             "max-forwards",
 	ProxyAuthenticate:       "proxy-authenticate",
@@ -79,7 +81,7 @@ func identify(name []byte) FieldID {
 // by the proxy. Trailer is end-to-end: it announces what the body ends with.
 func (id FieldID) hopByHop() bool {
 	switch id {
-	case Connection, KeepAlive, ProxyAuthenticate, ProxyAuthenticationInfo,
+	case Connection, HTTP2Settings, KeepAlive, ProxyAuthenticate, ProxyAuthenticationInfo,
 		ProxyAuthorization, ProxyConnection, TE, TransferEncoding, Upgrade:
 		return true
 	}
@@ -99,9 +101,10 @@ func (id FieldID) mayTrail() bool {
 
 // Field is one header field line. The slices point into the parsed buffer.
 type Field struct {
-	ID    FieldID
-	Named bool   // Connection names it, so it does not travel
-	Name  []byte // as sent
-	Value []byte // without the white space around it
-	Line  []byte // the whole line with its CRLF
+	ID      FieldID
+	Dropped bool   // Connection names it, or it says nothing: it does not travel
+	padded  bool   // there is white space before the colon
+	Name    []byte // as sent, without white space
+	Value   []byte // without the white space around it
+	Line    []byte // the whole line with its CRLF, as sent
 }

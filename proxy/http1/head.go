@@ -32,19 +32,31 @@ type Head struct {
 	Upgrade   []byte // the value of Upgrade, when Connection names it too; else nil
 	Trailers  bool   // the sender can take trailers: TE: trailers
 
+	lenient     bool   // it is an answer's: see Response.Parse
 	lengthField []byte // value of Content-Length, nil when absent
 	chunked     bool
+	misframed   error    // why the fields don't say beyond doubt where the body ends
 	named       [][]byte // what Connection names and no rule of ours covers
 	scanned     int      // bytes already searched for the end of the head
 	line        int      // where the line that is being searched starts
 }
 
 // reset makes h ready for the next head; what Fields and named had allocated is
-// kept.
+// kept, unless that was much.
 func (h *Head) reset() {
 	f, n := h.Fields[:0], h.named[:0]
+	if cap(f) > keepFields || cap(n) > keepFields {
+		f, n = nil, nil
+	}
 	*h = Head{Fields: f, named: n}
 }
+
+// keepFields is how much room for fields is kept for the next head.
+const keepFields = 256
+
+// Forget lets go of the fields, and with them of the buffer that they are in; the rest of
+// what was parsed stays.
+func (h *Head) Forget() { h.Fields, h.named, h.lengthField = nil, nil, nil }
 
 // Get returns the first field of the kind, nil if there is none.
 func (h *Head) Get(id FieldID) []byte {
@@ -65,7 +77,7 @@ func (h *Head) end(b []byte, lim Limits) (int, error) {
 		if i < 0 {
 			h.scanned = len(b)
 			if len(b) >= lim.MaxHead {
-				return 0, errHeadTooLarge
+				return 0, ErrHeadTooLarge
 			}
 			return 0, ErrIncomplete
 		}
@@ -74,7 +86,7 @@ func (h *Head) end(b []byte, lim Limits) (int, error) {
 			return 0, errBareLF
 		}
 		if i >= lim.MaxHead {
-			return 0, errHeadTooLarge
+			return 0, ErrHeadTooLarge
 		}
 		empty := i-1 == h.line && h.line > 0
 		h.scanned, h.line = i+1, i+1
@@ -109,29 +121,34 @@ func (h *Head) parseFields(b []byte, lim Limits) error {
 			return nil
 		}
 		if len(h.Fields) >= lim.MaxFields {
-			return errTooManyField
+			return ErrTooManyFields
 		}
 		if line[0] == ' ' || line[0] == '\t' {
 			return errFolded
 		}
-		name, value, err := splitField(line)
+		name, value, err := splitField(line, h.lenient)
 		if err != nil {
 			return err
 		}
-		h.Fields = append(h.Fields, Field{ID: identify(name), Name: name, Value: value, Line: raw})
+		padded := line[len(name)] != ':'
+		h.Fields = append(h.Fields, Field{ID: identify(name), padded: padded, Name: name, Value: value, Line: raw})
 		b = b[i+1:]
 	}
 }
 
-// splitField takes a field line apart (RFC 9112 section 5).
-func splitField(line []byte) (name, value []byte, err error) {
+// splitField takes a field line apart (RFC 9112 section 5). lenient has it pass over white
+// space before the colon.
+func splitField(line []byte, lenient bool) (name, value []byte, err error) {
 	colon := bytes.IndexByte(line, ':')
 	if colon <= 0 {
 		return nil, nil, errFieldName
 	}
 	name = line[:colon]
-	if !all(name, isToken) {
-		if c := name[colon-1]; c == ' ' || c == '\t' {
+	if lenient {
+		name = trimEnd(name)
+	}
+	if len(name) == 0 || !all(name, isToken) {
+		if c := line[colon-1]; !lenient && (c == ' ' || c == '\t') {
 			return nil, nil, errColonSpace
 		}
 		return nil, nil, errFieldName
@@ -143,35 +160,33 @@ func splitField(line []byte) (name, value []byte, err error) {
 	return name, value, nil
 }
 
+// doubt keeps the first reason, if there is one, not to believe the framing.
+func (h *Head) doubt(there bool, why error) {
+	if there && h.misframed == nil {
+		h.misframed = why
+	}
+}
+
 // interpret draws from the fields what both kinds of head need: framing and
 // the fate of the connection.
 func (h *Head) interpret() error {
-	var seenCoding bool
 	var conn connOptions
 	var upgrade []byte
 	for i := range h.Fields {
 		f := &h.Fields[i]
 		switch f.ID {
 		case ContentLength:
-			if h.lengthField != nil {
-				return errTwoLengths
-			}
 			n, ok := parseDigits(f.Value, math.MaxInt64)
-			if !ok {
-				return errLength
-			}
+			h.doubt(h.lengthField != nil, errTwoLengths)
+			h.doubt(!ok, errLength)
 			h.lengthField, h.Length = f.Value, n
 		case TransferEncoding:
-			if seenCoding || !equalFold(f.Value, "chunked") {
-				return errCoding
-			}
-			seenCoding = true
+			h.doubt(h.chunked || !equalFold(f.Value, "chunked"), errCoding)
+			h.chunked = true
 		case Connection, ProxyConnection:
-			if err := h.connection(f, &conn); err != nil {
-				return err
-			}
+			h.connection(f, &conn)
 		case Upgrade:
-			upgrade = f.Value
+			upgrade = withoutH2C(f.Value)
 		case Trailer:
 			for list := f.Value; len(list) > 0; {
 				var item []byte
@@ -183,13 +198,8 @@ func (h *Head) interpret() error {
 			h.Trailers = h.Trailers || equalFold(f.Value, "trailers")
 		}
 	}
-	h.chunked = seenCoding
-	if h.chunked && h.lengthField != nil {
-		return errLengthCoding
-	}
-	if h.chunked && h.Minor == 0 {
-		return errCoding10
-	}
+	h.doubt(h.chunked && h.lengthField != nil, errLengthCoding)
+	h.doubt(h.chunked && h.Minor == 0, errCoding10)
 	if conn.upgrade && len(upgrade) > 0 && h.Minor == 1 {
 		h.Upgrade = upgrade
 	}
@@ -203,15 +213,13 @@ type connOptions struct{ close, keepAlive, upgrade bool }
 
 // connection reads a Connection field. Proxy-Connection is no standard field,
 // but HTTP/1.0 clients of the 1990s and curl still ask by it; what else it names
-// is not acted upon.
-func (h *Head) connection(f *Field, o *connOptions) error {
+// is not acted upon. Nor is a member that is no token, as in "Keep-Alive, timeout=15".
+func (h *Head) connection(f *Field, o *connOptions) {
 	for list := f.Value; len(list) > 0; {
 		var item []byte
 		item, list = nextListItem(list)
 		switch {
-		case len(item) == 0:
-		case !all(item, isToken):
-			return errConnection
+		case len(item) == 0 || !all(item, isToken):
 		case equalFold(item, "close"):
 			o.close = true
 		case equalFold(item, "keep-alive"):
@@ -222,7 +230,33 @@ func (h *Head) connection(f *Field, o *connOptions) error {
 			h.named = append(h.named, item)
 		}
 	}
-	return nil
+}
+
+// withoutH2C drops "h2c" from the value of an Upgrade field: RFC 9113 took that upgrade
+// out, and the settings that would have to go with it do not travel.
+func withoutH2C(value []byte) []byte {
+	isH2C := func(item []byte) bool { return equalFold(item, "h2c") }
+	found := false
+	for list := value; len(list) > 0; {
+		var item []byte
+		item, list = nextListItem(list)
+		found = found || isH2C(item)
+	}
+	if !found {
+		return value
+	}
+	var rest []byte
+	for list := value; len(list) > 0; {
+		var item []byte
+		if item, list = nextListItem(list); len(item) == 0 || isH2C(item) {
+			continue
+		}
+		if len(rest) > 0 {
+			rest = append(rest, ", "...)
+		}
+		rest = append(rest, item...)
+	}
+	return rest
 }
 
 // markNamed flags the fields that Connection names. Fields that carry the
@@ -235,7 +269,7 @@ func (h *Head) markNamed() {
 		}
 		for i := range h.Fields {
 			if bytes.EqualFold(h.Fields[i].Name, name) {
-				h.Fields[i].Named = true
+				h.Fields[i].Dropped = true
 			}
 		}
 	}
@@ -243,18 +277,22 @@ func (h *Head) markNamed() {
 
 // AppendFields appends to dst the lines of the fields that travel: not those
 // that are hop by hop, not those that Connection names, and none of the kinds in
-// except, which the caller writes itself.
+// except, which the caller writes itself. White space before a colon does not travel.
 func (h *Head) AppendFields(dst []byte, except ...FieldID) []byte {
 next:
 	for i := range h.Fields {
 		f := &h.Fields[i]
-		if f.Named || f.ID.hopByHop() {
+		if f.Dropped || f.ID.hopByHop() {
 			continue
 		}
 		for _, id := range except {
 			if f.ID == id {
 				continue next
 			}
+		}
+		if f.padded {
+			dst = appendNeat(dst, f.Line)
+			continue
 		}
 		dst = append(dst, f.Line...)
 	}

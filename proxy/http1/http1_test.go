@@ -32,6 +32,10 @@ func TestParseRequest(t *testing.T) {
 		{"", crlf("GET / HTTP/1.1", "Host: a", "X:", "")},
 		{"", crlf("POST / HTTP/1.1", "Host: a", "Content-Length: 9223372036854775807", "")},
 		{"", crlf("POST / HTTP/1.1", "Host: a", "transfer-encoding: CHUNKED", "")},
+		{"", crlf("GET / HTTP/1.1", "Host: a", "Connection: a b", "")}, // a member that is no token
+		{"", crlf("GET / HTTP/1.1", "Host: a", "Connection: Keep-Alive, timeout=15", "")},
+		{"", crlf("GET / HTTP/1.1", "Host: a", "Expect:", "")},
+		{"", crlf("GET / HTTP/1.1", "Host: a", "Expect: ,100-continue, 100-Continue", "")},
 
 		// RFC 9112 section 2.2: line ends.
 		{"line ends in a bare LF, not CRLF", "GET / HTTP/1.1\nHost: a\n\n"},
@@ -93,10 +97,11 @@ func TestParseRequest(t *testing.T) {
 		{"TRACE with a body", crlf("TRACE / HTTP/1.1", "Host: a", "Content-Length: 1", "")},
 
 		{"expectation other than 100-continue", crlf("GET / HTTP/1.1", "Host: a", "Expect: 200-ok", "")},
+		{"expectation other than 100-continue", crlf("GET / HTTP/1.1", "Host: a", "Expect: 100-continue, x", "")},
+		{"white space before the colon of a header field", crlf("GET / HTTP/1.1", "Host: a", "X \t: a", "")},
 		{"malformed Max-Forwards", crlf("TRACE / HTTP/1.1", "Host: a", "Max-Forwards: x", "")},
 		{"malformed Max-Forwards", crlf("TRACE / HTTP/1.1", "Host: a", "Max-Forwards: 1", "Max-Forwards: 0", "")},
 		{"field that may not stand in a trailer section", crlf("POST / HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", "Trailer: x, Content-Length", "")},
-		{"malformed Connection field", crlf("GET / HTTP/1.1", "Host: a", "Connection: a b", "")},
 	}
 	for _, tt := range tests {
 		var r Request
@@ -148,6 +153,36 @@ func TestConnectionCannotNameFraming(t *testing.T) {
 	assert.Equal(t, "Host: a\r\nContent-Length: 5\r\n", string(r.AppendFields(nil)))
 }
 
+// Of a list, the members that are no tokens are dropped, and the others honoured.
+func TestConnectionMembers(t *testing.T) {
+	var r Request
+	_, err := r.Parse([]byte(crlf("GET / HTTP/1.0", "Connection: Keep-Alive, timeout=15, X-Hop, a b", "X-Hop: 1", "Timeout: 2", "")), lim)
+	require.NoError(t, err)
+	assert.True(t, r.KeepAlive)
+	assert.Equal(t, "Timeout: 2\r\n", string(r.AppendFields(nil)))
+}
+
+// What does not go on: an Expect that asks for nothing, and h2c with its settings.
+func TestFieldsThatSayNothing(t *testing.T) {
+	tests := []struct{ upgrade, fields, in string }{
+		{"", "", crlf("GET / HTTP/1.1", "Expect: ", "")},
+		{"", "Expect: 100-continue\r\n", crlf("GET / HTTP/1.1", "Expect: 100-continue", "")},
+		{"", "", crlf("GET / HTTP/1.1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk", "")},
+		{"", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: H2C", "HTTP2-Settings: AAMAAABk", "")}, // which Connection does not name
+		{"websocket", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c, websocket", "")},
+		{"a, b/2", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: a,,h2c , b/2", "")},
+		{"h2c-x", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c-x", "")},
+	}
+	for _, tt := range tests {
+		var r Request
+		_, err := r.Parse([]byte(strings.Replace(tt.in, "\r\n", "\r\nHost: a\r\n", 1)), lim)
+		require.NoError(t, err, tt.in)
+		assert.Equal(t, tt.upgrade, string(r.Upgrade), tt.in)
+		assert.Equal(t, tt.upgrade == "", r.Upgrade == nil, tt.in)
+		assert.Equal(t, tt.fields, string(r.AppendFields(nil, Host)), tt.in)
+	}
+}
+
 func TestKeepAlive(t *testing.T) {
 	tests := []struct {
 		want    bool
@@ -178,7 +213,9 @@ func TestParseTarget(t *testing.T) {
 	}{
 		{"", "GET", "http://a.test"},
 		{"", "GET", "HTTP://a.test?q"},
-		{"", "GET", "https://a.test/%2f?%zz"}, // a query is the server's own business
+		{"", "GET", "https://a.test/%2f?%zz"},
+		{"", "GET", "http://a.test/%zz"}, // a path is the server's own business, as a query is
+		{"", "GET", "http://a.test/100%"},
 		{"", "GET", "/origin"},
 		{"", "OPTIONS", "*"},
 		{"", "CONNECT", "a.test:443"},
@@ -188,8 +225,6 @@ func TestParseTarget(t *testing.T) {
 		{"scheme other than http and https", "GET", "ftp://a.test/x"},
 		{"scheme other than http and https", "GET", "ws://a.test/x"},
 		{"no authority in the request target", "GET", "http:///x"},
-		{"malformed percent-encoding in the path", "GET", "http://a.test/%zz"},
-		{"malformed percent-encoding in the path", "GET", "http://a.test/%2"},
 		{"CONNECT wants host:port", "CONNECT", "http://a.test/"},
 		{"CONNECT wants host:port", "CONNECT", "/"},
 	}
@@ -266,8 +301,17 @@ func TestParseResponse(t *testing.T) {
 		{"", ChunkedEnc, false, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", "")},
 		{"", NoBody, true, crlf("HTTP/1.1 200 OK", "Transfer-Encoding: chunked", "")},
 		{"", NoBody, false, crlf("HTTP/1.1 100 Continue", "")},
-		{"transfer coding in a response that has no body", 0, false, crlf("HTTP/1.1 204 No", "Content-Length: 5", "")},
-		{"transfer coding in a response that has no body", 0, false, crlf("HTTP/1.1 101 S", "Transfer-Encoding: chunked", "")},
+		{"", NoBody, false, crlf("HTTP/1.1 204 No", "Content-Length: 5", "")}, // see TestBodilessAnswer
+		{"", NoBody, false, crlf("HTTP/1.1 101 S", "Transfer-Encoding: chunked", "")},
+		{"", Length, false, crlf("HTTP/1.1 200 OK", "Content-Length \t: 5", "")},
+		{"", ChunkedEnc, false, crlf("HTTP/1.1 200 OK", "Transfer-Encoding : chunked", "")},
+		{"malformed header field name", 0, false, crlf("HTTP/1.1 200 OK", "X y : 5", "")},
+		{"folded header field", 0, false, crlf("HTTP/1.1 200 OK", " : 5", "")},
+		{"more than one Content-Length", 0, false, crlf("HTTP/1.1 200 OK", "Content-Length : 5", "Content-Length: 5", "")},
+		{"more than one Content-Length", 0, true, crlf("HTTP/1.1 200 OK", "Content-Length: 5", "Content-Length: 6", "")},
+		{"more than one Content-Length", 0, false, crlf("HTTP/1.1 304 OK", "Content-Length: 5", "Content-Length: 6", "")},
+		{"both Content-Length and Transfer-Encoding", 0, false, crlf("HTTP/1.1 200 OK", "Content-Length : 5", "Transfer-Encoding: chunked", "")},
+		{"Transfer-Encoding in an HTTP/1.0 message", 0, false, crlf("HTTP/1.0 200 OK", "Transfer-Encoding: chunked", "")},
 		{"malformed status line", 0, false, "SSH-2.0-OpenSSH\r\n"},
 		{"malformed status line", 0, false, crlf("HTTP/1.1 2000 OK", "")},
 		{"malformed status code", 0, false, crlf("HTTP/1.1  200 OK", "")},
@@ -290,6 +334,95 @@ func TestParseResponse(t *testing.T) {
 			assert.Equal(t, tt.framing, r.Framing, "%q", tt.in)
 		}
 	}
+}
+
+// A 204 or 1xx ends at its empty line, and who frames a body for it is not believed again.
+func TestBodilessAnswer(t *testing.T) {
+	for _, status := range []string{"204", "100", "103", "101"} {
+		for _, tt := range []struct {
+			keep   bool
+			fields string
+		}{
+			{true, "X: y\r\n"},
+			{false, "Content-Length: 5\r\n"},
+			{false, "Content-Length: 0\r\n"},
+			{false, "Content-Length: x\r\nContent-Length: 5\r\n"},
+			{false, "Transfer-Encoding: chunked\r\n"},
+			{false, "Transfer-Encoding: gzip\r\n"},
+			{false, "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"},
+		} {
+			var r Response
+			in := "HTTP/1.1 " + status + " x\r\n" + tt.fields + "\r\n"
+			n, err := r.Parse([]byte(in+"hello"), false, lim)
+			require.NoError(t, err, in)
+			assert.Equal(t, len(in), n, in)
+			assert.Equal(t, NoBody, r.Framing, in)
+			assert.Equal(t, tt.keep, r.KeepAlive, in)
+			assert.False(t, r.HasLength(), in)
+			assert.False(t, r.ChunkedField(), in)
+		}
+	}
+}
+
+// White space before a colon does not go on, nor does it hide what a field is.
+func TestPaddedAnswerFields(t *testing.T) {
+	var r Response
+	_, err := r.Parse([]byte(crlf("HTTP/1.1 200 OK", "Server : a:b;c", "X\t :y", "Z: z", "Keep-Alive : 5", "Connection : X-Hop", "X-Hop : 1", "")), false, lim)
+	require.NoError(t, err)
+	assert.Equal(t, "Server: a:b;c\r\nX:y\r\nZ: z\r\n", string(r.AppendFields(nil)))
+	assert.Equal(t, "Server", string(r.Fields[0].Name))
+}
+
+// In an answer padding is passed over; what goes on is read by the strictest.
+func TestLenientChunks(t *testing.T) {
+	tests := []struct{ want, neat, in string }{
+		{"", "5\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\n\r\n"},
+		{"", "5\r\nhello\r\n0\r\n\r\n", "5   \r\nhello\r\n0\t \r\n\r\n"},
+		{"", "5;x=y \r\nhello\r\n0;\r\n\r\n", "5 \t;x=y \r\nhello\r\n0 ;\r\n\r\n"},
+		{"", "5\r\n 5 \r\n\r\n0\r\n\r\n", "5\r\n 5 \r\n\r\n0\r\n\r\n"}, // data is not looked at
+		{"", "0\r\nX: 1;:\r\nY:2\r\n\r\n", "0\r\nX : 1;:\r\nY:2\r\n\r\n"},
+		{"malformed chunk size", "", " 5\r\nhello"},
+		{"malformed chunk size", "", "5 5\r\nhello"},
+		{"malformed chunk size", "", " \r\nhello"},
+		{"malformed chunk size", "", "5,\r\nhello"},
+		{"malformed chunk size", "", "5\v\r\nhello"},
+		{"line ends in a bare LF, not CRLF", "", "5 \nhello"},
+		{"malformed header field name", "", "0\r\n : 1\r\n\r\n"},
+		{"field that may not stand in a trailer section", "", "0\r\nContent-Length : 1\r\n\r\n"},
+	}
+	for _, tt := range tests {
+		c := Chunked{Lenient: true}
+		rest, neat := []byte(tt.in), []byte(nil)
+		var err error
+		for err == nil && !c.Done() {
+			var n int
+			if n, _, err = c.Next(rest); err == nil {
+				if c.Neat() {
+					neat = append(neat, rest[:n]...)
+				} else {
+					neat = c.AppendNeat(neat, rest[:n])
+				}
+				rest = rest[n:]
+			}
+		}
+		if tt.want != "" {
+			assert.EqualError(t, err, tt.want, "%q", tt.in)
+			continue
+		}
+		assert.NoError(t, err, "%q", tt.in)
+		assert.Equal(t, tt.neat, string(neat), "%q", tt.in)
+	}
+}
+
+// One head of many fields does not have its room kept for ever.
+func TestResetForgetsMuch(t *testing.T) {
+	var r Response
+	in := []byte("HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 1000) + "\r\n")
+	_, err := r.Parse(in, false, Limits{MaxHead: 1 << 20, MaxFields: 1000})
+	require.NoError(t, err)
+	require.Len(t, r.Fields, 1000)
+	r.Reset()
+	assert.LessOrEqual(t, cap(r.Fields), keepFields)
 }
 
 func TestChunked(t *testing.T) {

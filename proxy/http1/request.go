@@ -73,6 +73,9 @@ func parseVersion(v []byte) (minor int, err error) {
 
 // finish checks what holds for requests only.
 func (r *Request) finish() error {
+	if r.misframed != nil {
+		return r.misframed
+	}
 	r.MaxForwards = -1
 	hosts := 0
 	for i := range r.Fields {
@@ -82,10 +85,12 @@ func (r *Request) finish() error {
 			hosts++
 			r.Host = f.Value
 		case Expect:
-			if !equalFold(f.Value, "100-continue") {
-				return errExpect
+			asked, err := expects(f.Value)
+			if err != nil {
+				return err
 			}
-			r.Expect = r.Minor == 1
+			f.Dropped = f.Dropped || !asked // it asks for nothing
+			r.Expect = r.Expect || asked && r.Minor == 1
 		case MaxForwards:
 			n, ok := parseDigits(f.Value, 1<<30)
 			if !ok || r.MaxForwards >= 0 {
@@ -114,6 +119,22 @@ func (r *Request) finish() error {
 		r.Framing = Length
 	}
 	return nil
+}
+
+// expects reports whether an Expect field asks for 100-continue, the one expectation
+// there is (RFC 9110 section 10.1.1). One without a member asks for nothing.
+func expects(list []byte) (asked bool, err error) {
+	for len(list) > 0 {
+		var item []byte
+		switch item, list = nextListItem(list); {
+		case len(item) == 0:
+		case equalFold(item, "100-continue"):
+			asked = true
+		default:
+			return false, errExpect
+		}
+	}
+	return asked, nil
 }
 
 // validHost reports whether v could be a Host field (RFC 3986 host and port): the

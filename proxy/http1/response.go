@@ -16,8 +16,10 @@ func (r *Response) Reset() {
 
 // Parse reads a response head from the start of b and returns its length; toHead
 // says that it answers a HEAD request, and so has no body whatever its fields
-// say. ErrIncomplete and errors are as for Request.Parse.
+// say. ErrIncomplete and errors are as for Request.Parse. White space before a colon
+// is passed over (RFC 9112 section 5.1).
 func (r *Response) Parse(b []byte, toHead bool, lim Limits) (int, error) {
+	r.lenient = true
 	if len(b) > 0 && b[0] != 'H' {
 		return 0, errStatusLine
 	}
@@ -57,11 +59,14 @@ func (r *Response) parseLine(line []byte) (err error) {
 func (r *Response) frame(toHead bool) error {
 	switch {
 	case r.Status < 200 || r.Status == 204:
-		// A server must not send either field here, and readers differ in what
-		// they make of it when it does.
-		if r.chunked || r.Length > 0 {
-			return errBodiless
+		// It ends here, whatever its fields say. A server must not send any that frame a
+		// body: one that does may send the body too, and then the next answer would begin
+		// in the middle of it.
+		if r.chunked || r.lengthField != nil {
+			r.KeepAlive, r.chunked, r.lengthField, r.Length = false, false, nil, 0
 		}
+	case r.misframed != nil:
+		return r.misframed
 	case toHead || r.Status == 304:
 	case r.chunked:
 		r.Framing = ChunkedEnc

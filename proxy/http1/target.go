@@ -25,13 +25,11 @@ var (
 	errForm       = &Error{400, "malformed request target"}
 	errScheme     = &Error{400, "scheme other than http and https"}
 	errNoHostPart = &Error{400, "no authority in the request target"}
-	errPercent    = &Error{400, "malformed percent-encoding in the path"}
 	errAuthority  = &Error{400, "CONNECT wants host:port"}
 )
 
-// ParseTarget takes the target of r apart. A path goes on to the server as it
-// is, so only what readers disagree upon is refused in it: an octet after % that
-// is no hex digit.
+// ParseTarget takes the target of r apart. A path goes on to the server as it is, and
+// what it means is the server's business: a % alone too.
 func (r *Request) ParseTarget() (t Target, err error) {
 	raw := r.Target
 	switch {
@@ -71,24 +69,5 @@ func (r *Request) ParseTarget() (t Target, err error) {
 		}
 		t.Authority, t.Path = rest[:end], rest[end:]
 	}
-	if !validPercent(t.Path) {
-		return Target{}, errPercent
-	}
 	return t, nil
-}
-
-// validPercent reports whether each % of the path, up to the query, stands
-// before two hex digits.
-func validPercent(path []byte) bool {
-	for i := 0; i < len(path); i++ {
-		switch path[i] {
-		case '?':
-			return true
-		case '%':
-			if i+2 >= len(path) || class[path[i+1]]&isHex == 0 || class[path[i+2]]&isHex == 0 {
-				return false
-			}
-		}
-	}
-	return true
 }
