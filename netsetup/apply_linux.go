@@ -221,6 +221,9 @@ func (k *Kernel) toNetlink(r Route) (*netlink.Route, error) {
 		n = *r.raw
 		n.Flags &= unix.RTNH_F_ONLINK
 		n.Table = r.Table
+		if !r.isDefault() { // it may be kept: what was read is the default route
+			n.Dst = toIPNet(r.Dst)
+		}
 		switch {
 		case r.own:
 			n.Protocol = protocolOwn

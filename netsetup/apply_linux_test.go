@@ -173,11 +173,6 @@ func TestInterfaceIsMade(t *testing.T) {
 // TestPrintedPlanIsTheTruth runs what --dry-run prints, by ip and nft, and finds
 // nothing left to do.
 func TestPrintedPlanIsTheTruth(t *testing.T) {
-	for _, program := range []string{"ip", "nft"} {
-		if _, err := exec.LookPath(program); err != nil {
-			proxytest.Unavailable(t, fmt.Sprintf("%v: install iproute2 and nftables", err))
-		}
-	}
 	p := network(t)
 	c := everything(t)
 	var more []Problem
@@ -185,6 +180,16 @@ func TestPrintedPlanIsTheTruth(t *testing.T) {
 		more = ParseGateways(gatewayV4+" "+gatewayV6, c.Sources)
 	}
 	require.Empty(t, more)
+	runsAsPrinted(t, p, c)
+}
+
+func runsAsPrinted(t *testing.T, p *proxytest.Topology, c Config) {
+	t.Helper()
+	for _, program := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(program); err != nil {
+			proxytest.Unavailable(t, fmt.Sprintf("%v: install iproute2 and nftables", err))
+		}
+	}
 	before := inspect(t, p)
 	plan, err := NewPlan(c, before)
 	require.NoError(t, err)

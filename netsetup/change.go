@@ -143,6 +143,9 @@ func (r Route) words() string {
 	if r.Link != "" {
 		w = append(w, "dev", r.Link)
 	}
+	if r.OnLink {
+		w = append(w, "onlink")
+	}
 	if r.Table != tableMain {
 		w = append(w, "table", fmt.Sprint(r.Table))
 	}

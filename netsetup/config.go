@@ -78,6 +78,14 @@ type Config struct {
 	// Destinations are the redirect rules in their order; used by modes that
 	// [Mode.Redirects].
 	Destinations []Destination
+	// KeepRoutes are networks that go on leaving by the default route that the pod
+	// came with: those of the cluster that no other route leads to.
+	KeepRoutes []netip.Prefix
+	// Nameservers are the pod's own, of its resolv.conf; they keep their way as well.
+	Nameservers []netip.Addr
+	// Service is a service of the cluster, of its API for one, by which a plan can
+	// say what loses its way; not valid: none is known.
+	Service netip.Addr
 	// SkipProbe leaves out the question whether somebody else has the address. It
 	// is for networks whose router answers for every address (proxy ARP).
 	SkipProbe bool
@@ -107,6 +115,7 @@ func (c *Config) Check() []Problem {
 			report("EGRESS_GATEWAY unspecified or invalid: no gateway for EGRESS_SOURCE %s; name one of its family", s.Addr())
 		}
 	}
+	c.checkKeepRoutes(report)
 	if !c.Mode.Redirects() || len(c.Sources) == 0 {
 		return ps
 	}

@@ -138,7 +138,8 @@ func (k *Kernel) inspectRoutes(s *State, family int, names map[int]string) error
 		src, _ := netip.AddrFromSlice(r.Src)
 		s.Routes = append(s.Routes, Route{
 			Table: r.Table, Dst: dst, Gateway: gw.Unmap(), Link: names[index], Src: src.Unmap(), Metric: r.Priority, MTU: r.MTU,
-			own: r.Protocol == protocolOwn, kernel: r.Protocol == unix.RTPROT_KERNEL, raw: &r,
+			OnLink: r.Flags&unix.RTNH_F_ONLINK != 0,
+			own:    r.Protocol == protocolOwn, kernel: r.Protocol == unix.RTPROT_KERNEL, raw: &r,
 		})
 	}
 	return nil

@@ -132,9 +132,14 @@ func (p *planner) routes(v4 bool) {
 	}
 	p.toGateway(tableMain, link, first.Gateway)
 	p.add(Route{Table: tableMain, Dst: everywhere(v4), Gateway: first.Gateway, Link: link, Src: first.Addr()})
+	kept := p.keptRoutes(v4, cluster, defaults)
+	for _, r := range kept {
+		p.add(r.in(tableMain))
+	}
+	p.warnOfLost(v4, link, cluster, defaults)
 	for i, s := range p.config.Sources {
 		if s.Addr().Is4() == v4 {
-			p.sourceTable(tableSource+i, s, p.links[i], cluster)
+			p.sourceTable(tableSource+i, s, p.links[i], slices.Concat(cluster, kept))
 		}
 	}
 	if len(defaults) > 0 {

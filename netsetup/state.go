@@ -46,6 +46,7 @@ type Route struct {
 	Src     netip.Addr   // preferred source address; not valid: the kernel chooses
 	Metric  int
 	MTU     int
+	OnLink  bool // the gateway is on the link, whatever other routes say
 
 	own    bool           // made by this package: it carries our protocol number
 	kernel bool           // made by the kernel for an address: comes and goes with it

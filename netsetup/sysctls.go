@@ -83,7 +83,7 @@ func (p *planner) listening() {
 // wish sets a sysctl, or warns of what happens without it.
 func (p *planner) wish(key, otherwise string, values ...string) {
 	if is, ok := p.set(key, values...); !ok {
-		p.plan.Warnings = append(p.plan.Warnings, fmt.Sprintf("%s is %s, not %s, and /proc/sys cannot be written: %s", dotted(key), is, values[0], otherwise))
+		p.warn("%s is %s, not %s, and /proc/sys cannot be written: %s", dotted(key), is, values[0], otherwise)
 	}
 }
 

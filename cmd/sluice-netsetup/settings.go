@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -48,12 +51,13 @@ var (
 	setGateway      = setting{flag: "gateway", egress: "EGRESS_GATEWAY", key: "gateway", value: "ADDR", help: "gateway, ADDR for each family or ADDR@SOURCE; may be given several times", list: true}
 	setInterface    = setting{flag: "interface", egress: "EGRESS_INTERFACE", key: "interface", value: "NAME", help: "egress interface, NAME or NAME@SOURCE (default macvlan0, or the one that carries the source, or the only macvlan)", list: true}
 	setMaster       = setting{flag: "master", egress: "EGRESS_MASTER", key: "master", value: "NAME", help: "make a macvlan on this interface when there is no egress interface"}
+	setKeepRoute    = setting{flag: "keep-route", key: "keepRoute", value: "PREFIX", help: "a network of the cluster that goes on leaving by the pod's first default route, as its name servers do; may be given several times", list: true}
 	setDestinations = setting{flag: "destinations", egress: "EGRESS_DESTINATION", key: "destinationsFile", value: "FILE", help: "read the redirect rules from this file (EGRESS_DESTINATION holds the rules themselves)"}
 	setRules        = setting{key: "destinations"}
 	setProbe        = setting{flag: "probe", key: "probe", value: "BOOL", help: "ask whether another host has an address before it is brought here (default true)"}
 	setMetrics      = setting{flag: "metrics-file", key: "metricsFile", value: "FILE", help: "in mode legacy, keep counters in this file in the Prometheus text format"}
 
-	allSettings = []setting{setConfig, setMode, setSource, setGateway, setInterface, setMaster, setDestinations, setRules, setProbe, setMetrics}
+	allSettings = []setting{setConfig, setMode, setSource, setGateway, setInterface, setMaster, setKeepRoute, setDestinations, setRules, setProbe, setMetrics}
 )
 
 func addFlags(fs *pflag.FlagSet) {
@@ -155,15 +159,18 @@ func load(in input) (*settings, error) {
 	c := &settings{Files: l.files, Debug: l.env["EGRESS_ROUTER_DEBUG"] != ""}
 	l.mode(c)
 	l.addresses(c)
+	l.kept(c)
 	if c.Mode.Redirects() {
 		l.destinations(c)
 	}
 	l.rest(c)
 	if len(l.problems) == 0 {
 		for _, p := range c.Check() {
-			source := "EGRESS_DESTINATION"
-			if !strings.HasPrefix(p.Msg, source) {
-				source = "EGRESS_SOURCE"
+			source := "EGRESS_SOURCE"
+			for _, other := range []string{"EGRESS_DESTINATION", setKeepRoute.env()} {
+				if strings.HasPrefix(p.Msg, other) {
+					source = other
+				}
 			}
 			l.problems = append(l.problems, problem{source, 0, p.Msg})
 		}
@@ -215,6 +222,33 @@ func (l *loader) addresses(c *settings) {
 		add(v, notOfSources(netsetup.ParseInterfaces(v.text, nil)))
 	} else {
 		add(v, netsetup.ParseInterfaces(v.text, c.Sources))
+	}
+}
+
+// resolvConf has the name servers, which keep their way.
+const resolvConf = "/etc/resolv.conf"
+
+// serviceVariable has a service of the cluster, in each of its pods.
+const serviceVariable = "KUBERNETES_SERVICE_HOST"
+
+// kept is what goes on leaving as it does now.
+func (l *loader) kept(c *settings) {
+	if v := l.get(setKeepRoute); v.set {
+		var ps []netsetup.Problem
+		c.KeepRoutes, ps = netsetup.ParseKeepRoutes(v.text)
+		for _, p := range ps {
+			l.report(v, p.Line, p.Msg)
+		}
+	}
+	switch text, err := l.in.readFile(resolvConf); {
+	case err == nil:
+		l.files[resolvConf] = text
+		c.Nameservers = netsetup.ParseNameservers(string(text))
+	case !errors.Is(err, fs.ErrNotExist):
+		l.problems = append(l.problems, problem{source: resolvConf, msg: err.Error()})
+	}
+	if a, err := netip.ParseAddr(l.env[serviceVariable]); err == nil {
+		c.Service = a.Unmap()
 	}
 }
 

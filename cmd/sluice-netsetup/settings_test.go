@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -50,6 +51,7 @@ source: [192.0.2.10/24, "2001:db8::a"]
 gateway: 192.0.2.1, 2001:db8::1
 interface: net1
 master: eth1
+keepRoute: [10.96.0.0/12, "fd00:96::/112"]
 destinationsFile: rules
 probe: false
 metricsFile: /run/sluice.prom
@@ -63,6 +65,9 @@ gateway:
   - 2001:db8::1@2001:db8::a
 interface: net1
 master: eth1
+keepRoute: |
+  10.96.0.0/12
+  fd00:96::/112
 destinations: |
   # the web server
   80 tcp 203.0.113.6
@@ -77,11 +82,11 @@ metricsFile: /run/sluice.prom
 		given
 	}{
 		{"flags", given{args: []string{"--mode=init", "--source=192.0.2.10/24", "--source=2001:db8::a", "--gateway=192.0.2.1 2001:db8::1",
-			"--interface=net1", "--master=eth0", "--master=eth1", "--destinations=/etc/rules", "--probe=false", "--metrics-file=/run/sluice.prom"}}},
+			"--interface=net1", "--master=eth0", "--master=eth1", "--keep-route=10.96.0.0/12", "--keep-route=fd00:96::/112", "--destinations=/etc/rules", "--probe=false", "--metrics-file=/run/sluice.prom"}}},
 		{"environment", given{env: []string{"SLUICE_MODE=init", "SLUICE_SOURCE=192.0.2.10/24,2001:db8::a", "SLUICE_GATEWAY=192.0.2.1\n2001:db8::1",
-			"SLUICE_INTERFACE=net1", "SLUICE_MASTER=eth1", "SLUICE_DESTINATIONS=/etc/rules", "SLUICE_PROBE=0", "SLUICE_METRICS_FILE=/run/sluice.prom"}}},
+			"SLUICE_INTERFACE=net1", "SLUICE_MASTER=eth1", "SLUICE_KEEP_ROUTE=10.96.0.0/12 fd00:96::/112", "SLUICE_DESTINATIONS=/etc/rules", "SLUICE_PROBE=0", "SLUICE_METRICS_FILE=/run/sluice.prom"}}},
 		{"egress router's", given{env: []string{"EGRESS_ROUTER_MODE=init", "EGRESS_SOURCE=192.0.2.10/24 2001:db8::a", "EGRESS_GATEWAY=192.0.2.1 2001:db8::1",
-			"EGRESS_INTERFACE=net1", "EGRESS_MASTER=eth1", "EGRESS_DESTINATION=80 tcp 203.0.113.6\n203.0.113.3", "SLUICE_PROBE=false", "SLUICE_METRICS_FILE=/run/sluice.prom"}}},
+			"EGRESS_INTERFACE=net1", "EGRESS_MASTER=eth1", "SLUICE_KEEP_ROUTE=10.96.0.0/12,fd00:96::/112", "EGRESS_DESTINATION=80 tcp 203.0.113.6\n203.0.113.3", "SLUICE_PROBE=false", "SLUICE_METRICS_FILE=/run/sluice.prom"}}},
 		{"file", given{args: []string{"--config=/etc/sluice.yaml"}}},
 		{"file by variable", given{env: []string{"SLUICE_CONFIG=/etc/inline.yaml"}}},
 		{"flags win", given{args: []string{"--config=/etc/inline.yaml", "--source=192.0.2.10/24 2001:db8::a", "--mode", "init"}, env: []string{"EGRESS_SOURCE=x", "EGRESS_INTERFACE=net1"}}},
@@ -93,6 +98,7 @@ metricsFile: /run/sluice.prom
 		require.True(t, got.SkipProbe)
 		require.Equal(t, "/run/sluice.prom", got.MetricsFile)
 		require.Equal(t, "eth1", got.Master)
+		require.Equal(t, "[10.96.0.0/12 fd00:96::/112]", fmt.Sprint(got.KeepRoutes))
 		text := netsetup.UnitTestRules(got.Config)
 		require.Contains(t, text, `oifname "net1" snat to 2001:db8::a`)
 		require.Contains(t, text, "dport 80 dnat to 203.0.113.6\n")
@@ -114,6 +120,17 @@ func TestDefaults(t *testing.T) {
 	got, err = given{env: []string{"EGRESS_SOURCE=192.0.2.10", "EGRESS_GATEWAY=192.0.2.1", "EGRESS_ROUTER_MODE=http-proxy", "EGRESS_ROUTER_DEBUG=1"}}.load(t)
 	require.NoError(t, err)
 	require.True(t, got.Debug)
+	require.Empty(t, got.Nameservers)
+
+	g := env("KUBERNETES_SERVICE_HOST=10.96.0.1")
+	g.files = map[string]string{"/etc/resolv.conf": "nameserver 10.96.0.10\n"}
+	got, err = g.load(t)
+	require.NoError(t, err)
+	require.Equal(t, "[10.96.0.10] 10.96.0.1", fmt.Sprint(got.Nameservers, got.Service))
+	require.Contains(t, got.Files, "/etc/resolv.conf")
+	got, err = env("KUBERNETES_SERVICE_HOST=api.example.com").load(t)
+	require.NoError(t, err)
+	require.False(t, got.Service.IsValid())
 }
 
 // TestProblems has the situations of the upstream script's test, and ours.
@@ -140,6 +157,8 @@ func TestProblems(t *testing.T) {
 		"mode":                {env("EGRESS_ROUTER_MODE=redirect"), "EGRESS_ROUTER_MODE: Unrecognized EGRESS_ROUTER_MODE 'redirect': it is one of init, legacy, http-proxy, dns-proxy, unit-test"},
 		"interface":           {env("EGRESS_INTERFACE=a/b"), `EGRESS_INTERFACE: EGRESS_INTERFACE invalid: "a/b" is no name of an interface: up to 15 letters and digits`},
 		"master":              {env("EGRESS_MASTER=lo"), `EGRESS_MASTER: EGRESS_MASTER invalid: nothing can leave by "lo"`},
+		"keep route":          {env("SLUICE_KEEP_ROUTE=10.96.0.0/12\n10.96"), `SLUICE_KEEP_ROUTE:2: SLUICE_KEEP_ROUTE invalid: "10.96" is not ADDR/LEN or ADDR`},
+		"keep the link":       {env("SLUICE_KEEP_ROUTE=192.0.2.1"), "SLUICE_KEEP_ROUTE: SLUICE_KEEP_ROUTE invalid: 192.0.2.1/32 is on the link of EGRESS_SOURCE 192.0.2.10/32 with its gateway 192.0.2.1; it cannot leave by the cluster as well"},
 		"probe":               {env("SLUICE_PROBE=maybe"), `SLUICE_PROBE: "maybe" is neither true nor false`},
 		"twice":               {env("SLUICE_SOURCE=192.0.2.10"), "SLUICE_SOURCE: EGRESS_SOURCE is set as well; keep one of them"},
 		"no such file":        {given{args: []string{"--destinations=/none"}, env: env().env[:2]}, "--destinations: open /none: file does not exist"},

@@ -1,3 +1,4 @@
+# warning: only the default route by eth0 led out of the pod's own network; traffic to the cluster's services and pods now leaves by macvlan0 (all but that to the pod's name servers); to keep it on eth0 add --keep-route PREFIX for each of the cluster's networks
 arping -q -D -c 3 -I macvlan0 192.0.2.20 # nobody else may have it
 ip rule add pref 7710 from 192.0.2.20 lookup 7710 protocol 83
 ip address add 192.0.2.20/24 dev macvlan0

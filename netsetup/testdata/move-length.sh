@@ -1,3 +1,4 @@
+# warning: only the default route by eth0 led out of the pod's own network; traffic to the cluster's services and pods now leaves by macvlan0 (all but that to the pod's name servers); to keep it on eth0 add --keep-route PREFIX for each of the cluster's networks
 ip address del 2001:db8::a/64 dev macvlan0
 ip address add 192.0.2.10/32 dev macvlan0
 ip address add 2001:db8::a/112 dev macvlan0 nodad

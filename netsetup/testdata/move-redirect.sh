@@ -1,3 +1,4 @@
+# warning: only the default route by eth0 led out of the pod's own network; traffic to the cluster's services and pods now leaves by macvlan0 (all but that to the pod's name servers); to keep it on eth0 add --keep-route PREFIX for each of the cluster's networks
 nft -f - <<'NFT'
 add table ip nat
 add chain ip nat prerouting { type nat hook prerouting priority dstnat; policy accept; }
