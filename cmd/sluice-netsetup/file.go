@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
 var yamlLine = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
@@ -65,12 +67,16 @@ func (l *loader) readConfig(v value) {
 func (l *loader) parseKeys(root *yaml.Node, fault func(int, string, ...any)) {
 	l.file = map[string]value{}
 	first := map[string]int{}
+	var names []string
+	for _, s := range allSettings {
+		names = append(names, s.key)
+	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, node := root.Content[i], root.Content[i+1]
-		known := slices.ContainsFunc(allSettings, func(s setting) bool { return s.key != "" && s.key == key.Value })
+		known := key.Value != "" && slices.Contains(names, key.Value)
 		switch {
 		case !known || key.Kind != yaml.ScalarNode:
-			fault(key.Line, "unknown key %q", key.Value)
+			fault(key.Line, "unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, names))
 			continue
 		case first[key.Value] > 0:
 			fault(key.Line, "%q stands in line %d already", key.Value, first[key.Value])

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -83,7 +84,6 @@ redirect rules of EGRESS_DESTINATION as well. Running it again changes nothing.
 A flag wins over the environment, the environment over the file.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 	}
 	flags := root.Flags()
 	addFlags(flags)
@@ -106,10 +106,10 @@ A flag wins over the environment, the environment over the file.`,
 		}
 		return failed(serve(cmd.Context(), in, c, s))
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.AddCommand(newCountersCommand(s), newVersionCommand(s))
+	cli.Strict(root)
 	return root
 }
 
@@ -164,7 +164,6 @@ func newCountersCommand(s streams) *cobra.Command {
 		Short: "Print what each redirect rule has counted",
 		Long: `Prints the counters of the rules in the pod's nat tables. The chains prerouting and
 postrouting count connections, the chain forward every packet.`,
-		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			k, err := netsetup.OpenKernel()
 			if err != nil {
@@ -187,7 +186,6 @@ func newVersionCommand(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
 		Run: func(*cobra.Command, []string) {
 			fmt.Fprintf(s.out, "sluice-netsetup %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},

@@ -55,14 +55,15 @@ func TestCommandLine(t *testing.T) {
 		"check":           {good, []string{"--check"}, 0, "", ""},
 		"check, wrong":    {append(good, "EGRESS_SOURCE=x"), []string{"--check"}, 2, "", "EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: \"x\" is not ADDR or ADDR/LEN\n"},
 		"wrong":           {nil, []string{"--mode=http-proxy", "--source=192.0.2.10", "--gateway=192.0.2.10"}, 2, "", "--gateway: EGRESS_GATEWAY unspecified or invalid: 192.0.2.10 is an EGRESS_SOURCE and its own gateway\n"},
-		"unknown flag":    {good, []string{"--chekc"}, 2, "", "sluice-netsetup: unknown flag: --chekc\nsluice-netsetup --help lists the flags.\n"},
-		"unknown command": {good, []string{"count"}, 2, "", "sluice-netsetup: unknown command \"count\" for \"sluice-netsetup\"\nsluice-netsetup --help lists the flags.\n"},
+		"unknown flag":    {good, []string{"--chekc"}, 2, "", "sluice-netsetup: unknown flag: --chekc; did you mean --check?\nsluice-netsetup --help lists the flags.\n"},
+		"unknown command": {good, []string{"counter"}, 2, "", "sluice-netsetup: unknown command \"counter\" for \"sluice-netsetup\"; did you mean counters?\nsluice-netsetup --help lists the flags.\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.Equal(t, outcome{c.status, c.out, c.err}, program(t, nil, c.env, c.args...))
 		})
 	}
 	require.Contains(t, program(t, nil, nil, "version").out, "sluice-netsetup dev ")
+	require.Equal(t, program(t, nil, nil, "version"), program(t, nil, nil, "--version"))
 	require.Contains(t, program(t, nil, nil, "--help").out, "--dry-run")
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/sluiceproxy/sluice/internal/spelling"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -38,9 +39,14 @@ type setting struct {
 	list              bool // of a flag that is given several times, all count
 }
 
+const (
+	envPrefix = "SLUICE_"
+	ofTCPMode = "SLUICE_DESTINATION" // a setting of sluice tcp; ours is SLUICE_DESTINATIONS
+)
+
 // env is the setting's own variable.
 func (s setting) env() string {
-	return "SLUICE_" + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
 }
 
 // The settings. That of the destinations themselves has no flag.
@@ -157,6 +163,7 @@ func load(in input) (*settings, error) {
 		l.readConfig(v)
 	}
 	c := &settings{Files: l.files, Debug: l.env["EGRESS_ROUTER_DEBUG"] != ""}
+	l.variables()
 	l.mode(c)
 	l.addresses(c)
 	l.kept(c)
@@ -179,6 +186,26 @@ func load(in input) (*settings, error) {
 		return nil, l.problems
 	}
 	return c, nil
+}
+
+// variables refuses those that are a misspelt setting of ours. Others with our
+// prefix may be the proxy's: containers of a pod often share an environment.
+func (l *loader) variables() {
+	var known []string
+	for _, s := range allSettings {
+		if s.flag != "" {
+			known = append(known, s.env())
+		}
+	}
+	for name := range l.env {
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(known, name) || name == ofTCPMode {
+			continue
+		}
+		if meant := spelling.Closest(envPrefix, name, known); meant != "" {
+			l.problems = append(l.problems, problem{name, 0, "no such setting; did you mean " + meant + "?"})
+		}
+	}
+	slices.SortFunc(l.problems, func(a, b problem) int { return strings.Compare(a.source, b.source) })
 }
 
 func (l *loader) mode(c *settings) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,6 +160,8 @@ func TestProblems(t *testing.T) {
 		"master":              {env("EGRESS_MASTER=lo"), `EGRESS_MASTER: EGRESS_MASTER invalid: nothing can leave by "lo"`},
 		"keep route":          {env("SLUICE_KEEP_ROUTE=10.96.0.0/12\n10.96"), `SLUICE_KEEP_ROUTE:2: SLUICE_KEEP_ROUTE invalid: "10.96" is not ADDR/LEN or ADDR`},
 		"keep the link":       {env("SLUICE_KEEP_ROUTE=192.0.2.1"), "SLUICE_KEEP_ROUTE: SLUICE_KEEP_ROUTE invalid: 192.0.2.1/32 is on the link of EGRESS_SOURCE 192.0.2.10/32 with its gateway 192.0.2.1; it cannot leave by the cluster as well"},
+		"misspelt":            {env("SLUICE_PROB=x", "SLUICE_KEEP_ROUTES=x"), "SLUICE_KEEP_ROUTES: no such setting; did you mean SLUICE_KEEP_ROUTE?\nSLUICE_PROB: no such setting; did you mean SLUICE_PROBE?"},
+		"misspelt key":        {file("mode: init\nmetricFile: x\n"), `/f:2: unknown key "metricFile"; did you mean metricsFile?`},
 		"probe":               {env("SLUICE_PROBE=maybe"), `SLUICE_PROBE: "maybe" is neither true nor false`},
 		"twice":               {env("SLUICE_SOURCE=192.0.2.10"), "SLUICE_SOURCE: EGRESS_SOURCE is set as well; keep one of them"},
 		"no such file":        {given{args: []string{"--destinations=/none"}, env: env().env[:2]}, "--destinations: open /none: file does not exist"},
@@ -184,6 +187,28 @@ func TestProblems(t *testing.T) {
 			require.Nil(t, got)
 		})
 	}
+}
+
+// TestVariablesOfOthers: the programs of the image take each other's variables for
+// no mistake, and what Kubernetes sets neither.
+func TestVariablesOfOthers(t *testing.T) {
+	t.Parallel()
+	var theirs, ours []string
+	for _, s := range append(config.ProxySettings(), config.TCPSettings()...) {
+		if s.Env != "" && !slices.ContainsFunc(allSettings, func(own setting) bool { return own.env() == s.Env }) {
+			theirs = append(theirs, s.Env+"=x")
+		}
+	}
+	_, err := env(append(theirs, "SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=x", "SLUICE_MODE_SERVICE_PORT=80")...).load(t)
+	require.NoError(t, err)
+
+	for _, s := range allSettings {
+		if s.flag != "" && s.flag != setConfig.flag && s.flag != setSource.flag {
+			ours = append(ours, s.env()+"=x")
+		}
+	}
+	_, err = config.LoadProxy(config.Input{Environ: append(ours, "EGRESS_HTTP_PROXY_DESTINATION=*")})
+	require.NoError(t, err)
 }
 
 // TestProblemsReadAlike: both programs report in one form.

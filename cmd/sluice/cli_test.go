@@ -183,10 +183,53 @@ Keep those of one, or name the command.
 	assert.Contains(t, err, "EGRESS_HTTP_PROXY_DESTINATION:1: Bad destination '10.0.0.300'")
 }
 
+// What the command line does not know is an error that says what was meant, on
+// every level; it is never the help with status 0.
+func TestUnknownWords(t *testing.T) {
+	const help = "\nsluice --help lists the commands.\n"
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"acl", "chekc"}, `unknown command "chekc" for "sluice acl"; did you mean check?`},
+		{[]string{"acl", "frobnicate"}, `unknown command "frobnicate" for "sluice acl"`},
+		{[]string{"acl"}, "sluice acl: name a command: check, test"},
+		{[]string{"porxy"}, `unknown command "porxy" for "sluice"; did you mean proxy?`},
+		{[]string{"help", "porxy"}, `unknown command "porxy" for "sluice"; did you mean proxy?`},
+		{[]string{"help", "acl", "tset"}, `unknown command "tset" for "sluice acl"; did you mean test?`},
+		{[]string{"completion", "bahs"}, `unknown command "bahs" for "sluice completion"; did you mean bash?`},
+		{[]string{"proxy", "rules.txt"}, `sluice proxy takes no arguments, and "rules.txt" is one`},
+		{[]string{"version", "x"}, `sluice version takes no arguments, and "x" is one`},
+		{[]string{"proxy", "--rule", "x"}, "unknown flag: --rule; did you mean --rules?"},
+		{[]string{"tcp", "--chekc"}, "unknown flag: --chekc; did you mean --check?"},
+		{[]string{"acl", "test", "--rulse=x", "a.test"}, "unknown flag: --rulse; did you mean --rules?"},
+		{[]string{"tcp", "--rules", "x"}, "unknown flag: --rules of sluice tcp; it is one of sluice acl test and sluice proxy"},
+		{[]string{"--check"}, "unknown flag: --check of sluice; it is one of sluice proxy and sluice tcp"},
+		{[]string{"proxy", "--xyzzy"}, "unknown flag: --xyzzy"},
+		{[]string{"proxy", "-x"}, "unknown shorthand flag: 'x' in -x"},
+	} {
+		status, out, err := sluice(t, nil, "", tt.args...)
+		assert.Equal(t, 2, status, tt.args)
+		assert.Equal(t, "sluice: "+tt.want+help, err, tt.args)
+		assert.Empty(t, out, tt.args)
+	}
+	status, _, err := sluice(t, []string{"SLUICE_RULE=/r", "EGRESS_HTTP_PROXY_DESTINATION=*"}, "", "proxy", "--check")
+	assert.Equal(t, 2, status)
+	assert.Equal(t, "SLUICE_RULE: no such setting; did you mean SLUICE_RULES?\n", err)
+	for _, args := range [][]string{{"help"}, {"help", "acl", "check"}, {"--help"}, {"acl", "--help"}} {
+		status, out, err := sluice(t, nil, "", args...)
+		assert.Equal(t, 0, status, args)
+		assert.Contains(t, out+err, "Usage:", args)
+	}
+}
+
 func TestVersionAndHelp(t *testing.T) {
 	status, out, _ := sluice(t, nil, "", "version")
 	assert.Equal(t, 0, status)
 	assert.Regexp(t, `^sluice dev go1\.\S+ linux/\S+\n$`, out)
+	status, flag, _ := sluice(t, nil, "", "--version")
+	assert.Equal(t, 0, status)
+	assert.Equal(t, out, flag)
 	_, out, err := sluice(t, nil, "", "proxy", "--help")
 	for _, group := range []string{"Listening:", "Policy:", "Outbound:", "Limits:", "Time-outs:", "Logs:"} {
 		assert.Contains(t, out+err, group)

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/internal/cli"
 )
 
 // version is set by the Makefile.
@@ -81,7 +83,6 @@ Without a command the environment picks: EGRESS_HTTP_PROXY_DESTINATION makes it
 EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			mode, err := modeOf(environ)
 			if err != nil {
@@ -90,11 +91,11 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 			return runMode(cmd.Context(), mode, environ, s)
 		},
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	root.AddCommand(proxy, newTCPCommand(environ, s), newACLCommand(environ, s), newVersionCommand(s))
+	cli.Strict(root)
 	return root
 }
 
@@ -113,7 +114,6 @@ func newVersionCommand(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
 		Run: func(*cobra.Command, []string) {
 			fmt.Fprintf(s.out, "sluice %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},

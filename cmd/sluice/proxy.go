@@ -32,7 +32,6 @@ func newProxyCommand(environ []string, s streams) *cobra.Command {
 may reach is what the rules allow, from the address in EGRESS_SOURCE.
 
 A flag wins over the environment, the environment over the file (--config).`,
-		Args: cobra.NoArgs,
 	}
 	config.AddProxyFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")

@@ -32,7 +32,6 @@ func newTCPCommand(environ []string, s streams) *cobra.Command {
 SERVICE_TCP_PORT, SERVICE_DEST and SERVICE_DEST_PORT say the same for one port.
 
 A flag wins over the environment, the environment over the file (--config).`,
-		Args: cobra.NoArgs,
 	}
 	config.AddTCPFlags(cmd.Flags())
 	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
@@ -87,6 +86,9 @@ func runTCP(ctx context.Context, in config.Input, s streams) error {
 	}
 	g := &tcpGateway{started: time.Now(), log: slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))}
 	g.reload = &tcpReloader{in: in, g: g, config: c}
+	for _, w := range c.Warnings {
+		g.log.Warn(w.Error())
+	}
 	limitMemory(g.log)
 	signals, stop := notify()
 	defer stop()

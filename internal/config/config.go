@@ -95,7 +95,7 @@ func newLoader(in Input, all []Setting) *loader {
 			l.env[name] = text
 		}
 	}
-	l.warnings = append(l.warnings, unknownVariables(l.env, all)...)
+	l.checkVariables(all)
 	for _, s := range all {
 		if s.Flag == configFlag {
 			l.readConfig(s, all)

@@ -190,18 +190,20 @@ func TestWarnings(t *testing.T) {
 	t.Parallel()
 	p, err := given{env: []string{
 		"EGRESS_HTTP_PROXY_DESTINATION=10.0.0.1/8\n*",
-		"SLUICE_DNS_TIMEOUTS=1s", "SLUICE_XYZZY=1", "SLUICE_EMPTY=", "SLUICE=1",
-		// What Kubernetes sets for Services named sluice and sluice-admin.
+		"SLUICE_EMPTY=", "SLUICE=1", "SLUICE_MODE=init", "SLUICE_DESTINATION=80 a.test", "EGRESS_SOURCES=192.0.2.1", "EGRESS_ROUTER_MODE=http-proxy", "EGRESS_TEAM=x",
+		// What Kubernetes sets for Services named sluice, sluice-admin, sluice-rule and egress-source.
+		"SLUICE_RULE_SERVICE_HOST=10.0.0.1", "SLUICE_RULE_PORT=tcp://10.0.0.1:8080", "EGRESS_SOURCE_SERVICE_HOST=10.0.0.1", "EGRESS_SOURCE_PORT=tcp://10.0.0.1:80",
 		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=8080", "SLUICE_SERVICE_PORT_HTTP_PROXY=8080",
 		"SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=tcp://10.0.0.1:8080",
 		"SLUICE_PORT_8080_TCP_PROTO=tcp", "SLUICE_PORT_8080_TCP_ADDR=10.0.0.1", "SLUICE_ADMIN_SERVICE_HOST=10.0.0.1",
 	}}.load(t)
 	require.NoError(t, err)
 	lines := strings.Split(p.Warnings.Error(), "\n")
-	require.Len(t, lines, 3)
-	require.Equal(t, "SLUICE_DNS_TIMEOUTS: no such setting, ignored; did you mean SLUICE_DNS_TIMEOUT?", lines[0])
-	require.Equal(t, "SLUICE_XYZZY: no such setting, ignored", lines[1])
-	require.Contains(t, lines[2], "EGRESS_HTTP_PROXY_DESTINATION:1: ")
+	require.Len(t, lines, 4, "%q", lines)
+	require.Equal(t, "EGRESS_SOURCES: no such setting, ignored; did you mean EGRESS_SOURCE?", lines[0])
+	require.Equal(t, "SLUICE_DESTINATION: no setting of this mode, ignored", lines[1])
+	require.Equal(t, "SLUICE_MODE: no setting of this mode, ignored", lines[2])
+	require.Contains(t, lines[3], "EGRESS_HTTP_PROXY_DESTINATION:1: ")
 	for _, s := range ProxySettings() {
 		require.False(t, serviceVariable.MatchString(strings.TrimPrefix(s.Env, "SLUICE")), s.Env)
 	}

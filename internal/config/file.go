@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
 // reserved keys have a meaning in a later version; until then they are refused
@@ -90,7 +92,7 @@ func (l *loader) parseKeys(root *yaml.Node, all []Setting) {
 		case reserved[key.Value] != "":
 			l.fileProblem(key.Line, reserved[key.Value])
 		case !ok || key.Kind != yaml.ScalarNode:
-			l.fileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, didYouMean(key.Value, names)))
+			l.fileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, names)))
 		case first[key.Value] > 0:
 			l.fileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
 		default:

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
 // list reads the list "tcp" of the file.
@@ -204,7 +205,7 @@ func (d *destinations) keys(n *yaml.Node, readers map[string]func(*yaml.Node)) {
 		read := readers[key.Value]
 		switch {
 		case read == nil || key.Kind != yaml.ScalarNode:
-			d.fileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, didYouMean(key.Value, known)))
+			d.fileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, known)))
 		case first[key.Value] > 0:
 			d.fileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
 		case v.Kind == yaml.ScalarNode && v.Tag == "!!null":
