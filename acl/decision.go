@@ -56,7 +56,7 @@ func (k ReasonKind) String() string {
 }
 
 // A Decision is a verdict with its reason as data. It is a comparable value;
-// its only reference is Text, which is a part of the policy's text.
+// its only references, Text and Source, are parts of the policy's texts.
 //
 // The zero Decision denies by default.
 type Decision struct {
@@ -75,6 +75,10 @@ type Decision struct {
 	// space; "" when no rule decided. It holds no control bytes, but may hold
 	// other than ASCII.
 	Text string
+	// Source is the name of the text that Line counts in, where the policy was
+	// made of several ([ParseTexts]); "" when of one, or when no rule decided. It
+	// holds no control bytes, but may hold other than ASCII.
+	Source string
 	// Guard is the guarded range that denied, GuardNone otherwise.
 	Guard GuardRange
 	// ByAddr is true when an address rule or the guard decided, rather than
@@ -82,8 +86,8 @@ type Decision struct {
 	ByAddr bool
 }
 
-// Reason returns the reason for people: "line 3 !*.example.com", "default" or
-// "guard loopback".
+// Reason returns the reason for people: "line 3 !*.example.com" (of
+// several texts "line 3 of b.txt !*.example.com"), "default" or "guard loopback".
 func (d Decision) Reason() string {
 	if d.Kind == ReasonDefault {
 		return "default"
@@ -97,6 +101,10 @@ func (d Decision) AppendReason(b []byte) []byte {
 	case ReasonRule:
 		b = append(b, "line "...)
 		b = strconv.AppendInt(b, int64(d.Line), 10)
+		if d.Source != "" {
+			b = append(b, " of "...)
+			b = append(b, d.Source...)
+		}
 		b = append(b, ' ')
 		return append(b, d.Text...)
 	case ReasonGuard:

@@ -23,30 +23,32 @@ func Parse(text string) (*Policy, error) { return ParseNamed("", text) }
 // ParseNamed is [Parse] for a text whose name (a file, an environment variable)
 // is put in front of every problem.
 func ParseNamed(source, text string) (*Policy, error) {
-	if len(text) >= maxText {
-		return nil, &ParseError{[]Problem{{Source: source, Msg: msgTextTooLarge}}}
+	return ParseTexts(Text{source, text})
+}
+
+// parse makes a policy of a set that has its texts only.
+func parse(s *ruleSet) (*Policy, error) {
+	if len(s.text) >= maxText {
+		return nil, &ParseError{[]Problem{{Source: s.parts[0].source, Msg: msgTextTooLarge}}}
 	}
-	b := &builder{set: &ruleSet{source: source, text: text}}
-	b.readText()
+	b := &builder{set: s}
+	b.readTexts()
 	if len(b.problems) == 0 {
 		b.build()
 	}
 	if len(b.problems) > 0 {
-		sortByLine(b.problems)
+		s.sortByPlace(b.problems)
 		return nil, &ParseError{b.problems}
 	}
-	sortByLine(b.warnings)
+	s.sortByPlace(b.warnings)
 	b.set.warnings = b.warnings
 	return (&Policy{set: b.set}).WithGuard(Guard{}), nil
-}
-
-func sortByLine(ps []Problem) {
-	slices.SortStableFunc(ps, func(a, b Problem) int { return a.Line - b.Line })
 }
 
 // A builder turns a text into a ruleSet.
 type builder struct {
 	set      *ruleSet
+	source   string // of the text that is being read
 	steps    stepBuilder
 	reader   formReader
 	names    []nameRule
@@ -55,27 +57,37 @@ type builder struct {
 	warnings []Problem
 }
 
-// readText reads every line.
-func (b *builder) readText() {
+// readTexts reads every line.
+func (b *builder) readTexts() {
 	s := b.set
 	lines := strings.Count(s.text, "\n") + 1
 	s.rules = make([]rule, 0, lines)
 	start := 0
-	if strings.HasPrefix(s.text, byteOrderMark) {
-		start = len(byteOrderMark)
+	for _, p := range s.parts {
+		b.source = p.source
+		b.readText(start, p.end)
+		start = p.end
 	}
-	for line := 1; start < len(s.text); line++ {
-		end := len(s.text)
-		if i := strings.IndexByte(s.text[start:], '\n'); i >= 0 {
+	if len(s.rules) < cap(s.rules)/4*3 {
+		s.rules = slices.Clone(s.rules) // many comments: give the room back
+	}
+}
+
+// readText reads the lines of text[start:limit].
+func (b *builder) readText(start, limit int) {
+	text := b.set.text[:limit]
+	if strings.HasPrefix(text[start:], byteOrderMark) {
+		start += len(byteOrderMark)
+	}
+	for line := 1; start < limit; line++ {
+		end := limit
+		if i := strings.IndexByte(text[start:], '\n'); i >= 0 {
 			end = start + i
 		}
 		if from, to, ok := b.trim(line, start, end); ok {
 			b.readRule(line, from, to)
 		}
 		start = end + 1
-	}
-	if len(s.rules) < cap(s.rules)/4*3 {
-		s.rules = slices.Clone(s.rules) // many comments: give the room back
 	}
 }
 
@@ -124,7 +136,7 @@ func (b *builder) readRule(line, from, to int) {
 	no := ruleNo(len(s.rules))
 	s.rules = append(s.rules, newRule(line, from, to, &f))
 	if f.kind != formStar {
-		b.starsNotLast(line)
+		b.starsNotLast(no)
 	}
 	if msg != "" || len(b.problems) > 0 {
 		if f.kind == formStar {
@@ -159,13 +171,13 @@ func (b *builder) keep(no ruleNo, f *form) {
 	}
 }
 
-// starsNotLast reports the `*` rules so far: the one on line follows them.
-func (b *builder) starsNotLast(line int) {
+// starsNotLast reports the `*` rules so far: the rule by follows them.
+func (b *builder) starsNotLast(by ruleNo) {
 	for _, no := range b.stars {
 		r := &b.set.rules[no]
 		text := r.text(b.set)
-		b.problems = append(b.problems, b.at(int(r.line), text, fmt.Sprintf(
-			"%s: line %d follows %s; move the `*` to the end", msgStarNotLast, line, quote(text))))
+		b.problems = append(b.problems, b.of(no, fmt.Sprintf(
+			"%s: %s follows %s; move the `*` to the end", msgStarNotLast, b.set.place(by, no), quote(text))))
 	}
 	b.stars = b.stars[:0]
 }
@@ -210,23 +222,27 @@ func (b *builder) finishPair(c, d *cell) {
 
 // dead warns of a rule that never decides: by has the same form.
 func (b *builder) dead(no, by ruleNo) {
-	b.warn(no, fmt.Sprintf("%s never decides: line %d, for the same destination, comes first",
-		quote(b.set.rules[no].text(b.set)), b.set.rules[by].line))
+	b.warn(no, fmt.Sprintf("%s never decides: %s, for the same destination, comes first",
+		quote(b.set.rules[no].text(b.set)), b.set.place(by, no)))
 }
 
 func (b *builder) warn(no ruleNo, msg string) {
-	r := &b.set.rules[no]
-	b.warnings = append(b.warnings, b.at(int(r.line), r.text(b.set), msg))
+	b.warnings = append(b.warnings, b.of(no, msg))
 }
 
 func (b *builder) problem(no ruleNo, msg string) {
-	r := &b.set.rules[no]
-	text := r.text(b.set)
-	b.problems = append(b.problems, b.at(int(r.line), text, badDestination(text, msg)))
+	b.problems = append(b.problems, b.of(no, badDestination(b.set.rules[no].text(b.set), msg)))
 }
 
+// at is a problem of the text that is being read.
 func (b *builder) at(line int, text, msg string) Problem {
-	return Problem{Source: b.set.source, Line: line, Text: text, Msg: msg}
+	return Problem{Source: b.source, Line: line, Text: text, Msg: msg}
+}
+
+// of is a problem of a rule.
+func (b *builder) of(no ruleNo, msg string) Problem {
+	r := &b.set.rules[no]
+	return Problem{Source: b.set.source(r), Line: int(r.line), Text: r.text(b.set), Msg: msg}
 }
 
 func badDestination(text, msg string) string { return msgBadPrefix + quote(text) + ": " + msg }

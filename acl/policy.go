@@ -19,12 +19,13 @@ type Policy struct {
 
 // A ruleSet is what a text of rules becomes; it does not know the guard.
 type ruleSet struct {
-	source, text string
-	rules        []rule
-	star         cell // the `*` rules
-	steps        stepTable
-	names        nameIndex
-	addrs        addrIndex
+	text  string // of all parts
+	parts []part // at least one
+	rules []rule
+	star  cell // the `*` rules
+	steps stepTable
+	names nameIndex
+	addrs addrIndex
 	// segments are the first ports of the ranges in which all ports are equal
 	// to every address rule.
 	segments []uint16
@@ -126,6 +127,7 @@ func (s *ruleSet) decision(no ruleNo) Decision {
 		Rule:    int(no) + 1,
 		Line:    int(r.line),
 		Text:    r.text(s),
+		Source:  s.name(r),
 		ByAddr:  r.size&ruleAddr != 0,
 	}
 	if r.deny() {
@@ -168,9 +170,11 @@ func (p *Policy) Len() int {
 // A Rule is one rule of a policy.
 type Rule struct {
 	Pos  int    // position among the rules, from 1
-	Line int    // line in the text, from 1
+	Line int    // line in its text, from 1
 	Text string // as written, without comment and surrounding white space
-	Deny bool   // written with `!`
+	// Source is the name of its text, where there are several; see [ParseTexts].
+	Source string
+	Deny   bool // written with `!`
 }
 
 // Rules returns the rules in their order.
@@ -178,7 +182,7 @@ func (p *Policy) Rules() iter.Seq[Rule] {
 	return func(yield func(Rule) bool) {
 		for i := range p.Len() {
 			r := &p.set.rules[i]
-			if !yield(Rule{Pos: i + 1, Line: int(r.line), Text: r.text(p.set), Deny: r.deny()}) {
+			if !yield(Rule{Pos: i + 1, Line: int(r.line), Text: r.text(p.set), Deny: r.deny(), Source: p.set.name(r)}) {
 				return
 			}
 		}

@@ -32,6 +32,10 @@ func appendJSON(b []byte, r *Record) []byte {
 		b = append(b, `,"reason":`...)
 		var room [320]byte
 		b = logline.String(b, r.Decision.AppendReason(room[:0]))
+		if r.Decision.Source != "" {
+			b = append(b, `,"file":`...)
+			b = logline.String(b, r.Decision.Source)
+		}
 		b = append(b, `,"line":`...)
 		b = strconv.AppendInt(b, int64(r.Decision.Line), 10)
 	}

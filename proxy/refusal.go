@@ -109,7 +109,7 @@ func (x *exchange) denial() refusal {
 func (x *exchange) decidedBy() string {
 	d := x.rec.Decision
 	if x.c.srv.HideRules {
-		d.Text = ""
+		d.Text, d.Source = "", ""
 	}
 	return strings.TrimRight(d.Reason(), " ")
 }

@@ -80,9 +80,18 @@ type flagText struct {
 	kind  string
 }
 
-func (f *flagText) String() string        { return strings.Join(f.texts, " ") }
-func (f *flagText) Type() string          { return f.kind }
-func (f *flagText) Set(text string) error { f.texts = append(f.texts, text); return nil }
+func (f *flagText) String() string { return strings.Join(f.texts, " ") }
+func (f *flagText) Type() string   { return f.kind }
+
+// Set takes the text. A file is not to be named twice: what the first holds would
+// be lost without a word.
+func (f *flagText) Set(text string) error {
+	if f.kind == "FILE" && len(f.texts) > 0 && f.texts[0] != text {
+		return fmt.Errorf("%s was given already, and there can be one", f.texts[0])
+	}
+	f.texts = append(f.texts, text)
+	return nil
+}
 
 // value is a setting's text with where it stands.
 type value struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,17 +22,14 @@ const rulesVariable = "EGRESS_HTTP_PROXY_DESTINATION"
 
 func newACLCheck(environ []string, s streams) *cobra.Command {
 	return &cobra.Command{
-		Use:   "check [FILE|-]",
+		Use:   "check [FILE|-]…",
 		Short: "Check rules: 0 and silence, or 2 and one line a problem",
 		Long: `Check the rules in FILE, on standard input (-), or, without an argument, in
-` + rulesVariable + `. Warnings go to standard error and leave the status 0.`,
-		Args: cobra.MaximumNArgs(1),
+` + rulesVariable + `. Several files are one list, in the order given.
+Warnings go to standard error and leave the status 0.`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			file := ""
-			if len(args) > 0 {
-				file = args[0]
-			}
-			p, err := readPolicy(file, environ, s)
+			p, err := readPolicy(args, environ, s)
 			if err != nil {
 				return wrong(err)
 			}
@@ -43,26 +41,37 @@ func newACLCheck(environ []string, s streams) *cobra.Command {
 	}
 }
 
-// readPolicy reads rules from a file, "-" for standard input, "" for the
-// environment.
-func readPolicy(file string, environ []string, s streams) (*acl.Policy, error) {
-	switch file {
-	case "":
+// readPolicy reads rules from files, "-" for standard input, as one list; from the
+// environment if there are none.
+func readPolicy(files []string, environ []string, s streams) (*acl.Policy, error) {
+	if len(files) == 0 {
 		text, ok := lookupEnv(environ, rulesVariable)
 		if !ok || text == "" {
 			return nil, errors.New("No " + rulesVariable + " specified: set it, or name a file of rules")
 		}
 		return acl.ParseNamed(rulesVariable, text)
-	case "-":
-		b, err := io.ReadAll(s.in)
-		if err != nil {
-			return nil, fmt.Errorf("read rules from standard input: %w", err)
+	}
+	var texts []acl.Text
+	for i, file := range files {
+		if slices.Contains(files[:i], file) {
+			return nil, fmt.Errorf("read rules: %s is named twice; each file of rules is read once, in the order given", file)
 		}
-		return acl.ParseNamed("-", string(b))
+		b, err := readRules(file, s)
+		if err != nil {
+			return nil, fmt.Errorf("read rules: %w", err)
+		}
+		texts = append(texts, acl.Text{Source: file, Text: string(b)})
 	}
-	b, err := os.ReadFile(file)
+	return acl.ParseTexts(texts...)
+}
+
+func readRules(file string, s streams) ([]byte, error) {
+	if file != "-" {
+		return os.ReadFile(file)
+	}
+	b, err := io.ReadAll(s.in)
 	if err != nil {
-		return nil, fmt.Errorf("read rules: %w", err)
+		return nil, fmt.Errorf("standard input: %w", err)
 	}
-	return acl.ParseNamed(file, string(b))
+	return b, nil
 }

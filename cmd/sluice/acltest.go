@@ -17,7 +17,7 @@ import (
 
 // aclTest is one call of "sluice acl test".
 type aclTest struct {
-	rules     string
+	rules     []string
 	resolvers []string
 	guard     string
 	json      bool
@@ -29,7 +29,7 @@ type aclTest struct {
 func newACLTest(environ []string, s streams) *cobra.Command {
 	var a aclTest
 	cmd := &cobra.Command{
-		Use:   "test [--rules FILE] TARGET…",
+		Use:   "test [--rules FILE]… TARGET…",
 		Short: "Say what the rules decide for each target, and why",
 		Long: `Say what the rules decide for each TARGET: HOST, HOST:PORT (443 when left out)
 or a URL; HOST=ADDR,ADDR gives the addresses instead of a resolver. One line a
@@ -47,7 +47,7 @@ Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&a.rules, "rules", "", "file of rules, - for standard input (default: "+rulesVariable+")")
+	f.StringArrayVar(&a.rules, "rules", nil, "file of rules, - for standard input (default: "+rulesVariable+"); repeatable, one list in the order given")
 	f.StringArrayVar(&a.resolvers, "resolver", nil, "resolve names by this DNS server, ADDR:PORT; repeatable")
 	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
 	f.BoolVar(&a.json, "json", false, "one JSON object a line, with every address")
@@ -89,6 +89,7 @@ type answer struct {
 	Target    string       `json:"target"`
 	Verdict   string       `json:"verdict"`
 	Reason    string       `json:"reason"`
+	File      string       `json:"file,omitempty"` // that the line is of, where there are several
 	Line      int          `json:"line,omitempty"`
 	Addresses []addrAnswer `json:"addresses,omitempty"`
 	Error     string       `json:"error,omitempty"`
@@ -98,6 +99,7 @@ type addrAnswer struct {
 	Address string `json:"address"`
 	Verdict string `json:"verdict"`
 	Reason  string `json:"reason"`
+	File    string `json:"file,omitempty"`
 	Line    int    `json:"line,omitempty"`
 }
 
@@ -131,28 +133,28 @@ func (a *aclTest) run(ctx context.Context, args []string, s streams) error {
 
 func (a *aclTest) decide(ctx context.Context, t acl.Target, addrs []netip.Addr) answer {
 	d := a.policy.DecideHost(t)
-	ans := answer{Target: t.String(), Verdict: d.Verdict.String(), Reason: d.Reason(), Line: d.Line}
+	ans := answer{Target: t.String(), Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
 	if t.Host.IsAddr() || d.Verdict == acl.Deny {
 		return ans
 	}
 	if len(addrs) == 0 && a.resolver != nil {
 		var err error
 		if addrs, err = a.resolver.Lookup(ctx, t.Host.Name()); err != nil {
-			ans.Verdict, ans.Reason, ans.Line, ans.Error = acl.Deny.String(), err.Error(), 0, err.Error()
+			ans.Verdict, ans.Reason, ans.File, ans.Line, ans.Error = acl.Deny.String(), err.Error(), "", 0, err.Error()
 			return ans
 		}
 	}
 	best := -1
 	for i, addr := range addrs {
 		d := a.policy.DecideAddr(t, addr)
-		ans.Addresses = append(ans.Addresses, addrAnswer{addr.String(), d.Verdict.String(), d.Reason(), d.Line})
+		ans.Addresses = append(ans.Addresses, addrAnswer{addr.String(), d.Verdict.String(), d.Reason(), d.Source, d.Line})
 		if best < 0 || d.Verdict == acl.Allow && ans.Addresses[best].Verdict != acl.Allow.String() {
 			best = i
 		}
 	}
 	if best >= 0 {
 		b := ans.Addresses[best]
-		ans.Verdict, ans.Reason, ans.Line = b.Verdict, b.Reason, b.Line
+		ans.Verdict, ans.Reason, ans.File, ans.Line = b.Verdict, b.Reason, b.File, b.Line
 	}
 	return ans
 }

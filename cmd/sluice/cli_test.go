@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -98,6 +99,36 @@ func TestACLTest(t *testing.T) {
 		assert.Equal(t, tt.status, status, tt.args)
 		assert.Empty(t, err, tt.args)
 	}
+}
+
+// Several files are one list: each line keeps its file, in problems and decisions,
+// and what holds for one text holds for them together.
+func TestRulesOfSeveralFiles(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	require.NoError(t, os.WriteFile(a, []byte("!a.test\n*.b.test"), 0o600))
+	require.NoError(t, os.WriteFile(b, []byte("# b\n*.a.test\n*\n"), 0o600))
+	status, out, err := sluice(t, nil, "", "acl", "check", a, b)
+	assert.Equal(t, "0", fmt.Sprint(status, out, err))
+	status, _, err = sluice(t, nil, "", "acl", "check", b, a)
+	assert.Equal(t, 2, status)
+	assert.Equal(t, b+":3: Wildcard must be last rule, if present: line 1 of "+a+" follows '*'; move the `*` to the end\n", err)
+	status, _, err = sluice(t, nil, "", "acl", "check", a, a)
+	assert.Equal(t, 2, status)
+	assert.Equal(t, "read rules: "+a+" is named twice; each file of rules is read once, in the order given\n", err)
+
+	status, out, err = sluice(t, nil, "!*.a.test\n", "acl", "test", "--rules", a, "--rules", "-", "--rules", b, "a.test", "x.a.test", "c.test:80=203.0.113.5")
+	assert.Equal(t, 1, status, err)
+	assert.Equal(t, "deny\ta.test:443\tline 1 of "+a+" !a.test\ndeny\tx.a.test:443\tline 1 of - !*.a.test\n"+
+		"allow\tc.test:80\tline 3 of "+b+" *\t203.0.113.5 allow (line 3 of "+b+" *)\n", out)
+	_, out, _ = sluice(t, nil, "", "acl", "test", "--json", "--rules", a, "--rules", b, "a.test")
+	assert.Equal(t, `{"target":"a.test:443","verdict":"deny","reason":"line 1 of `+a+` !a.test","file":"`+a+`","line":1}`+"\n", out)
+
+	status, _, err = sluice(t, nil, "", "proxy", "--check", "--rules", b, "--rules", a)
+	assert.Equal(t, 2, status)
+	assert.Equal(t, b+":3: Wildcard must be last rule, if present: line 1 of "+a+" follows '*'; move the `*` to the end\n", err)
+	status, _, err = sluice(t, []string{"SLUICE_RULES=" + a + "," + b}, "", "proxy", "--check")
+	assert.Equal(t, 0, status, err)
 }
 
 func TestACLTestProblems(t *testing.T) {

@@ -240,6 +240,6 @@ func (r *reloader) status(st *admin.Status) {
 			st.Origin += " (the first are shown)"
 			break
 		}
-		st.Rules = append(st.Rules, admin.Rule{Line: rule.Line, Text: rule.Text})
+		st.Rules = append(st.Rules, admin.Rule{File: rule.Source, Line: rule.Line, Text: rule.Text})
 	}
 }

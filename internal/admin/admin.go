@@ -27,6 +27,7 @@ type Status struct {
 
 // Rule is one line of the rules in force.
 type Rule struct {
+	File string // that it is a line of, where there are several
 	Line int
 	Text string
 }

@@ -23,7 +23,7 @@ func get(h http.Handler, path string) *httptest.ResponseRecorder {
 func TestHandler(t *testing.T) {
 	status := func() Status {
 		return Status{Version: "v1", Started: time.Unix(0, 0), Listen: []string{":8080"}, Source: "192.0.2.1",
-			Rules: []Rule{{3, "!<b>.example.com"}}, Origin: "rules.txt", Problem: "rules.txt:1: no"}
+			Rules: []Rule{{"<a>", 3, "!<b>.example.com"}, {"<a>", 4, "c"}, {"d", 1, "*"}}, Origin: "rules.txt", Problem: "rules.txt:1: no"}
 	}
 	h := New(prometheus.NewRegistry(), status, false)
 	assert.Equal(t, 200, get(h, "/healthz").Code)
@@ -34,7 +34,7 @@ func TestHandler(t *testing.T) {
 	assert.Equal(t, "not ready\n", get(h, "/readyz").Body.String())
 	assert.Equal(t, 200, get(h, "/metrics").Code)
 	body := get(h, "/").Body.String()
-	assert.Contains(t, body, "   3  !&lt;b&gt;.example.com")
+	assert.Contains(t, body, "<pre>&lt;a&gt;:\n   3  !&lt;b&gt;.example.com\n   4  c\nd:\n   1  *\n</pre>")
 	assert.Contains(t, body, "rules.txt:1: no")
 	assert.Equal(t, 404, get(h, "/other").Code)
 	assert.Equal(t, 404, get(h, "/debug/pprof/").Code)

@@ -29,7 +29,12 @@ func writePage(w io.Writer, st Status) error {
 	fmt.Fprintf(&b, "<dt>Guard</dt><dd>%s</dd>\n", text(st.Guard))
 	fmt.Fprintf(&b, "<dt>Up since</dt><dd>%s</dd>\n", at(st.Started))
 	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n<pre>", len(st.Rules), text(st.Origin), at(st.Loaded))
+	file := ""
 	for _, r := range st.Rules {
+		if r.File != file {
+			file = r.File
+			fmt.Fprintf(&b, "%s:\n", text(file))
+		}
 		fmt.Fprintf(&b, "%4d  %s\n", r.Line, text(r.Text))
 	}
 	if len(st.Rules) == 0 {

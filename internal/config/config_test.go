@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -61,7 +62,7 @@ func TestDefaults(t *testing.T) {
 	p.Policy = nil
 	require.Equal(t, &Proxy{
 		Listen: []string{":8080"}, Admin: "127.0.0.1:9090",
-		Rules: RuleText{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"},
+		Rules: ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
 		Guard: acl.GuardDefault, MaxHead: 65536, MaxFields: 256,
 		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second, DNSTimeout: 5 * time.Second,
 		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, DrainTimeout: 30 * time.Second,
@@ -76,12 +77,12 @@ func TestEveryWay(t *testing.T) {
 	pem, err := os.ReadFile(filepath.Join("testdata", "root.pem"))
 	require.NoError(t, err)
 	files := map[string]string{
-		"/etc/ca.pem": string(pem), "/etc/rules": "*.example.com\n",
+		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n", "/etc/more": "b.test",
 		"/etc/sluice.yaml": `# everything
 listen: [":3128", "[::]:3129"]
 admin: off
 pprof: true
-rulesFile: rules
+rulesFile: [rules, more]
 guard: strict
 hideRules: true
 contact: ask net@example.com
@@ -89,7 +90,7 @@ source: 192.0.2.10/24, 2001:db8::10
 resolver:
   - 192.0.2.53
   - "[2001:db8::53]:5353"
-upstreamCA: ca.pem
+upstreamCA: [ca.pem, ca2.pem]
 forwardedFor: true
 maxHead: 16KiB
 maxFields: 100
@@ -107,10 +108,10 @@ logLevel: warn
 `,
 	}
 	texts := map[string][]string{
-		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "pprof": {"true"}, "rules": {"/etc/rules"},
+		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
-		"upstream-ca": {"/etc/ca.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
+		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
 		"keepalive-timeout": {"240s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
@@ -125,16 +126,16 @@ logLevel: warn
 	}
 	want := &Proxy{
 		Listen: []string{":3128", "[::]:3129"}, Pprof: true,
-		Rules: RuleText{Source: "/etc/rules", Text: "*.example.com\n", Path: "/etc/rules"},
+		Rules: ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
 		Guard: acl.GuardStrict, HideRules: true, Contact: "ask net@example.com",
-		Sources: addrs("192.0.2.10", "2001:db8::10"), UpstreamCA: pem, ForwardedFor: true,
+		Sources: addrs("192.0.2.10", "2001:db8::10"), UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		Resolvers: []netip.AddrPort{
 			netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 		},
 		MaxHead: 16384, MaxFields: 100, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second, DNSTimeout: 3 * time.Second,
 		KeepAliveTimeout: 4 * time.Minute, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
-		Watch: []string{"/etc/rules", "/etc/ca.pem"},
+		Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},
 	}
 	for name, g := range map[string]given{
 		"flags": byFlag, "environment": byEnv,
@@ -172,18 +173,34 @@ func TestWhoWins(t *testing.T) {
 	require.Equal(t, 4, p.MaxFields)
 	require.Equal(t, 2*time.Second, p.DNSTimeout)
 	require.Equal(t, time.Second, p.IdleTimeout)
-	require.Equal(t, RuleText{Source: "/rules", Text: "b.test", Path: "/rules"}, p.Rules)
+	require.Equal(t, ruleText(acl.Text{Source: "/rules", Text: "b.test"}), p.Rules)
 	require.Equal(t, []string{"/etc/sluice.yaml", "/rules"}, p.Watch)
 
 	g.args = g.args[:1]
 	p, err = g.load(t)
 	require.NoError(t, err)
-	require.Equal(t, "*", p.Rules.Text)
+	require.Equal(t, "*", p.Rules.Texts[0].Text)
 
 	g.env = nil
 	p, err = g.load(t)
 	require.NoError(t, err)
-	require.Equal(t, "\n\n\n!a.test", p.Rules.Text)
+	require.Equal(t, "\n\n\n!a.test", p.Rules.Texts[0].Text)
+}
+
+// TestFilesAreNotLost: a file that is named where there can be one, and was named
+// already, is refused: nobody would know what it holds.
+func TestFilesAreNotLost(t *testing.T) {
+	t.Parallel()
+	for _, s := range append(ProxySettings(), TCPSettings()...) {
+		if s.Value != fileKind || s.List {
+			continue
+		}
+		f := &flagText{kind: s.Value}
+		require.NoError(t, f.Set("a"))
+		require.NoError(t, f.Set("a"))
+		require.EqualError(t, f.Set("b"), "a was given already, and there can be one", s.Flag)
+	}
+	require.NoError(t, (&flagText{kind: "N", texts: []string{"1"}}).Set("2"), "of other settings the last counts")
 }
 
 func TestWarnings(t *testing.T) {

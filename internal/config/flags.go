@@ -1,12 +1,16 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
 )
 
 const configFlag = "config"
+
+// fileKind is the Value of settings that name a file.
+const fileKind = "FILE"
 
 // groupAnnotation is the flag's annotation that holds its heading.
 const groupAnnotation = "sluice_group"
@@ -25,9 +29,13 @@ func (f *flagText) String() string { return strings.Join(f.texts, ",") }
 // Type is the word for the value in the help.
 func (f *flagText) Type() string { return f.kind }
 
-// Set takes the text; of a flag that is no list, the last one counts.
+// Set takes the text; of a flag that is no list, the last one counts, and a file is
+// not to be named twice: what the first holds would be lost without a word.
 func (f *flagText) Set(text string) error {
 	if !f.list {
+		if f.kind == fileKind && len(f.texts) > 0 && f.texts[0] != text {
+			return fmt.Errorf("%s was given already, and there can be one", f.texts[0])
+		}
 		f.texts = nil
 	}
 	f.texts = append(f.texts, text)

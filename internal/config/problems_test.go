@@ -54,6 +54,19 @@ func TestProblems(t *testing.T) {
 			given{args: []string{"--upstream-ca=/f"}, env: env().env, files: map[string]string{"/f": "x"}},
 			"--upstream-ca: /f holds no certificate in PEM form",
 		},
+		"rules, * before others": {
+			given{args: []string{"--rules=/a", "--rules=/b"}, files: map[string]string{"/a": "ok.test\n*\n", "/b": "# more\nc.test\n10.0.0.300"}},
+			"/a:2: Wildcard must be last rule, if present: line 2 of /b follows '*'; move the `*` to the end\n" +
+				"/b:3: Bad destination '10.0.0.300': not an IPv4 address; write four numbers from 0 to 255 without leading zeros",
+		},
+		"rules named twice": {
+			given{env: []string{"SLUICE_RULES=/a,/a"}, files: map[string]string{"/a": "ok.test"}},
+			"SLUICE_RULES: /a is named twice; each file of rules is read once, in the order given",
+		},
+		"one of the rules missing": {
+			given{args: []string{"--rules=/a", "--rules=/b"}, files: map[string]string{"/a": "ok.test"}},
+			"--rules: open /b: file does not exist",
+		},
 		"variable":        {env("SLUICE_RULE=/r"), "SLUICE_RULE: no such setting; did you mean SLUICE_RULES?"},
 		"far variable":    {env("SLUICE_XYZZY=1"), "SLUICE_XYZZY: no such setting; unset it, the prefix SLUICE_ is for settings"},
 		"other's":         {env("SLUICE_KEEP_ROUTES=10.0.0.0/8"), "SLUICE_KEEP_ROUTES: no such setting; did you mean SLUICE_KEEP_ROUTE?"},

@@ -97,15 +97,22 @@ func pick[T any](all []setting[T], flag string) Setting {
 
 // roots reads the certificates of --upstream-ca.
 func (l *loader) roots(s Setting) []byte {
+	var all []byte
 	vs := l.values(s)
-	if len(vs) == 0 {
-		return nil
+	if len(vs) == 1 && vs[0].source == s.Env {
+		vs = split(vs)
 	}
-	path, pem, ok := l.read(vs[0])
-	if ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		l.report(vs[0].problem(fmt.Sprintf("%s holds no certificate in PEM form", path)))
+	for _, v := range vs {
+		path, pem, ok := l.read(v)
+		if ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
+			l.report(v.problem(fmt.Sprintf("%s holds no certificate in PEM form", path)))
+		}
+		if len(all) > 0 && all[len(all)-1] != '\n' {
+			all = append(all, '\n')
+		}
+		all = append(all, pem...)
 	}
-	return pem
+	return all
 }
 
 func proxySettings() []setting[Proxy] {
@@ -147,8 +154,8 @@ func listenSettings() []setting[Proxy] {
 
 func policySettings() []setting[Proxy] {
 	return []setting[Proxy]{
-		{Setting: Setting{Flag: "rules", Egress: rulesVariable, FileKey: "rulesFile", Value: "FILE",
-			Help: "read the rules from this file (EGRESS_HTTP_PROXY_DESTINATION holds the rules themselves)"}},
+		{Setting: Setting{Flag: "rules", Egress: rulesVariable, FileKey: "rulesFile", Value: "FILE", List: true,
+			Help: "read the rules from this file; several are one list, in the order given (EGRESS_HTTP_PROXY_DESTINATION holds the rules themselves)"}},
 		{Setting: Setting{FileKey: "rules", Value: "TEXT", Help: "the rules themselves"}},
 		{Setting{Flag: "guard", FileKey: "guard", Default: acl.GuardDefault.String(), Value: "MODE",
 			Help: "deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"},
@@ -170,7 +177,7 @@ func outboundSettings() []setting[Proxy] {
 		{Setting{Flag: "resolver", FileKey: "resolver", Value: "ADDR", List: true,
 			Help: "ask this DNS server, ADDR or ADDR:PORT, instead of those of resolv.conf"},
 			many(func(p *Proxy) *[]netip.AddrPort { return &p.Resolvers }, parseResolver)},
-		{Setting: Setting{Flag: "upstream-ca", FileKey: "upstreamCA", Value: "FILE",
+		{Setting: Setting{Flag: "upstream-ca", FileKey: "upstreamCA", Value: "FILE", List: true,
 			Help: "trust these PEM certificates too when a client asks for https://… in plain"}},
 		{Setting{Flag: "forwarded-for", FileKey: "forwardedFor", Default: "false",
 			Help: "tell destinations the client's address in X-Forwarded-For"},

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -11,20 +12,30 @@ const rulesVariable = "EGRESS_HTTP_PROXY_DESTINATION"
 
 // RuleText is the text of the rules with where it comes from.
 type RuleText struct {
-	Source string // the variable, or the file's path
-	Text   string // lines count as in Source: rules inside the configuration file have blank lines before them
-	Path   string // the file to watch; "" for a variable
+	Source string // the variable, or the paths of the files, with commas between them
+	// Texts are one list, in their order. Their lines count as in their source: rules
+	// inside the configuration file have blank lines before them.
+	Texts []acl.Text
+}
+
+// ruleText is a RuleText of texts.
+func ruleText(texts ...acl.Text) RuleText {
+	var names []string
+	for _, t := range texts {
+		names = append(names, t.Source)
+	}
+	return RuleText{Source: strings.Join(names, ", "), Texts: texts}
 }
 
 // rules finds the rules and parses them. Like every setting they come from a
 // flag, else from the environment, else from the file; twice from the same place
 // is refused, since one of the two would be lost.
 func (l *loader) rules(fromFile, inline Setting) (RuleText, *acl.Policy) {
-	rt, ok := l.ruleText(fromFile, inline)
+	rt, ok := l.findRules(fromFile, inline)
 	if !ok {
 		return RuleText{}, nil
 	}
-	policy, err := acl.ParseNamed(rt.Source, rt.Text)
+	policy, err := acl.ParseTexts(rt.Texts...)
 	if err != nil {
 		l.problems = append(l.problems, ofRules(rt.Source, err)...)
 		return RuleText{}, nil
@@ -32,20 +43,20 @@ func (l *loader) rules(fromFile, inline Setting) (RuleText, *acl.Policy) {
 	return rt, policy
 }
 
-func (l *loader) ruleText(fromFile, inline Setting) (RuleText, bool) {
+func (l *loader) findRules(fromFile, inline Setting) (RuleText, bool) {
 	if vs := l.flagValues(fromFile); len(vs) > 0 {
-		return l.ruleFile(vs[0])
+		return l.ruleFiles(vs)
 	}
-	path, isPath := l.env[fromFile.Env]
+	paths, isPath := l.env[fromFile.Env]
 	text, isText := l.env[fromFile.Egress]
 	switch {
 	case isPath && isText:
 		l.report(Problem{Source: fromFile.Env, Msg: fromFile.Egress + " is set as well; keep one of them"})
 		return RuleText{}, false
 	case isPath:
-		return l.ruleFile(value{text: path, source: fromFile.Env})
+		return l.ruleFiles(split([]value{{text: paths, source: fromFile.Env}}))
 	case isText:
-		return RuleText{Source: fromFile.Egress, Text: text}, true
+		return ruleText(acl.Text{Source: fromFile.Egress, Text: text}), true
 	}
 	files, texts := l.fileValues(fromFile), l.fileValues(inline)
 	switch {
@@ -53,11 +64,11 @@ func (l *loader) ruleText(fromFile, inline Setting) (RuleText, bool) {
 		l.report(files[0].problem(fmt.Sprintf("%q and %q are both given; keep one of them", fromFile.FileKey, inline.FileKey)))
 		return RuleText{}, false
 	case len(files) > 0:
-		return l.ruleFile(files[0])
+		return l.ruleFiles(files)
 	case len(texts) > 0:
 		// The blank lines make every line number that acl tells one of the file.
 		v := texts[0]
-		return RuleText{Source: l.path, Text: strings.Repeat("\n", v.line-1) + v.text, Path: l.path}, true
+		return ruleText(acl.Text{Source: l.path, Text: strings.Repeat("\n", v.line-1) + v.text}), true
 	}
 	if l.unread {
 		return RuleText{}, false // the file may hold the rules; its own problem says enough
@@ -67,7 +78,19 @@ func (l *loader) ruleText(fromFile, inline Setting) (RuleText, bool) {
 	return RuleText{}, false
 }
 
-func (l *loader) ruleFile(v value) (RuleText, bool) {
-	path, text, ok := l.read(v)
-	return RuleText{Source: path, Text: string(text), Path: path}, ok
+// ruleFiles reads the files that vs name. One that is named twice is refused: the
+// second time it could decide nothing.
+func (l *loader) ruleFiles(vs []value) (RuleText, bool) {
+	var texts []acl.Text
+	all := true
+	for _, v := range vs {
+		path, text, ok := l.read(v)
+		if slices.ContainsFunc(texts, func(t acl.Text) bool { return t.Source == path }) {
+			l.report(v.problem(path + " is named twice; each file of rules is read once, in the order given"))
+			ok = false
+		}
+		texts = append(texts, acl.Text{Source: path, Text: string(text)})
+		all = all && ok
+	}
+	return ruleText(texts...), all
 }
