@@ -65,6 +65,8 @@ type Metrics struct {
 	Clients    prometheus.Gauge // open client connections
 	Tunnels    prometheus.Gauge // open tunnels
 	LogDropped prometheus.Counter
+	// MessagesDropped counts lines lost of what goes to standard error.
+	MessagesDropped prometheus.Counter
 
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -99,7 +101,9 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		Clients: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_client_connections", Help: "Open client connections."}),
 		Tunnels: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_tunnels", Help: "Open tunnels, by CONNECT or Upgrade."}),
 		LogDropped: f.NewCounter(prometheus.CounterOpts{Name: "sluice_access_log_dropped_total",
-			Help: "Access-log lines dropped because the log could not be written as fast as requests came."}),
+			Help: "Access-log lines dropped because the log could not be written, or not as fast as requests came."}),
+		MessagesDropped: f.NewCounter(prometheus.CounterOpts{Name: "sluice_messages_dropped_total",
+			Help: "Lines for standard error dropped because it was not read as fast as they came, or could not be written."}),
 		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_successful",
 			Help: "1 when the last reload put a new configuration in force, 0 when it was refused."}),
 		reloadTime: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_success_timestamp_seconds",

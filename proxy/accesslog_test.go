@@ -2,11 +2,9 @@ package proxy
 
 import (
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 )
 
@@ -70,7 +69,8 @@ func TestLogFormats(t *testing.T) {
 // Every line that was written is there after Close, whole.
 func TestLogLosesNothing(t *testing.T) {
 	out := new(logBuffer)
-	l := NewAccessLog(out, appendJSON, func() { t.Error("dropped") }, func(err error) { t.Error(err) })
+	lines := linelog.New(out, linelog.Options{Lost: func(int) { t.Error("lost") }})
+	l := NewAccessLog(lines, appendJSON)
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -80,55 +80,12 @@ func TestLogLosesNothing(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	l.Close()
-	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
-	assert.Len(t, lines, 16000)
-	for _, line := range lines {
+	assert.Zero(t, lines.Close(time.Minute))
+	all := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	assert.Len(t, all, 16000)
+	for _, line := range all {
 		require.True(t, json.Valid([]byte(line)), line)
 	}
-}
-
-// stuck is a file that takes nothing until it is freed.
-type stuck struct {
-	free chan struct{}
-	err  error
-}
-
-func (s *stuck) Write(p []byte) (int, error) {
-	<-s.free
-	return len(p), s.err
-}
-
-// A log that cannot be written drops lines and says so; requests go on.
-func TestLogThatIsStuck(t *testing.T) {
-	out := &stuck{free: make(chan struct{}), err: errors.New("disk full")}
-	var dropped, failed atomic.Int64
-	l := NewAccessLog(out, appendJSON, func() { dropped.Add(1) }, func(err error) {
-		assert.EqualError(t, err, "write the access log: disk full")
-		failed.Add(1)
-	})
-	r := sample("GET", "http://a.test/"+strings.Repeat("x", 10000), "x")
-	for range 2*logFull/10000 + 1000 {
-		l.Write(r)
-	}
-	assert.Positive(t, dropped.Load())
-	close(out.free)
-	l.Close()
-	assert.Positive(t, failed.Load())
-	l.Write(r) // after Close
-}
-
-func TestLogRotation(t *testing.T) {
-	first, second := new(logBuffer), new(logBuffer)
-	l := NewAccessLog(first, appendJSON, func() {}, func(error) {})
-	l.Write(sample("GET", "http://one/", ""))
-	require.Eventually(t, func() bool { return first.String() != "" }, 10*time.Second, time.Millisecond)
-	assert.Same(t, first, l.SetOutput(second))
-	l.Write(sample("GET", "http://two/", ""))
-	l.Close()
-	assert.Contains(t, first.String(), "http://one/")
-	assert.NotContains(t, first.String(), "http://two/")
-	assert.Contains(t, second.String(), "http://two/")
 }
 
 func TestLogAllocatesNothing(t *testing.T) {
@@ -162,10 +119,11 @@ func TestLogOutlivesBuffers(t *testing.T) {
 		c.send(t, "0\r\n\r\n")
 	})
 	g := start(t, allowLoopback, nil, func(o *Options) {
-		o.Access.Close()
 		out := new(logBuffer)
-		o.Access = NewAccessLog(out, appendSquid, func() {}, func(error) {})
+		lines := linelog.New(out, linelog.Options{})
+		o.Access = NewAccessLog(lines, appendSquid)
 		t.Cleanup(func() {
+			lines.Close(time.Minute)
 			assert.Contains(t, out.String(), " TCP_MISS/200 100000 GET http://"+server+"/ - HIER_DIRECT/127.0.0.1 text/plain\n")
 		})
 	})

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -92,7 +93,8 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		IdleTimeout:      20 * time.Second,
 		KeepAliveTimeout: 10 * time.Second,
 	}
-	o.Access = NewAccessLog(g.log, Formats["json"], func() { t.Error("a log line was dropped") }, func(err error) { t.Error(err) })
+	lines := linelog.New(g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
+	o.Access = NewAccessLog(lines, Formats["json"])
 	o.Gate = outbound.NewGate(lookup, sock.Dial, outbound.NewPool(o.Budget, time.Minute))
 	o.Gate.Begin = sock.Begin
 	o.Gate.Known = func(name string) ([]netip.Addr, bool, error) {
@@ -114,9 +116,7 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		cancel()
 		g.Shutdown(ctx)
 		require.NoError(t, <-served)
-		if o.Access != nil {
-			o.Access.Close()
-		}
+		lines.Close(time.Minute)
 	})
 	return g
 }

@@ -1,70 +1,88 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
+	"time"
 
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
-	"github.com/sluiceproxy/sluice/proxy"
 )
 
-// accessLog is the access log with the file behind it. A nil one is no log.
-type accessLog struct {
-	*proxy.AccessLog
-	path string
-	file io.Closer // nil: standard output, which is not ours to close
-}
+// No log holds the program up, not its start, a reload or its end: all lines go by
+// linelog, those of standard error too.
 
-// openAccessLog opens the log at path, "-" for standard output; "": none. format
-// may be nil for a log that is only appended to.
-func openAccessLog(path string, format proxy.Format, m *metrics.Metrics, log *slog.Logger, s streams) (*accessLog, error) {
-	if path == "" {
+// flushLimit is how long what a log holds may take to be written at the end.
+const flushLimit = time.Second
+
+// messagesRoom is how much of what goes to standard error may wait.
+const messagesRoom = 1 << 20
+
+// openAccessLog opens the log at path, "-" for standard output; "": none.
+func openAccessLog(path string, m *metrics.Metrics, log *slog.Logger, s streams) (*linelog.Log, error) {
+	o := linelog.Options{
+		Lost:   func(lines int) { m.LogDropped.Add(float64(lines)) },
+		Failed: func(err error) { log.Error("write the access log: " + err.Error()) },
+		Restored: func(lost int) {
+			log.Warn("the access log is written again", "lost_lines", lost)
+		},
+	}
+	switch path {
+	case "":
 		return nil, nil
+	case "-":
+		return linelog.New(s.out, o), nil
 	}
-	a := &accessLog{path: path}
-	out := s.out
-	if a.path != "-" {
-		f, err := openAppend(a.path)
-		if err != nil {
-			return nil, err
-		}
-		out, a.file = f, f
-	}
-	a.AccessLog = proxy.NewAccessLog(out, format, m.LogDropped.Inc,
-		func(err error) { log.Error(err.Error()) })
-	return a, nil
-}
-
-func openAppend(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	l, err := linelog.Open(path, o)
 	if err != nil {
 		return nil, fmt.Errorf("sluice: open the access log: %w", err)
 	}
-	return f, nil
+	return l, nil
 }
 
-// reopen makes the file anew, as logrotate and its like expect after SIGHUP. The
-// old one stays when that fails.
-func (a *accessLog) reopen(log *slog.Logger) {
-	if a == nil || a.file == nil {
-		return
+// closeAccessLog ends the log, and says what it could not write.
+func closeAccessLog(l *linelog.Log, log *slog.Logger) {
+	if lost := l.Close(flushLimit); lost > 0 {
+		log.Error("the end of the access log was not taken in time", "lost_lines", lost)
 	}
-	f, err := openAppend(a.path)
+}
+
+// messages is what a running command says on standard error: its log, and words to
+// who started it.
+type messages struct {
+	*linelog.Log
+	logger *slog.Logger
+}
+
+func openMessages(level slog.Level, m *metrics.Metrics, s streams) *messages {
+	said := &messages{}
+	said.Log = linelog.New(s.err, linelog.Options{
+		Lost: func(lines int) { m.MessagesDropped.Add(float64(lines)) },
+		Restored: func(lost int) { // after a write, so there is a logger by then
+			said.logger.Warn("standard error is written again", "lost_lines", lost)
+		},
+		Room:   messagesRoom,
+		Prompt: true,
+	})
+	said.logger = slog.New(slog.NewJSONHandler(said.Log, &slog.HandlerOptions{Level: level}))
+	return said
+}
+
+// announce has words said in one piece.
+func (r *running) announce(words func(streams)) {
+	var b bytes.Buffer
+	words(streams{err: &b})
+	r.said.Write(b.Bytes())
+}
+
+// last says err, if there is one, and ends what is said. What it returns has nothing
+// left to say: main would wait for standard error.
+func (m *messages) last(err error) error {
 	if err != nil {
-		log.Error(err.Error())
-		return
+		fmt.Fprintln(m.Log, err)
+		err = &exitError{status: statusNotAllowed}
 	}
-	a.SetOutput(f)
-	a.file.Close()
-	a.file = f
-}
-
-// Close writes what is buffered and closes the file.
-func (a *accessLog) Close() {
-	a.AccessLog.Close()
-	if a.file != nil {
-		a.file.Close()
-	}
+	m.Close(flushLimit)
+	return err
 }

@@ -6,14 +6,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
@@ -75,7 +74,7 @@ type gateway struct {
 	metrics *metrics.Metrics
 	server  *proxy.Server
 	resolve *resolve.Resolver
-	access  *accessLog
+	access  *linelog.Log
 	reload  *reloader
 	loop    *reloadLoop
 	proxies []*sock.Listener
@@ -85,28 +84,28 @@ type gateway struct {
 
 // runProxy runs until ctx ends or a signal says so. It listens first, and serves
 // when all is in place.
-func runProxy(ctx context.Context, in config.Input, s streams) (err error) {
+func runProxy(ctx context.Context, in config.Input, s streams) error {
 	in, read := rememberReads(in)
 	c, err := loadProxy(in)
 	if err != nil {
 		return err
 	}
-	g := &gateway{config: c, started: time.Now(), log: slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))}
-	for _, w := range c.Warnings {
-		g.log.Warn(w.Error())
-	}
-	limitMemory(g.log)
-	signals, stop := notify()
-	defer stop()
-	if err := g.build(in, read, s); err != nil {
-		g.close()
-		return &exitError{statusNotAllowed, err}
-	}
-	return g.serve(ctx, signals, s)
+	return keepRunning(c.LogLevel, s, func(r *running) error {
+		g := &gateway{config: c, started: time.Now(), log: r.log, metrics: r.metrics}
+		for _, w := range c.Warnings {
+			g.log.Warn(w.Error())
+		}
+		limitMemory(g.log)
+		defer g.close()
+		if err := g.build(in, read, r.registry, s); err != nil {
+			return err
+		}
+		return g.serve(ctx, r)
+	})
 }
 
 // build makes all parts and opens the ports, proxy ports first.
-func (g *gateway) build(in config.Input, read *reads, s streams) error {
+func (g *gateway) build(in config.Input, read *reads, registry *prometheus.Registry, s streams) error {
 	c := g.config
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)
@@ -119,10 +118,7 @@ func (g *gateway) build(in config.Input, read *reads, s streams) error {
 	if g.console, err = openConsole(c.Admin); err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.metrics = metrics.New(registry, version)
-	if g.access, err = openAccessLog(c.AccessLog, proxy.Formats[c.AccessLogFormat], g.metrics, g.log, s); err != nil {
+	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
 		return err
 	}
 	if g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout, Observe: observeDNS(&g.metrics.DNS)}); err != nil {
@@ -160,7 +156,7 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 		KeepAliveTimeout:  c.KeepAliveTimeout,
 	}
 	if g.access != nil {
-		o.Access = g.access.AccessLog
+		o.Access = proxy.NewAccessLog(g.access, proxy.Formats[c.AccessLogFormat])
 	}
 	if len(c.UpstreamCA) > 0 {
 		roots, err := x509.SystemCertPool()
@@ -185,7 +181,7 @@ func observeDNS(m *metrics.DNS) func(resolve.Event) {
 }
 
 // serve runs until a signal, then drains.
-func (g *gateway) serve(ctx context.Context, signals <-chan os.Signal, s streams) error {
+func (g *gateway) serve(ctx context.Context, r *running) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	failed := make(chan error, len(g.proxies)+1)
@@ -200,23 +196,23 @@ func (g *gateway) serve(ctx context.Context, signals <-chan os.Signal, s streams
 		defer close(watched)
 		g.loop.run(ctx, reloads)
 	}()
-	g.announce(s)
-	sig, err := attend(ctx, signals, failed, func() {
-		g.access.reopen(g.log)
+	r.announce(g.announce)
+	hangUp := func() {
+		g.access.Reopen()
 		poke(reloads)
-	})
+	}
+	sig, err := r.attend(ctx, failed, hangUp)
+	g.console.leave() // the admin port answers meanwhile
 	if sig != nil {
-		g.log.Info("draining", "signal", sig.String(), "limit", g.config.DrainTimeout.String())
+		err = r.linger(ctx, g.reload.inForce().ShutdownDelay, failed, hangUp)
 	}
 	stop()
-	<-watched
-	g.console.ready(false) // the admin port answers meanwhile
-	drain, cancel := drainContext(g.config.DrainTimeout, signals)
+	settled(watched)
+	drain, cancel := r.drain(sig, g.reload.inForce().DrainTimeout)
 	defer cancel()
 	g.server.Shutdown(drain)
-	g.close()
 	if err != nil {
-		return &exitError{statusNotAllowed, fmt.Errorf("sluice: %w", err)}
+		return fmt.Errorf("sluice: %w", err)
 	}
 	return nil
 }
@@ -231,7 +227,5 @@ func (g *gateway) close() {
 	if g.resolve != nil {
 		g.resolve.Close()
 	}
-	if g.access != nil {
-		g.access.Close()
-	}
+	closeAccessLog(g.access, g.log)
 }

@@ -172,6 +172,13 @@ func (r *reloader) load() {
 	r.g.log.Info("reloaded", "rules", c.Policy.Len(), "from", c.Rules.Source)
 }
 
+// inForce is the configuration in force.
+func (r *reloader) inForce() *config.Proxy {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config
+}
+
 // publish puts c in force.
 func (r *reloader) publish(c *config.Proxy) {
 	own, err := outbound.HostAddrs()
@@ -208,7 +215,7 @@ func (r *reloader) setGeneration() {
 
 // live are the settings that a reload puts in force; the others belong to what was
 // made at start.
-var live = []string{"Rules", "Policy", "Guard", "Sources", "Watch", "Warnings", "DrainTimeout"}
+var live = []string{"Rules", "Policy", "Guard", "Sources", "Watch", "Warnings", "ShutdownDelay", "DrainTimeout"}
 
 // needRestart names the settings of b that differ from those of a and are not live.
 func needRestart[T any](a, b *T, live []string) (names []string) {

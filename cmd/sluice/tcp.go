@@ -5,15 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -69,7 +68,7 @@ type tcpGateway struct {
 	metrics *metrics.Metrics
 	server  *tcp.Server
 	resolve *resolve.Resolver
-	access  *accessLog
+	access  *linelog.Log
 	reload  *tcpReloader
 	console *console
 	started time.Time
@@ -84,31 +83,28 @@ func runTCP(ctx context.Context, in config.Input, s streams) error {
 	if err != nil {
 		return err
 	}
-	g := &tcpGateway{started: time.Now(), log: slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel}))}
-	g.reload = &tcpReloader{in: in, g: g, config: c}
-	for _, w := range c.Warnings {
-		g.log.Warn(w.Error())
-	}
-	limitMemory(g.log)
-	signals, stop := notify()
-	defer stop()
-	if err := g.build(c, s); err != nil {
-		g.close()
-		return &exitError{statusNotAllowed, err}
-	}
-	return g.serve(ctx, g.reload.loop(read), signals, s)
+	return keepRunning(c.LogLevel, s, func(r *running) error {
+		g := &tcpGateway{started: time.Now(), log: r.log, metrics: r.metrics}
+		g.reload = &tcpReloader{in: in, g: g, config: c}
+		for _, w := range c.Warnings {
+			g.log.Warn(w.Error())
+		}
+		limitMemory(g.log)
+		defer g.close()
+		if err := g.build(c, r.registry, s); err != nil {
+			return err
+		}
+		return g.serve(ctx, g.reload.loop(read), r)
+	})
 }
 
 // build makes all parts and opens the ports.
-func (g *tcpGateway) build(c *config.TCP, s streams) (err error) {
+func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s streams) (err error) {
 	if g.console, err = openConsole(c.Admin); err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.metrics = metrics.New(registry, version)
 	g.console.handle(registry, g.status, c.Pprof, g.log)
-	if g.access, err = openAccessLog(c.AccessLog, nil, g.metrics, g.log, s); err != nil {
+	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
 		return err
 	}
 	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout,
@@ -152,7 +148,7 @@ func (g *tcpGateway) tellReady() {
 }
 
 // serve runs until a signal, then drains.
-func (g *tcpGateway) serve(ctx context.Context, loop *reloadLoop, signals chan os.Signal, s streams) error {
+func (g *tcpGateway) serve(ctx context.Context, loop *reloadLoop, r *running) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	failed := make(chan error, 1)
@@ -163,23 +159,23 @@ func (g *tcpGateway) serve(ctx context.Context, loop *reloadLoop, signals chan o
 		defer close(watched)
 		loop.run(ctx, reloads)
 	}()
-	g.announce(s)
-	sig, err := attend(ctx, signals, failed, func() {
-		g.access.reopen(g.log)
+	r.announce(g.announce)
+	hangUp := func() {
+		g.access.Reopen()
 		poke(reloads)
-	})
-	stop()
-	<-watched
-	limit := g.reload.config.DrainTimeout
-	if sig != nil {
-		g.log.Info("draining", "signal", sig.String(), "limit", limit.String())
 	}
-	drain, cancel := drainContext(limit, signals)
+	sig, err := r.attend(ctx, failed, hangUp)
+	g.console.leave()
+	if sig != nil {
+		err = r.linger(ctx, g.reload.inForce().ShutdownDelay, failed, hangUp)
+	}
+	stop()
+	settled(watched)
+	drain, cancel := r.drain(sig, g.reload.inForce().DrainTimeout)
 	defer cancel()
 	g.server.Shutdown(drain)
-	g.close()
 	if err != nil {
-		return &exitError{statusNotAllowed, fmt.Errorf("sluice: %w", err)}
+		return fmt.Errorf("sluice: %w", err)
 	}
 	return nil
 }
@@ -196,9 +192,7 @@ func (g *tcpGateway) close() {
 	if g.resolve != nil {
 		g.resolve.Close()
 	}
-	if g.access != nil {
-		g.access.Close()
-	}
+	closeAccessLog(g.access, g.log)
 }
 
 // announce tells a person what runs.

@@ -55,7 +55,14 @@ func (r *tcpReloader) load() {
 
 // tcpLive are the settings that a reload puts in force.
 var tcpLive = []string{"Listeners", "Policy", "Guard", "Sources", "MaxConns", "HeadTimeout", "ConnectTimeout",
-	"IdleTimeout", "DrainTimeout", "Origin", "Watch", "Warnings"}
+	"IdleTimeout", "ShutdownDelay", "DrainTimeout", "Origin", "Watch", "Warnings"}
+
+// inForce is the configuration in force.
+func (r *tcpReloader) inForce() *config.TCP {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config
+}
 
 // publish puts c in force. It fails, and has changed nothing, when a port cannot
 // be opened.

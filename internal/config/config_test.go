@@ -101,6 +101,7 @@ connectTimeout: 2s
 dnsTimeout: 3s
 idleTimeout: 0s
 keepaliveTimeout: 4m
+shutdownDelay: 6s
 drainTimeout: 0
 accessLog: off
 accessLogFormat: squid
@@ -114,7 +115,7 @@ logLevel: warn
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
-		"keepalive-timeout": {"240s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
+		"keepalive-timeout": {"240s"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
 		"access-log-format": {"squid"}, "log-level": {"WARN"},
 	}
 	byFlag, byEnv := given{files: files}, given{files: files}
@@ -134,7 +135,7 @@ logLevel: warn
 		},
 		MaxHead: 16384, MaxFields: 100, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second, DNSTimeout: 3 * time.Second,
-		KeepAliveTimeout: 4 * time.Minute, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
+		KeepAliveTimeout: 4 * time.Minute, ShutdownDelay: 6 * time.Second, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
 		Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},
 	}
 	for name, g := range map[string]given{

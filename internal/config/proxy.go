@@ -40,6 +40,7 @@ type Proxy struct {
 	DNSTimeout       time.Duration // for a whole look-up
 	IdleTimeout      time.Duration // of a tunnel without bytes; 0: for ever
 	KeepAliveTimeout time.Duration // of a client connection between requests
+	ShutdownDelay    time.Duration // that new connections are still taken for at the end, not ready; 0: none
 	DrainTimeout     time.Duration // for open connections at the end; 0: none
 
 	AccessLog       string // path, "-" for standard output, "" for none
@@ -222,6 +223,8 @@ func timeoutSettings() []setting[Proxy] {
 			0, 30*day, func(p *Proxy) *time.Duration { return &p.IdleTimeout }),
 		row("keepalive-timeout", "keepaliveTimeout", "2m", "keep a client connection open between requests for so long",
 			least, day, func(p *Proxy) *time.Duration { return &p.KeepAliveTimeout }),
+		row("shutdown-delay", "shutdownDelay", "0s", "at SIGTERM, go on taking new connections for so long, while /readyz says no",
+			0, time.Hour, func(p *Proxy) *time.Duration { return &p.ShutdownDelay }),
 		row("drain-timeout", "drainTimeout", "30s", "time for open connections to end at SIGTERM",
 			0, day, func(p *Proxy) *time.Duration { return &p.DrainTimeout }),
 	}

@@ -33,6 +33,7 @@ type TCP struct {
 	ConnectTimeout time.Duration // for each address tried
 	DNSTimeout     time.Duration // for a whole look-up
 	IdleTimeout    time.Duration // of a connection without bytes; 0: for ever
+	ShutdownDelay  time.Duration // that new connections are still taken for at the end, not ready; 0: none
 	DrainTimeout   time.Duration // for open connections at the end; 0: none
 
 	AccessLog string // path, "-" for standard output, "" for none
@@ -221,6 +222,8 @@ func tcpLimitSettings() []setting[TCP] {
 			least, time.Minute, func(c *TCP) *time.Duration { return &c.DNSTimeout }),
 		row("idle-timeout", "idleTimeout", "0s", "end a connection that carried nothing for so long; 0: never",
 			0, 30*day, func(c *TCP) *time.Duration { return &c.IdleTimeout }),
+		row("shutdown-delay", "shutdownDelay", "0s", "at SIGTERM, go on taking new connections for so long, while /readyz says no",
+			0, time.Hour, func(c *TCP) *time.Duration { return &c.ShutdownDelay }),
 		row("drain-timeout", "drainTimeout", "30s", "time for open connections to end at SIGTERM",
 			0, day, func(c *TCP) *time.Duration { return &c.DrainTimeout }),
 		{Setting{Flag: "max-conns", FileKey: "maxConns", Default: "0", Value: "N",
