@@ -1,0 +1,186 @@
+package drill
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"regexp"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/tcp"
+)
+
+// gate is a gateway with both front doors.
+type gate struct {
+	name    string
+	patient bool // no limit of it is ever reached
+	idle    time.Duration
+	files   int64 // that it may open
+	format  string
+
+	http    *proxy.Server
+	tcp     *tcp.Server
+	addr    string
+	tcpAddr string
+	budgets [2]*fdbudget.Budget
+	reg     *prometheus.Registry
+	log     logCheck
+	access  *proxy.AccessLog
+	served  chan error
+}
+
+func gates() []*gate {
+	return []*gate{
+		{name: "patient", patient: true, idle: time.Minute, files: 10_000, format: "json"},
+		{name: "hasty", idle: 300 * time.Millisecond, files: 10_000, format: "combined"},
+		{name: "poor", idle: time.Minute, files: 64, format: "squid"},
+	}
+}
+
+// policies are in force by turns.
+func policies(t testing.TB) (all [2]*outbound.Generation) {
+	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8\n"} {
+		p, err := acl.Parse(text)
+		require.NoError(t, err)
+		all[i] = &outbound.Generation{Policy: p}
+	}
+	return all
+}
+
+// resolver knows the names of hosts.
+func resolver(t testing.TB) *resolve.Resolver {
+	d := proxytest.NewDNS(t)
+	d.Set("known.test", proxytest.Addrs("127.0.0.1"))
+	d.Set("flip.test", proxytest.Addrs("127.0.0.1"))
+	d.Set("brief.test", proxytest.Addrs("127.0.0.1").TTL(0))
+	d.Set("both.test", proxytest.Addrs("127.0.0.2", "127.0.0.1"))
+	r, err := resolve.New(resolve.Options{Servers: []netip.AddrPort{d.Addr()}, ResolvConf: os.DevNull, HostsFile: os.DevNull, Timeout: 30 * time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// certificate is one for every name here, and who trusts it.
+func certificate(t testing.TB) (server, clients *tls.Config) {
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(s.Certificate())
+	return &tls.Config{Certificates: s.TLS.Certificates}, &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+}
+
+func (g *gate) outbound(res *resolve.Resolver, i int) *outbound.Gate {
+	g.budgets[i] = fdbudget.New(g.files)
+	o := outbound.NewGate(res.Lookup, sock.Dial, outbound.NewPool(g.budgets[i], time.Minute))
+	o.Known, o.Begin = res.Known, sock.Begin
+	return o
+}
+
+// start runs g, whose TCP front door leads to that port.
+func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen *outbound.Generation, tunnels int) {
+	g.reg = prometheus.NewRegistry()
+	g.log.t = t
+	g.access = proxy.NewAccessLog(&g.log, proxy.Formats[g.format], func() { t.Error("a log line was dropped") }, func(err error) { t.Error(err) })
+	o := proxy.Options{
+		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[0], Access: g.access,
+		TLS: trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
+		HeadTimeout: g.idle, ConnectTimeout: time.Minute, IdleTimeout: g.idle, KeepAliveTimeout: g.idle,
+	}
+	g.http = proxy.New(o)
+	g.http.SetGeneration(gen)
+	l, err := sock.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	g.addr = l.Addr().String()
+	g.served = make(chan error, 1)
+	go func() { g.served <- g.http.Serve(l) }()
+
+	gate := g.outbound(res, 1)
+	g.tcp = tcp.New(tcp.Options{Gate: gate, TTL: res.TTL, Metrics: metrics.NewTCP(g.reg), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[1]})
+	to, err := acl.ParseTarget(fmt.Sprintf("127.0.0.1:%d", tunnels))
+	require.NoError(t, err)
+	require.NoError(t, g.tcp.Apply(tcp.Config{
+		Listeners:  []tcp.Listener{{Label: "drill", Listen: "127.0.0.1:0", Check: tcp.Check{Rise: 1, Fall: 3}, Destinations: []acl.Target{to}}},
+		Generation: gen, HeadTimeout: g.idle, ConnectTimeout: time.Minute, DNSTimeout: time.Minute, IdleTimeout: g.idle,
+	}))
+	g.tcpAddr = g.tcp.Status()[0].Addr.String()
+}
+
+// stop ends g, of which nothing may be left.
+func (g *gate) stop(t testing.TB) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	g.http.Shutdown(ctx)
+	g.tcp.Shutdown(ctx)
+	assert.NoError(t, ctx.Err(), "%s: what was open has not ended by itself", g.name)
+	assert.NoError(t, <-g.served)
+	g.access.Close()
+	for i, b := range g.budgets {
+		assert.Equal(t, g.files, b.Left(), "%s: descriptors of front door %d were not given back", g.name, i)
+	}
+	all, err := g.reg.Gather()
+	require.NoError(t, err)
+	requests := 0
+	for _, f := range all {
+		for _, m := range f.Metric {
+			switch f.GetName() {
+			case "sluice_client_connections", "sluice_tunnels", "sluice_tcp_connections":
+				assert.Zero(t, m.GetGauge().GetValue(), "%s: %s %v", g.name, f.GetName(), m.Label)
+			case "sluice_requests_total":
+				requests += int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	assert.Equal(t, requests, g.log.lines, "%s: each request is counted once and logged once", g.name)
+}
+
+// logCheck is an access log whose lines must each be of one exchange.
+type logCheck struct {
+	t     testing.TB
+	mu    sync.Mutex
+	rest  []byte
+	lines int
+}
+
+var keys = regexp.MustCompile(`\b[a-z]/\d+/\d\b`)
+
+func (l *logCheck) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, b...)
+	for {
+		i := bytes.IndexByte(l.rest, '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		found := keys.FindAll(l.rest[:i], -1)
+		for _, k := range found {
+			if !bytes.Equal(k, found[0]) {
+				l.t.Errorf("a log line of two exchanges: %s", l.rest[:i])
+			}
+		}
+		l.lines++
+		l.rest = l.rest[i+1:]
+	}
+}
