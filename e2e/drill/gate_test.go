@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
@@ -46,7 +47,7 @@ type gate struct {
 	budgets [2]*fdbudget.Budget
 	reg     *prometheus.Registry
 	log     logCheck
-	access  *proxy.AccessLog
+	lines   *linelog.Log
 	served  chan error
 }
 
@@ -102,10 +103,11 @@ func (g *gate) outbound(res *resolve.Resolver, i int) *outbound.Gate {
 func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen *outbound.Generation, tunnels int) {
 	g.reg = prometheus.NewRegistry()
 	g.log.t = t
-	g.access = proxy.NewAccessLog(&g.log, proxy.Formats[g.format], func() { t.Error("a log line was dropped") }, func(err error) { t.Error(err) })
+	g.lines = linelog.New(&g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
 	o := proxy.Options{
-		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[0], Access: g.access,
-		TLS: trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
+		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[0],
+		Access: proxy.NewAccessLog(g.lines, proxy.Formats[g.format]),
+		TLS:    trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
 		HeadTimeout: g.idle, ConnectTimeout: time.Minute, IdleTimeout: g.idle, KeepAliveTimeout: g.idle,
 	}
 	g.http = proxy.New(o)
@@ -135,7 +137,7 @@ func (g *gate) stop(t testing.TB) {
 	g.tcp.Shutdown(ctx)
 	assert.NoError(t, ctx.Err(), "%s: what was open has not ended by itself", g.name)
 	assert.NoError(t, <-g.served)
-	g.access.Close()
+	assert.Zero(t, g.lines.Close(time.Minute))
 	for i, b := range g.budgets {
 		assert.Equal(t, g.files, b.Left(), "%s: descriptors of front door %d were not given back", g.name, i)
 	}

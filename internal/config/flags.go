@@ -9,7 +9,7 @@ import (
 
 const configFlag = "config"
 
-// fileKind is the Value of settings that name a file.
+// fileKind is the Value of settings that name a file to be read.
 const fileKind = "FILE"
 
 // groupAnnotation is the flag's annotation that holds its heading.

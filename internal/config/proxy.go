@@ -232,7 +232,7 @@ func timeoutSettings() []setting[Proxy] {
 
 func logSettings() []setting[Proxy] {
 	return []setting[Proxy]{
-		{Setting{Flag: "access-log", FileKey: "accessLog", Default: "-", Value: "FILE",
+		{Setting{Flag: "access-log", FileKey: "accessLog", Default: "-", Value: "PATH",
 			Help: "write a line for each request to this file, - for standard output, or off"},
 			one(func(p *Proxy) *string { return &p.AccessLog }, parseAccessLog)},
 		{Setting{Flag: "access-log-format", FileKey: "accessLogFormat", Default: "json", Value: "FORMAT",

@@ -234,7 +234,7 @@ func tcpLimitSettings() []setting[TCP] {
 
 func tcpLogSettings() []setting[TCP] {
 	return []setting[TCP]{
-		{Setting{Flag: "access-log", FileKey: "accessLog", Default: "off", Value: "FILE",
+		{Setting{Flag: "access-log", FileKey: "accessLog", Default: "off", Value: "PATH",
 			Help: "write a line for each connection to this file, - for standard output, or off (EGRESS_DNS_PROXY_DEBUG, set to anything, means -)"},
 			one(func(c *TCP) *string { return &c.AccessLog }, parseAccessLog)},
 		{Setting{Flag: "log-level", FileKey: "logLevel", Default: "info", Value: "LEVEL",
