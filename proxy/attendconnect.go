@@ -99,6 +99,7 @@ func (c *conn) makeTunnel() {
 	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
 	x.keepTarget()
 	c.releaseBuffer()
+	c.dropBound()
 	c.away, c.x = true, nil
 	up := x.up
 	free := x.handOver()

@@ -44,6 +44,7 @@ func (c *conn) finish() {
 		c.loop.Forget(fd)
 		c.loop = nil
 	}
+	c.dropBound()
 	c.tcp.Close()
 	c.srv.released(c)
 	if c.deadline.Swap(0) != expired {

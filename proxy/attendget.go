@@ -38,13 +38,15 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 		x.failed, x.stage = err, stageFailed
 		return true
 	}
-	if idempotent(x.req.Method) {
-		if up := s.Gate.Pool.Get(&x.route, ""); up != nil {
-			c.upstream.Store(up)
-			x.take(up, true)
-			x.readyToAsk(l)
-			return true
-		}
+	up := x.takeBound("")
+	if up == nil && idempotent(x.req.Method) {
+		up = s.Gate.Pool.Get(&x.route, "")
+	}
+	if up != nil {
+		c.upstream.Store(up)
+		x.take(up, true)
+		x.readyToAsk(l)
+		return true
 	}
 	x.beginDial(l)
 	return true

@@ -41,16 +41,17 @@ type connLife struct {
 	n    int   // what the last fillStep read
 	err  error // its error
 
-	served  int        // requests
-	wasAway bool       // a goroutine serves or served it
-	x       *exchange  // is attended; nil: none
-	pending bool       // x has something to do when the round is over
-	spoken  bool       // x's server has, before it was asked
-	blocked bool       // the client takes no more of x's answer for now
-	asked   bool       // to be told when it does
-	more    bool       // there may be more to read
-	ending  bool       // and an end of some kind to be seen
-	loop    *poll.Loop // in which tcp stands; nil: in none
+	bound   []*outbound.Conn // idle, and of nobody else: see bind
+	served  int              // requests
+	wasAway bool             // a goroutine serves or served it
+	x       *exchange        // is attended; nil: none
+	pending bool             // x has something to do when the round is over
+	spoken  bool             // x's server has, before it was asked
+	blocked bool             // the client takes no more of x's answer for now
+	asked   bool             // to be told when it does
+	more    bool             // there may be more to read
+	ending  bool             // and an end of some kind to be seen
+	loop    *poll.Loop       // in which tcp stands; nil: in none
 }
 
 // forget leaves nothing of the client that c has had. Atomic fields may still be looked at

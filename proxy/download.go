@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -223,7 +224,11 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 	}
 	if whole && x.resp.KeepAlive && x.ir == x.iw {
 		c.setUpstream(nil)
-		c.srv.Gate.Pool.Put(x.up, c.srv.start.Add(c.srv.now()))
+		if x.up.Bound = x.authenticates(); x.up.Bound {
+			c.bind(x.up)
+		} else {
+			c.srv.Gate.Pool.Put(x.up, c.srv.start.Add(c.srv.now()))
+		}
 		x.up = nil
 	}
 	if !whole {
@@ -247,11 +252,21 @@ func (x *exchange) composeResponse(keep, dechunk bool) {
 	if x.resp.ChunkedField() && !dechunk && x.req.Minor == 1 {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
+	connection := ""
 	switch {
 	case !keep:
-		b = append(b, "Connection: close\r\n"...)
+		connection = "close"
 	case x.req.Minor == 0:
-		b = append(b, "Connection: keep-alive\r\n"...)
+		connection = "keep-alive"
+	}
+	if x.resp.ConnAuth && x.resp.Status == 401 {
+		// Some clients don't try such a scheme through a proxy that does not say that it
+		// can (RFC 4559 section 6).
+		b = append(b, "Proxy-Support: Session-Based-Authentication\r\n"...)
+		connection = strings.TrimPrefix(connection+", Proxy-Support", ", ")
+	}
+	if connection != "" {
+		b = append(append(append(b, "Connection: "...), connection...), "\r\n"...)
 	}
 	x.out = append(b, "\r\n"...)
 }

@@ -103,22 +103,25 @@ func (x *exchange) send(server string) error {
 	}
 }
 
-// connectServer makes x.up a connection, from the pool if it may be.
+// connectServer makes x.up a connection: one that is bound to this client, one from the pool
+// if it may be, or a new one.
 func (x *exchange) connectServer(server string, pool bool) error {
 	x.up = nil
-	for pool {
-		up := x.c.srv.Gate.Pool.Get(&x.route, server)
+	for {
+		up := x.takeBound(server)
+		if up == nil && pool {
+			up = x.c.srv.Gate.Pool.Get(&x.route, server)
+		}
 		if up == nil {
-			break
+			return x.dial(server)
 		}
 		up.Unwatch()
-		if up.TLS == nil || up.Quiet() { // of a plain one sendStep finds out
+		if up.TLS == nil && x.body.whole || up.Quiet() { // else sendStep finds out
 			x.use(up, true)
 			return nil
 		}
 		up.Close()
 	}
-	return x.dial(server)
 }
 
 // awaited reads the head of the answer to a request that was sent, but for x.unsent.
@@ -292,7 +295,7 @@ func (x *exchange) answerTrace() bool {
 	body = append(body, '0'+byte(x.req.Minor), '\r', '\n')
 	for i := range x.req.Fields {
 		f := &x.req.Fields[i]
-		if f.ID == http1.ProxyAuthorization || bytes.EqualFold(f.Name, []byte("Authorization")) || bytes.EqualFold(f.Name, []byte("Cookie")) {
+		if f.ID == http1.ProxyAuthorization || f.ID == http1.Authorization || bytes.EqualFold(f.Name, []byte("Cookie")) {
 			continue
 		}
 		body = append(body, f.Line...)

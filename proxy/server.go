@@ -177,6 +177,7 @@ func (c *conn) run(x *exchange) {
 	if c.serve(x) {
 		return
 	}
+	c.dropBound()
 	if c.tunnel.Load() == nil {
 		c.tcp.Close()
 		c.srv.released(c)

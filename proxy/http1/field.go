@@ -7,6 +7,7 @@ type FieldID uint8
 const (
 	Other FieldID = iota // passed on
 	Accept
+	Authorization
 	Connection
 	ContentLength
 	ContentType
@@ -26,12 +27,14 @@ const (
 	Upgrade
 	UserAgent
 	Via
+	WWWAuthenticate
 	XForwardedFor
 	numFieldIDs
 )
 
 var fieldNames = [numFieldIDs]string{
 	Accept:                  "accept",
+	Authorization:           "authorization",
 	Connection:              "connection",
 	ContentLength:           "content-length",
 	ContentType:             "content-type",
@@ -51,6 +54,7 @@ var fieldNames = [numFieldIDs]string{
 	Upgrade:                 "upgrade",
 	UserAgent:               "user-agent",
 	Via:                     "via",
+	WWWAuthenticate:         "www-authenticate",
 	XForwardedFor:           "x-forwarded-for",
 }
 

@@ -31,6 +31,10 @@ type Head struct {
 	KeepAlive bool   // the sender is willing to use the connection again
 	Upgrade   []byte // the value of Upgrade, when Connection names it too; else nil
 	Trailers  bool   // the sender can take trailers: TE: trailers
+	// ConnAuth says that Authorization or WWW-Authenticate is of a scheme that authenticates
+	// the connection to the server, and so whatever comes over it: NTLM or Negotiate (RFC
+	// 4559 section 6).
+	ConnAuth bool
 
 	lenient     bool   // it is an answer's: see Response.Parse
 	lengthField []byte // value of Content-Length, nil when absent
@@ -185,6 +189,8 @@ func (h *Head) interpret() error {
 			h.chunked = true
 		case Connection, ProxyConnection:
 			h.connection(f, &conn)
+		case Authorization, WWWAuthenticate:
+			h.ConnAuth = h.ConnAuth || namesConnAuth(f.Value)
 		case Upgrade:
 			upgrade = withoutH2C(f.Value)
 		case Trailer:

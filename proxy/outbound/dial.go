@@ -47,6 +47,10 @@ type connLife struct {
 	pool      *Pool      // that it lies in, or has lain in
 	loop      *poll.Loop // that watches it; nil: none does
 	records   *records   // beneath TLS
+
+	// Bound says that the server has authenticated the connection: it belongs to one client
+	// connection from then on, and is never pooled.
+	Bound bool
 }
 
 // conns are used again: see Release.

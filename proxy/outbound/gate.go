@@ -7,6 +7,7 @@ package outbound
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -52,6 +53,13 @@ type Route struct {
 	Resolve  time.Duration // spent on the name; 0 for an address
 
 	room [8]netip.Addr // so that few addresses take no allocation
+}
+
+// Leads reports whether c could have been made by this route, with TLS to that server, or
+// "" for a plain connection: only then a request that was judged with r may go over it.
+func (r *Route) Leads(c *Conn, server string) bool {
+	return c.server == server && c.Dst.Port() == r.Port && slices.Contains(r.Addrs, c.Dst.Addr()) &&
+		slices.Contains(r.Sources.For(c.Dst.Addr()), c.Source)
 }
 
 // Judge fills r with the addresses that gen allows for t. A denial is an *Error

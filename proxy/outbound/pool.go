@@ -67,10 +67,11 @@ func (p *Pool) pop(key poolKey) *Conn {
 	return c
 }
 
-// Put keeps c for another request, or closes it when there is no room. Nothing of
+// Put keeps c for another request, or closes it when there is no room, or when it is bound
+// to a client. Nothing of
 // the last answer may be left unread. now is the time, possibly a coarse one.
 func (p *Pool) Put(c *Conn, now time.Time) {
-	if !p.budget.Take(1) {
+	if c.Bound || !p.budget.Take(1) {
 		c.Close()
 		return
 	}
