@@ -47,6 +47,7 @@ var outboundAnswers = map[outbound.Kind]struct {
 }{
 	outbound.DNSFailed:        {502, "dns_error"},
 	outbound.DNSTimeout:       {504, "dns_timeout"},
+	outbound.DNSBusy:          {503, classLimit},
 	outbound.Refused:          {502, "connection_refused"},
 	outbound.Unroutable:       {502, "destination_ip_unroutable"},
 	outbound.ConnectTimeout:   {504, "connection_timeout"},

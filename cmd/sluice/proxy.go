@@ -121,12 +121,14 @@ func (g *gateway) build(in config.Input, read *reads, registry *prometheus.Regis
 	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
 		return err
 	}
-	if g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout, Observe: observeDNS(&g.metrics.DNS)}); err != nil {
-		return fmt.Errorf("sluice: %w", err)
-	}
 	budget, err := fdbudget.FromLimit()
 	if err != nil {
 		return fmt.Errorf("sluice: read the limit of open files: %w", err)
+	}
+	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout,
+		Budget: budget, Log: g.log, Observe: observeDNS(&g.metrics.DNS)})
+	if err != nil {
+		return fmt.Errorf("sluice: %w", err)
 	}
 	g.server = proxy.New(serverOptions(c, g, budget))
 	g.reload = &reloader{in: in, g: g}

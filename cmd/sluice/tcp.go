@@ -107,14 +107,14 @@ func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s strea
 	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
 		return err
 	}
-	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout,
-		NegativeTTLMax: negativeTTL, Observe: observeDNS(&g.metrics.DNS)})
-	if err != nil {
-		return fmt.Errorf("sluice: %w", err)
-	}
 	budget, err := fdbudget.FromLimit()
 	if err != nil {
 		return fmt.Errorf("sluice: read the limit of open files: %w", err)
+	}
+	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout, NegativeTTLMax: negativeTTL,
+		Budget: budget, Log: g.log, Observe: observeDNS(&g.metrics.DNS)})
+	if err != nil {
+		return fmt.Errorf("sluice: %w", err)
 	}
 	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
 	gate.Begin = sock.Begin

@@ -9,9 +9,9 @@ import (
 )
 
 // reserve is what the budget leaves alone: the standard streams, listeners, the
-// poller, log and rule files, DNS questions, and the admin port, which must
-// answer when nothing else can.
-const reserve = 64
+// pollers, log and rule files (64), and the connections of the admin port (64), which
+// must answer when nothing else can. DNS takes its own out of the budget at start.
+const reserve = 128
 
 // Budget counts descriptors that may still be opened. Methods may be called
 // concurrently and on nil, which knows no limit.

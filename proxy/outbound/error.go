@@ -19,6 +19,7 @@ const (
 	Denied           Kind = iota // by the policy; Route.Decision says which part
 	DNSFailed                    // no such name, or the resolver fails
 	DNSTimeout                   // the resolver is too slow
+	DNSBusy                      // as many names as may be are being looked up already
 	Refused                      // the connection was refused
 	Unroutable                   // no way there, or no source address for that family
 	ConnectTimeout               // too slow to connect
@@ -48,7 +49,10 @@ var errDenied = &Error{Kind: Denied}
 func lookupError(err error) error {
 	kind := DNSFailed
 	var re *resolve.Error
-	if errors.As(err, &re) && re.Kind == resolve.Timeout || errors.Is(err, context.DeadlineExceeded) {
+	switch {
+	case errors.As(err, &re) && re.Kind == resolve.Busy:
+		kind = DNSBusy
+	case re != nil && re.Kind == resolve.Timeout, errors.Is(err, context.DeadlineExceeded):
 		kind = DNSTimeout
 	}
 	return &Error{Kind: kind, Err: err}

@@ -64,7 +64,7 @@ func (r *Route) Leads(c *Conn, server string) bool {
 
 // Judge fills r with the addresses that gen allows for t. A denial is an *Error
 // of kind Denied, and r.Decision says why; a name that cannot be resolved is one
-// of kind DNSFailed or DNSTimeout. No question is asked for a name that is denied
+// of kind DNSFailed, DNSTimeout or DNSBusy. No question is asked for a name that is denied
 // whatever it resolves to.
 func (g *Gate) Judge(ctx context.Context, gen *Generation, t acl.Target, r *Route) error {
 	if done, err := r.begin(gen, t); done {
@@ -145,17 +145,22 @@ func (g *Gate) decideEach(p *acl.Policy, t acl.Target, addrs []netip.Addr, r *Ro
 // interleave orders addresses as RFC 8305 section 4 asks: IPv6 first, then the
 // families in turn, each in the order in which the resolver gave it.
 func interleave(addrs []netip.Addr) {
-	want6 := true
-	for i := range addrs {
-		for j := i; j < len(addrs); j++ {
-			if addrs[j].Is6() == want6 {
-				a := addrs[j]
-				copy(addrs[i+1:j+1], addrs[i:j])
-				addrs[i] = a
-				break
-			}
+	var few [8]netip.Addr
+	all := append(few[:0], addrs...)
+	next := func(i int, six bool) int { // the first from i on of a family
+		for i < len(all) && all[i].Is6() != six {
+			i++
 		}
-		want6 = !addrs[i].Is6()
+		return i
+	}
+	six, four, want6 := next(0, true), next(0, false), true
+	for i := range addrs {
+		if four == len(all) || want6 && six < len(all) {
+			addrs[i], six = all[six], next(six+1, true)
+		} else {
+			addrs[i], four = all[four], next(four+1, false)
+		}
+		want6 = addrs[i].Is4()
 	}
 }
 

@@ -388,6 +388,32 @@ func TestJudgeNow(t *testing.T) {
 	assert.ErrorIs(t, err, errDenied)
 }
 
+// Every address is judged: the rules may allow only the last of many.
+func TestLastOfManyAddresses(t *testing.T) {
+	many := make([]netip.Addr, 1000)
+	for i := range many {
+		many[i] = netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+	}
+	last := netip.MustParseAddr("2001:db8::1")
+	lookup := func(context.Context, string) ([]netip.Addr, error) { return append(many, last), nil }
+	g := NewGate(lookup, nil, nil)
+	var r Route
+	require.NoError(t, g.Judge(t.Context(), &Generation{Policy: policy(t, "2001:db8::1\n")}, target(t, "a.test:80"), &r))
+	assert.Equal(t, []netip.Addr{last}, r.Addrs)
+	require.NoError(t, g.Judge(t.Context(), &Generation{Policy: policy(t, "*\n")}, target(t, "a.test:80"), &r))
+	assert.Equal(t, append([]netip.Addr{last}, many...), r.Addrs)
+}
+
+func TestLookupErrors(t *testing.T) {
+	for kind, want := range map[resolve.Kind]Kind{
+		resolve.ServerFailure: DNSFailed, resolve.NotFound: DNSFailed, resolve.Timeout: DNSTimeout, resolve.Busy: DNSBusy,
+	} {
+		var e *Error
+		require.ErrorAs(t, lookupError(&resolve.Error{Kind: kind}), &e)
+		assert.Equal(t, want, e.Kind)
+	}
+}
+
 func TestPool(t *testing.T) {
 	budget := fdbudget.New(2)
 	p := NewPool(budget, time.Minute)

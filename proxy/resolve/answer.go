@@ -13,7 +13,9 @@ import (
 const (
 	maxName  = 253 // octets of a name in text form (RFC 1035 section 3.1)
 	maxChain = 16  // aliases from the name asked to the addresses
-	maxAddrs = 64  // addresses of one family that are kept of an answer
+	// maxAddrs bounds the addresses of one name. Each is judged, since the rules may allow
+	// only the last.
+	maxAddrs = 1000
 )
 
 // Answer is what one DNS message says about one name and one record type.
@@ -23,10 +25,12 @@ type Answer struct {
 	Code  string        // "NOERROR", "NODATA" or "NXDOMAIN"
 	Next  string        // the alias's target at which the message ended without saying more; to be asked next
 	Chain []string      // the names from the one asked to the one that owns the addresses
+	More  bool          // there were more than 1,000 addresses: the others are left out
 }
 
 var (
 	errMismatch  = errors.New("not the answer to the question")
+	errFolded    = errors.New("the answer does not have the case of the question")
 	errMalformed = errors.New("malformed answer")
 	errTruncated = errors.New("truncated answer")
 	errLoop      = errors.New("aliases form a loop")
@@ -44,28 +48,45 @@ func (e rcodeError) Error() string { return rcodeName(int(e)) }
 // ID or question, or not a response): while waiting for the answer it is to be
 // ignored.
 func ParseAnswer(query *dns.Msg, b []byte) (Answer, error) {
-	m, err := match(query, b)
+	q := query.Question[0]
+	m, err := match(query.Id, q, b, 0)
 	if err != nil {
 		return Answer{}, err
 	}
-	q := query.Question[0]
 	return readAnswer(m, q.Name, q.Qtype)
 }
 
-// match unpacks b if it is the answer to query: ID and question are the query's,
-// without regard to case (RFC 5452 section 9.1).
-func match(query *dns.Msg, b []byte) (*dns.Msg, error) {
-	m := new(dns.Msg)
+// checks are what match looks at besides ID and question.
+type checks uint8
+
+const (
+	checkCase  checks = 1 << iota // the name has the case in which it was sent
+	checkWhole                    // there is no other way to have the whole: what came is used
+)
+
+// match unpacks b if it is the answer to a question: ID, name, type and class are those
+// of the question (RFC 5452 section 9.1).
+func match(id uint16, asked dns.Question, b []byte, c checks) (m *dns.Msg, err error) {
+	// Whatever the bytes do to the library, they end this question and nothing else.
+	defer func() {
+		if p := recover(); p != nil {
+			m, err = nil, fmt.Errorf("%w: %v", errMalformed, p)
+		}
+	}()
+	m = new(dns.Msg)
 	unpackErr := m.Unpack(b)
-	if m.Id != query.Id || !m.Response || m.Opcode != dns.OpcodeQuery {
+	if m.Id != id || !m.Response || m.Opcode != dns.OpcodeQuery || !sameQuestion(asked, m) {
 		return nil, errMismatch
 	}
-	if !sameQuestion(query, m) {
-		return nil, errMismatch
+	if c&checkCase != 0 && len(m.Question) > 0 && m.Question[0].Name != asked.Name {
+		return nil, errFolded
 	}
-	// A server may cut a truncated message anywhere: TCP will have the whole.
-	if m.Truncated {
+	// A server may cut a truncated message anywhere: TCP will have the whole, or at least more.
+	if m.Truncated && (c&checkWhole == 0 || len(m.Answer) == 0) {
 		return nil, errTruncated
+	}
+	if m.Truncated {
+		unpackErr = nil
 	}
 	if unpackErr != nil {
 		return nil, fmt.Errorf("%w: %w", errMalformed, unpackErr)
@@ -79,12 +100,12 @@ func match(query *dns.Msg, b []byte) (*dns.Msg, error) {
 	return m, nil
 }
 
-func sameQuestion(query, m *dns.Msg) bool {
+func sameQuestion(want dns.Question, m *dns.Msg) bool {
 	if len(m.Question) == 0 {
 		// Some servers refuse with a bare header. It can't give an address, only a failure.
 		return m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError
 	}
-	want, got := query.Question[0], m.Question[0]
+	got := m.Question[0]
 	return len(m.Question) == 1 && got.Qtype == want.Qtype && got.Qclass == want.Qclass &&
 		dns.CanonicalName(got.Name) == dns.CanonicalName(want.Name)
 }
@@ -131,6 +152,7 @@ const maxTTL = (1<<31 - 1) * time.Second
 // target of owner's alias, or "".
 func (a *Answer) collect(rrs []dns.RR, owner string, qtype uint16) (target string) {
 	alias := time.Duration(0)
+	var seen map[netip.Addr]struct{}
 	for _, rr := range rrs {
 		h := rr.Header()
 		if h.Class != dns.ClassINET || dns.CanonicalName(h.Name) != owner {
@@ -152,14 +174,39 @@ func (a *Answer) collect(rrs []dns.RR, owner string, qtype uint16) (target strin
 			continue
 		}
 		a.TTL = min(a.TTL, ttlOf(h))
-		if addr = addr.Unmap(); len(a.Addrs) < maxAddrs && !slices.Contains(a.Addrs, addr) {
-			a.Addrs = append(a.Addrs, addr)
-		}
+		a.add(addr.Unmap(), &seen)
 	}
 	if len(a.Addrs) == 0 && target != "" {
 		a.TTL = min(a.TTL, alias)
 	}
 	return target
+}
+
+// add adds an address that is not there yet, within the bound. seen is what is there, once
+// that is much.
+func (a *Answer) add(addr netip.Addr, seen *map[netip.Addr]struct{}) {
+	const much = 16
+	switch {
+	case *seen != nil:
+		if _, there := (*seen)[addr]; there {
+			return
+		}
+	case slices.Contains(a.Addrs, addr):
+		return
+	}
+	if len(a.Addrs) == maxAddrs {
+		a.More = true
+		return
+	}
+	a.Addrs = append(a.Addrs, addr)
+	if *seen == nil && len(a.Addrs) == much {
+		*seen = make(map[netip.Addr]struct{}, 4*much)
+		for _, x := range a.Addrs {
+			(*seen)[x] = struct{}{}
+		}
+	} else if *seen != nil {
+		(*seen)[addr] = struct{}{}
+	}
 }
 
 // negative ends a chain without address at owner. The SOA record says how long

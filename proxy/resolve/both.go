@@ -15,113 +15,134 @@ const (
 	// most networks that a gateway leaves by can do without IPv6, not without IPv4,
 	// and since a lost datagram is sent again within it.
 	slowA = 1500 * time.Millisecond
-	// patience is how long the flight itself waits for both answers, which takes neither
-	// goroutines nor timers. What takes longer is worth some.
-	patience = resolutionDelay
 )
 
 var families = [2]uint16{dns.TypeA, dns.TypeAAAA}
+
+// pair is a name being asked for, both families side by side on one goroutine.
+type pair struct {
+	r     *Resolver
+	ctx   context.Context
+	end   []context.CancelFunc // of what is asked over TCP
+	u     *upstream
+	name  string
+	mail  mailbox
+	asked [2]asking
+	got   [2]*half  // nil: not yet
+	delay time.Time // when what is there has held back for long enough; zero: it says too little
+}
 
 // both asks for A and AAAA side by side, less what is known and holds. When one family
 // has addresses and the other tarries, early gets the outcome without it, and says
 // whether to go on.
 func (r *Resolver) both(ctx context.Context, u *upstream, name string, known *entry, early func(result) bool) result {
-	b := pair{r: r, u: u, name: name, begin: time.Now()}
+	p := &pair{r: r, ctx: ctx, u: u, name: name, mail: mailbox{bell: make(chan struct{}, 1)}}
 	for family, qtype := range families {
-		if a, ok := known.part(family, name, r.clock()); ok {
-			b.got[family] = &half{family, a, nil}
+		a := &p.asked[family]
+		a.p, a.family, a.qtype, a.total.TTL = p, family, qtype, maxTTL
+		if answer, ok := known.part(family, name, r.clock()); ok {
+			p.settle(a, answer, nil)
 		} else {
-			b.asked[family] = r.begin(u, name, qtype)
+			a.begin(name)
 		}
 	}
-	if !b.quick(ctx) {
-		return b.slow(ctx, early)
-	}
-	return r.merge(name, b.got)
+	defer p.drop()
+	return p.wait(early)
 }
 
-// pair is a name being asked for.
-type pair struct {
-	r     *Resolver
-	u     *upstream
-	name  string
-	begin time.Time
-	asked [2]*asking // nil: known
-	got   [2]*half   // nil: not yet
-}
-
-// quick waits for the first try's answers, and reports whether they were the whole.
-// It gives up at once when there is more to do, and does not heed the end of ctx: that
-// is for slow to see, soon enough.
-func (b *pair) quick(ctx context.Context) bool {
-	for family, q := range b.asked {
-		if q == nil {
-			continue
-		}
-		until := b.begin.Add(min(patience, q.interval))
-		if end, ok := ctx.Deadline(); ok && end.Before(until) {
-			until = end
-		}
-		q.first.wait(until)
-		if !q.answered() {
-			return false
-		}
-		a, err := readAnswer(q.first.m, q.name, q.qtype)
-		if err != nil || a.Next != "" {
-			return false
-		}
-		q.taken(reply{s: q.first.s})
-		b.got[family] = &half{family, a, nil}
-	}
-	return true
-}
-
-// slow waits for the answers that quick did not get.
-func (b *pair) slow(ctx context.Context, early func(result) bool) result {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	halves := make(chan half, 2)
-	var delay <-chan time.Time
-	for family, q := range b.asked {
-		switch {
-		case b.got[family] == nil:
-			b.r.running.Go(func() {
-				a, err := b.r.follow(ctx, b.u, q)
-				halves <- half{family, a, err}
-			})
-		case q == nil:
-			delay = b.got[family].delay(b.begin)
-		default:
-			delay = b.got[family].delay(q.first.end)
-		}
-	}
-	for b.got[0] == nil || b.got[1] == nil {
+// wait waits for the answers.
+func (p *pair) wait(early func(result) bool) result {
+	timer := time.NewTimer(p.next())
+	defer timer.Stop()
+	for p.got[0] == nil || p.got[1] == nil {
 		select {
-		case h := <-halves:
-			b.got[h.family] = &h
-			delay = h.delay(time.Now())
-		case <-delay:
-			o := b.r.merge(b.name, b.got)
-			if o.err != nil {
-				return o // NXDOMAIN holds for every type
+		case <-p.mail.bell:
+			for _, got := range p.mail.empty() {
+				p.take(got)
 			}
-			if !early(o) {
-				return o
+		case <-timer.C:
+			for family := range p.asked {
+				a := &p.asked[family]
+				if p.got[family] == nil && !a.due.IsZero() && !time.Now().Before(a.due) {
+					a.silence()
+					a.send()
+				}
 			}
-			delay = nil
+			if !p.delay.IsZero() && !time.Now().Before(p.delay) {
+				p.delay = time.Time{}
+				// An error is NXDOMAIN, which holds for every type.
+				if o := p.r.merge(p.name, p.got); o.err != nil || !early(o) {
+					return o
+				}
+			}
+		case <-p.ctx.Done():
+			for family := range p.asked {
+				if p.got[family] == nil {
+					p.asked[family].late()
+				}
+			}
 		}
+		timer.Reset(p.next())
 	}
-	return b.r.merge(b.name, b.got)
+	return p.r.merge(p.name, p.got)
 }
 
-// delay is when h, which was there at since, has held back for long enough for the
-// other family; nil: it says too little to go without that.
-func (h *half) delay(since time.Time) <-chan time.Time {
+// next is how long nothing is to be done, unless something comes.
+func (p *pair) next() time.Duration {
+	first := p.delay
+	for family := range p.asked {
+		if due := p.asked[family].due; p.got[family] == nil && !due.IsZero() && (first.IsZero() || due.Before(first)) {
+			first = due
+		}
+	}
+	if first.IsZero() {
+		return p.r.timeout // the context ends before
+	}
+	return time.Until(first)
+}
+
+// take is for what came of a question. What belongs to a name before, or to a family
+// that is settled, comes too late.
+func (p *pair) take(got reply) {
+	q := got.q
+	a := &p.asked[q.family]
+	if p.got[q.family] != nil || q.round != a.round {
+		return
+	}
+	if !got.tcp && got.err != errFolded { // these have been observed
+		p.r.observe(Event{outcome(got.err), q.s.addr, "udp", time.Since(q.begin)})
+	}
+	a.take(got)
+}
+
+// settle ends the asking of one family.
+func (p *pair) settle(a *asking, answer Answer, err *Error) {
+	a.drop()
+	h := &half{a.family, answer, err}
+	p.got[a.family] = h
+	if d := h.patience(); d > 0 && p.got[1-a.family] == nil {
+		p.delay = time.Now().Add(d)
+	}
+}
+
+// drop forgets what has not been answered.
+func (p *pair) drop() {
+	for family := range p.asked {
+		p.asked[family].drop()
+	}
+	for _, end := range p.end {
+		end()
+	}
+}
+
+// patience is for how long h may be held back by the other family; 0: it says too little
+// to go without that.
+func (h *half) patience() time.Duration {
 	switch {
 	case h.family == 0 && (h.nx() || h.found()):
-		return time.After(resolutionDelay - time.Since(since))
+		return resolutionDelay
 	case h.family == 1 && h.found():
-		return time.After(slowA - time.Since(since))
+		return slowA
 	}
-	return nil
+	return 0
 }

@@ -267,7 +267,7 @@ func TestStaleDoesNotWaitForSilentServers(t *testing.T) {
 
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
-	c := newCache(20)
+	c := newCache(20, 1<<20)
 	require.Len(t, c.slots, 32)
 	for i := range 1000 {
 		c.put(&entry{name: fmt.Sprintf("host%d.test", i), expires: time.Hour}, 0)
@@ -278,7 +278,7 @@ func TestCacheIsBounded(t *testing.T) {
 
 func TestEviction(t *testing.T) {
 	t.Parallel()
-	c := newCache(ways)
+	c := newCache(ways, 1<<20)
 	put := func(name string, expires, now time.Duration) { c.put(&entry{name: name, expires: expires}, now) }
 	for i := range ways {
 		put(fmt.Sprint(i), time.Hour, 0)
@@ -325,4 +325,53 @@ func TestCachedLookupAllocatesNothing(t *testing.T) {
 	require.NotZero(t, counts[CacheHit])
 	require.NotZero(t, counts[CacheNegative])
 	require.NotZero(t, counts[Local])
+}
+
+// 16,384 names of 64 addresses each take what the cache may, not what they are.
+func TestCacheIsBoundedInBytes(t *testing.T) {
+	// Alone in the process: it looks at the heap.
+	addrs := make([]netip.Addr, 64)
+	for i := range addrs {
+		addrs[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+	}
+	r := start(t, proxytest.NewDNS(t))
+	before := inUse()
+	for i := range DefaultMaxEntries {
+		name := fmt.Sprintf("host%d.test", i)
+		four, six := half{0, Answer{Addrs: slices.Clone(addrs), TTL: time.Hour}, nil}, half{1, Answer{TTL: time.Hour}, nil}
+		r.cache.put(r.entryOf(name, r.merge(name, [2]*half{&four, &six})), 0)
+	}
+	require.LessOrEqual(t, r.cache.size, int64(DefaultMaxBytes))
+	require.Greater(t, r.cache.size, int64(DefaultMaxBytes)*9/10)
+	require.Less(t, inUse()-before, int64(DefaultMaxBytes)*5/4, "what is counted is about what is used")
+	require.NotNil(t, r.cache.get(fmt.Sprintf("host%d.test", DefaultMaxEntries-1)))
+
+	// Ordinary names all have room.
+	r = start(t, proxytest.NewDNS(t))
+	for i := range DefaultMaxEntries {
+		name := fmt.Sprintf("a-host-with-a-long-name-%d.example.test", i)
+		four, six := half{0, Answer{Addrs: slices.Clone(addrs[:4]), TTL: time.Hour}, nil}, half{1, Answer{TTL: time.Hour}, nil}
+		r.cache.put(r.entryOf(name, r.merge(name, [2]*half{&four, &six})), 0)
+	}
+	require.Less(t, r.cache.size, int64(DefaultMaxBytes))
+}
+
+// What is in use stays, and a bound below one entry still leaves the latest.
+func TestEvictionByBytes(t *testing.T) {
+	t.Parallel()
+	one := (&entry{name: "0"}).size()
+	c := newCache(64, 4*one)
+	put := func(name string) { c.put(&entry{name: name, expires: time.Hour}, 0) }
+	put("a")
+	for i := range 100 {
+		require.NotNil(t, c.get("a"), i)
+		put(fmt.Sprint(i % 10))
+		require.LessOrEqual(t, c.size, 4*one)
+	}
+	c = newCache(64, one/2)
+	put("a")
+	put("b")
+	require.NotNil(t, c.get("b"))
+	require.Nil(t, c.get("a"))
+	require.Equal(t, one, c.size)
 }

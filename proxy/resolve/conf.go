@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -118,16 +117,18 @@ var errNoServer = errors.New("no nameserver is named")
 func newUpstream(c *Conf, servers []netip.AddrPort) (*upstream, error) {
 	u := &upstream{Conf: *c}
 	if len(servers) > 0 {
-		u.Servers = servers
+		u.Servers = servers[:min(len(servers), maxServers)]
 	}
 	if len(u.Servers) == 0 {
 		return nil, errNoServer
 	}
-	for _, addr := range u.Servers {
+	for i, addr := range u.Servers {
 		if !addr.IsValid() || addr.Port() == 0 {
 			return nil, fmt.Errorf("server %v is not ADDR:PORT", addr)
 		}
-		u.servers = append(u.servers, &server{addr: addr, udp: net.UDPAddrFromAddrPort(addr)})
+		u.servers = append(u.servers, &server{
+			addr: addr, index: i, of: len(u.Servers),
+		})
 	}
 	return u, nil
 }

@@ -3,8 +3,8 @@ package resolve
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/miekg/dns"
 )
@@ -23,6 +23,8 @@ const (
 	NotFound
 	// Timeout: no server answered within the time allowed.
 	Timeout
+	// Busy: as many names are being looked up already as may be; no server was asked.
+	Busy
 )
 
 // String is the name of the kind, as metrics label it.
@@ -32,6 +34,8 @@ func (k Kind) String() string {
 		return "not_found"
 	case Timeout:
 		return "timeout"
+	case Busy:
+		return "busy"
 	default:
 		return "server_failure"
 	}
@@ -102,7 +106,12 @@ func serverName(s *server) string {
 // server is one upstream server with what was learnt about it.
 type server struct {
 	addr netip.AddrPort
-	udp  *net.UDPAddr // addr; it is only read
-	// slowUntil is the resolver's clock up to which others are asked first.
-	slowUntil atomicDuration
+
+	index, of int // its place among its upstream's servers, and how many there are
+
+	// Up to when on the resolver's clock others are asked first, and it is asked without
+	// EDNS, and without random case.
+	slowUntil, plainUntil, foldsUntil atomicDuration
+
+	ednsLost atomic.Int32 // look-ups in a row that it answered only without EDNS
 }

@@ -10,7 +10,7 @@ import (
 type EventKind uint8
 
 // The outcome of a look-up. Every call of [Resolver.Lookup] gives exactly one of
-// the first seven.
+// the first eight.
 const (
 	CacheHit      EventKind = iota + 1 // addresses from the cache
 	CacheNegative                      // a failure from the cache
@@ -20,7 +20,10 @@ const (
 	Local                              // hosts file, localhost, or a name that is never asked
 	Abandoned                          // the caller left before the answer
 
-	LateAnswer // the second family's answer came after the first had been given out; both are cached now
+	TurnedAway // as many names as may be were being looked up already
+
+	AddrsLeftOut // a name has more addresses than are kept
+	LateAnswer   // the second family's answer came after the first had been given out; both are cached now
 )
 
 // The outcome of one query to one server; Server, Transport and Duration are set.
@@ -37,7 +40,7 @@ const (
 
 var eventNames = map[EventKind]string{
 	CacheHit: "hit", CacheNegative: "negative", CacheStale: "stale", CacheMiss: "miss",
-	Folded: "folded", Local: "local", Abandoned: "abandoned", LateAnswer: "late_answer",
+	Folded: "folded", Local: "local", Abandoned: "abandoned", TurnedAway: "busy", LateAnswer: "late_answer", AddrsLeftOut: "addresses_left_out",
 	QueryAnswered: "answered", QueryServerFailure: "servfail", QueryRefused: "refused",
 	QueryTruncated: "truncated", QueryTimeout: "timeout", QueryMalformed: "malformed",
 	QueryMismatch: "mismatch", QueryError: "error",

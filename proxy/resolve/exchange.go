@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"syscall"
@@ -24,159 +25,113 @@ const (
 // buffers hold one datagram each.
 var buffers = sync.Pool{New: func() any { return new([readSize]byte) }}
 
-// question is one that was put to one server over UDP, on a socket of its own, so
-// from a source port of its own. The socket is connected: the kernel drops what
-// other addresses send, and tells of a port that is shut.
+// question is one that was put to one server. It costs little, since many may wait.
 type question struct {
-	r     *Resolver
 	s     *server
+	to    *mailbox
 	begin time.Time
-	conn  *net.UDPConn
+	asked dns.Question // with the case of the name as it was sent
+	edns  bool
+	mixed bool // the case of the name is random (0x20), and the answer has to have it
 
-	// msg with what it is made of, so that it is one allocation.
-	msg   dns.Msg
-	asked [1]dns.Question
-	extra [1]dns.RR
-	edns  dns.OPT
-
-	// How it ended.
-	done bool
-	end  time.Time
-	m    *dns.Msg
-	err  error
+	family, round int // of the asking that it belongs to
+	id            uint16
+	k             *socket // under sockets.mu
 }
 
-// put sends a question, with a random ID. When that fails, it has ended.
-func (r *Resolver) put(s *server, name string, qtype uint16, edns bool) *question {
-	q := &question{r: r, s: s, begin: time.Now()}
-	q.asked[0] = dns.Question{Name: dns.Fqdn(name), Qtype: qtype, Qclass: dns.ClassINET}
-	q.msg.Question = q.asked[:]
-	q.msg.RecursionDesired = true
-	if edns {
-		q.edns.Hdr = dns.RR_Header{Name: ".", Rrtype: dns.TypeOPT}
-		q.edns.SetUDPSize(ednsSize)
-		q.extra[0] = &q.edns
-		q.msg.Extra = q.extra[:]
+// pack puts the question into b as it is sent (RFC 1035 section 4.1, RFC 6891 section 6.1).
+func (q *question) pack(b *[readSize]byte, id uint16) ([]byte, error) {
+	edns := byte(0)
+	if q.edns {
+		edns = 1
 	}
-	if err := q.send(); err != nil {
-		q.ended(nil, err)
-	}
-	return q
-}
-
-func (q *question) send() (err error) {
-	if q.conn, err = net.DialUDP("udp", nil, q.s.udp); err != nil {
-		q.conn = nil
-		return err
-	}
-	buf := buffers.Get().(*[readSize]byte)
-	defer buffers.Put(buf)
-	_, _ = rand.Read(buf[:2])
-	q.msg.Id = binary.BigEndian.Uint16(buf[:2])
-	b, err := q.msg.PackBuffer(buf[:])
+	const recursionDesired = 1
+	head := append(b[:0], byte(id>>8), byte(id), recursionDesired, 0, 0, 1, 0, 0, 0, 0, 0, edns)
+	end, err := dns.PackDomainName(q.asked.Name, b[:], len(head), nil, false)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = q.conn.Write(b)
-	return err
+	m := binary.BigEndian.AppendUint16(b[:end], q.asked.Qtype)
+	m = binary.BigEndian.AppendUint16(m, q.asked.Qclass)
+	if q.edns {
+		m = binary.BigEndian.AppendUint16(append(m, 0), dns.TypeOPT)
+		m = binary.BigEndian.AppendUint16(m, ednsSize)
+		m = append(m, 0, 0, 0, 0, 0, 0)
+	}
+	return m, nil
 }
 
-// wait waits for q's end, but not longer than until.
-func (q *question) wait(until time.Time) {
-	if q.done {
-		return
+// check is what an answer over UDP is held to.
+func (q *question) check() checks {
+	if q.mixed {
+		return checkCase
 	}
-	_ = q.conn.SetReadDeadline(until)
-	q.read(false)
+	return 0
 }
 
-// waitFor waits for q's end, which is that of ctx at the latest.
-func (q *question) waitFor(ctx context.Context) {
-	if q.done {
-		return
-	}
-	_ = q.conn.SetReadDeadline(time.Time{})
-	// A deadline alone would not end the wait when the look-up is called off.
-	stop := context.AfterFunc(ctx, func() { _ = q.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	q.read(true)
-}
-
-// read takes datagrams until one is the answer. What comes from the right address but
-// is not the answer is ignored, since the true one may still come. Silence up to the
-// deadline ends q only if it is final.
-func (q *question) read(final bool) {
-	buf := buffers.Get().(*[readSize]byte)
-	defer buffers.Put(buf)
-	for {
-		n, err := q.conn.Read(buf[:])
-		if err != nil {
-			if final || !timedOut(err) {
-				q.ended(nil, err)
-			}
-			return
+// mix gives each letter of name a random case, which an answer that was guessed would
+// have to have, too (draft-vixie-dnsext-dns0x20).
+func mix(name string) string {
+	var bits [(maxName + 8) / 8]byte
+	_, _ = rand.Read(bits[:len(name)/8+1])
+	b := []byte(name)
+	for i, c := range b {
+		if c >= 'a' && c <= 'z' && bits[i/8]>>(i%8)&1 != 0 {
+			b[i] = c - 'a' + 'A'
 		}
-		m, err := match(&q.msg, buf[:n])
-		if !errors.Is(err, errMismatch) {
-			q.ended(m, err)
-			return
-		}
-		q.r.observe(Event{QueryMismatch, q.s.addr, "udp", time.Since(q.begin)})
 	}
+	return string(b)
 }
 
-// ended keeps how q ended, and closes its socket.
-func (q *question) ended(m *dns.Msg, err error) {
-	if q.conn != nil {
-		_ = q.conn.Close()
-	}
-	q.done, q.end, q.m, q.err = true, time.Now(), m, err
-	// Silence is counted where it is noticed, by asking.
-	if !timedOut(err) {
-		q.r.observe(Event{outcome(err), q.s.addr, "udp", q.end.Sub(q.begin)})
-	}
-}
-
-// answer waits for the answer, and asks again over TCP when it was truncated, and
-// without EDNS when the server does not know that (RFC 6891 section 6.2.2).
-func (q *question) answer(ctx context.Context) (*dns.Msg, error) {
-	q.waitFor(ctx)
-	if code, ok := errors.AsType[rcodeError](q.err); ok && (code == dns.RcodeFormatError || code == dns.RcodeNotImplemented) {
-		q = q.r.put(q.s, q.asked[0].Name, q.asked[0].Qtype, false)
-		q.waitFor(ctx)
-	}
-	if errors.Is(q.err, errTruncated) {
-		q.msg.Id = dns.Id()
-		return q.r.overTCP(ctx, q.s, &q.msg)
-	}
-	return q.m, q.err
-}
-
-// overTCP puts m to s on a connection of its own.
-func (r *Resolver) overTCP(ctx context.Context, s *server, m *dns.Msg) (got *dns.Msg, err error) {
+// overTCP puts q to its server on a connection of its own, when one of those that the
+// resolver may have is free. The answer need not have the case of the question: a
+// connection cannot be guessed.
+func (r *Resolver) overTCP(ctx context.Context, q *question) (got *dns.Msg, err error) {
 	begin := time.Now()
 	defer func() {
 		if ctx.Err() == nil && !timedOut(err) {
-			r.observe(Event{outcome(err), s.addr, "tcp", time.Since(begin)})
+			r.observe(Event{outcome(err), q.s.addr, "tcp", time.Since(begin)})
 		}
 	}()
+	select {
+	case r.tcp <- struct{}{}:
+		defer func() { <-r.tcp }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	client := dns.Client{Net: "tcp", Dialer: &net.Dialer{}}
-	conn, err := client.DialContext(ctx, s.addr.String())
+	conn, err := client.DialContext(ctx, q.s.addr.String())
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := conn.WriteMsg(m); err != nil {
+	buf := buffers.Get().(*[readSize]byte)
+	defer buffers.Put(buf)
+	id := dns.Id()
+	m, err := q.pack(buf, id)
+	if err == nil {
+		_, err = conn.Write(m)
+	}
+	if err != nil {
 		return nil, err
 	}
 	b, err := conn.ReadMsgHeader(nil)
 	if err != nil {
 		return nil, err
 	}
-	return match(m, b)
+	return match(id, q.asked, b, checkWhole)
 }
+
+// tcpError is why the whole of a truncated answer could not be had.
+type tcpError struct{ err error }
+
+func (e *tcpError) Error() string {
+	return fmt.Sprintf("the answer did not fit into a datagram, and asking over TCP failed: %v", e.err)
+}
+
+func (e *tcpError) Unwrap() error { return e.err }
 
 // outcome is the event that an exchange's end counts as.
 func outcome(err error) EventKind {

@@ -69,7 +69,7 @@ func TestSocketsAreClosed(t *testing.T) {
 	// Alone in the process: other tests have sockets, too.
 	s := proxytest.NewDNS(t)
 	shut := closedPort(t)
-	before := sockets(t)
+	before := udpSockets(t)
 	one := proxytest.Addrs("192.0.2.1", "2001:db8::1")
 	for name, c := range map[string]struct {
 		a, aaaa proxytest.Answer
@@ -99,12 +99,12 @@ func TestSocketsAreClosed(t *testing.T) {
 		_, _ = r.Lookup(ctx, "host.test")
 		cancel()
 		require.NoError(t, r.Close())
-		require.Equal(t, before, sockets(t), name)
+		require.Equal(t, before, udpSockets(t), name)
 	}
 }
 
-// sockets counts the UDP sockets of this process.
-func sockets(t *testing.T) int {
+// udpSockets counts the UDP sockets of this process.
+func udpSockets(t *testing.T) int {
 	t.Helper()
 	own := map[string]bool{}
 	fds, err := filepath.Glob("/proc/self/fd/*")

@@ -3,7 +3,9 @@ package resolve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -57,9 +59,17 @@ func (r *Resolver) join(name string) (f *flight, first bool, e *entry) {
 		return f, false, nil
 	}
 	old := r.cache.get(name)
-	if old != nil && r.clock() < old.expires {
+	now := r.clock()
+	if old != nil && now < old.expires {
 		return nil, false, old
 	}
+	if r.aloft >= r.maxNames {
+		if old != nil && len(old.addrs) > 0 && now < old.staleUntil {
+			return nil, false, r.staleEntry(old)
+		}
+		return nil, false, &entry{name: name, busy: true, err: &Error{Name: name, Kind: Busy, Err: busyError(r.maxNames)}}
+	}
+	name = strings.Clone(name) // it may be part of something large
 	return r.start(name, old, func() {}), true, nil
 }
 
@@ -69,12 +79,23 @@ func (r *Resolver) start(name string, old *entry, ended func()) *flight {
 	ctx, cancel := context.WithTimeout(r.base, r.timeout)
 	f := &flight{name: name, done: make(chan struct{}), cancel: cancel, waiters: 1}
 	r.flights[name] = f
+	r.aloft++
 	r.running.Go(func() {
-		defer ended()
-		defer cancel()
 		r.fly(ctx, f, old)
+		cancel()
+		ended()
+		r.mu.Lock()
+		r.aloft--
+		r.mu.Unlock()
 	})
 	return f
+}
+
+// busyError says how many names are being looked up.
+type busyError int
+
+func (e busyError) Error() string {
+	return fmt.Sprintf("%d names are being looked up already; do the DNS servers answer?", int(e))
 }
 
 // lookAhead looks name up anew while e, which is near its end, still serves. Only one
@@ -88,12 +109,16 @@ func (r *Resolver) lookAhead(name string, e *entry) {
 	if r.closed || r.flights[name] != nil {
 		return
 	}
+	if r.aloft >= r.maxNames {
+		e.asked.Store(false)
+		return
+	}
 	if r.early.Add(1) > maxEarly {
 		r.early.Add(-1)
 		e.asked.Store(false)
 		return
 	}
-	r.start(name, e, func() { r.early.Add(-1) })
+	r.start(e.name, e, func() { r.early.Add(-1) })
 }
 
 // leave is for a caller that waits no longer. The last one to leave ends the
@@ -165,8 +190,22 @@ func (r *Resolver) fly(ctx context.Context, f *flight, old *entry) {
 		return
 	}
 	r.publish(f, r.entryOf(f.name, o))
+	if o.more {
+		r.tooMany(f.name)
+	}
 	if late && o.err == nil && !o.partial {
 		r.observe(Event{Kind: LateAnswer})
+	}
+}
+
+// tooMany tells that a name has more addresses than are kept, not more than once a minute
+// in the log.
+func (r *Resolver) tooMany(name string) {
+	r.observe(Event{Kind: AddrsLeftOut})
+	now := r.clock()
+	until := r.quiet.Load()
+	if r.log != nil && now >= until && r.quiet.n.CompareAndSwap(int64(until), int64(now+time.Minute)) {
+		r.log.Warn("a name has too many addresses: those behind the first are neither judged nor used", "name", name, "limit", maxAddrs)
 	}
 }
 

@@ -16,6 +16,7 @@ type result struct {
 	// partial: the other family failed, or has not answered yet.
 	partial bool
 	parts   [2]part
+	more    bool // there were more addresses than may be kept
 }
 
 // half is one family's part of an outcome.
@@ -38,6 +39,7 @@ func (r *Resolver) merge(name string, got [2]*half) result {
 		return r.mergeNegative(name, got)
 	}
 	o := result{ttl: r.maxTTL}
+	o.join(got)
 	for family, h := range got {
 		if !h.failed() {
 			o.parts[family] = r.partOf(name, h)
@@ -47,11 +49,6 @@ func (r *Resolver) merge(name string, got [2]*half) result {
 			o.partial = true
 		case h.found():
 			o.ttl = min(o.ttl, h.a.TTL)
-			for _, addr := range h.a.Addrs {
-				if !slices.Contains(o.addrs, addr) {
-					o.addrs = append(o.addrs, addr)
-				}
-			}
 		default:
 			// No address of this family, for as long as its SOA record says; but without
 			// one, the other family's answer must not lose its place in the cache.
@@ -63,6 +60,41 @@ func (r *Resolver) merge(name string, got [2]*half) result {
 		o.ttl = min(o.ttl, partialTTL)
 	}
 	return o
+}
+
+// join lists the addresses of both families in one slice of that size, of which the
+// families then are parts. When they are more than may be, each has at least half.
+func (o *result) join(got [2]*half) {
+	var n [2]int
+	for family, h := range got {
+		if h.found() {
+			n[family] = len(h.a.Addrs)
+			o.more = o.more || h.a.More
+		}
+	}
+	if n[0]+n[1] > maxAddrs {
+		o.more = true
+		n[1] = min(n[1], max(maxAddrs/2, maxAddrs-n[0]))
+		n[0] = maxAddrs - n[1]
+	}
+	o.addrs = make([]netip.Addr, 0, n[0]+n[1])
+	for family, h := range got {
+		if !h.found() {
+			continue
+		}
+		from, twice := len(o.addrs), false
+		for _, addr := range h.a.Addrs[:n[family]] {
+			// Only an IPv4-mapped address can be one that is there already.
+			if family == 1 && addr.Is4() && slices.Contains(o.addrs[:from], addr) {
+				twice = true
+				continue
+			}
+			o.addrs = append(o.addrs, addr)
+		}
+		if !twice {
+			h.a.Addrs = o.addrs[from:len(o.addrs):len(o.addrs)]
+		}
+	}
 }
 
 // partOf is what is remembered of one family's answer about name.

@@ -4,132 +4,264 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-// reply is how one try ended.
+// reply is what came of one question.
 type reply struct {
-	try int
-	s   *server
+	q   *question
 	m   *dns.Msg
 	err error
+	tcp bool
 }
 
-// asking is one question on its way through the servers.
-type asking struct {
-	r        *Resolver
-	name     string
-	qtype    uint16
-	order    []*server
-	tries    int
-	interval time.Duration
-	first    *question // the first try
-
-	// Of finish.
-	replies chan reply
-	failed  map[*server]bool // these gave an answer that is none
-	next    int              // the try to begin next
-	pending int              // tries that have not ended
-	last    *server          // of the latest try
-	counted bool             // the latest try's silence has been counted
+// mailbox is where replies come in, from whatever goroutine has them. Nobody waits to
+// put one in.
+type mailbox struct {
+	mu   sync.Mutex
+	got  []reply
+	bell chan struct{} // holds one
 }
 
-// begin asks the first of the servers for one name and type. Until that try is done,
-// it holds a socket: finish has to follow.
-func (r *Resolver) begin(u *upstream, name string, qtype uint16) *asking {
-	order := u.order(r.clock(), r.turn.Add(1))
-	tries := len(order) * max(u.Attempts, 1)
-	return &asking{
-		r: r, name: name, qtype: qtype, order: order, tries: tries, interval: r.interval(u, tries),
-		first: r.put(order[0], name, qtype, true),
+func (b *mailbox) put(r reply) {
+	b.mu.Lock()
+	b.got = append(b.got, r)
+	b.mu.Unlock()
+	select {
+	case b.bell <- struct{}{}:
+	default:
 	}
 }
 
-// answered reports whether the first try brought the answer.
-func (q *asking) answered() bool { return q.first.done && q.first.err == nil }
-
-// finish asks the servers until one answers. A server that keeps silent for an
-// interval is joined by the next try, not given up: its answer still counts when it
-// comes. A server that has failed is not asked again.
-func (q *asking) finish(ctx context.Context) (reply, *Error) {
-	if q.answered() {
-		return q.taken(reply{s: q.first.s, m: q.first.m}), nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	q.replies, q.failed = make(chan reply, q.tries), map[*server]bool{}
-	var failure *reply
-	timer := time.NewTimer(q.interval - time.Since(q.first.begin))
-	defer timer.Stop()
-	for q.send(ctx); q.pending > 0; {
-		select {
-		case got := <-q.replies:
-			q.pending--
-			if got.err == nil {
-				return q.taken(got), nil
-			}
-			if failure == nil || !timedOut(got.err) {
-				failure = &got
-			}
-			if timedOut(got.err) {
-				// Only the end of the whole look-up ends a silent try.
-				if got.try == q.next-1 {
-					q.silence(q.interval)
-				}
-				continue
-			}
-			q.failed[got.s] = true
-		case <-timer.C:
-			q.silence(q.interval)
-		}
-		q.send(ctx)
-		timer.Reset(q.interval)
-	}
-	return reply{}, q.r.failure(q.name, failure)
-}
-
-// taken is the answer, from a server that does not keep us waiting.
-func (q *asking) taken(got reply) reply {
-	if got.s.slowUntil.Load() != 0 {
-		got.s.slowUntil.Store(0)
-	}
+func (b *mailbox) empty() []reply {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	got := b.got
+	b.got = nil
 	return got
 }
 
-// send begins the next try with a server that has not failed, if any is left. The
-// first one is on its way.
-func (q *asking) send(ctx context.Context) {
-	for ; q.next < q.tries; q.next++ {
-		s := q.order[q.next%len(q.order)]
-		if q.failed[s] {
+// asking is one family of a name on its way through the servers. Only the goroutine of
+// its flight uses it.
+//
+// A server that keeps silent for an interval is joined by the next try, not given up: its
+// answer still counts when it comes. A server that has failed is not asked again. The
+// first round is asked with EDNS, the others without, for paths that drop it.
+type asking struct {
+	p      *pair
+	family int
+	qtype  uint16
+	name   string // asked for now: the name, or the target of an alias that led to nobody yet
+	round  int    // of how many such names
+	total  Answer // of the names before
+
+	order    []*server
+	tries    int
+	next     int // the try to begin next
+	interval time.Duration
+	due      time.Time // when to begin it; zero: not again
+
+	live    []*question // put and not ended
+	pending int         // these, and those that are asked over TCP
+	last    *server     // of the latest try
+	counted bool        // the latest try's silence has been counted
+	failed  servers     // these gave an answer that is none
+	plain   servers     // these do not know EDNS
+	folded  servers     // these were asked without 0x20 as well
+	failure *reply
+}
+
+// servers is a set of them, by index.
+type servers uint8
+
+func (s servers) has(x *server) bool { return s>>x.index&1 != 0 }
+func (s *servers) add(x *server)     { *s |= 1 << x.index }
+
+// begin asks the first of the servers for name.
+func (a *asking) begin(name string) {
+	r, u := a.p.r, a.p.u
+	a.drop()
+	a.name = name
+	a.round++
+	a.order = u.order(r.clock(), r.turn.Add(1))
+	a.tries = len(a.order) * max(u.Attempts, 2)
+	a.interval = r.interval(u, a.tries)
+	a.next, a.pending, a.failed, a.plain, a.folded, a.failure = 0, 0, 0, 0, 0, nil
+	a.send()
+}
+
+// send begins the next try with a server that has not failed, if any is left.
+func (a *asking) send() {
+	a.due = time.Time{}
+	for a.next < a.tries {
+		s := a.order[a.next%len(a.order)]
+		edns := a.next < len(a.order)
+		a.next++
+		if a.failed.has(s) {
 			continue
 		}
-		try := q.next
-		q.next++
-		q.pending++
-		q.last, q.counted = s, false
-		q.r.running.Go(func() {
-			sent := q.first
-			if try > 0 {
-				sent = q.r.put(s, q.name, q.qtype, true)
+		a.last, a.counted = s, false
+		if a.put(s, edns, true) {
+			a.due = time.Now().Add(a.interval)
+			return
+		}
+	}
+	if a.pending == 0 {
+		a.p.settle(a, Answer{}, a.p.r.failure(a.p.name, a.failure))
+	}
+}
+
+// put puts the question to s, with EDNS and random case if s is not known to mind. It
+// reports whether that could be done.
+func (a *asking) put(s *server, edns, mixed bool) bool {
+	now := a.p.r.clock()
+	q := &question{
+		s: s, to: &a.p.mail, begin: time.Now(), family: a.family, round: a.round,
+		edns: edns && now >= s.plainUntil.Load(), mixed: mixed && now >= s.foldsUntil.Load(),
+		asked: dns.Question{Name: dns.Fqdn(a.name), Qtype: a.qtype, Qclass: dns.ClassINET},
+	}
+	if q.mixed {
+		q.asked.Name = mix(q.asked.Name)
+	}
+	if err := a.p.r.sockets.put(q); err != nil {
+		a.p.r.observe(Event{outcome(err), s.addr, "udp", time.Since(q.begin)})
+		a.fail(reply{q: q, err: err})
+		return false
+	}
+	a.live = append(a.live, q)
+	a.pending++
+	return true
+}
+
+// take is for what came of one of the questions.
+func (a *asking) take(got reply) {
+	q := got.q
+	if errors.Is(got.err, errFolded) {
+		// Either its server does not keep the case, or somebody guesses. It is asked again
+		// without, under a port and an ID that would have to be guessed as well.
+		if !a.folded.has(q.s) {
+			a.folded.add(q.s)
+			a.put(q.s, q.edns, false)
+		}
+		return
+	}
+	a.pending--
+	a.live = slices.DeleteFunc(a.live, func(x *question) bool { return x == q })
+	code, isCode := errors.AsType[rcodeError](got.err)
+	switch {
+	case got.err == nil:
+		a.learn(q)
+		a.answered(got)
+		return
+	case isCode && q.edns && (code == dns.RcodeFormatError || code == dns.RcodeNotImplemented):
+		a.plain.add(q.s) // RFC 6891 section 6.2.2
+		if a.put(q.s, false, q.mixed) {
+			return
+		}
+	case errors.Is(got.err, errTruncated) && !got.tcp:
+		a.pending++
+		p := a.p
+		ctx, cancel := context.WithCancel(p.ctx)
+		p.end = append(p.end, cancel)
+		p.r.running.Go(func() {
+			m, err := p.r.overTCP(ctx, q)
+			if err != nil && !timedOut(err) {
+				err = &tcpError{err}
 			}
-			m, err := sent.answer(ctx)
-			q.replies <- reply{try, s, m, err}
+			p.mail.put(reply{q, m, err, true})
 		})
 		return
+	default:
+		a.fail(got)
+	}
+	a.send()
+}
+
+// fail keeps that a server has failed.
+func (a *asking) fail(got reply) {
+	a.failure = &got
+	a.failed.add(got.q.s)
+}
+
+// learn keeps what the answer to q says about its server, for the next questions.
+func (a *asking) learn(q *question) {
+	s, until := q.s, a.p.r.clock()+habitFor
+	silent := func(x *question) bool { return x.s == s && x.edns }
+	switch {
+	case q.edns:
+		s.ednsLost.Store(0)
+	case a.plain.has(s), slices.ContainsFunc(a.live, silent) && s.ednsLost.Add(1) >= lostMeans:
+		s.plainUntil.Store(until)
+		s.ednsLost.Store(0)
+	}
+	if !q.mixed && a.folded.has(s) {
+		s.foldsUntil.Store(until)
+	}
+	if s.slowUntil.Load() != 0 { // it does not keep us waiting
+		s.slowUntil.Store(0)
+	}
+}
+
+const (
+	// habitFor is how long a server is asked as it likes it: without EDNS, or without
+	// random case.
+	habitFor = 5 * time.Minute
+	// lostMeans is how many look-ups in a row have to be answered only without EDNS
+	// before that is taken for a habit: a single datagram may have been lost.
+	lostMeans = 2
+)
+
+// answered reads the answer, and asks on for the target of an alias when a server leaves
+// the chain's end to the client. The whole chain is bounded.
+func (a *asking) answered(got reply) {
+	found, err := readAnswer(got.m, a.name, a.qtype)
+	if err == nil && got.m.Truncated && len(found.Addrs) == 0 && found.Next == "" {
+		err = &tcpError{errTruncated} // what was cut off may have been the address
+	}
+	if err == nil {
+		err = a.total.extend(found)
+	}
+	switch {
+	case err != nil:
+		a.p.settle(a, Answer{}, &Error{Name: a.p.name, Server: serverName(got.q.s), Err: err})
+	case a.total.Next == "":
+		a.p.settle(a, a.total, nil)
+	default:
+		a.begin(a.total.Next)
 	}
 }
 
 // silence counts, once, that the latest try got no answer in time.
-func (q *asking) silence(waited time.Duration) {
-	if q.counted {
+func (a *asking) silence() {
+	if a.counted {
 		return
 	}
-	q.counted = true
-	q.last.slowUntil.Store(q.r.clock() + slowFor)
-	q.r.observe(Event{QueryTimeout, q.last.addr, "udp", waited})
+	a.counted = true
+	a.last.slowUntil.Store(a.p.r.clock() + slowFor)
+	a.p.r.observe(Event{QueryTimeout, a.last.addr, "udp", a.interval})
+}
+
+// late ends it because the time of the look-up is over.
+func (a *asking) late() {
+	if a.p.ctx.Err() == context.DeadlineExceeded {
+		a.silence()
+	}
+	if a.failure == nil {
+		a.failure = &reply{q: &question{s: a.last}, err: os.ErrDeadlineExceeded}
+	}
+	a.p.settle(a, Answer{}, a.p.r.failure(a.p.name, a.failure))
+}
+
+// drop forgets the questions that have not ended.
+func (a *asking) drop() {
+	for _, q := range a.live {
+		a.p.r.sockets.drop(q)
+	}
+	a.live = nil
 }
 
 // interval is the silence after which the next try begins: all tries begin within
@@ -154,7 +286,7 @@ func timedOut(err error) bool {
 
 // failure is the error of a query that no server answered.
 func (r *Resolver) failure(name string, f *reply) *Error {
-	e := &Error{Name: name, Server: serverName(f.s), local: isLocal(f.err)}
+	e := &Error{Name: name, Server: serverName(f.q.s), local: isLocal(f.err)}
 	code, isCode := errors.AsType[rcodeError](f.err)
 	switch {
 	case timedOut(f.err):
@@ -166,31 +298,6 @@ func (r *Resolver) failure(name string, f *reply) *Error {
 		e.Err = f.err
 	}
 	return e
-}
-
-// follow finishes q, and asks on for the target of an alias when a server leaves
-// the chain's end to the client. The whole chain is bounded.
-func (r *Resolver) follow(ctx context.Context, u *upstream, q *asking) (Answer, *Error) {
-	name := q.name
-	total := Answer{TTL: maxTTL}
-	for {
-		got, e := q.finish(ctx)
-		if e != nil {
-			e.Name = name
-			return Answer{}, e
-		}
-		a, err := readAnswer(got.m, q.name, q.qtype)
-		if err == nil {
-			err = total.extend(a)
-		}
-		if err != nil {
-			return Answer{}, &Error{Name: name, Server: serverName(got.s), Err: err}
-		}
-		if total.Next == "" {
-			return total, nil
-		}
-		q = r.begin(u, total.Next, q.qtype)
-	}
 }
 
 // extend adds the answer about a's Next, or the first one.
@@ -211,7 +318,7 @@ func (a *Answer) extend(b Answer) error {
 		return errLongChain
 	}
 	a.TTL = min(a.TTL, b.TTL)
-	a.Addrs, a.Code, a.Next = b.Addrs, b.Code, b.Next
+	a.Addrs, a.Code, a.Next, a.More = b.Addrs, b.Code, b.Next, b.More
 	return nil
 }
 

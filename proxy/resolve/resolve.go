@@ -2,7 +2,8 @@
 // stub resolver (RFC 1034 section 5.3.1) over the servers of resolv.conf.
 //
 // A and AAAA are asked side by side, over UDP, and over TCP when the answer was
-// truncated. Answers are kept for their TTL within bounds, failures for that of
+// truncated; with EDNS and letters of random case (0x20), and without where these are
+// not understood. However many ask, descriptors and names in flight are bounded. Answers are kept for their TTL within bounds, failures for that of
 // the SOA record (RFC 2308); questions for one name that is being looked up are
 // folded into one; a name in use is looked up again shortly before its time is over,
 // so that nobody waits for it; addresses past their time are served for a while when
@@ -17,11 +18,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
 // Defaults of [Options].
@@ -32,6 +36,8 @@ const (
 	DefaultFailureTTL     = time.Second
 	DefaultStaleFor       = time.Hour
 	DefaultMaxEntries     = 16384
+	DefaultMaxBytes       = 16 << 20
+	DefaultMaxNames       = 4096
 	DefaultResolvConf     = "/etc/resolv.conf"
 	DefaultHostsFile      = "/etc/hosts"
 )
@@ -66,6 +72,19 @@ type Options struct {
 	// MaxEntries is the number of names cached, rounded up to a power of two, at
 	// least 8; if zero, DefaultMaxEntries.
 	MaxEntries int
+	// MaxBytes bounds the memory of what is cached, in bytes; if zero, DefaultMaxBytes.
+	MaxBytes int64
+	// MaxNames bounds the names that are being looked up at once: who asks for another
+	// one is told so at once, by an Error of Kind Busy, unless addresses past their time
+	// are known. Callers who ask for the same name count once. If zero, DefaultMaxNames:
+	// with servers that are silent, 800 new names in a second for the default Timeout,
+	// and about 20 MB.
+	MaxNames int
+	// Budget is what the resolver takes its descriptors out of, once, for its whole life:
+	// at most 64, however many ask. If nil, there is no limit to heed.
+	Budget *fdbudget.Budget
+	// Log is told what an operator should know; if nil, nobody is.
+	Log *slog.Logger
 	// Now is the clock of the cache; if nil, time.Now. Time-outs always go by the
 	// real clock.
 	Now func() time.Time
@@ -78,16 +97,25 @@ type Options struct {
 type Resolver struct {
 	timeout, minTTL, maxTTL, negativeTTLMax, failureTTL, staleFor, staleWait time.Duration
 
-	now     func() time.Time
-	epoch   time.Time
-	onEvent func(Event)
-	cache   *cache
-	conf    watched[*upstream]
-	hosts   watched[map[string][]netip.Addr]
-	turn    atomic.Uint32 // of option rotate
-	late    atomic.Int64  // flights that go on for the second family
-	early   atomic.Int64  // flights ahead of time
-	maxLate int64
+	now      func() time.Time
+	epoch    time.Time
+	onEvent  func(Event)
+	cache    *cache
+	conf     watched[*upstream]
+	hosts    watched[map[string][]netip.Addr]
+	turn     atomic.Uint32 // of option rotate
+	late     atomic.Int64  // flights that go on for the second family
+	early    atomic.Int64  // flights ahead of time
+	maxLate  int64
+	maxNames int
+
+	budget      *fdbudget.Budget
+	descriptors int // taken out of it
+	sockets     sockets
+	tcp         chan struct{} // holds one for each connection
+
+	log   *slog.Logger
+	quiet atomicDuration // no second line about too many addresses before
 
 	base    context.Context // ends with Close
 	stop    context.CancelFunc
@@ -95,6 +123,7 @@ type Resolver struct {
 
 	mu      sync.Mutex
 	flights map[string]*flight
+	aloft   int // flights that have not ended, also those that are in flights no more
 	closed  bool
 }
 
@@ -112,7 +141,10 @@ func New(o Options) (*Resolver, error) {
 		maxLate:        maxLate,
 		now:            o.Now,
 		onEvent:        o.Observe,
-		cache:          newCache(or(o.MaxEntries, DefaultMaxEntries)),
+		cache:          newCache(or(o.MaxEntries, DefaultMaxEntries), or(o.MaxBytes, DefaultMaxBytes)),
+		maxNames:       or(o.MaxNames, DefaultMaxNames),
+		budget:         o.Budget,
+		log:            o.Log,
 		flights:        map[string]*flight{},
 	}
 	if r.timeout < 0 {
@@ -139,6 +171,14 @@ func New(o Options) (*Resolver, error) {
 	if err := r.hosts.load(0); err != nil {
 		return nil, fmt.Errorf("read %s: %w", r.hosts.path, err)
 	}
+	var err error
+	if r.descriptors, err = takeDescriptors(r.budget); err != nil {
+		return nil, fmt.Errorf("start resolver: %w", err)
+	}
+	tcp := r.descriptors / tcpPart
+	r.tcp = make(chan struct{}, tcp)
+	r.sockets.r, r.sockets.life = r, r.timeout
+	r.sockets.slots = make([]slot, (r.descriptors-tcp)/2)
 	r.base, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -195,6 +235,8 @@ func (r *Resolver) Known(name string) (addrs []netip.Addr, known bool, err error
 func (r *Resolver) hit(e *entry) ([]netip.Addr, error) {
 	kind := CacheHit
 	switch {
+	case e.busy:
+		kind = TurnedAway
 	case e.err != nil:
 		kind = CacheNegative
 	case e.stale:
@@ -260,10 +302,14 @@ func (r *Resolver) TTL(name string) time.Duration {
 // [ErrClosed]. A second call does nothing. The error is always nil.
 func (r *Resolver) Close() error {
 	r.mu.Lock()
+	first := !r.closed
 	r.closed = true
 	r.mu.Unlock()
 	r.stop()
 	r.running.Wait()
+	if first {
+		r.budget.Give(int64(r.descriptors))
+	}
 	return nil
 }
 
