@@ -36,6 +36,9 @@
 // Behind `*` only another `*` may stand, which is a rule of its own but warned
 // of. A text without rules is legal and denies everything.
 //
+// The comment `#@ end`, on the last line, says that the text is whole: see
+// [Policy.Whole]. Nothing but blank lines may follow it.
+//
 // # Normal forms
 //
 // Names and addresses are normalised once, alike in rules and in requests:

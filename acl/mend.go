@@ -63,6 +63,7 @@ const (
 	msgBareCR     = "a carriage return that ends no line; save the text with LF or CRLF line ends"
 
 	msgStarNotLast  = "Wildcard must be last rule, if present"
+	msgEndNotLast   = "'#@ end' must be the last line"
 	msgBadPrefix    = "Bad destination "
 	msgTextTooLarge = "more than 1 GiB of rules; split the list"
 )

@@ -53,6 +53,7 @@ type builder struct {
 	reader   formReader
 	names    []nameRule
 	stars    []ruleNo // `*` rules that no other rule follows yet
+	end      int      // the line of `#@ end` in this text, 0 for none
 	problems []Problem
 	warnings []Problem
 }
@@ -63,10 +64,11 @@ func (b *builder) readTexts() {
 	lines := strings.Count(s.text, "\n") + 1
 	s.rules = make([]rule, 0, lines)
 	start := 0
-	for _, p := range s.parts {
-		b.source = p.source
+	for i := range s.parts {
+		p := &s.parts[i]
+		b.source, b.end = p.source, 0
 		b.readText(start, p.end)
-		start = p.end
+		start, p.whole = p.end, b.end > 0
 	}
 	if len(s.rules) < cap(s.rules)/4*3 {
 		s.rules = slices.Clone(s.rules) // many comments: give the room back
@@ -84,10 +86,24 @@ func (b *builder) readText(start, limit int) {
 		if i := strings.IndexByte(text[start:], '\n'); i >= 0 {
 			end = start + i
 		}
+		b.readEnd(line, text[start:end])
 		if from, to, ok := b.trim(line, start, end); ok {
 			b.readRule(line, from, to)
 		}
 		start = end + 1
+	}
+}
+
+// readEnd reads the line "#@ end", which says that the text is whole: nothing but blank
+// lines may follow it.
+func (b *builder) readEnd(line int, text string) {
+	text = strings.Trim(text, blanks+"\r")
+	switch directive, ok := strings.CutPrefix(text, "#@"); {
+	case b.end > 0 && text != "":
+		b.problems = append(b.problems, b.at(b.end, "", fmt.Sprintf("%s: line %d follows; move it to the end", msgEndNotLast, line)))
+		b.end = 0
+	case ok && strings.Trim(directive, blanks) == "end":
+		b.end = line
 	}
 }
 

@@ -3,6 +3,7 @@ package acl
 import (
 	"iter"
 	"net/netip"
+	"slices"
 )
 
 // A Policy is a list of rules with a guard. It never changes, so all of its
@@ -187,6 +188,28 @@ func (p *Policy) Rules() iter.Seq[Rule] {
 			}
 		}
 	}
+}
+
+// Whole reports whether the text of the rules, each of several, ends in the line `#@ end`,
+// and so is not cut off.
+func (p *Policy) Whole() bool {
+	return p != nil && !slices.ContainsFunc(p.set.parts, func(t part) bool { return !t.whole })
+}
+
+// LostEnd names the first text of p that does not end in the line `#@ end` although the
+// text of that source in before did: it may be cut off. A text without a source is one with
+// another without.
+func (p *Policy) LostEnd(before *Policy) (source string, lost bool) {
+	if p == nil || before == nil {
+		return "", false
+	}
+	for _, t := range p.set.parts {
+		had := func(b part) bool { return b.source == t.source && b.whole }
+		if !t.whole && slices.ContainsFunc(before.set.parts, had) {
+			return t.source, true
+		}
+	}
+	return "", false
 }
 
 // String returns the rules in their canonical spelling, one a line, without

@@ -46,6 +46,7 @@ type part struct {
 	source string
 	name   string // for decisions: source without control bytes; "" when there is one text only
 	end    int    // offset behind it
+	whole  bool   // it ends in the line `#@ end`
 }
 
 // partAt is the text that the byte at an offset belongs to.

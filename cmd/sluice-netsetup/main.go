@@ -14,10 +14,13 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/cli"
+	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -91,7 +94,8 @@ A flag wins over the environment, the environment over the file.`,
 	flags.BoolVar(&dryRun, "dry-run", false, "print what would be changed, in the words of ip and nft, and change nothing")
 	flags.SortFlags = false
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
-		in := input{flags: cmd.Flags(), environ: environ, readFile: os.ReadFile}
+		followed := new(files.Follower)
+		in := input{flags: cmd.Flags(), environ: environ, readFile: followed.Read}
 		c, err := load(in)
 		switch {
 		case err != nil:
@@ -104,7 +108,7 @@ A flag wins over the environment, the environment over the file.`,
 		case dryRun:
 			return failed(printPlan(c.Config, s.out))
 		}
-		return failed(serve(cmd.Context(), in, c, s))
+		return failed(serve(cmd.Context(), in, followed, c, s))
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
@@ -124,16 +128,22 @@ func failed(err error) error {
 	return &exitError{statusFailed, fmt.Errorf("sluice-netsetup: %w", err)}
 }
 
-// serve sets up, and in legacy mode stays.
-func serve(ctx context.Context, in input, c *settings, s streams) error {
+// serve sets up, and in legacy mode stays. A standard error that nobody reads any more,
+// or that stalls, stops neither.
+func serve(ctx context.Context, in input, followed *files.Follower, c *settings, s streams) error {
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
+	defer context.AfterFunc(ctx, stop)() // a second signal ends the process, whatever this waits for
 	k, err := netsetup.OpenKernel()
 	if err != nil {
 		return err
 	}
 	defer k.Close()
-	w := &worker{kernel: k, in: in, log: slog.New(slog.NewJSONHandler(s.err, nil)), again: netsetup.AnnounceAgain, tick: tick}
+	said := linelog.New(s.err, linelog.Options{Room: 1 << 20, Prompt: true})
+	defer said.Close(time.Second)
+	w := &worker{kernel: k, in: in, files: followed, log: slog.New(slog.NewJSONHandler(said, nil)), again: netsetup.AnnounceAgain, tick: tick}
 	if c.Debug {
 		k.Trace = func(c netsetup.Change) { w.log.Info("change", "run", c.String()) }
 	}

@@ -26,9 +26,8 @@ type input struct {
 // settings are all of them, checked.
 type settings struct {
 	netsetup.Config
-	MetricsFile string            // "": none
-	Debug       bool              // log each change
-	Files       map[string][]byte // that the settings came from, with what they held
+	MetricsFile string // "": none
+	Debug       bool   // log each change
 }
 
 // setting is one setting and its names. The names are those of internal/config,
@@ -109,7 +108,6 @@ type loader struct {
 	path     string           // of the configuration file, or ""
 	unread   bool             // there is one, and nobody knows what it says
 	file     map[string]value // by key
-	files    map[string][]byte
 	problems problems
 }
 
@@ -161,7 +159,7 @@ func linesOf(text string) func(int) int {
 
 // load makes the settings. The error is problems, with everything that is wrong.
 func load(in input) (*settings, error) {
-	l := &loader{in: in, env: map[string]string{}, files: map[string][]byte{}}
+	l := &loader{in: in, env: map[string]string{}}
 	for _, kv := range in.environ {
 		name, text, _ := strings.Cut(kv, "=")
 		if delete(l.env, name); text != "" { // as for a process, the last one counts
@@ -171,7 +169,7 @@ func load(in input) (*settings, error) {
 	if v := l.get(setConfig); v.set {
 		l.readConfig(v)
 	}
-	c := &settings{Files: l.files, Debug: l.env["EGRESS_ROUTER_DEBUG"] != ""}
+	c := &settings{Debug: l.env["EGRESS_ROUTER_DEBUG"] != ""}
 	l.variables()
 	l.mode(c)
 	l.addresses(c)
@@ -278,7 +276,6 @@ func (l *loader) kept(c *settings) {
 	}
 	switch text, err := l.in.readFile(resolvConf); {
 	case err == nil:
-		l.files[resolvConf] = text
 		c.Nameservers = netsetup.ParseNameservers(string(text))
 	case !errors.Is(err, fs.ErrNotExist):
 		l.problems = append(l.problems, problem{source: resolvConf, msg: err.Error()})
@@ -354,6 +351,5 @@ func (l *loader) read(v value) (value, bool) {
 		l.report(v, 1, err.Error())
 		return v, false
 	}
-	l.files[path] = text
 	return value{text: string(text), source: path, line: func(n int) int { return n }, set: true}, true
 }

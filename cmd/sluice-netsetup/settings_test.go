@@ -128,7 +128,6 @@ func TestDefaults(t *testing.T) {
 	got, err = g.load(t)
 	require.NoError(t, err)
 	require.Equal(t, "[10.96.0.10] 10.96.0.1", fmt.Sprint(got.Nameservers, got.Service))
-	require.Contains(t, got.Files, "/etc/resolv.conf")
 	got, err = env("KUBERNETES_SERVICE_HOST=api.example.com").load(t)
 	require.NoError(t, err)
 	require.False(t, got.Service.IsValid())

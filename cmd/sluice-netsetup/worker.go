@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -10,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -20,6 +20,7 @@ const tick = 5 * time.Second
 type worker struct {
 	kernel *netsetup.Kernel
 	in     input
+	files  *files.Follower // that in reads by
 	log    *slog.Logger
 	again  time.Duration // between the announcements
 	tick   time.Duration
@@ -64,28 +65,35 @@ func (w *worker) stay(ctx context.Context, c *settings) error {
 	defer signal.Stop(hup)
 	ticks := time.NewTicker(w.tick)
 	defer ticks.Stop()
-	reloaded, seen := true, c.Files
+	look := time.NewTimer(files.Still)
+	look.Stop()
+	reloaded := true
+	w.files.Done(nil)
 	w.metrics(c, reloaded)
 	for {
-		changed := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hup:
-			changed = true
+			w.files.Ask()
 		case <-ticks.C:
-			changed = w.changed(seen)
+		case <-look.C:
 		}
-		if changed {
+		if w.files.Look() == files.Settled {
 			next, err := w.reload(ctx, c)
-			if err != nil {
+			switch {
+			case w.files.Pending(): // what came new is looked at once more
+			case err != nil:
 				w.log.Error("reload", "error", err.Error())
-				seen = w.reread(seen)
-			} else {
+				reloaded = false
+			default:
 				w.log.Info("reloaded")
-				c, seen = next, next.Files
+				c, reloaded = next, true
 			}
-			reloaded = err == nil
+			w.files.Done(nil)
+		}
+		if w.files.Pending() {
+			look.Reset(files.Still)
 		}
 		w.metrics(c, reloaded)
 	}
@@ -93,32 +101,13 @@ func (w *worker) stay(ctx context.Context, c *settings) error {
 
 func (w *worker) reload(ctx context.Context, old *settings) (*settings, error) {
 	c, err := load(w.in)
-	if err != nil {
+	if w.files.Grew() || err != nil {
 		return nil, err
 	}
 	if c.Mode != netsetup.Legacy {
 		return nil, fmt.Errorf("EGRESS_ROUTER_MODE: the mode %s needs a restart, it cannot follow %s", c.Mode, old.Mode)
 	}
 	return c, w.setup(ctx, c)
-}
-
-// changed reports whether a file is other than it was seen.
-func (w *worker) changed(seen map[string][]byte) bool {
-	for path, text := range w.reread(seen) {
-		if !bytes.Equal(text, seen[path]) {
-			return true
-		}
-	}
-	return false
-}
-
-// reread is what the files hold now; one that cannot be read holds nothing.
-func (w *worker) reread(seen map[string][]byte) map[string][]byte {
-	now := map[string][]byte{}
-	for path := range seen {
-		now[path], _ = w.in.readFile(path)
-	}
-	return now
 }
 
 // metrics writes the metrics file, if there is to be one.

@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/files"
 )
 
 func newACLCommand(environ []string, s streams) *cobra.Command {
@@ -41,10 +41,10 @@ Warnings go to standard error and leave the status 0.`,
 	}
 }
 
-// readPolicy reads rules from files, "-" for standard input, as one list; from the
+// readPolicy reads rules from files at paths, "-" for standard input, as one list; from the
 // environment if there are none.
-func readPolicy(files []string, environ []string, s streams) (*acl.Policy, error) {
-	if len(files) == 0 {
+func readPolicy(paths []string, environ []string, s streams) (*acl.Policy, error) {
+	if len(paths) == 0 {
 		text, ok := lookupEnv(environ, rulesVariable)
 		if !ok || text == "" {
 			return nil, errors.New("No " + rulesVariable + " specified: set it, or name a file of rules")
@@ -52,26 +52,33 @@ func readPolicy(files []string, environ []string, s streams) (*acl.Policy, error
 		return acl.ParseNamed(rulesVariable, text)
 	}
 	var texts []acl.Text
-	for i, file := range files {
-		if slices.Contains(files[:i], file) {
-			return nil, fmt.Errorf("read rules: %s is named twice; each file of rules is read once, in the order given", file)
+	for i, path := range paths {
+		if slices.Contains(paths[:i], path) {
+			return nil, fmt.Errorf("read rules: %s is named twice; each file of rules is read once, in the order given", path)
 		}
-		b, err := readRules(file, s)
+		b, err := readRules(path, s)
 		if err != nil {
 			return nil, fmt.Errorf("read rules: %w", err)
 		}
-		texts = append(texts, acl.Text{Source: file, Text: string(b)})
+		texts = append(texts, acl.Text{Source: path, Text: string(b)})
 	}
 	return acl.ParseTexts(texts...)
 }
 
-func readRules(file string, s streams) ([]byte, error) {
-	if file != "-" {
-		return os.ReadFile(file)
+// readRules reads a file, or standard input. A pipe is as good here, /dev/stdin or what a
+// shell makes of <(…): who waits for it can end it.
+func readRules(path string, s streams) ([]byte, error) {
+	if path == "-" {
+		b, err := files.ReadStream(s.in, "-")
+		if err != nil {
+			return nil, fmt.Errorf("standard input: %w", err)
+		}
+		return b, nil
 	}
-	b, err := io.ReadAll(s.in)
+	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("standard input: %w", err)
+		return nil, err
 	}
-	return b, nil
+	defer f.Close()
+	return files.ReadStream(f, path)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
@@ -85,7 +86,7 @@ type gateway struct {
 // runProxy runs until ctx ends or a signal says so. It listens first, and serves
 // when all is in place.
 func runProxy(ctx context.Context, in config.Input, s streams) error {
-	in, read := rememberReads(in)
+	in, followed := follow(in)
 	c, err := loadProxy(in)
 	if err != nil {
 		return err
@@ -97,7 +98,7 @@ func runProxy(ctx context.Context, in config.Input, s streams) error {
 		}
 		limitMemory(g.log)
 		defer g.close()
-		if err := g.build(in, read, r.registry, s); err != nil {
+		if err := g.build(in, followed, r.registry, s); err != nil {
 			return err
 		}
 		return g.serve(ctx, r)
@@ -105,7 +106,7 @@ func runProxy(ctx context.Context, in config.Input, s streams) error {
 }
 
 // build makes all parts and opens the ports, proxy ports first.
-func (g *gateway) build(in config.Input, read *reads, registry *prometheus.Registry, s streams) error {
+func (g *gateway) build(in config.Input, followed *files.Follower, registry *prometheus.Registry, s streams) error {
 	c := g.config
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)
@@ -132,7 +133,7 @@ func (g *gateway) build(in config.Input, read *reads, registry *prometheus.Regis
 	}
 	g.server = proxy.New(serverOptions(c, g, budget))
 	g.reload = &reloader{in: in, g: g}
-	g.loop = g.reload.loop(read)
+	g.loop = g.reload.loop(followed)
 	g.reload.publish(c)
 	g.console.handle(registry, g.status, c.Pprof, g.log)
 	return nil

@@ -1,11 +1,11 @@
 package main
 
 import (
-	"bytes"
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -18,10 +18,11 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
 
-// settle is how long files must be quiet before they are read: an editor, and the
+// settle is how long files must be quiet before they are looked at: an editor, and the
 // kubelet, make several steps of one change.
 const settle = 50 * time.Millisecond
 
@@ -29,74 +30,84 @@ const settle = 50 * time.Millisecond
 // not every file system does, and how often this host's addresses are listed.
 const pollEvery = 5 * time.Second
 
-// reads remembers what was last read from each file, so that a change is found by
-// what the file says, and what was judged is what was read.
-type reads struct {
-	mu    sync.Mutex
-	bytes map[string][]byte
+// restless is after how many looks in vain it is said that files do not stand still.
+const restless = 20
+
+// follow has in read its files by a follower: a change is found by what the files say,
+// and what is judged is what was read.
+func follow(in config.Input) (config.Input, *files.Follower) {
+	f := new(files.Follower)
+	in.ReadFile = f.Read
+	return in, f
 }
 
-// rememberReads makes in remember what it reads.
-func rememberReads(in config.Input) (config.Input, *reads) {
-	r := &reads{bytes: make(map[string][]byte)}
-	in.ReadFile = func(path string) ([]byte, error) {
-		b, err := os.ReadFile(path)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.bytes[path] = b
-		return b, err
-	}
-	return in, r
-}
-
-// changed reports whether one of the files says something else than when it was
-// last read. One that cannot be read now has changed.
-func (r *reads) changed(paths []string) bool {
-	for _, p := range paths {
-		b, err := os.ReadFile(p)
-		r.mu.Lock()
-		old := r.bytes[p]
-		r.mu.Unlock()
-		if err != nil && old != nil || !bytes.Equal(b, old) {
-			return true
-		}
-	}
-	return false
-}
-
-// reloadLoop calls for a reload when asked to, and when a file has changed.
+// reloadLoop calls for a reload when asked to, and when a file has changed and stands
+// still again.
 type reloadLoop struct {
-	read  *reads
-	log   *slog.Logger
-	files func() []string // of the configuration in force
-	load  func()
-	poll  func() // called every pollEvery
+	files  *files.Follower
+	log    *slog.Logger
+	load   func()          // unless files.Grew, which it asks when it has read
+	inUse  func() []string // files of the configuration in force; nil after a refusal: all are followed
+	poll   func()          // called every pollEvery
+	again  *time.Timer     // when to look
+	moving int             // looks that found files moving, one behind the other
 }
 
-// run returns when ctx ends. load and poll are called by it alone.
+// run returns when ctx ends. The functions are called by it alone.
 func (r *reloadLoop) run(ctx context.Context, asked <-chan struct{}) {
+	r.files.Done(r.inUse())
 	watcher, events := r.watch()
 	if watcher != nil {
 		defer watcher.Close()
 	}
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	quiet := time.NewTimer(settle)
-	quiet.Stop()
+	r.again = time.NewTimer(settle)
+	r.again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-asked:
-			r.load()
+			r.files.Ask()
+			r.again.Reset(0)
 		case <-events:
-			quiet.Reset(settle)
-		case <-quiet.C:
-			r.loadIfChanged()
+			if r.files.Pending() {
+				r.again.Reset(files.Still)
+			} else {
+				r.again.Reset(settle)
+			}
+		case <-r.again.C:
+			r.look(watcher)
 		case <-poll.C:
-			r.loadIfChanged()
+			if !r.files.Pending() {
+				r.look(watcher)
+			}
 			r.poll()
 		}
+	}
+}
+
+// look loads when the files have changed and stand still, or has them looked at again.
+func (r *reloadLoop) look(watcher *fsnotify.Watcher) {
+	switch r.files.Look() {
+	case files.Unchanged:
+		r.moving = 0
+		return
+	case files.Moving:
+		if r.moving++; r.moving == restless {
+			r.log.Warn("files are written to all the time, and are not read before that ends", "files", r.files.Paths())
+		}
+	case files.Settled:
+		r.moving = 0
+		r.load()
+		if !r.files.Pending() {
+			r.files.Done(r.inUse())
+		}
+		r.watchFolders(watcher)
+	}
+	if r.files.Pending() {
+		r.again.Reset(files.Still)
 	}
 }
 
@@ -108,11 +119,7 @@ func (r *reloadLoop) watch() (*fsnotify.Watcher, <-chan fsnotify.Event) {
 		r.log.Warn("cannot watch files, they are compared every "+pollEvery.String()+" instead", "error", err)
 		return nil, nil
 	}
-	for _, p := range r.files() {
-		if err := w.Add(filepath.Dir(p)); err != nil {
-			r.log.Warn("cannot watch a folder, its files are compared every "+pollEvery.String()+" instead", "file", p, "error", err)
-		}
-	}
+	r.watchFolders(w)
 	go func() {
 		for range w.Errors { // an overflow, say: the poll finds what was missed
 		}
@@ -120,9 +127,15 @@ func (r *reloadLoop) watch() (*fsnotify.Watcher, <-chan fsnotify.Event) {
 	return w, w.Events
 }
 
-func (r *reloadLoop) loadIfChanged() {
-	if r.read.changed(r.files()) {
-		r.load()
+// watchFolders watches those that are not watched yet.
+func (r *reloadLoop) watchFolders(w *fsnotify.Watcher) {
+	if w == nil {
+		return
+	}
+	for _, p := range r.files.Paths() {
+		if err := w.Add(filepath.Dir(p)); err != nil {
+			r.log.Warn("cannot watch a folder, its files are compared every "+pollEvery.String()+" instead", "file", p, "error", err)
+		}
 	}
 }
 
@@ -136,8 +149,9 @@ func logRefused(log *slog.Logger, err error) {
 // reloader puts new configurations of the proxy in force: built whole first, or
 // not at all.
 type reloader struct {
-	in config.Input
-	g  *gateway
+	in    config.Input
+	g     *gateway
+	files *files.Follower
 
 	mu      sync.Mutex // guards what the status page shows
 	config  *config.Proxy
@@ -147,13 +161,25 @@ type reloader struct {
 }
 
 // loop is what calls for reloads.
-func (r *reloader) loop(read *reads) *reloadLoop {
-	return &reloadLoop{read: read, log: r.g.log, files: func() []string { return r.config.Watch }, load: r.load, poll: r.refreshOwn}
+func (r *reloader) loop(f *files.Follower) *reloadLoop {
+	r.files = f
+	return &reloadLoop{files: f, log: r.g.log, load: r.load, poll: r.refreshOwn, inUse: func() []string {
+		if r.problem != "" {
+			return nil
+		}
+		return r.config.Watch
+	}}
 }
 
 // load builds a configuration and puts it in force, or keeps the one before.
 func (r *reloader) load() {
 	c, err := loadProxy(r.in)
+	if r.files.Grew() {
+		return
+	}
+	if err == nil {
+		err = lostEnd(r.config, c)
+	}
 	if err != nil {
 		r.g.metrics.Reloaded(false, 0, time.Time{})
 		r.mu.Lock()
@@ -170,6 +196,18 @@ func (r *reloader) load() {
 	}
 	r.publish(c)
 	r.g.log.Info("reloaded", "rules", c.Policy.Len(), "from", c.Rules.Source)
+	if c.Policy.Len() == 0 {
+		r.g.log.Warn("there is no rule now: everything is denied", "from", c.Rules.Source)
+	}
+}
+
+// lostEnd refuses rules that have lost the line which says that they are whole.
+func lostEnd(before, now *config.Proxy) error {
+	source, lost := now.Policy.LostEnd(before.Policy)
+	if !lost {
+		return nil
+	}
+	return fmt.Errorf(`%s: the rules in force end in the line "#@ end", and these do not: they may be cut off; add the line, or restart to do without it`, cmp.Or(source, now.Rules.Source))
 }
 
 // inForce is the configuration in force.

@@ -78,7 +78,7 @@ type tcpGateway struct {
 
 // runTCP runs until ctx ends or a signal says so.
 func runTCP(ctx context.Context, in config.Input, s streams) error {
-	in, read := rememberReads(in)
+	in, followed := follow(in)
 	c, err := loadTCP(in)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func runTCP(ctx context.Context, in config.Input, s streams) error {
 		if err := g.build(c, r.registry, s); err != nil {
 			return err
 		}
-		return g.serve(ctx, g.reload.loop(read), r)
+		return g.serve(ctx, g.reload.loop(followed), r)
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
@@ -17,8 +18,9 @@ import (
 // tcpReloader puts new configurations of "sluice tcp" in force, whole or not at
 // all.
 type tcpReloader struct {
-	in config.Input
-	g  *tcpGateway
+	in    config.Input
+	g     *tcpGateway
+	files *files.Follower
 
 	mu      sync.Mutex // guards what the status page shows
 	config  *config.TCP
@@ -28,14 +30,23 @@ type tcpReloader struct {
 }
 
 // loop is what calls for reloads.
-func (r *tcpReloader) loop(read *reads) *reloadLoop {
-	return &reloadLoop{read: read, log: r.g.log, files: func() []string { return r.config.Watch }, load: r.load, poll: r.refreshOwn}
+func (r *tcpReloader) loop(f *files.Follower) *reloadLoop {
+	r.files = f
+	return &reloadLoop{files: f, log: r.g.log, load: r.load, poll: r.refreshOwn, inUse: func() []string {
+		if r.problem != "" {
+			return nil
+		}
+		return r.config.Watch
+	}}
 }
 
 // load builds a configuration and puts it in force, or keeps the one before.
 func (r *tcpReloader) load() {
 	before := r.config
 	c, err := loadTCP(r.in)
+	if r.files.Grew() {
+		return
+	}
 	if err == nil {
 		err = r.publish(c)
 	}

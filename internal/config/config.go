@@ -12,11 +12,12 @@
 package config
 
 import (
-	"os"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/sluiceproxy/sluice/internal/files"
 )
 
 // Input is where settings come from.
@@ -26,7 +27,8 @@ type Input struct {
 	// Environ is the environment, as os.Environ has it. A variable that is set but
 	// empty counts as not set.
 	Environ []string
-	// ReadFile reads the files that settings name; nil: os.ReadFile.
+	// ReadFile reads the files that settings name; nil: files.Read, which takes regular
+	// files of a sane size only.
 	ReadFile func(path string) ([]byte, error)
 }
 
@@ -87,7 +89,7 @@ type loader struct {
 
 func newLoader(in Input, all []Setting) *loader {
 	if in.ReadFile == nil {
-		in.ReadFile = os.ReadFile
+		in.ReadFile = files.Read
 	}
 	l := &loader{in: in, env: map[string]string{}}
 	for _, kv := range in.Environ {

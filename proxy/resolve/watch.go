@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluiceproxy/sluice/internal/files"
 )
 
 // watchEvery is how often at most a file is looked at for a change.
@@ -62,7 +64,7 @@ func (w *watched[T]) reload() error {
 	}
 	var text []byte
 	if now.exists {
-		if text, err = os.ReadFile(w.path); err != nil {
+		if text, err = files.Read(w.path); err != nil {
 			return err
 		}
 	}

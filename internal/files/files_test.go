@@ -1,0 +1,161 @@
+package files
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// What is no regular file of a sane size is refused at once, with what it is.
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	require.NoError(t, os.WriteFile(in("empty"), nil, 0o600))
+	require.NoError(t, os.WriteFile(in("text"), []byte("text"), 0o600))
+	require.NoError(t, os.Symlink("text", in("link")))
+	require.NoError(t, unix.Mkfifo(in("fifo"), 0o600))
+	require.NoError(t, os.Symlink("fifo", in("fifolink")))
+	for name, size := range map[string]int64{"most": Most, "more": Most + 1, "huge": 2 << 30} {
+		f, err := os.Create(in(name))
+		require.NoError(t, err)
+		require.NoError(t, f.Truncate(size))
+		require.NoError(t, f.Close())
+	}
+	const only = "; name a regular file, or a symbolic link to one"
+	for path, want := range map[string]string{
+		in("fifo"):     "read " + in("fifo") + ": it is a pipe (FIFO)" + only,
+		in("fifolink"): "read " + in("fifolink") + ": it is a pipe (FIFO)" + only,
+		dir:            "read " + dir + ": is a directory",
+		"/dev/zero":    "read /dev/zero: it is a device" + only,
+		in("more"):     "read " + in("more") + ": it holds more than 64 MiB, which is the most that is read; is it the right file?",
+		in("huge"):     "read " + in("huge") + ": it holds more than 64 MiB, which is the most that is read; is it the right file?",
+		in("nothing"):  "open " + in("nothing") + ": no such file or directory",
+	} {
+		b, err := Read(path)
+		assert.EqualError(t, err, want)
+		assert.Nil(t, b)
+	}
+	for name, size := range map[string]int{"empty": 0, "text": 4, "link": 4, "most": Most, "/dev/null": 0} {
+		path := name
+		if name[0] != '/' {
+			path = in(name)
+		}
+		b, err := Read(path)
+		assert.NoError(t, err)
+		assert.NotNil(t, b)
+		assert.Len(t, b, size)
+	}
+	// Files of /proc say that they are empty.
+	b, err := Read("/proc/self/status")
+	assert.NoError(t, err)
+	assert.Contains(t, string(b), "Name:")
+}
+
+func TestReadStream(t *testing.T) {
+	b, err := ReadStream(strings.NewReader("text"), "-")
+	assert.NoError(t, err)
+	assert.Equal(t, "text", string(b))
+	zero, err := os.Open("/dev/zero")
+	require.NoError(t, err)
+	defer zero.Close()
+	_, err = ReadStream(zero, "/dev/zero")
+	assert.EqualError(t, err, "read /dev/zero: it holds more than 64 MiB, which is the most that is read; is it the right file?")
+	_, err = ReadStream(os.NewFile(^uintptr(0), "closed"), "closed")
+	assert.Error(t, err)
+}
+
+// A change counts when two looks agree about it, in what the file says and in its stamp.
+func TestFollower(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "rules"), filepath.Join(dir, "more")
+	moment := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	write := func(path, text string) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		moment = moment.Add(time.Second)
+		require.NoError(t, os.Chtimes(path, moment, moment))
+	}
+	f := new(Follower)
+	says := func(path, want string) {
+		t.Helper()
+		b, err := f.Read(path)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(b))
+	}
+	look := func(want ...Finding) {
+		t.Helper()
+		for _, w := range want {
+			require.Equal(t, w, f.Look())
+		}
+	}
+	write(path, "*.ok.test\n")
+	says(path, "*.ok.test\n")
+	f.Done(nil)
+	look(Unchanged, Unchanged)
+
+	write(path, "*")
+	look(Moving)
+	write(path, "*.o")
+	look(Moving)
+	write(path, "*.ok") // and then with the same size
+	look(Moving)
+	write(path, "*.no")
+	look(Moving)
+	write(path, "*.no") // the same, but written once more
+	look(Moving, Settled)
+	says(path, "*.no")
+	look(Unchanged)
+
+	write(path, "x")
+	look(Moving)
+	write(path, "*.no") // as before: no change
+	look(Unchanged)
+	require.False(t, f.Pending())
+
+	// What settled is what is read, whatever the file says by then.
+	write(path, "a")
+	look(Moving, Settled)
+	write(path, "b")
+	says(path, "a")
+	f.Done([]string{path})
+	look(Moving, Settled)
+
+	// Gone, and there again without a word: three different things.
+	require.NoError(t, os.Remove(path))
+	look(Moving, Settled)
+	_, err := f.Read(path)
+	require.ErrorIs(t, err, syscall.ENOENT)
+	look(Unchanged)
+	write(path, "")
+	look(Moving, Settled)
+	says(path, "")
+
+	// Asked for, it settles as it is.
+	f.Ask()
+	require.True(t, f.Pending())
+	look(Moving, Settled, Unchanged)
+
+	// A file that is new to it is looked at twice as well.
+	write(other, "half")
+	f.Ask()
+	look(Moving, Settled)
+	require.False(t, f.Grew())
+	says(other, "half")
+	require.True(t, f.Grew())
+	require.True(t, f.Pending())
+	write(other, "half and half")
+	look(Moving, Settled)
+	says(other, "half and half")
+	require.False(t, f.Grew())
+	assert.Equal(t, []string{other, path}, f.Paths())
+	f.Done([]string{path})
+	write(other, "nobody asks")
+	look(Unchanged)
+}
