@@ -138,7 +138,8 @@ func settled(part <-chan struct{}) {
 type console struct {
 	l       net.Listener
 	handler *admin.Handler
-	server  *http.Server
+	log     *slog.Logger
+	server  *http.Server // nil until it is served
 
 	mu      sync.Mutex
 	leaving bool
@@ -160,13 +161,10 @@ func openConsole(addr string) (*console, error) {
 }
 
 // handle says what the port answers. It is not served yet.
-func (c *console) handle(reg *prometheus.Registry, status func() admin.Status, pprof bool, log *slog.Logger) {
-	if c == nil {
-		return
+func (c *console) handle(reg *prometheus.Registry, status func() admin.Status, pprof bool, names []string, log *slog.Logger) {
+	if c != nil {
+		c.handler, c.log = admin.New(reg, status, pprof, names...), log
 	}
-	c.handler = admin.New(reg, status, pprof)
-	c.server = &http.Server{Handler: c.handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 }
 
 // serve answers until close is called. A failure goes to failed.
@@ -174,8 +172,10 @@ func (c *console) serve(failed chan<- error) {
 	if c == nil {
 		return
 	}
+	var done <-chan error
+	c.server, done = c.handler.Serve(c.l, c.log)
 	go func() {
-		if err := c.server.Serve(c.l); !errors.Is(err, http.ErrServerClosed) {
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("serve the admin port: %w", err)
 		}
 	}()

@@ -35,6 +35,12 @@ var modes = []string{"proxy", "tcp"}
 // startDaemon starts a mode. stdout and stderr may be nil: files in its folder.
 func startDaemon(t *testing.T, mode string, stdout, stderr *os.File, args ...string) *daemon {
 	t.Helper()
+	return startDaemonBy(t, nil, mode, stdout, stderr, args...)
+}
+
+// startDaemonBy has another program start it: wrapper, whose last arguments it is.
+func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *os.File, args ...string) *daemon {
+	t.Helper()
 	d := &daemon{program: &program{t: t, dir: t.TempDir(), done: make(chan struct{})}, mode: mode, port: freeAddr(t), server: httpServer(t)}
 	d.admin = freeAddr(t)
 	text := fmt.Sprintf("admin: %s\naccessLog: \"-\"\n", d.admin)
@@ -53,7 +59,8 @@ func startDaemon(t *testing.T, mode string, stdout, stderr *os.File, args ...str
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	d.cmd = exec.Command(self, append([]string{mode, "--config", d.file()}, args...)...)
+	line := append(append(wrapper, self, mode, "--config", d.file()), args...)
+	d.cmd = exec.Command(line[0], line[1:]...)
 	d.cmd.Env = append(os.Environ(), asSluice+"=1")
 	d.cmd.Stdout, d.cmd.Stderr = stdout, stderr
 	require.NoError(t, d.cmd.Start())
@@ -319,6 +326,45 @@ func TestEndGoesByReloadedSettings(t *testing.T) {
 			said := d.read("stderr")
 			assert.Contains(t, said, `"msg":"draining","signal":"terminated","limit":"100ms"`)
 			assert.NotContains(t, said, "only a restart")
+		})
+	}
+}
+
+// However many connect to the admin port, it answers, and clients are served.
+func TestFloodOfAdminPort(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			d := startDaemonBy(t, []string{need(t, "prlimit"), "--nofile=1024:1024"}, mode, nil, nil)
+			for range 1200 {
+				c, err := net.Dial("tcp", d.admin)
+				require.NoError(t, err)
+				defer c.Close()
+			}
+			begun := time.Now()
+			require.Equal(t, 200, d.status("/healthz"))
+			d.send()
+			assert.Less(t, time.Since(begun), 5*time.Second)
+			entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+			require.NoError(t, err)
+			assert.Less(t, len(entries), 128)
+		})
+	}
+}
+
+// A service name is one of the admin port's if it was told so.
+func TestAdminHost(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			d := startDaemon(t, mode, nil, nil, "--admin-host", "sluice-admin.egress.svc")
+			for host, want := range map[string]int{"sluice-admin.egress.svc:9090": 200, "rebound.example.com": 421} {
+				req, err := http.NewRequest("GET", "http://"+d.admin+"/healthz", nil)
+				require.NoError(t, err)
+				req.Host = host
+				resp, err := http.DefaultTransport.RoundTrip(req)
+				require.NoError(t, err)
+				resp.Body.Close()
+				assert.Equal(t, want, resp.StatusCode, host)
+			}
 		})
 	}
 }

@@ -135,7 +135,7 @@ func (g *gateway) build(in config.Input, followed *files.Follower, registry *pro
 	g.reload = &reloader{in: in, g: g}
 	g.loop = g.reload.loop(followed)
 	g.reload.publish(c)
-	g.console.handle(registry, g.status, c.Pprof, g.log)
+	g.console.handle(registry, g.status, c.Pprof, c.AdminHosts, g.log)
 	return nil
 }
 

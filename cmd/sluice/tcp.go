@@ -103,7 +103,7 @@ func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s strea
 	if g.console, err = openConsole(c.Admin); err != nil {
 		return err
 	}
-	g.console.handle(registry, g.status, c.Pprof, g.log)
+	g.console.handle(registry, g.status, c.Pprof, c.AdminHosts, g.log)
 	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
 		return err
 	}

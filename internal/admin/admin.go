@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -36,12 +37,17 @@ type Rule struct {
 type Handler struct {
 	Ready atomic.Bool
 	mux   *http.ServeMux
+	names map[string]bool
 }
 
 // New returns a handler that is not ready. status is called for each view of the
-// status page, concurrently; withPprof adds /debug/pprof.
-func New(reg *prometheus.Registry, status func() Status, withPprof bool) *Handler {
-	h := &Handler{mux: http.NewServeMux()}
+// status page, concurrently; withPprof adds /debug/pprof. names are by what requests may
+// call the port, besides addresses and localhost: names as package acl has them.
+func New(reg *prometheus.Registry, status func() Status, withPprof bool, names ...string) *Handler {
+	h := &Handler{mux: http.NewServeMux(), names: make(map[string]bool)}
+	for _, name := range names {
+		h.names[name] = true
+	}
 	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	h.mux.HandleFunc("GET /readyz", h.readyz)
 	h.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
@@ -56,7 +62,17 @@ func New(reg *prometheus.Registry, status func() Status, withPprof bool) *Handle
 	return h
 }
 
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 { // else the server waits for a body that may never come
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		w.Header().Set("Connection", "close")
+	}
+	if !h.mayAsk(r) {
+		text(w, http.StatusMisdirectedRequest, fmt.Sprintf("this port is not known as %.200q: ask it by its address, or name it with --admin-host", r.Host))
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
 
 func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
 	if !h.Ready.Load() {

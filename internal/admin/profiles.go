@@ -43,6 +43,7 @@ func span(w http.ResponseWriter, r *http.Request, d time.Duration, start func() 
 	if s, err := strconv.ParseFloat(r.FormValue("seconds"), 64); err == nil && s > 0 {
 		d = time.Duration(s * float64(time.Second))
 	}
+	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d + writeTime))
 	binary(w, true)
 	if err := start(); err != nil {
 		text(w, http.StatusConflict, "another one is being recorded: "+err.Error())
@@ -55,9 +56,8 @@ func span(w http.ResponseWriter, r *http.Request, d time.Duration, start func() 
 	}
 }
 
-// binary says what kind of answer it is, and lifts the server's time limit for it.
+// binary says what kind of answer it is.
 func binary(w http.ResponseWriter, yes bool) {
-	http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	kind := "text/plain; charset=utf-8"
 	if yes {
 		kind = "application/octet-stream"

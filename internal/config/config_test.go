@@ -81,6 +81,7 @@ func TestEveryWay(t *testing.T) {
 		"/etc/sluice.yaml": `# everything
 listen: [":3128", "[::]:3129"]
 admin: off
+adminHost: [Sluice-Admin.egress.svc., sluice]
 pprof: true
 rulesFile: [rules, more]
 guard: strict
@@ -109,7 +110,7 @@ logLevel: warn
 `,
 	}
 	texts := map[string][]string{
-		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
+		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
@@ -126,7 +127,7 @@ logLevel: warn
 		byEnv.env = append(byEnv.env, envName(flag)+"="+strings.Join(ts, " \n,"))
 	}
 	want := &Proxy{
-		Listen: []string{":3128", "[::]:3129"}, Pprof: true,
+		Listen: []string{":3128", "[::]:3129"}, Pprof: true, AdminHosts: []string{"sluice-admin.egress.svc", "sluice"},
 		Rules: ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
 		Guard: acl.GuardStrict, HideRules: true, Contact: "ask net@example.com",
 		Sources: addrs("192.0.2.10", "2001:db8::10"), UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,

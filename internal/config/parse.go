@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/sluiceproxy/sluice/acl"
 )
 
 // one is a setting of one value, which parse makes of its text.
@@ -89,6 +91,15 @@ func parseAdmin(s string) (string, error) {
 		return "", nil
 	}
 	return parseListen(s)
+}
+
+// parseHostName takes a name without a port, and makes it canonical.
+func parseHostName(s string) (string, error) {
+	h, err := acl.ParseHost(s)
+	if err != nil || !h.IsName() {
+		return "", fmt.Errorf("%q is no host name; write it without a port", s)
+	}
+	return h.Name(), nil
 }
 
 // parseSource takes ADDR or ADDR/LEN; the length is the network set-up's business.

@@ -18,6 +18,8 @@ type Proxy struct {
 	Listen []string // "HOST:PORT" with a literal address or no HOST; never empty
 	Admin  string   // like Listen; "": no admin port
 	Pprof  bool     // /debug/pprof on the admin port
+	// AdminHosts are names that requests to the admin port may call it by.
+	AdminHosts []string
 
 	Rules     RuleText
 	Policy    *acl.Policy // what Rules says
@@ -147,6 +149,9 @@ func listenSettings() []setting[Proxy] {
 		{Setting{Flag: "admin", FileKey: "admin", Default: "127.0.0.1:9090", Value: "ADDR",
 			Help: "serve health, metrics and status at this address, or off"},
 			one(func(p *Proxy) *string { return &p.Admin }, parseAdmin)},
+		{Setting{Flag: "admin-host", FileKey: "adminHost", Value: "NAME", List: true,
+			Help: "answer at the admin address also those who call it by this name, not by an address or localhost; may be given several times"},
+			many(func(p *Proxy) *[]string { return &p.AdminHosts }, parseHostName)},
 		{Setting{Flag: "pprof", FileKey: "pprof", Default: "false",
 			Help: "serve /debug/pprof on the admin address"},
 			one(func(p *Proxy) *bool { return &p.Pprof }, parseBool)},

@@ -20,6 +20,8 @@ type TCP struct {
 
 	Admin string // "HOST:PORT" with a literal address or no HOST; "": no admin port
 	Pprof bool   // /debug/pprof on the admin port
+	// AdminHosts are names that requests to the admin port may call it by.
+	AdminHosts []string
 
 	Guard  acl.GuardMode
 	Policy *acl.Policy // allows the destinations and nothing else; addresses among them unlock the guard
@@ -171,6 +173,9 @@ func tcpListenSettings() []setting[TCP] {
 		{Setting{Flag: "admin", FileKey: "admin", Default: "127.0.0.1:9090", Value: "ADDR",
 			Help: "serve health, metrics and status at this address, or off"},
 			one(func(c *TCP) *string { return &c.Admin }, parseAdmin)},
+		{Setting{Flag: "admin-host", FileKey: "adminHost", Value: "NAME", List: true,
+			Help: "answer at the admin address also those who call it by this name, not by an address or localhost; may be given several times"},
+			many(func(c *TCP) *[]string { return &c.AdminHosts }, parseHostName)},
 		{Setting{Flag: "pprof", FileKey: "pprof", Default: "false",
 			Help: "serve /debug/pprof on the admin address"},
 			one(func(c *TCP) *bool { return &c.Pprof }, parseBool)},

@@ -9,9 +9,10 @@ import (
 )
 
 // reserve is what the budget leaves alone: the standard streams, listeners, the
-// pollers, log and rule files (64), and the connections of the admin port (64), which
-// must answer when nothing else can. DNS takes its own out of the budget at start.
-const reserve = 128
+// pollers, log and rule files (64), and the connections of the admin port, which must
+// answer when nothing else can (64: admin.MaxConns). DNS takes its own out of the budget
+// at start.
+const reserve = 64 + 64
 
 // Budget counts descriptors that may still be opened. Methods may be called
 // concurrently and on nil, which knows no limit.
