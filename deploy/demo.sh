@@ -149,7 +149,7 @@ try "Denied by name. The reason is in the status line, where curl -v shows it." 
 try "Denied in a tunnel." \
 	"403 Egress denied: line 5 !telemetry.example.com" https://telemetry.example.com/
 try "No rule allows port 80 there." \
-	"403 Egress denied: default" "http://[2001:db8:2::10]/"
+	"403 Egress denied: no rule allows it" "http://[2001:db8:2::10]/"
 try "Cloud credentials live here; no rule allows it." \
 	"403 Egress denied: " http://169.254.169.254/
 

@@ -29,6 +29,7 @@ type Record struct {
 	Addr      netip.AddrPort // dialled
 	Source    netip.Addr     // that the server saw
 	Error     string         // RFC 9209 class, "" for none
+	Details   string         // what was wrong with the request's head, "" for nothing
 	Received  int64          // from the client
 	Sent      int64          // to the client
 	Resolve   time.Duration

@@ -228,7 +228,7 @@ func TestReloadLeavesTunnels(t *testing.T) {
 	other := g.dial(t)
 	other.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", echo)
 	res, _ := other.response(t, "GET")
-	assert.Equal(t, "403 Egress denied: default", res.Status)
+	assert.Equal(t, "403 Egress denied: no rule allows it", res.Status)
 }
 
 func TestIdleTunnelEnds(t *testing.T) {

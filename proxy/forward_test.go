@@ -101,6 +101,38 @@ func TestForwardRefusals(t *testing.T) {
 	}
 }
 
+// TestOtherProtocols: a client that speaks something else is told at once, on a new
+// connection and on one that was attended meanwhile, and the log says what it spoke.
+func TestOtherProtocols(t *testing.T) {
+	g := start(t, allowLoopback, nil, nil)
+	server := origin(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }).Listener.Addr().String()
+	for _, tt := range []struct{ sent, speaks, scheme string }{
+		{"\x05\x02\x00\x01", "SOCKS5", "socks5://"},
+		{"\x04\x01\x00P\x7f\x00\x00\x01\x00", "SOCKS4", "socks4://"},
+		{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS", "https://"},
+	} {
+		details := "the client speaks " + tt.speaks + ", and this port speaks HTTP: name the proxy as http://, not " + tt.scheme
+		for _, kept := range []bool{false, true} {
+			before := strings.Count(g.log.String(), details)
+			c := g.dial(t)
+			if kept {
+				c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: %s\r\n\r\n", server, server)
+				res, _ := c.response(t, "GET")
+				assert.Equal(t, 200, res.StatusCode)
+			}
+			c.send(t, "%s", tt.sent)
+			res, body := c.response(t, "GET")
+			assert.Equal(t, "400 Bad Request: "+details, res.Status)
+			assert.Contains(t, body, "Because:      "+details+"\n")
+			assert.True(t, res.Close)
+			assert.NoError(t, c.Close())
+			require.Eventually(t, func() bool {
+				return strings.Count(g.log.String(), `"error":"http_request_error","details":"`+details+`"}`) == before+1
+			}, 10*time.Second, 5*time.Millisecond, "%s", tt.speaks)
+		}
+	}
+}
+
 func TestAnswerPages(t *testing.T) {
 	g := start(t, "!*.example.com # secret comment", nil, nil)
 	ask := func(method, accept string) (*http.Response, string) {

@@ -60,6 +60,9 @@ func appendJSON(b []byte, r *Record) []byte {
 		b = append(b, r.Error...)
 		b = append(b, '"')
 	}
+	if r.Details != "" {
+		b = logline.String(append(b, `,"details":`...), r.Details)
+	}
 	return append(b, "}\n"...)
 }
 

@@ -112,12 +112,16 @@ func (x *exchange) decidedBy() string {
 	if x.c.srv.HideRules {
 		d.Text, d.Source = "", ""
 	}
+	if d.Kind == acl.ReasonDefault {
+		return "no rule allows it"
+	}
 	return strings.TrimRight(d.Reason(), " ")
 }
 
 // refuseMessage answers a request that must not be processed further.
 func (x *exchange) refuseMessage(bad *http1.Error) bool {
 	x.ask = refusal{status: bad.Status, class: classRequest, details: bad.Msg, close: true}
+	x.rec.Details = bad.Msg
 	return x.answer()
 }
 

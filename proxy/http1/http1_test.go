@@ -45,7 +45,11 @@ func TestParseRequest(t *testing.T) {
 		{"control byte in a header field", crlf("GET / HTTP/1.1", "Host: a", "X: a\x7f", "")},
 
 		// Request line.
-		{"malformed request line, want METHOD SP TARGET SP VERSION", "\x16\x03\x01\x02\x00"}, // TLS, refused at its first byte
+		{"malformed request line, want METHOD SP TARGET SP VERSION", "\x00\x03"},
+		// Other protocols, refused at their first byte.
+		{"the client speaks TLS, and this port speaks HTTP: name the proxy as http://, not https://", "\x16\x03\x01\x02\x00"},
+		{"the client speaks SOCKS5, and this port speaks HTTP: name the proxy as http://, not socks5://", "\x05\x01\x00"},
+		{"the client speaks SOCKS4, and this port speaks HTTP: name the proxy as http://, not socks4://", "\x04\x01\x00P"},
 		{"malformed request line, want METHOD SP TARGET SP VERSION", crlf("GET /", "")},
 		{"control byte or space in the request target", crlf("GET  / HTTP/1.1", "")},
 		{"control byte or space in the request target", crlf("GET /a b HTTP/1.1", "")},

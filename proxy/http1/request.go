@@ -27,13 +27,27 @@ func (r *Request) Reset() {
 // Empty lines before a request are for the caller to skip (SkipEmptyLines).
 func (r *Request) Parse(b []byte, lim Limits) (int, error) {
 	if len(b) > 0 && class[b[0]]&isToken == 0 {
-		return 0, errRequestLine // garbage, or TLS: no need to wait for the end
+		return 0, otherProtocol(b[0]) // no need to wait for the end
 	}
 	n, err := r.parse(b, lim, r.parseLine)
 	if err != nil {
 		return 0, err
 	}
 	return n, r.finish()
+}
+
+// otherProtocol says what a client speaks whose first byte begins no request: a TLS
+// handshake (RFC 8446 section 5.1), SOCKS (RFC 1928 section 3), or no one knows what.
+func otherProtocol(first byte) error {
+	switch first {
+	case 0x16:
+		return errTLS
+	case 4:
+		return errSOCKS4
+	case 5:
+		return errSOCKS5
+	}
+	return errRequestLine
 }
 
 func (r *Request) parseLine(line []byte) error {
