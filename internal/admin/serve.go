@@ -19,7 +19,7 @@ const MaxConns = 64
 // is busy for ever.
 const (
 	headTime  = 10 * time.Second
-	bodyTime  = 5 * time.Second  // no answer depends on a body, but one may come
+	bodyTime  = 5 * time.Second // no answer depends on a body, but one may come
 	writeTime = 30 * time.Second
 	idleTime  = time.Minute
 	maxHead   = 16 << 10

@@ -261,7 +261,7 @@ func TestGroups(t *testing.T) {
 		all += g.Usage
 	}
 	require.Equal(t, []string{"Listening", "Policy", "Outbound", "Limits", "Time-outs", "Logs", "Other"}, titles)
-	require.Contains(t, all, "--listen ADDR   accept clients at this address; may be given several times (default :8080)\n")
+	require.Contains(t, all, "--listen ADDR       accept clients at this address; may be given several times (default :8080)\n")
 	require.Contains(t, all, "--hide-rules    ")
 	require.Contains(t, all, "--check   check the configuration and exit\n")
 	flags.VisitAll(func(f *pflag.Flag) { require.Contains(t, all, "--"+f.Name+" ") })
