@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
@@ -112,13 +113,18 @@ func relayTLS(client *sock.Conn, up *outbound.Conn, touch func()) tunnel.Result 
 		CloseWrite() error
 	}, src io.Reader) (int64, error) {
 		n, err := io.Copy(&touching{dst, touch}, src)
+		if err == nil {
+			err = dst.CloseWrite() // which may be the only one to be told of a reset
+		}
 		if err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) { // a part must not look like the whole
+				client.ResetOnClose()
+				up.TCP.ResetOnClose()
+			}
 			client.Close()
 			up.Close()
-			return n, err
 		}
-		dst.CloseWrite()
-		return n, nil
+		return n, err
 	}
 	go func() {
 		var err error

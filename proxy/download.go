@@ -211,15 +211,18 @@ func (x *exchange) composeAnswer() {
 func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 	c := x.c
 	whole := x.body.stop(x)
+	if readErr == nil && x.resp.Framing == http1.UntilClose && x.body.serverReset() {
+		readErr = unix.ECONNRESET // which the kernel tells once
+	}
+	if (readErr != nil || writeErr != nil) && (x.resp.Framing == http1.UntilClose || x.dechunk) {
+		c.tcp.ResetOnClose() // or the client would take what it has for the whole
+	}
 	switch {
 	case writeErr != nil:
 		x.rec.Error = classClientGone
 		return false
 	case readErr != nil:
 		x.rec.Error = classTerminated
-		if x.resp.Framing == http1.UntilClose || x.dechunk {
-			c.tcp.ResetOnClose() // or the client would take what it has for the whole
-		}
 		return false
 	}
 	if whole && x.resp.KeepAlive && x.ir == x.iw {

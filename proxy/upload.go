@@ -5,6 +5,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -128,6 +130,11 @@ func (u *upload) stop(x *exchange) bool {
 	x.rec.Received += u.received
 	x.rest = u.rest
 	return u.whole
+}
+
+// serverReset reports whether the server has reset the connection while the body was sent.
+func (u *upload) serverReset() bool {
+	return u.clientErr == nil && (errors.Is(u.err, unix.ECONNRESET) || errors.Is(u.err, unix.EPIPE))
 }
 
 // nearlyDone reports whether the body has been sent. A server that answers when it
