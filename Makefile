@@ -2,10 +2,11 @@
 GO        ?= go
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME  ?= 5m
+DRILLTIME ?= 10m
 COUNT     ?= 6
 BIN       := bin/sluice
 
-.PHONY: help build image run demo test lint fuzz bench microbench profile validate-deploy clean
+.PHONY: help build image run demo test lint fuzz drill bench microbench profile validate-deploy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ lint: ## formatting, vet, tidiness of go.mod
 
 fuzz: ## run every fuzz target for FUZZTIME (5m)
 	bash scripts/fuzz.sh $(FUZZTIME)
+
+drill: ## byte-checked random load on both front doors for DRILLTIME (10m), on one processor and on two; SEED=n draws the plans of that run again
+	SLUICE_DRILL=$(DRILLTIME) $(GO) test -race -cpu 1,2 -count 1 -timeout 24h -v -run Drill ./e2e/drill $(if $(SEED),-seed $(SEED))
 
 bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
 	bash scripts/install-bench-deps.sh

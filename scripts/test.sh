@@ -31,6 +31,9 @@ fi
 step "the data path with one processor, where whoever accepts a client serves it"
 go test -race -cpu 1 -skip 'Alloc' ./proxy ./proxy/tcp ./proxy/tunnel
 
+step "a byte-checked random load, on one processor and on two"
+SLUICE_DRILL="${DRILL:-60s}" go test -race -cpu 1,2 -count=1 -run Drill ./e2e/drill
+
 step "allocation budgets, without the race detector, which allocates by itself"
 go test -count=1 -run Alloc ./acl ./metrics ./proxy ./proxy/http1 ./proxy/resolve ./proxy/tunnel
 

@@ -196,7 +196,7 @@ func (p *plan) drawRequest(r *rand.Rand) {
 			p.early = 1 + r.IntN(3)
 			p.status, p.closes, p.unasked, p.interims = 413, true, false, 0
 			p.upSize += 200 << 10
-			if p.down == untilClose {
+			if p.down == untilClose || p.down == noBody {
 				p.down = length // else its end would wait for that of the request
 			}
 			if p.early == earlyGoes { // by a reset, since it leaves bytes unread
