@@ -91,8 +91,7 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 	x.takeIn()
 	n, err := sock.TryRead(fd, x.in[x.iw:])
 	if err == unix.EAGAIN {
-		inBuffers.Put(x.in)
-		x.in = nil
+		x.dropIn()
 		return
 	}
 	c.touch()
@@ -113,7 +112,7 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 		x.left = x.resp.Length - x.tailData
 		x.ir += len(x.tail)
 	case http1.ChunkedEnc:
-		var chunks http1.Chunked
+		chunks := http1.Chunked{Lenient: true}
 		n, data, _ := x.takeChunks(&chunks, x.dechunk) // readAnswer has seen them
 		x.ir += n
 		x.tailData = data
@@ -129,14 +128,14 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 // readAnswer reports whether what has come is the head of the final answer, with a body
 // that can be sent without looking at more of it. Only then the head is used up.
 func (x *exchange) readAnswer() bool {
-	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", replyLimits)
+	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", x.c.srv.AnswerHead)
 	if err != nil || x.resp.Status < 200 {
 		return false
 	}
 	switch x.resp.Framing {
 	case http1.NoBody, http1.Length:
 	case http1.ChunkedEnc:
-		var chunks http1.Chunked
+		chunks := http1.Chunked{Lenient: true}
 		if _, _, err := scan(&chunks, x.in[n:x.iw]); err != nil || !chunks.Done() {
 			return false
 		}

@@ -18,9 +18,6 @@ const (
 	classIdle       = "connection_read_timeout"
 )
 
-// replyLimits bounds the head of an answer; the fields as --max-fields does a request's.
-var replyLimits = http1.Limits{MaxHead: inRoom, MaxFields: 256}
-
 // fillIn reads more of what the server sends, behind what is there already. While
 // nothing is there it holds no buffer: a server may take its time.
 func (x *exchange) fillIn() error {
@@ -62,8 +59,7 @@ func (x *exchange) inStep(fd uintptr) bool {
 	switch {
 	case err == unix.EAGAIN:
 		if x.iw == 0 {
-			inBuffers.Put(x.in)
-			x.in = nil
+			x.dropIn()
 		}
 		return false
 	case err != nil:
@@ -112,8 +108,42 @@ var errUnsent = errors.New("part of the request is not sent")
 
 func (x *exchange) takeIn() {
 	if x.in == nil {
-		x.in = inBuffers.Get().(*[inRoom]byte)
+		x.in = inBuffers.Get().(*[inRoom]byte)[:]
 	}
+}
+
+// dropIn lets go of the buffer. One that has grown is not used again, and so what x.resp
+// still says of a head in it goes too.
+func (x *exchange) dropIn() {
+	if len(x.in) == inRoom {
+		inBuffers.Put((*[inRoom]byte)(x.in))
+	} else {
+		x.resp.Forget()
+	}
+	x.in = nil
+}
+
+// growIn makes room for more of a head that fills the buffer; http1 bounds it.
+func (x *exchange) growIn() {
+	if x.ir > 0 || x.iw < len(x.in) {
+		return
+	}
+	b := make([]byte, len(x.in)+inRoom)
+	copy(b, x.in)
+	x.dropIn()
+	x.in = b
+}
+
+// shrinkIn lets go of a buffer that has grown for a head, when that was used. It grew by
+// inRoom each time, so that what stands behind the head fits into one that has not.
+func (x *exchange) shrinkIn() {
+	rest := x.unreadIn()
+	if len(x.in) <= inRoom || len(rest) > inRoom {
+		return
+	}
+	x.dropIn()
+	x.takeIn()
+	x.ir, x.iw = 0, copy(x.in, rest)
 }
 
 // unreadIn is what the server sent and was not used.
@@ -127,34 +157,42 @@ func (x *exchange) unreadIn() []byte {
 func (x *exchange) releaseIn() {
 	if x.in != nil {
 		x.keepTarget()
-		inBuffers.Put(x.in)
-		x.in, x.ir, x.iw = nil, 0, 0
+		x.dropIn()
+		x.ir, x.iw = 0, 0
 	}
 }
 
 // readResponse reads the head of the final answer, or of a 101, into x.resp, and
-// passes on the interim ones before it.
+// passes on the interim ones before it. Those are bounded, all together, as one head is:
+// a server that sends them for ever is never idle.
 func (x *exchange) readResponse() error {
 	head := string(x.req.Method) == "HEAD"
+	interim, reusable := 0, true
 	for {
 		x.resp.Reset()
-		if err := x.readResponseHead(head); err != nil {
+		n, err := x.readResponseHead(head)
+		if err != nil {
 			if !x.body.stop(x) && x.body.clientErr != nil {
 				return &bodyError{x.body.clientErr}
 			}
 			return err
 		}
+		reusable = reusable && x.resp.KeepAlive
 		if s := x.resp.Status; s >= 200 || s == 101 {
+			x.resp.KeepAlive = reusable
 			return nil
 		}
-		if x.req.Minor == 0 {
-			continue // HTTP/1.0 knows no interim answers
+		if interim += n; interim > x.c.srv.AnswerHead.MaxHead {
+			return errInterim
 		}
-		x.out = appendStatusLine(x.out[:0], &x.resp)
-		x.out = append(x.resp.AppendFields(x.out, http1.ContentLength), "\r\n"...)
-		if _, err := x.c.tcp.Write(x.out); err != nil {
-			return err
+		if x.req.Minor == 1 { // HTTP/1.0 knows no interim answers
+			x.out = appendStatusLine(x.out[:0], &x.resp)
+			x.out = append(x.resp.AppendFields(x.out, http1.ContentLength), "\r\n"...)
+			if _, err := x.c.tcp.Write(x.out); err != nil {
+				return errClientGone
+			}
 		}
+		x.shrinkIn()
 	}
 }
 
@@ -162,20 +200,22 @@ func (x *exchange) readResponse() error {
 // *http1.Error, or it went away.
 type bodyError struct{ error }
 
-func (x *exchange) readResponseHead(toHead bool) error {
+// readResponseHead reads one head into x.resp, and returns its length.
+func (x *exchange) readResponseHead(toHead bool) (int, error) {
 	for {
 		if x.iw > x.ir {
-			n, err := x.resp.Parse(x.in[x.ir:x.iw], toHead, replyLimits)
+			n, err := x.resp.Parse(x.in[x.ir:x.iw], toHead, x.c.srv.AnswerHead)
 			if err == nil {
 				x.ir += n
-				return nil
+				return n, nil
 			}
 			if !errors.Is(err, http1.ErrIncomplete) {
-				return err
+				return 0, err
 			}
+			x.growIn()
 		}
 		if err := x.fillIn(); err != nil {
-			return err
+			return 0, err
 		}
 	}
 }
@@ -192,8 +232,13 @@ func appendStatusLine(b []byte, r *http1.Response) []byte {
 // if it can.
 func (x *exchange) forwardResponse() bool {
 	x.composeAnswer()
+	x.shrinkIn()
 	x.c.touch()
-	return x.answered(x.sendBody(x.dechunk))
+	readErr, writeErr := x.sendBody(x.dechunk)
+	if readErr != nil && x.rec.FirstByte == 0 { // its first chunk was wrong: nothing was sent
+		return x.refuse(failedBy(readErr))
+	}
+	return x.answered(readErr, writeErr)
 }
 
 // composeAnswer puts the answer's head into x.out, and decides whether the connection
@@ -222,7 +267,7 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		x.rec.Error = classClientGone
 		return false
 	case readErr != nil:
-		x.rec.Error = classTerminated
+		x.brokenOff(readErr)
 		return false
 	}
 	if whole && x.resp.KeepAlive && x.ir == x.iw {
@@ -238,6 +283,18 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		c.linger()
 	}
 	return x.keep && whole
+}
+
+// brokenOff books an answer of which the server sent the beginning only, or one that
+// cannot be framed from here on. The log does not call it a success, whatever the status
+// that the client was sent.
+func (x *exchange) brokenOff(err error) {
+	var bad *http1.Error
+	x.rec.Status, x.rec.Error = 502, classTerminated
+	if errors.As(err, &bad) {
+		x.rec.Error = classProtocol
+		x.c.tcp.ResetOnClose() // it must not look like the whole
+	}
 }
 
 // composeResponse puts the answer's head into x.out.

@@ -29,7 +29,7 @@ type exchange struct {
 	begun  time.Time // when it began to connect, while attended
 	failed error     // why it has no connection, while attended
 	resp   http1.Response
-	in     *[inRoom]byte // what the server sent and was not used is in[ir:iw]
+	in     []byte // what the server sent and was not used is in[ir:iw]; see takeIn
 	ir, iw int
 	inFn   func(fd uintptr) bool // inStep, bound once
 	inErr  error                 // of the last read
@@ -50,7 +50,7 @@ type exchange struct {
 	rest []byte  // read from the client beyond the end of this request
 }
 
-// inRoom bounds an answer's head, and is what one read of its body takes.
+// inRoom is what one read of an answer takes. A head that is larger has a buffer of its own.
 const inRoom = 64 << 10
 
 var (

@@ -56,6 +56,10 @@ func (x *exchange) afterSend(err error) bool {
 // endUnsent ends an exchange that has no answer from the server.
 func (x *exchange) endUnsent(err error) bool {
 	var body *bodyError
+	if err == errClientGone {
+		x.rec.Error = classClientGone
+		return false
+	}
 	if !errors.As(err, &body) {
 		return x.refuse(failedBy(err))
 	}

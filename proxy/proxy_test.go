@@ -88,6 +88,7 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		Name:             "sluice-test",
 		Contact:          "net-team@example.com",
 		Head:             http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
+		AnswerHead:       http1.Limits{MaxHead: 256 << 10, MaxFields: 1000},
 		HeadTimeout:      10 * time.Second,
 		ConnectTimeout:   5 * time.Second,
 		IdleTimeout:      20 * time.Second,

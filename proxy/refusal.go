@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -63,6 +64,8 @@ var (
 	errTooSlow     = errors.New("the server did not answer in time")
 	errLoop        = errors.New("the request has come through this proxy before (Via)")
 	errSwitch      = errors.New("the server switched protocols unasked")
+	errInterim     = errors.New("the server sent too many interim answers")
+	errClientGone  = errors.New("the client does not take its answer")
 )
 
 // refuse answers the request with what err stands for. This is the one place
@@ -80,7 +83,10 @@ func (x *exchange) refuse(err error) (keep bool) {
 	case errors.As(err, &target):
 		x.ask = refusal{status: 400, class: classRequest, details: err.Error()}
 	case errors.As(err, &bad): // the server's: refuseMessage answers the client's
-		x.ask = refusal{status: 502, class: classProtocol, details: "the server's answer: " + bad.Msg}
+		x.ask = refusal{status: 502, class: classProtocol, details: "the server's answer: " + x.answerFault(bad)}
+	case err == errInterim:
+		x.ask = refusal{status: 502, class: classProtocol, details: fmt.Sprintf(
+			"the server's answer: interim answers (1xx) of more than %d bytes (--max-answer-head)", x.c.srv.AnswerHead.MaxHead)}
 	case err == errLoop:
 		x.ask = refusal{status: 502, class: "proxy_loop_detected", details: err.Error()}
 	case err == errTooSlow:
@@ -91,6 +97,18 @@ func (x *exchange) refuse(err error) (keep bool) {
 		x.ask = refusal{status: 502, class: classTerminated, details: err.Error()}
 	}
 	return x.answer()
+}
+
+// answerFault says what is wrong with an answer, and by which setting.
+func (x *exchange) answerFault(bad *http1.Error) string {
+	lim := x.c.srv.AnswerHead
+	switch bad {
+	case http1.ErrHeadTooLarge:
+		return fmt.Sprintf("head larger than %d bytes (--max-answer-head)", lim.MaxHead)
+	case http1.ErrTooManyFields:
+		return fmt.Sprintf("more than %d header fields (--max-answer-fields)", lim.MaxFields)
+	}
+	return bad.Msg
 }
 
 // denial tells which part of the policy denied the request.

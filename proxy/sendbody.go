@@ -30,7 +30,9 @@ func (x *exchange) flushTwo(n int64, more []byte) error {
 	_, err := x.c.tcp.WriteTwo(x.out, more)
 	x.tailData = n + int64(len(more))
 	x.sent()
-	x.out = x.out[:0]
+	if x.out = x.out[:0]; cap(x.out) > 2*inRoom {
+		x.out = nil // it was for a large head
+	}
 	return err
 }
 
@@ -106,9 +108,9 @@ func (x *exchange) sendFromTLS(n int64) (readErr, writeErr error) {
 }
 
 // sendChunks sends a chunked body, as it is or, to an HTTP/1.0 client, without
-// its framing.
+// its framing. Nothing is sent before what is there was found to be right.
 func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
-	var chunks http1.Chunked
+	chunks := http1.Chunked{Lenient: true}
 	for {
 		n, data, err := x.takeChunks(&chunks, dechunk)
 		if err != nil {
@@ -141,14 +143,11 @@ func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 	}
 }
 
-// takeChunks appends to x.out what is buffered of a chunked body.
+// takeChunks appends to x.out what is buffered of a chunked body, without what c passed
+// over in it.
 func (x *exchange) takeChunks(c *http1.Chunked, dechunk bool) (n int, data int64, err error) {
 	b := x.unreadIn()
-	if !dechunk {
-		n, data, err = scan(c, b)
-		x.out = append(x.out, b[:n]...)
-		return n, data, err
-	}
+	neat := 0 // b[neat:n] goes on as it is
 	for !c.Done() {
 		k, d, err := c.Next(b[n:])
 		if errors.Is(err, http1.ErrIncomplete) {
@@ -157,9 +156,18 @@ func (x *exchange) takeChunks(c *http1.Chunked, dechunk bool) (n int, data int64
 		if err != nil {
 			return n, data, err
 		}
-		x.out = append(x.out, d...)
+		switch {
+		case dechunk:
+			x.out = append(x.out, d...)
+		case !c.Neat():
+			x.out = c.AppendNeat(append(x.out, b[neat:n]...), b[n:n+k])
+			neat = n + k
+		}
 		n += k
 		data += int64(len(d))
+	}
+	if !dechunk {
+		x.out = append(x.out, b[neat:n]...)
 	}
 	return n, data, nil
 }

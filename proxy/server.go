@@ -47,9 +47,10 @@ type Options struct {
 	Contact      string // whom to ask, shown in answers; "" leaves the line out
 	ForwardedFor bool   // add X-Forwarded-For
 
-	Head              http1.Limits
-	MaxConns          int // open client connections; 0: as many as the budget has room for
-	MaxConnsPerClient int // of one client address; 0: no limit
+	Head              http1.Limits // of a request
+	AnswerHead        http1.Limits // of an answer; MaxHead bounds the interim ones before it too, all together
+	MaxConns          int          // open client connections; 0: as many as the budget has room for
+	MaxConnsPerClient int          // of one client address; 0: no limit
 
 	HeadTimeout      time.Duration // for a request head, from its first byte or the start
 	ConnectTimeout   time.Duration // to connect, all addresses together

@@ -151,6 +151,7 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 		Contact:           c.Contact,
 		ForwardedFor:      c.ForwardedFor,
 		Head:              http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
+		AnswerHead:        http1.Limits{MaxHead: c.MaxAnswerHead, MaxFields: c.MaxAnswerFields},
 		MaxConns:          c.MaxConns,
 		MaxConnsPerClient: c.MaxConnsPerClient,
 		HeadTimeout:       c.HeadTimeout,

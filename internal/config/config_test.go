@@ -63,7 +63,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, &Proxy{
 		Listen: []string{":8080"}, Admin: "127.0.0.1:9090",
 		Rules: ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
-		Guard: acl.GuardDefault, MaxHead: 65536, MaxFields: 256,
+		Guard: acl.GuardDefault, MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000,
 		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second, DNSTimeout: 5 * time.Second,
 		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, DrainTimeout: 30 * time.Second,
 		AccessLog: "-", AccessLogFormat: "json",
@@ -95,6 +95,8 @@ upstreamCA: [ca.pem, ca2.pem]
 forwardedFor: true
 maxHead: 16KiB
 maxFields: 100
+maxAnswerHead: 32KiB
+maxAnswerFields: 200
 maxConns: 5000
 maxConnsPerClient: 50
 headTimeout: 1s
@@ -114,7 +116,7 @@ logLevel: warn
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
-		"max-fields": {"100"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
+		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
 		"keepalive-timeout": {"240s"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
 		"access-log-format": {"squid"}, "log-level": {"WARN"},
@@ -134,7 +136,7 @@ logLevel: warn
 		Resolvers: []netip.AddrPort{
 			netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 		},
-		MaxHead: 16384, MaxFields: 100, MaxConns: 5000, MaxConnsPerClient: 50,
+		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second, DNSTimeout: 3 * time.Second,
 		KeepAliveTimeout: 4 * time.Minute, ShutdownDelay: 6 * time.Second, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
 		Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},

@@ -34,6 +34,8 @@ type Proxy struct {
 
 	MaxHead           int // octets of a request head
 	MaxFields         int // fields of a request head
+	MaxAnswerHead     int // octets of an answer's head
+	MaxAnswerFields   int // fields of an answer's head
 	MaxConns          int // open client connections; 0: as many as the descriptor limit allows
 	MaxConnsPerClient int // of one client address; 0: no limit of its own
 
@@ -200,6 +202,12 @@ func limitSettings() []setting[Proxy] {
 		{Setting{Flag: "max-fields", FileKey: "maxFields", Default: "256", Value: "N",
 			Help: "greatest number of fields in a request head"},
 			one(func(p *Proxy) *int { return &p.MaxFields }, number(1, 10000))},
+		{Setting{Flag: "max-answer-head", FileKey: "maxAnswerHead", Default: "256KiB", Value: "SIZE",
+			Help: "greatest head of an answer, and greatest size of the interim ones before it, all together"},
+			one(func(p *Proxy) *int { return &p.MaxAnswerHead }, size(1<<10, 1<<20))},
+		{Setting{Flag: "max-answer-fields", FileKey: "maxAnswerFields", Default: "1000", Value: "N",
+			Help: "greatest number of fields in an answer's head"},
+			one(func(p *Proxy) *int { return &p.MaxAnswerFields }, number(1, 10000))},
 		{Setting{Flag: "max-conns", FileKey: "maxConns", Default: "0", Value: "N",
 			Help: "greatest number of open client connections; 0: what the descriptor limit allows"},
 			one(func(p *Proxy) *int { return &p.MaxConns }, number(0, million))},
