@@ -252,12 +252,10 @@ func (x *exchange) appendPath(b []byte) []byte {
 }
 
 // appendAuthority writes the target that was judged, whatever Host said (RFC 9112
-// section 3.2.2), without the scheme's own port.
+// section 3.2.2). The port is there if the client wrote it, also the scheme's own: there
+// are clients that sign it.
 func (x *exchange) appendAuthority(b []byte) []byte {
-	host, own := x.dest.Host, uint16(80)
-	if x.target.Scheme == "https" {
-		own = 443
-	}
+	host := x.dest.Host
 	switch {
 	case !host.IsAddr():
 		b = append(b, host.Name()...)
@@ -266,10 +264,16 @@ func (x *exchange) appendAuthority(b []byte) []byte {
 	default:
 		b = host.Addr().AppendTo(b)
 	}
-	if x.dest.Port != own {
+	if namesPort(x.target.Authority) {
 		b = strconv.AppendUint(append(b, ':'), uint64(x.dest.Port), 10)
 	}
 	return b
+}
+
+// namesPort reports whether an authority has a port; an empty one is none.
+func namesPort(authority []byte) bool {
+	i := bytes.LastIndexByte(authority, ':')
+	return i > bytes.LastIndexByte(authority, ']') && i < len(authority)-1
 }
 
 // forwardedField is what appendForwardedFor writes anew.

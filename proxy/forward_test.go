@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/netip"
@@ -61,6 +62,58 @@ func TestForwardHostForms(t *testing.T) {
 	}
 }
 
+// The port travels as the client wrote it, also the scheme's own: there are clients that
+// sign it.
+func TestForwardHostPort(t *testing.T) {
+	tests := []struct{ want, target string }{
+		{"example.com:80", "http://example.com:80/"},
+		{"example.com", "http://example.com/"},
+		{"example.com", "http://example.com:/"},
+		{"example.com:443", "http://Example.com.:443/"},
+		{"192.0.2.1:80", "http://192.0.2.1:80"},
+		{"192.0.2.1", "http://192.0.2.1?:80"},
+		{"[2001:db8::80]", "http://[2001:db8::80]/"},
+		{"[2001:db8::80]:80", "http://[2001:DB8:0::80]:80/"},
+		{"example.com:443", "https://example.com:443/"},
+		{"example.com:80", "https://example.com:80/"},
+		{"example.com", "https://example.com/"},
+	}
+	seen := make(chan string, 1)
+	plain := rawOrigin(t, func(c *rawClient) {
+		seen <- c.head(t)
+		c.send(t, "HTTP/1.1 204 No Content\r\n\r\n")
+	})
+	secure, roots := behindTLS(t, plain)
+	for _, attended := range []bool{false, true} {
+		for _, tt := range tests {
+			to := netip.MustParseAddrPort(plain)
+			if strings.HasPrefix(tt.target, "https") {
+				to = netip.MustParseAddrPort(secure)
+			}
+			g := start(t, "*", names{"example.com": {netip.MustParseAddr("192.0.2.1")}}, func(o *Options) {
+				known := o.Gate.Known
+				o.TLS = &tls.Config{RootCAs: roots}
+				o.Gate = outbound.NewGate(func(_ context.Context, name string) ([]netip.Addr, error) {
+					addrs, _, err := known(name)
+					return addrs, err
+				}, func(ctx context.Context, source netip.Addr, _ netip.AddrPort) (*sock.Conn, error) {
+					return sock.Dial(ctx, source, to)
+				}, outbound.NewPool(o.Budget, time.Minute))
+				if attended {
+					o.Gate.Known = known
+					o.Gate.Begin = func(c *sock.Conn, source netip.Addr, _ netip.AddrPort) (bool, error) {
+						return sock.Begin(c, source, to)
+					}
+				}
+			})
+			c := g.dial(t)
+			c.send(t, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", tt.target)
+			assert.Contains(t, <-seen, "\r\nHost: "+tt.want+"\r\n", tt.target)
+			c.head(t)
+		}
+	}
+}
+
 func TestForwardRefusals(t *testing.T) {
 	g := start(t, "!*.example.com\n"+allowLoopback, nil, nil)
 	tests := []struct {
@@ -80,6 +133,7 @@ func TestForwardRefusals(t *testing.T) {
 		{"431 Request Header Fields Too Large: head larger than the limit", "GET http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("y", 70000) + "\r\n\r\n", false},
 		{"431 Request Header Fields Too Large: more header fields than the limit", "GET http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: y\r\n", 300) + "\r\n", false},
 		{"505 HTTP Version Not Supported: HTTP version not supported, want HTTP/1.0 or HTTP/1.1", "GET http://127.0.0.1/ HTTP/2.0\r\nHost: x\r\n\r\n", false},
+		{"400 Bad Request: malformed chunk size", "POST http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n", false},
 		{"417 Expectation Failed: expectation other than 100-continue", "GET http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\nExpect: x\r\n\r\n", false},
 		{"502 Bad Gateway: the request has come through this proxy before (Via)", "GET http://127.0.0.1/ HTTP/1.1\r\nHost: x\r\nVia: 1.1 other, 1.1 sluice-test\r\n\r\n", true},
 	}
@@ -225,7 +279,6 @@ func TestServerGarbage(t *testing.T) {
 		{"502 Bad Gateway: the server's answer: line ends in a bare LF, not CRLF", "HTTP/1.1 200 OK\nContent-Length: 1\n\na"},
 		{"502 Bad Gateway: the server closed the connection before its answer", ""},
 		{"502 Bad Gateway: the server closed the connection before its answer", "HTTP/1.1 200 OK\r\nConte"},
-		{"502 Bad Gateway: the server's answer: head larger than the limit", "HTTP/1.1 200 OK\r\nX: " + strings.Repeat("y", 70000)},
 	}
 	for _, tt := range tests {
 		server := rawOrigin(t, func(c *rawClient) {
