@@ -20,7 +20,7 @@ type Record struct {
 	Tunnel bool
 	silent bool  // no request: neither logged nor counted
 	Minor  uint8 // of the client's HTTP version
-	Status int
+	Status int   // of the answer; 502 too when the server broke it off after its head was sent
 
 	Start     time.Time
 	ID        uint64
@@ -43,6 +43,10 @@ type Record struct {
 
 // span is a part of Record.text.
 type span struct{ from, to uint32 }
+
+// denied reports whether the policy denied the request. It did not when the verdict was
+// to depend on addresses that the resolver failed to give: an allowed request that failed.
+func (r *Record) denied() bool { return r.Judged && r.Decision.Verdict == acl.Deny }
 
 func (r *Record) get(s span) []byte { return r.text[s.from:s.to] }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/json"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -131,4 +132,51 @@ func TestLogOutlivesBuffers(t *testing.T) {
 	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
 	_, body := c.response(t, "GET")
 	assert.Len(t, body, 100000)
+}
+
+// Only what the policy denies is a denial, in every format and in the metrics: not a name
+// that does not resolve, nor an address that does not answer.
+func TestFailureIsNoDenial(t *testing.T) {
+	dead := rawOrigin(t, func(*rawClient) {}) // of another address
+	tests := []struct {
+		rules, target            string
+		verdict, reason, squid   string
+		status                   int
+		metricVerdict, metricWhy string
+	}{
+		{"*", "nowhere.test:443", "allow", "line 1 *", "TCP_MISS/502", 502, "allow", "rule"},
+		{"!10.0.0.0/8\n*", "nowhere.test:443", "allow", "line 2 *", "TCP_MISS/502", 502, "allow", "rule"},
+		{"*.test", "nowhere.test:443", "allow", "line 1 *.test", "TCP_MISS/502", 502, "allow", "rule"},
+		{"127.0.0.0/8", "nowhere.test:443", "allow", "default", "TCP_MISS/502", 502, "allow", "default"},
+		{"127.0.0.0/8", "127.0.0.9:" + portOf(dead), "allow", "line 1 127.0.0.0/8", "TCP_MISS/502", 502, "allow", "rule"},
+		{"!*.test\n*", "nowhere.test:443", "deny", "line 1 !*.test", "TCP_DENIED/403", 403, "deny", "rule"},
+		{"!127.0.0.0/8\n*", "home.test:443", "deny", "line 1 !127.0.0.0/8", "TCP_DENIED/403", 403, "deny", "rule"},
+	}
+	for _, tt := range tests {
+		for _, attended := range []bool{false, true} {
+			out := new(logBuffer)
+			g := start(t, tt.rules, names{"home.test": {loopback}}, func(o *Options) {
+				o.Access.Close()
+				o.Access = NewAccessLog(out, func(b []byte, r *Record) []byte {
+					return appendCombined(appendSquid(appendJSON(b, r), r), r)
+				}, func() {}, func(error) {})
+				if !attended {
+					o.Gate.Known, o.Gate.Begin = nil, nil
+				}
+			})
+			for i, request := range []string{"CONNECT %s HTTP/1.1\r\n\r\n", "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n"} {
+				c := g.dial(t)
+				c.send(t, request, tt.target)
+				res, body := c.response(t, "GET")
+				assert.Equal(t, tt.status, res.StatusCode)
+				assert.Equal(t, tt.verdict == "deny", strings.Contains(res.Status+body, "denied"), body)
+				require.Eventually(t, func() bool { return strings.Count(out.String(), "\n") == 3*(i+1) }, 10*time.Second, time.Millisecond)
+				lines := strings.Split(out.String(), "\n")[3*i:]
+				assert.Contains(t, lines[0], `"verdict":"`+tt.verdict+`","reason":"`+tt.reason+`"`)
+				assert.Contains(t, lines[1], " "+tt.squid+" ")
+				assert.Contains(t, lines[2], ` HTTP/1.1" `+strconv.Itoa(tt.status)+" ")
+			}
+			assert.EqualValues(t, 2, g.counted(t, "sluice_requests_total", "verdict="+tt.metricVerdict, "reason="+tt.metricWhy))
+		}
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -145,7 +144,7 @@ func (x *exchange) page() (kind string, body []byte) {
 	if len(x.req.Method) > 0 {
 		p.Request = string(x.req.Method) + " " + string(x.req.Target)
 	}
-	if x.rec.Judged && x.rec.Decision.Verdict != acl.Allow && a.status == 403 {
+	if x.rec.denied() && a.status == 403 {
 		p.Title, p.Details, p.DecidedBy = "Egress denied", "", x.decidedBy()
 	}
 	switch preferred(x.req.Get(http1.Accept)) {

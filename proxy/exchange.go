@@ -124,8 +124,7 @@ func (s *Server) book(r *Record, received, sent int64) {
 	if r.Judged {
 		reason = metrics.ReasonOf(r.Decision)
 	}
-	allowed := r.Judged && r.Decision.Verdict == acl.Allow
-	s.Metrics.Ended(r.Mode, allowed, reason, r.Error, received, sent, took)
+	s.Metrics.Ended(r.Mode, r.Judged && !r.denied(), reason, r.Error, received, sent, took)
 	if s.Access != nil {
 		s.Access.Write(r)
 	}

@@ -3,7 +3,6 @@ package proxy
 import (
 	"strconv"
 
-	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/logline"
 )
 
@@ -23,10 +22,10 @@ func appendJSON(b []byte, r *Record) []byte {
 	switch {
 	case !r.Judged:
 		b = append(b, `none"`...)
-	case r.Decision.Verdict == acl.Allow:
-		b = append(b, `allow"`...)
-	default:
+	case r.denied():
 		b = append(b, `deny"`...)
+	default:
+		b = append(b, `allow"`...)
 	}
 	if r.Judged {
 		b = append(b, `,"reason":`...)
@@ -84,7 +83,7 @@ func appendSquid(b []byte, r *Record) []byte {
 	b = r.Client.Addr().AppendTo(b)
 	b = append(b, ' ')
 	switch {
-	case r.Judged && r.Decision.Verdict != acl.Allow:
+	case r.denied():
 		b = append(b, "TCP_DENIED/"...)
 	case !r.Judged:
 		b = append(b, "NONE/"...)

@@ -6,6 +6,7 @@ package outbound
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,7 +47,7 @@ func NewGate(lookup Lookup, d Dialer, pool *Pool) *Gate {
 // order to try them. The zero value leads nowhere. A Route may be used again for
 // the next request; it must not be copied while Addrs is in use.
 type Route struct {
-	Decision acl.Decision
+	Decision acl.Decision // NeedAddr when no address came of a name: nothing was denied
 	Addrs    []netip.Addr
 	Port     uint16
 	Sources  Sources
@@ -115,6 +116,9 @@ func (r *Route) begin(gen *Generation, t acl.Target) (done bool, err error) {
 
 // finish decides on what a name has resolved to.
 func (g *Gate) finish(gen *Generation, t acl.Target, addrs []netip.Addr, err error, r *Route) error {
+	if err == nil && len(addrs) == 0 {
+		err = fmt.Errorf("look up %s: no address", t.Host.Name()) // which denies nothing
+	}
 	if err != nil {
 		return lookupError(err)
 	}

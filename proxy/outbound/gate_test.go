@@ -109,6 +109,7 @@ func TestOpen(t *testing.T) {
 		"priv.test":  aa("10.0.0.1"),
 		"six.test":   aa("2001:db8::1"),
 		"meta.test":  aa("169.254.169.254"),
+		"none.test":  {},
 	}
 	const rules = "!*.denied.test\n!10.0.0.0/8\n*"
 	tests := []struct {
@@ -133,6 +134,8 @@ func TestOpen(t *testing.T) {
 		{name: "a literal is not looked up", policy: rules, target: "192.0.2.9:1", dialed: []string{"->192.0.2.9:1"}},
 		{name: "no such name", policy: rules, target: "nx.test:443", looked: []string{"nx.test"},
 			err: "look up nx.test: no such name (NXDOMAIN)", kind: DNSFailed},
+		{name: "a name without an address", policy: rules, target: "none.test:443", looked: []string{"none.test"},
+			err: "look up none.test: no address", kind: DNSFailed},
 		{name: "bound to the source", policy: rules, target: "pub.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
 			looked: []string{"pub.test"}, dialed: []string{"198.51.100.1>192.0.2.1:443"}},
 		{name: "bound to the source of the family", policy: rules, target: "six.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
@@ -153,6 +156,7 @@ func TestOpen(t *testing.T) {
 				require.ErrorAs(t, err, &e)
 				assert.Equal(t, tt.err, err.Error())
 				assert.Equal(t, tt.kind, e.Kind)
+				assert.Equal(t, tt.kind == Denied, d.Verdict == acl.Deny, "only the policy denies")
 				assert.Nil(t, c)
 				return
 			}
