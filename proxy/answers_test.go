@@ -259,3 +259,44 @@ func TestInterimWithoutEnd(t *testing.T) {
 		}
 	}
 }
+
+// What clients send that means nothing, or is the server's business, does not stop a
+// request; what goes on is what the server is to act upon.
+func TestUntidyRequests(t *testing.T) {
+	const rest = "Via: 1.1 sluice-test\r\n\r\n"
+	tests := map[string]struct{ want, target, fields string }{
+		"an expectation of nothing": {"GET / HTTP/1.1\r\nHost: %s\r\n" + rest, "/", "Expect:\r\n"},
+		"h2c":                       {"GET / HTTP/1.1\r\nHost: %s\r\n" + rest, "/", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"},
+		"h2c without settings":      {"GET / HTTP/1.1\r\nHost: %s\r\n" + rest, "/", "Connection: Upgrade\r\nUpgrade: h2c\r\n"},
+		"settings without h2c":      {"GET / HTTP/1.1\r\nHost: %s\r\n" + rest, "/", "HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"},
+		"h2c among others": {"GET / HTTP/1.1\r\nHost: %s\r\nVia: 1.1 sluice-test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "/",
+			"Connection: Upgrade\r\nUpgrade: h2c, websocket\r\n"},
+		"a % alone":           {"GET /100%%/%%zz?%% HTTP/1.1\r\nHost: %s\r\n" + rest, "/100%/%zz?%", ""},
+		"a list that is none": {"GET / HTTP/1.1\r\nHost: %s\r\nTimeout: 1\r\n" + rest, "/", "Connection: Keep-Alive, timeout=15, X-Hop\r\nTimeout: 1\r\nX-Hop: 1\r\n"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			seen := make(chan string, 1)
+			eachWay(t, func(c *rawClient) {
+				for {
+					if _, err := c.r.Peek(1); err != nil {
+						return
+					}
+					seen <- c.head(t)
+					c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+				}
+			}, func(t *testing.T, g *gateway, base string) {
+				c := g.dial(t)
+				_, host, _ := strings.Cut(base, "://")
+				for range 2 { // it is kept open
+					c.send(t, "GET %s%s HTTP/1.1\r\nHost: x\r\n%s\r\n", base, tt.target, tt.fields)
+					res, body := c.response(t, "GET")
+					assert.Equal(t, 200, res.StatusCode, body)
+					if res.StatusCode == 200 {
+						assert.Equal(t, fmt.Sprintf(tt.want, host), <-seen)
+					}
+				}
+			})
+		})
+	}
+}
