@@ -156,10 +156,11 @@ func TestFailureIsNoDenial(t *testing.T) {
 		for _, attended := range []bool{false, true} {
 			out := new(logBuffer)
 			g := start(t, tt.rules, names{"home.test": {loopback}}, func(o *Options) {
-				o.Access.Close()
-				o.Access = NewAccessLog(out, func(b []byte, r *Record) []byte {
+				lines := linelog.New(out, linelog.Options{})
+				t.Cleanup(func() { lines.Close(time.Minute) })
+				o.Access = NewAccessLog(lines, func(b []byte, r *Record) []byte {
 					return appendCombined(appendSquid(appendJSON(b, r), r), r)
-				}, func() {}, func(error) {})
+				})
 				if !attended {
 					o.Gate.Known, o.Gate.Begin = nil, nil
 				}

@@ -232,7 +232,7 @@ func TestAddressAgainstNameRules(t *testing.T) {
 	c := g.dial(t)
 	c.send(t, "CONNECT 192.0.2.1:443 HTTP/1.1\r\n\r\n")
 	res, body := c.response(t, "GET")
-	assert.Equal(t, "403 Egress denied: default", res.Status)
+	assert.Equal(t, "403 Egress denied: no rule allows it", res.Status)
 	assert.Contains(t, body, "Rules for names never match an address.")
 }
 
