@@ -107,7 +107,7 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen
 	o := proxy.Options{
 		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[0],
 		Access: proxy.NewAccessLog(g.lines, proxy.Formats[g.format]),
-		TLS:    trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
+		TLS:    trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256}, AnswerHead: http1.Limits{MaxHead: 256 << 10, MaxFields: 1000},
 		HeadTimeout: g.idle, ConnectTimeout: time.Minute, IdleTimeout: g.idle, KeepAliveTimeout: g.idle,
 	}
 	g.http = proxy.New(o)
