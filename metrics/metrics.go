@@ -67,6 +67,8 @@ type Metrics struct {
 	LogDropped prometheus.Counter
 	// MessagesDropped counts lines lost of what goes to standard error.
 	MessagesDropped prometheus.Counter
+	// Panics counts faults of the program that ended one connection.
+	Panics prometheus.Counter
 
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -104,6 +106,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 			Help: "Access-log lines dropped because the log could not be written, or not as fast as requests came."}),
 		MessagesDropped: f.NewCounter(prometheus.CounterOpts{Name: "sluice_messages_dropped_total",
 			Help: "Lines for standard error dropped because it was not read as fast as they came, or could not be written."}),
+		Panics: f.NewCounter(prometheus.CounterOpts{Name: "sluice_panics_total",
+			Help: "Faults of the program, each of which has ended one connection. The log has the stack: please report it."}),
 		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_successful",
 			Help: "1 when the last reload put a new configuration in force, 0 when it was refused."}),
 		reloadTime: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_success_timestamp_seconds",

@@ -100,7 +100,7 @@ func (c *conn) makeTunnel() {
 	x.keepTarget()
 	c.releaseBuffer()
 	c.dropBound()
-	c.away, c.x = true, nil
+	c.away, c.over, c.x = true, true, nil
 	up := x.up
 	free := x.handOver()
 	x.end()

@@ -39,7 +39,7 @@ func (c *conn) endExchange() {
 
 // finish closes an attended connection.
 func (c *conn) finish() {
-	c.away = true
+	c.away, c.over = true, true
 	if fd, _ := c.tcp.Bare(); c.loop != nil {
 		c.loop.Forget(fd)
 		c.loop = nil

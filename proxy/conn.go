@@ -44,6 +44,7 @@ type connLife struct {
 	bound   []*outbound.Conn // idle, and of nobody else: see bind
 	served  int              // requests
 	wasAway bool             // a goroutine serves or served it
+	over    bool             // it is being closed, or a tunnel
 	x       *exchange        // is attended; nil: none
 	pending bool             // x has something to do when the round is over
 	spoken  bool             // x's server has, before it was asked
@@ -135,13 +136,7 @@ func (c *conn) cut() {
 
 // wake wakes whoever waits for the client or the server, with a time-out error.
 func (c *conn) wake() {
-	c.mu.Lock()
-	attended := !c.away
-	if attended {
-		c.expire()
-	}
-	c.mu.Unlock()
-	if attended {
+	if c.expireAttended() {
 		return
 	}
 	past := time.Unix(1, 0)
@@ -149,6 +144,16 @@ func (c *conn) wake() {
 	if u := c.upstream.Load(); u != nil {
 		u.TCP.SetDeadline(past)
 	}
+}
+
+func (c *conn) expireAttended() (attended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return false
+	}
+	c.expire()
+	return true
 }
 
 // setUpstream makes u the connection that a time limit cuts too.
@@ -162,13 +167,7 @@ func (c *conn) setUpstream(u *outbound.Conn) {
 // closeIfIdle ends a connection between two requests. A request that has just
 // come is still served: see waitForRequest.
 func (c *conn) closeIfIdle() {
-	c.mu.Lock()
-	attended := !c.away
-	if attended && c.x == nil {
-		c.goAway(nil) // which looks for such a request
-	}
-	c.mu.Unlock()
-	if attended {
+	if c.drainAttended() {
 		return
 	}
 	switch c.waiting.Load() {
@@ -177,6 +176,18 @@ func (c *conn) closeIfIdle() {
 	case waitNext:
 		c.tcp.SetReadDeadline(time.Unix(1, 0))
 	}
+}
+
+func (c *conn) drainAttended() (attended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return false
+	}
+	if c.x == nil {
+		c.goAway(nil) // which looks for such a request
+	}
+	return true
 }
 
 // buffered is what was read and not used.

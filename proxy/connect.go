@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -69,7 +70,7 @@ func (x *exchange) switchTo(head []byte) bool {
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
 	c.touch()
-	x.rec.ended(relayTLS(c.tcp, x.up, c.touch))
+	x.rec.ended(relayTLS(c.tcp, x.up, c.touch, c.srv.panicked))
 	c.setUpstream(nil)
 	x.up = nil
 	return false
@@ -103,7 +104,7 @@ func (x *exchange) upgrade() bool {
 
 // relayTLS is Relay for a protocol upgrade on an https target: the bytes are
 // encrypted on one side, so they pass through user space.
-func relayTLS(client *sock.Conn, up *outbound.Conn, touch func()) tunnel.Result {
+func relayTLS(client *sock.Conn, up *outbound.Conn, touch func(), report contain.Reporter) tunnel.Result {
 	client.Share()
 	up.TCP.Share()
 	var res tunnel.Result
@@ -127,6 +128,11 @@ func relayTLS(client *sock.Conn, up *outbound.Conn, touch func()) tunnel.Result 
 		return n, err
 	}
 	go func() {
+		defer report.Recover(func() {
+			client.Close()
+			up.Close()
+			done <- errInternal
+		})
 		var err error
 		res.Up, err = copyAll(up.TLS, onlyReader{client})
 		done <- err

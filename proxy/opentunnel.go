@@ -71,8 +71,13 @@ func (o *openTunnel) Moved(up, down int64) { o.srv.Metrics.Moved(o.rec.Mode, up,
 
 // Ended books the tunnel. Its connections are closed.
 func (o *openTunnel) Ended(res tunnel.Result) {
+	defer o.release()
 	o.rec.ended(res)
 	o.srv.book(&o.rec, 0, 0)
+}
+
+// release gives back what the tunnel had, and itself, to be used again.
+func (o *openTunnel) release() {
 	o.srv.Metrics.Tunnels.Dec()
 	o.srv.released(o)
 	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
@@ -88,6 +93,8 @@ func (r *Record) ended(res tunnel.Result) {
 	r.Sent += res.Down
 	switch {
 	case res.Err == nil:
+	case res.Err == tunnel.ErrAbandoned:
+		r.Error = classInternal
 	case errors.Is(res.Err, os.ErrDeadlineExceeded):
 		r.Error = classIdle
 	default:
@@ -110,3 +117,6 @@ func (o *openTunnel) closeIfIdle() {}
 
 // cut ends the tunnel now.
 func (o *openTunnel) cut() { o.tun.Cut() }
+
+// Abandon ends the tunnel after a panic.
+func (o *openTunnel) Abandon() { o.tun.Abandon() }

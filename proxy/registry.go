@@ -17,6 +17,7 @@ type member interface {
 	sweep()       // end it if a time limit has passed
 	closeIfIdle() // the server drains
 	cut()         // end it now
+	Abandon()     // end it now, whatever state it is in
 }
 
 // registry knows the open client connections. It is touched when a client comes
@@ -137,7 +138,7 @@ func (s *Server) sweep() {
 			return
 		case now := <-t.C:
 			s.clock.Store(int64(now.Sub(s.start)))
-			s.conns.each(member.sweep)
+			s.conns.each(s.sweepOne)
 			if now.Sub(pool) >= time.Second {
 				s.Gate.Pool.Sweep(now)
 				pool = now
@@ -149,6 +150,12 @@ func (s *Server) sweep() {
 			}
 		}
 	}
+}
+
+// sweepOne is the sweeper's look at m, whose panic ends m alone.
+func (s *Server) sweepOne(m member) {
+	defer s.panicked.Recover(m.Abandon)
+	m.sweep()
 }
 
 // now is the coarse clock.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accept"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -61,22 +62,23 @@ type Options struct {
 // Server serves clients. Make it with New.
 type Server struct {
 	Options
-	loops   poll.Loops
-	pump    *tunnel.Pump
-	single  bool // there is one processor
-	live    atomic.Pointer[outbound.Generation]
-	clock   atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
-	start   time.Time
-	tick    time.Duration
-	ids     idSource
-	conns   registry
-	free    sync.Pool // of *conn, see conn.reuse
-	tunnels sync.Pool // of *openTunnel
-	targets targets
-	opened  atomic.Int64    // tunnels since the last trim
-	ctx     context.Context // ends when connections are cut
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	loops    poll.Loops
+	pump     *tunnel.Pump
+	single   bool // there is one processor
+	panicked contain.Reporter
+	live     atomic.Pointer[outbound.Generation]
+	clock    atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
+	start    time.Time
+	tick     time.Duration
+	ids      idSource
+	conns    registry
+	free     sync.Pool // of *conn, see conn.reuse
+	tunnels  sync.Pool // of *openTunnel
+	targets  targets
+	opened   atomic.Int64    // tunnels since the last trim
+	ctx      context.Context // ends when connections are cut
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 
 	draining  atomic.Bool   // no new clients, and no request after the one under way
 	cutting   atomic.Bool   // what is open is being cut
@@ -92,6 +94,8 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now(), lingering: make(chan struct{}, 16)}
 	s.single = runtime.GOMAXPROCS(0) == 1
+	s.panicked = contain.Log(s.Log, s.Metrics.Panics.Inc)
+	s.loops.Report = s.panicked
 	s.pump = tunnel.New(o.Budget, &s.loops)
 	if s.TLS == nil {
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -152,9 +156,13 @@ func (s *Server) Serve(l *sock.Listener) error {
 func (s *Server) accept(l *poll.Loop, c *conn) {
 	if limit, ok := s.admit(c); !ok {
 		s.Metrics.Refused(limit)
-		s.wg.Go(func() { c.refuse(limit) })
+		s.wg.Go(func() {
+			defer s.panicked.Recover(func() { c.tcp.Close() })
+			c.refuse(limit)
+		})
 		return
 	}
+	defer s.panicked.Recover(c.Abandon)
 	c.attend(l)
 }
 
@@ -175,6 +183,7 @@ func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
 // has taken its place, whose end releases what is left.
 func (c *conn) run(x *exchange) {
 	defer c.srv.wg.Done()
+	defer c.srv.panicked.Recover(c.abandonAway)
 	if c.serve(x) {
 		return
 	}

@@ -85,6 +85,10 @@ func (u *upload) start(x *exchange) {
 	x.up.TCP.Share()
 	go func() {
 		defer close(u.done)
+		defer x.c.srv.panicked.Recover(func() {
+			u.err = errInternal
+			u.clientFailed(x, errInternal)
+		})
 		switch {
 		case x.req.Framing == http1.ChunkedEnc:
 			u.err = u.sendChunked(x)

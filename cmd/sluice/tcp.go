@@ -14,6 +14,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
@@ -119,12 +120,13 @@ func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s strea
 	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
 	gate.Begin = sock.Begin
 	o := tcp.Options{
-		Gate:    gate,
-		TTL:     g.resolve.TTL,
-		Metrics: metrics.NewTCP(registry),
-		Log:     g.log,
-		Budget:  budget,
-		Changed: g.tellReady,
+		Gate:     gate,
+		TTL:      g.resolve.TTL,
+		Metrics:  metrics.NewTCP(registry),
+		Log:      g.log,
+		Budget:   budget,
+		Changed:  g.tellReady,
+		Panicked: contain.Log(g.log, g.metrics.Panics.Inc),
 	}
 	if g.access != nil {
 		o.Access = func(r *tcp.Record) { g.access.Append(r.AppendJSON) }

@@ -102,20 +102,27 @@ func (l *Log) Append(line func(b []byte) []byte) {
 	if l == nil {
 		return
 	}
-	l.mu.Lock()
-	if l.closed || len(l.buf) >= l.o.Room {
-		stalled := !l.closed
-		l.mu.Unlock()
-		l.lose(1, errStalled, stalled)
+	n, closed := l.take(line)
+	if n < 0 {
+		l.lose(1, errStalled, !closed)
 		return
 	}
-	l.buf = line(l.buf)
-	n := len(l.buf)
-	l.mu.Unlock()
 	signal(l.kick)
 	if n >= kickAt || l.o.Prompt {
 		signal(l.full)
 	}
+}
+
+// take adds the line to what is to be written, and returns how much that is; -1 when there
+// is no room for it.
+func (l *Log) take(line func(b []byte) []byte) (n int, closed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock() // whatever line does
+	if l.closed || len(l.buf) >= l.o.Room {
+		return -1, l.closed
+	}
+	l.buf = line(l.buf)
+	return len(l.buf), false
 }
 
 func signal(c chan struct{}) {

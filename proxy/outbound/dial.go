@@ -249,8 +249,9 @@ func cause(err error) error {
 }
 
 type attempt struct {
-	conn *Conn
-	err  error
+	conn  *Conn
+	err   error
+	panic any // what the attempt has panicked with; it goes on where the connection is served
 }
 
 // race is happy eyeballs: one attempt after the other, the next at once when one
@@ -273,14 +274,22 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 		started++
 		timer.Reset(attemptDelay)
 		go func() {
-			c, err := g.dialAddr(ctx, route, a)
-			results <- attempt{c, err}
+			var res attempt
+			defer func() {
+				res.panic = recover()
+				results <- res
+			}()
+			res.conn, res.err = g.dialAddr(ctx, route, a)
 		}()
 	}
 	start()
 	for {
 		select {
 		case res := <-results:
+			if res.panic != nil {
+				go closeLosers(results, started-len(errs)-1)
+				panic(res.panic)
+			}
 			if res.err == nil {
 				go closeLosers(results, started-len(errs)-1)
 				return res.conn, nil
@@ -302,7 +311,7 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 // closeLosers closes the connections that came too late.
 func closeLosers(results <-chan attempt, n int) {
 	for range n {
-		if res := <-results; res.err == nil {
+		if res := <-results; res.conn != nil {
 			res.conn.Close()
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -39,6 +40,9 @@ const bufferSize = 64 << 10
 // Loops are as many loops as there are processors, made when they are needed. The
 // zero value is ready for use; the methods may be called concurrently.
 type Loops struct {
+	// Report is told of panics in handlers and tasks; set it before the first Next.
+	Report contain.Reporter
+
 	mu     sync.Mutex
 	loops  []*Loop
 	apart  *Loop
@@ -55,7 +59,7 @@ func (ls *Loops) Next() (*Loop, error) {
 	}
 	ls.next++
 	if most := runtime.GOMAXPROCS(0); len(ls.loops) < most {
-		l, err := newLoop()
+		l, err := newLoop(ls.Report)
 		if err == nil {
 			ls.loops = append(ls.loops, l)
 			return l, nil
@@ -79,7 +83,7 @@ func (ls *Loops) Apart() (*Loop, error) {
 		return nil, net.ErrClosed
 	}
 	if ls.apart == nil {
-		l, err := newLoop()
+		l, err := newLoop(ls.Report)
 		if err != nil {
 			return nil, err
 		}
@@ -106,9 +110,10 @@ func (ls *Loops) Close() {
 
 // Loop is one of Loops. Add, Set, Ask, Remove and Forget may be called concurrently.
 type Loop struct {
-	epoll *os.File
-	fd    int
-	done  chan struct{}
+	epoll  *os.File
+	fd     int
+	done   chan struct{}
+	report contain.Reporter
 
 	mu   sync.Mutex
 	byFD []Handler // whom an event is for
@@ -120,7 +125,7 @@ type Loop struct {
 	tasks        bool // are being done
 }
 
-func newLoop() (*Loop, error) {
+func newLoop(report contain.Reporter) (*Loop, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -131,7 +136,7 @@ func newLoop() (*Loop, error) {
 		return nil, os.NewSyscallError("fcntl", err)
 	}
 	l := &Loop{fd: fd, epoll: os.NewFile(uintptr(fd), "events"), done: make(chan struct{})}
-	l.buf = make([]byte, bufferSize)
+	l.buf, l.report = make([]byte, bufferSize), report
 	go l.run()
 	return l, nil
 }
@@ -247,7 +252,7 @@ func (l *Loop) run() {
 			}
 			for i := range max(n, 0) {
 				if h := l.find(events[i].Fd); h != nil {
-					h.Ready(l, int(events[i].Fd), events[i].Events)
+					l.tell(h, int(events[i].Fd), events[i].Events)
 				}
 			}
 			l.doLater()
@@ -267,7 +272,7 @@ func (l *Loop) doLater() {
 	l.later, l.spare = l.spare[:0], l.later
 	l.tasks = true
 	for i, t := range l.spare {
-		t.Do(l)
+		l.do(t)
 		l.spare[i] = nil
 	}
 	l.used, l.tasks = 0, false

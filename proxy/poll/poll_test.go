@@ -1,7 +1,9 @@
 package poll
 
 import (
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -235,4 +237,49 @@ func TestClose(t *testing.T) {
 	_, err := ls.Next()
 	assert.Equal(t, net.ErrClosed, err)
 	ls.Close()
+}
+
+// abandoned is a script that is told when it was abandoned.
+type abandoned struct {
+	*script
+	told chan struct{}
+}
+
+func (a abandoned) Abandon() {
+	close(a.told)
+	panic("and once more")
+}
+
+// A panic of a handler or task ends what that serves, is reported with its stack, and holds
+// up nobody else in the loop.
+func TestPanicIsContained(t *testing.T) {
+	var ls Loops
+	reports := make(chan string, 10)
+	ls.Report = func(cause any, stack []byte) {
+		reports <- fmt.Sprint(cause, " ", strings.Contains(string(stack), "poll_test.go"))
+	}
+	l := next(t, &ls)
+	t.Cleanup(ls.Close)
+	for _, when := range []string{"ready", "do"} {
+		near, far := pair(t)
+		a := abandoned{new(script), make(chan struct{})}
+		a.do = func(*Loop) { panic(when) }
+		a.ready = func(l *Loop, _ int) {
+			if when == "do" {
+				l.Later(a)
+				return
+			}
+			panic(when)
+		}
+		require.NoError(t, l.Add(near, a))
+		send(t, far)
+		<-a.told
+		assert.Equal(t, when+" true", <-reports)
+		assert.Equal(t, "and once more true", <-reports)
+	}
+	near, far := pair(t)
+	ready := make(chan struct{})
+	require.NoError(t, l.Add(near, &script{ready: func(*Loop, int) { close(ready) }}))
+	send(t, far)
+	<-ready
 }

@@ -92,5 +92,8 @@ func (s *Server) sweep(now time.Time) {
 	clock := int64(now.Sub(s.start))
 	s.clock.Store(clock)
 	idle := int64(s.live.Load().idleTimeout)
-	s.conns.each(func(x *session) { x.sweep(clock, idle) })
+	s.conns.each(func(x *session) {
+		defer s.Panicked.Recover(func() { x.cut(endReset) })
+		x.sweep(clock, idle)
+	})
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
@@ -32,6 +33,9 @@ type Options struct {
 	// Changed, if non-nil, is called when Ready may have changed. It is called
 	// concurrently and must not block.
 	Changed func()
+	// Panicked, if non-nil, is told of faults of the program that have ended one connection.
+	// It is called concurrently.
+	Panicked contain.Reporter
 }
 
 // Server serves ports. Make it with New; its methods may be called concurrently.
@@ -79,6 +83,7 @@ type pace struct {
 func New(o Options) *Server {
 	s := &Server{Options: o, start: time.Now()}
 	s.single = runtime.GOMAXPROCS(0) == 1
+	s.loops.Report = o.Panicked
 	s.pump = tunnel.New(o.Budget, &s.loops)
 	s.free.New = func() any {
 		x := &session{srv: s}

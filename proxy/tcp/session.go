@@ -35,14 +35,15 @@ type session struct {
 
 // sessionLife is what a session knows of the client that it has now.
 type sessionLife struct {
-	port  *port
-	peer  netip.AddrPort // who connected
-	local netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
-	early []byte         // read from the client, and not sent on yet
-	rec   Record
-	begun begun
-	to    *address // that the tunnel leads to
-	ahead int64    // bytes of early that went ahead of the tunnel
+	port    *port
+	peer    netip.AddrPort // who connected
+	local   netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
+	early   []byte         // read from the client, and not sent on yet
+	rec     Record
+	begun   begun
+	to      *address // that the tunnel leads to
+	relayed bool     // a tunnel was made of it
+	ahead   int64    // bytes of early that went ahead of the tunnel
 }
 
 // accept starts to serve a client, or refuses it. Two descriptors are set aside
@@ -62,6 +63,7 @@ func (p *port) accept(x *session) {
 		return
 	}
 	p.metrics.Clients.Inc()
+	defer s.Panicked.Recover(x.abandon)
 	if !x.atOnce() {
 		s.wg.Add(1)
 		go x.serve()
@@ -114,6 +116,20 @@ func (x *session) connected(a *address, begin time.Time) {
 	a.answers()
 }
 
+// abandon ends a session whose service has panicked, in whatever state, before a tunnel was
+// made of it; the tunnel ends by itself.
+func (x *session) abandon() {
+	if x.relayed {
+		x.tunnel.Abandon()
+		return
+	}
+	if up := x.upstream.Load(); up != nil {
+		up.Close()
+	}
+	abort(x.client)
+	x.gone()
+}
+
 // gone is the last that happens to a session. Its connections are closed.
 func (x *session) gone() {
 	x.srv.Budget.Give(2)
@@ -124,6 +140,7 @@ func (x *session) gone() {
 // serve takes the connection to where a tunnel is made of it, or to its end.
 func (x *session) serve() {
 	defer x.srv.wg.Done()
+	defer x.srv.Panicked.Recover(x.abandon)
 	if cause, err := x.open(); err != nil {
 		x.refuse(cause, err.Error())
 		x.gone()
@@ -262,6 +279,7 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 		a.d.metrics.Moved(x.ahead, 0)
 	}
 	x.upstream.Store(nil)
+	x.relayed = true
 	free := x.cutFor() == endClosed // else whoever cuts it may have conn
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
 	if x.cutFor() != endClosed {
@@ -280,6 +298,7 @@ func (x *session) Moved(up, down int64) { x.to.d.metrics.Moved(up, down) }
 
 // Ended books the session.
 func (x *session) Ended(res tunnel.Result) {
+	defer x.release()
 	x.last.Store(0)
 	a := x.to
 	a.d.metrics.Ended()
@@ -294,6 +313,10 @@ func (x *session) Ended(res tunnel.Result) {
 		x.rec.Error = res.Err.Error()
 	}
 	x.log(end)
+}
+
+// release gives back what the session had, and itself, to be used again.
+func (x *session) release() {
 	x.gone()
 	if old := x.ending.Load(); old%oneLife == 0 && x.ending.CompareAndSwap(old, old+oneLife) {
 		x.forget()

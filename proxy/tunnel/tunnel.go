@@ -31,6 +31,9 @@ type Result struct {
 	Err      error // nil when both sides closed; ErrReset, os.ErrDeadlineExceeded …
 }
 
+// ErrAbandoned says that a fault of the program ended the tunnel.
+var ErrAbandoned = errors.New("internal error")
+
 // ErrReset says that one side reset the connection, and so the other was reset.
 var ErrReset = errors.New("connection reset")
 
@@ -74,7 +77,12 @@ type Side struct {
 // connections, which are the tunnel's from now on, until both sides have closed or one
 // has reset. It returns at once; hooks.Ended is told the end.
 func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
+	p.start(t, client, upstream, hooks).finish()
+}
+
+func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks) (end ending) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.life = life{pump: p, hooks: hooks, fds: [2]int32{-1, -1}, ways: [2]way{{open: true}, {open: true}}, running: true}
 	var errs [2]error
 	for side, s := range [...]Side{client, upstream} {
@@ -87,11 +95,10 @@ func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
 		err = t.watch()
 	}
 	if err == nil {
-		t.mu.Unlock()
-		return
+		return ending{}
 	}
 	t.fail(err)
-	t.end()
+	return t.end()
 }
 
 // watch has the events of both sides told to t.
@@ -120,7 +127,12 @@ func (t *Tunnel) watch() (err error) {
 // Ready is for the loop. Like Do it may come late, for what the tunnel was before: then
 // it finds nothing to do.
 func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
+	t.ready(l, fd, events).finish()
+}
+
+func (t *Tunnel) ready(l *poll.Loop, fd int, events uint32) ending {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	side := clientSide
 	if fd == int(t.fds[upstreamSide]) {
 		side = upstreamSide
@@ -137,25 +149,26 @@ func (t *Tunnel) Ready(l *poll.Loop, fd int, events uint32) {
 		w.ending = w.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
 	}
 	if !t.running || t.waiting {
-		t.mu.Unlock()
-		return
+		return ending{}
 	}
-	t.serve(l, side)
+	return t.serve(l, side)
 }
 
 // Do is for the loop: it is the tunnel's turn again, after the others had theirs.
-func (t *Tunnel) Do(l *poll.Loop) {
+func (t *Tunnel) Do(l *poll.Loop) { t.turn(l).finish() }
+
+func (t *Tunnel) turn(l *poll.Loop) ending {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.waiting = false
 	if !t.running {
-		t.mu.Unlock()
-		return
+		return ending{}
 	}
-	t.serve(l, clientSide)
+	return t.serve(l, clientSide)
 }
 
-// serve moves what can be moved, from side first. It unlocks t.mu.
-func (t *Tunnel) serve(l *poll.Loop, side int) {
+// serve moves what can be moved, from side first. t.mu is held.
+func (t *Tunnel) serve(l *poll.Loop, side int) ending {
 	t.touched = false
 	more := t.move(l, side)
 	more = t.move(l, 1-side) || more
@@ -163,14 +176,12 @@ func (t *Tunnel) serve(l *poll.Loop, side int) {
 		t.hooks.Touch()
 	}
 	if !t.ways[0].open && !t.ways[1].open {
-		t.end()
-		return
+		return t.end()
 	}
-	t.waiting = more
-	t.mu.Unlock()
-	if more {
+	if t.waiting = more; more {
 		l.Later(t)
 	}
+	return ending{}
 }
 
 // readFailed ends the tunnel: a side is gone.
@@ -229,20 +240,45 @@ func (t *Tunnel) tell() {
 // Cut ends the tunnel now, as one whose time has passed: its connections are
 // closed, not reset. It reports false if there was nothing to end.
 func (t *Tunnel) Cut() bool {
-	t.mu.Lock()
-	if !t.running {
-		t.mu.Unlock()
-		return false
-	}
-	t.fail(os.ErrDeadlineExceeded)
-	t.end()
-	return true
+	end := t.cut(os.ErrDeadlineExceeded)
+	end.finish()
+	return end.hooks != nil
 }
 
-// end closes the connections, unlocks t.mu and tells the owner.
-func (t *Tunnel) end() {
+// Abandon ends the tunnel, whose service has panicked: both sides are reset.
+func (t *Tunnel) Abandon() { t.cut(ErrAbandoned).finish() }
+
+func (t *Tunnel) cut(err error) ending {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.running {
+		return ending{}
+	}
+	if t.fail(err); err == ErrAbandoned {
+		t.err, t.reset = err, true
+	}
+	return t.end()
+}
+
+// ending is what the owner is told when t.mu is unlocked. Its zero value is that there is
+// nothing to tell.
+type ending struct {
+	hooks Hooks
+	res   Result
+}
+
+func (e ending) finish() {
+	if e.hooks != nil {
+		e.hooks.Ended(e.res)
+	}
+}
+
+// end closes the connections. t.mu is held.
+func (t *Tunnel) end() ending {
 	t.running = false
-	t.tell()
+	if t.err != ErrAbandoned { // by which the owner may have panicked
+		t.tell()
+	}
 	for i := range t.ways {
 		t.ways[i].release(t.pump)
 	}
@@ -258,10 +294,7 @@ func (t *Tunnel) end() {
 		}
 		sock.CloseFD(int(fd))
 	}
-	res := Result{Up: t.ways[clientSide].moved, Down: t.ways[upstreamSide].moved, Err: t.err}
-	hooks := t.hooks
-	t.mu.Unlock()
-	hooks.Ended(res)
+	return ending{t.hooks, Result{Up: t.ways[clientSide].moved, Down: t.ways[upstreamSide].moved, Err: t.err}}
 }
 
 // ended names the ways in which a peer breaks a connection by one error.

@@ -1,0 +1,62 @@
+package proxy
+
+import (
+	"errors"
+)
+
+// classInternal is a fault of this program (RFC 9209 section 2.3.29).
+const classInternal = "proxy_internal_error"
+
+// errInternal says that a part of an exchange has panicked.
+var errInternal = errors.New("a fault of the proxy")
+
+// Abandon ends an attended connection whose service has panicked. Nothing of it is used
+// again, and each step is contained, since the next may depend on what is broken.
+func (c *conn) Abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.wasAway && c.away { // nothing is left to do, or the goroutine does it
+		return
+	}
+	x := c.x
+	c.over, c.away, c.wasAway, c.x, c.pending = true, true, true, nil, false
+	if x != nil {
+		c.srv.panicked.Do(func() { x.abandon() })
+	}
+	if fd, ok := c.tcp.Bare(); ok && c.loop != nil {
+		c.loop.Forget(fd)
+	}
+	c.close()
+}
+
+// abandonAway does so for the goroutine that serves the connection.
+func (c *conn) abandonAway() {
+	if up := c.upstream.Load(); up != nil {
+		up.Close()
+	}
+	if c.tunnel.Load() == nil {
+		c.close()
+	}
+}
+
+// close resets and releases a connection that is abandoned.
+func (c *conn) close() {
+	c.srv.panicked.Do(c.dropBound)
+	c.tcp.ResetOnClose() // or the client would take what it has for the whole
+	c.tcp.Close()
+	c.srv.released(c)
+}
+
+// abandon closes what the exchange holds, and books it.
+func (x *exchange) abandon() {
+	if x.up != nil {
+		x.up.Close()
+	}
+	x.flow.Release()
+	x.rec.Error, x.rec.Status = classInternal, 502
+	x.keepTarget()
+	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)
+}
+
+// Abandon is for the loop, as conn.Abandon.
+func (s *serverSide) Abandon() { (*conn)(s).Abandon() }

@@ -1,0 +1,46 @@
+package tcp
+
+import (
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+)
+
+// A panic ends the session in whose service it comes about, and no other; nothing that was
+// booked for it is lost.
+func TestPanicEndsOneSession(t *testing.T) {
+	panics := make(chan string, 10)
+	budget := fdbudget.New(100)
+	r := start(t, func(o *Options) {
+		o.Budget = budget
+		access := o.Access
+		o.Access = func(rec *Record) {
+			access(rec)
+			panic("a fault")
+		}
+		o.Panicked = func(cause any, stack []byte) { panics <- fmt.Sprint(cause) }
+	})
+	up := serve(t, "127.0.0.1:0", echo)
+	r.must(listener(t, up.addr.String()), listener(t, "127.0.0.1:1"))
+	other := r.connect(0)
+	echoes(t, other, "before")
+	c := r.connect(0)
+	echoes(t, c, "a word")
+	c.Close()
+	assert.Equal(t, "a fault", <-panics, "at the end of a tunnel")
+	refused := r.connect(1)
+	refused.SetDeadline(time.Now().Add(10 * time.Second))
+	_, err := io.ReadAll(refused)
+	assert.Error(t, err)
+	assert.Equal(t, "a fault", <-panics, "at the end of one that came to nothing")
+	echoes(t, other, "after")
+	eventually(t, "only the other one holds descriptors", func() bool { return budget.Left() == 98 })
+	other.Close()
+	assert.Equal(t, "a fault", <-panics)
+	eventually(t, "none does", func() bool { return budget.Left() == 100 })
+}
