@@ -99,3 +99,21 @@ func TestResetTravelsThroughTLS(t *testing.T) {
 	c.Close()
 	assert.ErrorIs(t, <-ended, syscall.ECONNRESET, "the client's")
 }
+
+// A server that answers nothing usable is to blame, not the client whose body was on its
+// way: that has been stopped, and was not too slow.
+func TestBadAnswerWhileUploading(t *testing.T) {
+	for _, framing := range []string{"Content-Length: 10", "Transfer-Encoding: chunked"} {
+		server := rawOrigin(t, func(c *rawClient) {
+			c.head(t)
+			c.send(t, "SSH-2.0-OpenSSH_9.2\r\n\r\n")
+			c.r.ReadByte()
+		})
+		g := start(t, allowLoopback, nil, nil)
+		c := g.dial(t)
+		c.send(t, "POST http://%s/ HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", server, framing)
+		res, _ := c.response(t, "POST")
+		assert.Equal(t, 502, res.StatusCode, framing)
+		assert.Contains(t, res.Header.Get("Proxy-Status"), "error=http_protocol_error;", framing)
+	}
+}

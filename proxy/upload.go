@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -121,6 +122,9 @@ func (u *upload) stop(x *exchange) bool {
 			x.up.TCP.SetWriteDeadline(time.Unix(1, 0))
 		}
 		<-u.done
+		if errors.Is(u.clientErr, os.ErrDeadlineExceeded) && c.deadline.Load() != expired {
+			u.clientErr = nil // it was stopped here, not too slow
+		}
 		c.tcp.SetReadDeadline(time.Time{})
 		if x.up != nil {
 			x.up.TCP.SetWriteDeadline(time.Time{})
