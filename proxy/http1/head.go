@@ -192,7 +192,9 @@ func (h *Head) interpret() error {
 		case Authorization, WWWAuthenticate:
 			h.ConnAuth = h.ConnAuth || namesConnAuth(f.Value)
 		case Upgrade:
-			upgrade = withoutH2C(f.Value)
+			if rest := withoutH2C(f.Value); len(rest) > 0 {
+				upgrade = rest
+			}
 		case Trailer:
 			for list := f.Value; len(list) > 0; {
 				var item []byte
@@ -206,7 +208,7 @@ func (h *Head) interpret() error {
 	}
 	h.doubt(h.chunked && h.lengthField != nil, errLengthCoding)
 	h.doubt(h.chunked && h.Minor == 0, errCoding10)
-	if conn.upgrade && len(upgrade) > 0 && h.Minor == 1 {
+	if conn.upgrade && h.Minor == 1 {
 		h.Upgrade = upgrade
 	}
 	h.KeepAlive = !conn.close && (h.Minor == 1 || conn.keepAlive)

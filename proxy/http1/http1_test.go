@@ -175,6 +175,8 @@ func TestFieldsThatSayNothing(t *testing.T) {
 		{"", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: H2C", "HTTP2-Settings: AAMAAABk", "")}, // which Connection does not name
 		{"websocket", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c, websocket", "")},
 		{"a, b/2", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: a,,h2c , b/2", "")},
+		{"websocket", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: websocket", "Upgrade: h2c", "")},
+		{"", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade:", "")},
 		{"h2c-x", "", crlf("GET / HTTP/1.1", "Connection: Upgrade", "Upgrade: h2c-x", "")},
 	}
 	for _, tt := range tests {
