@@ -97,6 +97,7 @@ func TestUntidyAnswers(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			eachWay(t, func(c *rawClient) {
 				c.head(t)
 				c.send(t, "%s", tt.in)
@@ -130,6 +131,7 @@ func TestFirstChunkWrong(t *testing.T) {
 	for _, tt := range tests {
 		for _, version := range []string{"1.1", "1.0"} {
 			t.Run(fmt.Sprintf("%.20q to HTTP/%s", tt.body, version), func(t *testing.T) {
+				t.Parallel()
 				eachWay(t, func(c *rawClient) {
 					c.head(t)
 					c.send(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%s", tt.body)
@@ -145,6 +147,11 @@ func TestFirstChunkWrong(t *testing.T) {
 					assert.Contains(t, g.lines(t, 1)[0], `"error":"http_protocol_error"`)
 					assert.Zero(t, g.Gate.Pool.Len())
 					assert.EqualValues(t, 1, g.counted(t, "sluice_errors_total", "class=http_protocol_error"))
+					if version == "1.1" { // the client's connection is as good as before
+						c.send(t, "GET %s/ HTTP/1.1\r\nHost: x\r\n\r\n", base)
+						res, _ = c.response(t, "GET")
+						assert.Equal(t, 502, res.StatusCode)
+					}
 				})
 			})
 		}
@@ -188,6 +195,7 @@ func TestLaterFaults(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			goOn := make(chan struct{})
 			eachWay(t, func(c *rawClient) {
 				c.head(t)
@@ -276,6 +284,7 @@ func TestUntidyRequests(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			seen := make(chan string, 1)
 			eachWay(t, func(c *rawClient) {
 				for {

@@ -48,6 +48,7 @@ func TestLargeAnswerHead(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			body := make([]byte, tt.body)
 			for i := range body {
 				body[i] = 'a' + byte(i%26)
@@ -117,6 +118,7 @@ func TestAnswerHeadTooLarge(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			eachWay(t, func(c *rawClient) {
 				c.head(t)
 				io.WriteString(c, tt.in) // not all of it is read
