@@ -145,11 +145,11 @@ func TestWrongSettings(t *testing.T) {
 func TestPortTaken(t *testing.T) {
 	taken := listen(t).Addr().String()
 	for flag, want := range map[string]string{
-		"--listen": "sluice: listen on " + taken + ": bind: address already in use\n",
-		"--admin":  "sluice: listen on admin port " + taken + ": bind: address already in use\n",
+		"--listen": "sluice: --listen: listen on " + taken + ": another program has the port; end that, or choose another port: bind: address already in use\n",
+		"--admin":  "sluice: --admin: listen on " + taken + ": another program has the port; end that, or choose another port: bind: address already in use\n",
 	} {
 		g := launch(t, setup{rules: "*\n", args: []string{flag, taken}})
-		assert.Equal(t, 1, g.exit())
+		assert.Equal(t, 2, g.exit())
 		assert.Equal(t, want, g.stderr())
 	}
 }

@@ -53,11 +53,11 @@ type gateway struct {
 func start(t testing.TB, s setup) *gateway {
 	t.Helper()
 	g := launch(t, s)
-	announced := regexp.MustCompile(`listens on (\S+), admin on http://(\S+)/\n(?s:.*)try: curl -x http://(\S+) `)
+	announced := regexp.MustCompile(`listens on ([^\s,]+)(?:, \S+)*, admin on http://(\S+)/\n(?s:.*)source address: .*\n`)
 	eventually(t, "the program is up", func() bool {
 		m := announced.FindStringSubmatch(g.stderr())
 		if m != nil {
-			g.Addr, g.Admin = m[3], m[2]
+			g.Addr, g.Admin = strings.Replace(m[1], "[::]", "127.0.0.1", 1), m[2]
 		} else if g.ended() {
 			t.Fatalf("it ended (%v):\n%s", g.cmd.ProcessState, g.stderr())
 		}

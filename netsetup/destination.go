@@ -142,6 +142,9 @@ func parseDestination(line string) (d Destination, err error) {
 	case d.Proto == 0:
 		return d, invalid("PROTO is tcp, udp or sctp")
 	}
+	if ap, err := netip.ParseAddrPort(fields[2]); err == nil && len(fields) == 3 {
+		return d, invalid(fmt.Sprintf("write PORT PROTO IP REMOTEPORT, as in: %s %s %s %d", fields[0], fields[1], ap.Addr(), ap.Port()))
+	}
 	if d.To, err = parseTo(fields[2]); err != nil {
 		return d, invalid(err.Error())
 	}

@@ -77,6 +77,7 @@ func TestBadDestinations(t *testing.T) {
 		"comment behind":          {"80 tcp 203.0.113.6 # web", []string{"1: EGRESS_DESTINATION value '80 tcp 203.0.113.6 # web' is invalid" + grammar}},
 		"octets":                  {"999.1.1.1", []string{`1: EGRESS_DESTINATION value '999.1.1.1' is invalid: "999.1.1.1" is no IP address`}},
 		"name":                    {"80 tcp www.example.com", []string{`1: EGRESS_DESTINATION value '80 tcp www.example.com' is invalid: "www.example.com" is no IP address`}},
+		"port behind a colon":     {"8443 tcp 203.0.113.6:443", []string{"1: EGRESS_DESTINATION value '8443 tcp 203.0.113.6:443' is invalid: write PORT PROTO IP REMOTEPORT, as in: 8443 tcp 203.0.113.6 443"}},
 		"zone":                    {"80 tcp fe80::1%eth0", []string{`1: EGRESS_DESTINATION value '80 tcp fe80::1%eth0' is invalid: nothing can be redirected to fe80::1%eth0`}},
 		"loopback":                {"80 tcp 127.0.0.1", []string{`1: EGRESS_DESTINATION value '80 tcp 127.0.0.1' is invalid: nothing can be redirected to 127.0.0.1`}},
 		"control characters":      {"80\x1b[2J tcp 203.0.113.6", []string{`1: EGRESS_DESTINATION value '80\x1b[2J tcp 203.0.113.6' is invalid` + grammar}},

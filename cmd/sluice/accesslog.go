@@ -81,7 +81,7 @@ func (r *running) announce(words func(streams)) {
 func (m *messages) last(err error) error {
 	if err != nil {
 		fmt.Fprintln(m.Log, err)
-		err = &exitError{status: statusNotAllowed}
+		err = &exitError{status: exitStatus(err)}
 	}
 	m.Close(flushLimit)
 	return err

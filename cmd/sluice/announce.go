@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
@@ -29,8 +30,14 @@ func (g *gateway) announce(s streams) {
 		}
 		fmt.Fprintf(s.err, "  %s\n", r.Text)
 	}
+	if allowsNothing(c.Policy) {
+		fmt.Fprintf(s.err, "  no rule allows anything: every request is denied\n")
+		defer g.log.Warn("the rules deny everything: none of them allows a destination; add one, such as example.com, or * for all", "from", c.Rules.Source)
+	}
 	fmt.Fprintf(s.err, "source address: %s\n", outbound.NewSources(c.Sources))
-	fmt.Fprintf(s.err, "try: curl -x http://%s https://example.com/\n", tryAddr(g.proxies[0].Addr()))
+	if url := tryURL(c.Policy.WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
+		fmt.Fprintf(s.err, "try: curl -x http://%s %s\n", tryAddr(g.proxies[0].Addr()), url)
+	}
 	if c.Guard.String() == "off" {
 		g.log.Warn("the guard is off: loopback, link-local and this host's own addresses can be reached if a rule allows them")
 	}

@@ -155,7 +155,7 @@ func openConsole(addr string) (*console, error) {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner // net says the address, too
 		}
-		return nil, fmt.Errorf("sluice: listen on admin port %s: %w", addr, err)
+		return nil, listenError("--admin", addr, err)
 	}
 	return &console{l: l}, nil
 }

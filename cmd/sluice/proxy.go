@@ -111,7 +111,7 @@ func (g *gateway) build(in config.Input, followed *files.Follower, registry *pro
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)
 		if err != nil {
-			return fmt.Errorf("sluice: listen on %s: %w", addr, err)
+			return listenError("--listen", addr, err)
 		}
 		g.proxies = append(g.proxies, l)
 	}

@@ -135,7 +135,7 @@ func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s strea
 	g.server = tcp.New(o)
 	g.readyMu.Unlock()
 	if err := g.reload.publish(c); err != nil {
-		return fmt.Errorf("sluice: %w", err)
+		return err
 	}
 	return nil
 }

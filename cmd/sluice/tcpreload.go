@@ -84,7 +84,7 @@ func (r *tcpReloader) publish(c *config.TCP) error {
 		own = r.own
 	}
 	if err := r.g.server.Apply(tcpConfig(c, generationOf(c, own))); err != nil {
-		return err
+		return ofPorts(c.Origin, err)
 	}
 	for _, w := range c.Warnings {
 		r.g.log.Warn(w.Error())

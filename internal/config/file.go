@@ -99,15 +99,16 @@ func (l *loader) parseKeys(root *yaml.Node, all []Setting) {
 			first[key.Value] = key.Line
 			if s.Block {
 				l.blocks[key.Value] = node
-			} else if vs, ok := l.parseValue(key, node, s); ok {
-				l.file[key.Value] = vs
+			} else {
+				l.file[key.Value] = l.parseValue(key, node, s) // none: it is there, and wrong
 			}
 		}
 	}
 }
 
-// parseValue reads a scalar, or a list of scalars where the setting takes one.
-func (l *loader) parseValue(key, node *yaml.Node, s Setting) (vs []value, ok bool) {
+// parseValue reads a scalar, or a list of scalars where the setting takes one; it
+// returns none when that is wrong.
+func (l *loader) parseValue(key, node *yaml.Node, s Setting) (vs []value) {
 	nodes := []*yaml.Node{node}
 	if n := target(node); n.Kind == yaml.SequenceNode && s.List {
 		nodes = n.Content
@@ -116,15 +117,18 @@ func (l *loader) parseValue(key, node *yaml.Node, s Setting) (vs []value, ok boo
 		line := n.Line
 		n = target(n)
 		switch {
+		case n.Kind == yaml.SequenceNode && s.Flag == "": // a text of lines
+			l.fileProblem(line, fmt.Sprintf("%q wants a text, not a list: write \"%s: |\" and below it one a line, indented, without dashes", key.Value, key.Value))
+			return nil
 		case n.Kind != yaml.ScalarNode && s.List:
 			l.fileProblem(line, fmt.Sprintf("%q wants a value or a list of values", key.Value))
-			return nil, false
+			return nil
 		case n.Kind != yaml.ScalarNode:
 			l.fileProblem(line, fmt.Sprintf("%q wants one value", key.Value))
-			return nil, false
+			return nil
 		case n.Tag == "!!null":
 			l.fileProblem(line, fmt.Sprintf("%q has no value; leave the key out to get the default", key.Value))
-			return nil, false
+			return nil
 		}
 		v := value{text: n.Value, source: l.path, line: line, file: true}
 		if n.Style&yaml.LiteralStyle != 0 {
@@ -132,7 +136,7 @@ func (l *loader) parseValue(key, node *yaml.Node, s Setting) (vs []value, ok boo
 		}
 		vs = append(vs, v)
 	}
-	return vs, true
+	return vs
 }
 
 // target is the node that an alias stands for, or n.

@@ -77,6 +77,7 @@ func TestProblems(t *testing.T) {
 		"key twice":       {file("admin: off\npprof: true\nadmin: off\n"), `/etc/sluice.yaml:3: "admin" stands in line 1 already`},
 		"no value":        {file("admin:\n"), `/etc/sluice.yaml:1: "admin" has no value; leave the key out to get the default`},
 		"list for one":    {file("admin: [off]\n"), `/etc/sluice.yaml:1: "admin" wants one value`},
+		"list of rules":   {given{args: []string{"--config=/f"}, files: map[string]string{"/f": "admin: off\nrules:\n- \"!a.test\"\n- b.test\n"}}, "/f:3: \"rules\" wants a text, not a list: write \"rules: |\" and below it one a line, indented, without dashes"},
 		"map for list":    {file("listen:\n  a: b\n"), `/etc/sluice.yaml:2: "listen" wants a value or a list of values`},
 		"list in list":    {file("listen:\n  - [a]\n"), `/etc/sluice.yaml:2: "listen" wants a value or a list of values`},
 		"item":            {file("listen:\n  - :1\n  - x\n"), `/etc/sluice.yaml:3: "x" is no address to listen at; write :PORT, ADDR:PORT or [ADDR]:PORT, ADDR without a name`},

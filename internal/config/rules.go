@@ -70,8 +70,10 @@ func (l *loader) findRules(fromFile, inline Setting) (RuleText, bool) {
 		v := texts[0]
 		return ruleText(acl.Text{Source: l.path, Text: strings.Repeat("\n", v.line-1) + v.text}), true
 	}
-	if l.unread {
-		return RuleText{}, false // the file may hold the rules; its own problem says enough
+	_, wrongFiles := l.file[fromFile.FileKey]
+	_, wrongText := l.file[inline.FileKey]
+	if l.unread || wrongFiles || wrongText {
+		return RuleText{}, false // the file may hold the rules, or does; its own problem says enough
 	}
 	l.report(Problem{Source: fromFile.Egress, Msg: "No " + fromFile.Egress +
 		` specified: set it to the rules, one a line, or name a file of rules with --rules; to allow everything, write "*"`})

@@ -79,7 +79,11 @@ func TestDestinationLines(t *testing.T) {
 		{"80", v + ": Bad destination '80': want PORT HOST [REMOTEPORT]"},
 		{"1.2.3.4", v + ": Bad destination '1.2.3.4': want PORT HOST [REMOTEPORT]"},
 		{"80 tcp a.test 81", v + ": Bad destination '80 tcp a.test 81': want PORT HOST [REMOTEPORT]"},
-		{"a.test 80", v + ": Bad destination 'a.test 80': PORT is not a number"},
+		{"a.test 80", v + ": Bad destination 'a.test 80': want PORT HOST [REMOTEPORT], as in: 80 a.test"},
+		{"8443 example.com:443", v + ": Bad destination '8443 example.com:443': want PORT HOST [REMOTEPORT], as in: 8443 example.com 443"},
+		{"80 a.test\n8443 [2001:db8::1]:443 # x", v + ":2: Bad destination '8443 [2001:db8::1]:443': want PORT HOST [REMOTEPORT], as in: 8443 2001:db8::1 443"},
+		{"example.com:443", v + ": Bad destination 'example.com:443': want PORT HOST [REMOTEPORT], as in: 443 example.com"},
+		{"a.test b.test", v + ": Bad destination 'a.test b.test': PORT is not a number"},
 		{"-1 a.test", v + ": Bad destination '-1 a.test': PORT is not a number"},
 		{"80 a.test http", v + ": Bad destination '80 a.test http': REMOTEPORT is not a number"},
 		{"80 0.0.0.0", v + ": Bad destination '80 0.0.0.0': 0.0.0.0 is no address of one host"},
@@ -129,7 +133,23 @@ func TestServiceVariables(t *testing.T) {
 	c, err = given{env: []string{"SERVICE_TCP_PORT=5432", "SERVICE_DEST=192.0.2.1"}}.loadTCP(t)
 	require.NoError(t, err)
 	assert.Equal(t, ":5432 > 192.0.2.1|5432\n", show(c))
+	c, err = given{env: []string{"SERVICE_TCP_PORT=1", "SERVICE_DEST=a.test", "STATS_PORT=1999", "CONFIG_FILE=/c", "TZ=UTC"}}.loadTCP(t)
+	require.NoError(t, err)
+	assert.Equal(t, "CONFIG_FILE: not used: haproxy's configuration is not read; name destinations in SERVICE_DEST, or in a file named with --config\n"+
+		"STATS_PORT: not used: status page and metrics are on the admin port, --admin", c.Warnings.Error())
+	for dest, want := range map[string]string{ // as the image documents it
+		"1.2.3.4;5.6.7.8":                      "1.2.3.4|8080,5.6.7.8|8080",
+		"1.2.3.4;5.6.7.8:81;[2001:db8::1]:82;": "1.2.3.4|8080,5.6.7.8|81,2001:db8::1|82",
+		" db.example.com:5433 ; 2001:db8::2 ":  "db.example.com|5433,2001:db8::2|8080",
+	} {
+		c, err = given{env: []string{"SERVICE_TCP_PORT=13443", "SERVICE_DEST_PORT=8080", "SERVICE_DEST=" + dest}}.loadTCP(t)
+		require.NoError(t, err)
+		assert.Equal(t, ":13443 > "+want+"\n", show(c))
+	}
 	for _, tt := range []struct{ env, want string }{
+		{"SERVICE_DEST=a.test;b.test:0;a.test;c d|SERVICE_TCP_PORT=1", "SERVICE_DEST: Bad destination 'b.test:0': port 0 cannot be connected to; write a number from 1 to 65535\n" +
+			"SERVICE_DEST: Bad destination 'a.test': it stands in this list already\nSERVICE_DEST: Bad destination 'c d': "},
+		{"SERVICE_DEST=;|SERVICE_TCP_PORT=1", "SERVICE_DEST: Bad destination '': "},
 		{"SERVICE_DEST=a.test", "SERVICE_TCP_PORT: is not set: it is the port to listen on"},
 		{"SERVICE_DEST=a test|SERVICE_TCP_PORT=1", "SERVICE_DEST: Bad destination 'a test': "},
 		{"SERVICE_DEST=a.test|SERVICE_TCP_PORT=x|SERVICE_DEST_PORT=0", "SERVICE_TCP_PORT: Invalid port: x, must be in the range 1 to 65535\nSERVICE_DEST_PORT: Invalid port: 0, must be"},

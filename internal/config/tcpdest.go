@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,7 +63,8 @@ func (d *destinations) load(all []setting[TCP]) {
 	if inFile && d.c.Origin != d.path {
 		d.warnings = append(d.warnings, Problem{Source: d.path, Msg: "its destinations are not used: " + d.c.Origin + " wins"})
 	}
-	if len(d.c.Listeners) == 0 && len(d.problems) == before && !d.unread {
+	_, wrongLines := d.file[lines.FileKey]
+	if len(d.c.Listeners) == 0 && len(d.problems) == before && !d.unread && !(wrongLines && !inFile) {
 		d.report(Problem{Source: destinationVariable, Msg: "Must specify " + destinationVariable +
 			": one PORT HOST [REMOTEPORT] a line, or the list tcp in a file named with --config"})
 	}
@@ -104,7 +106,10 @@ func (d *destinations) line(at value, line string) {
 	bad := func(why string) {
 		d.report(at.problem(fmt.Sprintf("Bad destination '%s': %s", strings.Join(fields, " "), why)))
 	}
-	switch {
+	switch meant := meantLine(fields); {
+	case meant != "":
+		bad("want PORT HOST [REMOTEPORT], as in: " + meant)
+		return
 	case len(fields) < 2 || len(fields) > 3:
 		bad("want PORT HOST [REMOTEPORT]")
 		return
@@ -128,12 +133,30 @@ func (d *destinations) line(at value, line string) {
 		return
 	}
 	if ok {
-		d.add(at, port, acl.Target{Host: host, Port: remote}, "")
+		d.add(at, port, []acl.Target{{Host: host, Port: remote}}, "")
 	}
+}
+
+// unusedVariables are those of the community image that say nothing here, and what
+// does instead; see docs/migrate.md.
+var unusedVariables = []struct{ name, instead string }{
+	{"CONFIG_FILE", "haproxy's configuration is not read; name destinations in SERVICE_DEST, or in a file named with --config"},
+	{"STATS_PORT", "status page and metrics are on the admin port, --admin"},
+	{"STATS_USER", "the admin port has no password; a NetworkPolicy says who reaches it"},
+	{"STATS_PASSWORD", "the admin port has no password; a NetworkPolicy says who reaches it"},
+	{"SYSLOG_ADDRESS", "logs go to standard error and standard output"},
+	{"DNS_SRV001", "--resolver names DNS servers"},
+	{"DNS_SRV002", "--resolver names DNS servers"},
+	{"MOD_HEADERS", "bytes pass as they are"},
 }
 
 // service reads the variables of the community image.
 func (d *destinations) service() {
+	for _, v := range unusedVariables {
+		if d.env[v.name] != "" {
+			d.warnings = append(d.warnings, Problem{Source: v.name, Msg: "not used: " + v.instead})
+		}
+	}
 	at := func(name string) value { return value{source: name, text: d.env[name]} }
 	port, ok := uint16(0), false
 	if at(serviceTCPPort).text == "" {
@@ -147,25 +170,56 @@ func (d *destinations) service() {
 		remote, okRemote = d.port(at(serviceDestPort), text)
 		ok = ok && okRemote
 	}
-	host, err := parseDestinationHost(strings.TrimSpace(d.env[serviceDest]))
-	if err != nil {
-		d.report(at(serviceDest).problem(fmt.Sprintf("Bad destination '%s': %v", d.env[serviceDest], err)))
-		return
-	}
+	targets := d.serviceTargets(at(serviceDest), remote)
 	name, err := parseLine(d.env[serviceName])
 	if err != nil {
 		d.report(at(serviceName).problem(err.Error()))
 		return
 	}
-	if ok {
-		d.add(at(serviceTCPPort), port, acl.Target{Host: host, Port: remote}, name)
+	if ok && len(targets) > 0 {
+		d.add(at(serviceTCPPort), port, targets, name)
 	}
 }
 
+// serviceTargets reads SERVICE_DEST: HOST or HOST:PORT, several with ; between them.
+// One without a port has that of SERVICE_DEST_PORT, also beside others that have one:
+// the community image gives it none then.
+func (d *destinations) serviceTargets(at value, port uint16) (all []acl.Target) {
+	good := true
+	for _, s := range strings.Split(at.text, ";") {
+		if s = strings.TrimSpace(s); s == "" && len(all) > 0 {
+			continue // a ; at the end
+		}
+		t := acl.Target{Port: port}
+		var err error
+		if t.Host, err = parseDestinationHost(s); err != nil && strings.Contains(s, ":") {
+			if t, err = acl.ParseTargetDefault(s, port); err != nil {
+				err = reason(err)
+			} else {
+				err = checkConnectable(t.Host)
+			}
+		}
+		switch {
+		case err != nil:
+			d.report(at.problem(fmt.Sprintf("Bad destination '%s': %v", s, err)))
+			good = false
+		case slices.Contains(all, t):
+			d.report(at.problem(fmt.Sprintf("Bad destination '%s': it stands in this list already", s)))
+			good = false
+		default:
+			all = append(all, t)
+		}
+	}
+	if !good {
+		return nil
+	}
+	return all
+}
+
 // add makes a listener of a port, at every --bind address.
-func (d *destinations) add(at value, port uint16, to acl.Target, name string) {
+func (d *destinations) add(at value, port uint16, to []acl.Target, name string) {
 	li := d.c.defaults
-	li.Name, li.at, li.Destinations = name, at, []acl.Target{to}
+	li.Name, li.at, li.Destinations = name, at, to
 	for _, listen := range d.listenAt(strconv.Itoa(int(port))) {
 		li.Listen = listen
 		d.c.Listeners = append(d.c.Listeners, li)
@@ -217,6 +271,24 @@ func (d *destinations) port(at value, text string) (uint16, bool) {
 		return 0, false
 	}
 	return uint16(n), true
+}
+
+// meantLine is what a line was probably meant to be whose host has its port behind
+// a colon, "8443 example.com:443", or that begins with the host; "" for any other.
+func meantLine(fields []string) string {
+	if n := len(fields); n < 1 || n > 2 {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(fields[len(fields)-1])
+	switch {
+	case err == nil && isNumber(port) && len(fields) == 1:
+		return port + " " + host
+	case err == nil && isNumber(port) && isNumber(fields[0]):
+		return fields[0] + " " + host + " " + port
+	case len(fields) == 2 && !isNumber(fields[0]) && isNumber(fields[1]) && fields[0][0] != '-':
+		return fields[1] + " " + fields[0]
+	}
+	return ""
 }
 
 func isNumber(s string) bool {

@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"runtime"
@@ -98,7 +97,19 @@ func New(o Options) *Server {
 	return s
 }
 
-// Apply puts c in force. When a port can't be opened nothing has changed. Ports
+// ListenError is why a port can't be opened.
+type ListenError struct {
+	Listen string // as in [Listener]
+	Err    error
+}
+
+func (e *ListenError) Error() string { return "listen on " + e.Listen + ": " + e.Err.Error() }
+
+// Unwrap is the kernel's error.
+func (e *ListenError) Unwrap() error { return e.Err }
+
+// Apply puts c in force. When a port can't be opened nothing has changed, and the
+// error is a *[ListenError]. Ports
 // that stay keep their sockets, destinations that stay what is known of them.
 // Open connections live on in any case.
 func (s *Server) Apply(c Config) error {
@@ -124,7 +135,7 @@ func (s *Server) Apply(c Config) error {
 					p.l.Close()
 					p.metrics.Release()
 				}
-				return fmt.Errorf("listen on %s: %w", l.Listen, err)
+				return &ListenError{l.Listen, err}
 			}
 			opened = append(opened, p)
 		}
