@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -411,4 +413,74 @@ func TestConstraintsNameTheAccount(t *testing.T) {
 		}
 	}
 	t.Fatal("no SecurityContextConstraints")
+}
+
+// TestImageIsNamedAsDocumented: what "kustomize edit set image" writes, as
+// docs/deploy.md says it, names the image of every container: in each overlay itself,
+// and in a kustomization upon it.
+func TestImageIsNamedAsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/deploy.md")
+	require.NoError(t, err)
+	require.Contains(t, string(text), "kustomize edit set image\nsluice=REGISTRY/sluice:VERSION")
+	const images = "\nimages:\n- name: sluice\n  newName: registry.test/sluice\n  newTag: v1\n"
+	overlays, err := filepath.Glob("kustomize/overlays/*")
+	require.NoError(t, err)
+	require.NotEmpty(t, overlays)
+	for _, overlay := range overlays {
+		for name, upon := range map[string]bool{"in it": false, "upon it": true} {
+			dir := t.TempDir()
+			require.NoError(t, os.CopyFS(filepath.Join(dir, "kustomize"), os.DirFS("kustomize")))
+			at := filepath.Join(dir, overlay)
+			if upon {
+				at = filepath.Join(dir, "own")
+				require.NoError(t, os.Mkdir(at, 0o755))
+				require.NoError(t, os.WriteFile(filepath.Join(at, "kustomization.yaml"), []byte("resources:\n- ../"+overlay+images), 0o600))
+			} else {
+				file := filepath.Join(at, "kustomization.yaml")
+				before, err := os.ReadFile(file)
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(file, append(before, images...), 0o600))
+			}
+			n := 0
+			for _, d := range (set{objects: build(t, at)}).kinds("Deployment") {
+				spec := d.object("spec", "template", "spec")
+				for _, c := range append(spec.list("initContainers"), spec.list("containers")...) {
+					n++
+					assert.Equal(t, "registry.test/sluice:v1", c.text("image"), "%s, %s", overlay, name)
+				}
+			}
+			assert.Positive(t, n)
+		}
+	}
+}
+
+// TestTwoGateways: two gateways of one namespace select their own pods, and each
+// other's never.
+func TestTwoGateways(t *testing.T) {
+	both := set{"two gateways", append(build(t, "kustomize/overlays/openshift-sdn"), build(t, "examples/second-gateway")...)}
+	require.Len(t, both.kinds("Deployment"), 2)
+	names := map[string]bool{}
+	for _, o := range both.objects {
+		if o.kind() != "Namespace" {
+			assert.False(t, names[o.String()], "%s is there twice", o)
+			names[o.String()] = true
+		}
+		for kind, path := range map[string][]string{
+			"Service": {"spec", "selector"}, "NetworkPolicy": {"spec", "podSelector", "matchLabels"},
+			"PodDisruptionBudget": {"spec", "selector", "matchLabels"}, "Deployment": {"spec", "selector", "matchLabels"},
+		} {
+			if o.kind() == kind {
+				assert.Len(t, selected(both, o, path...), 1, "%s", o)
+			}
+		}
+		if o.kind() == "ServiceMonitor" {
+			var found []string
+			for _, service := range both.kinds("Service") {
+				if matches(o.object("spec", "selector", "matchLabels"), service.object("metadata", "labels")) {
+					found = append(found, service.name())
+				}
+			}
+			assert.Equal(t, []string{o.name() + "-admin"}, found, "%s", o)
+		}
+	}
 }

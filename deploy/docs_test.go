@@ -67,3 +67,23 @@ func commandFor(environ []string) string {
 	}
 	return ""
 }
+
+// TestCommunityImageIsNamed: the page says for each variable of the community image,
+// its exporter and its template what takes its place.
+func TestCommunityImageIsNamed(t *testing.T) {
+	text, err := os.ReadFile("../docs/migrate.md")
+	require.NoError(t, err)
+	_, page, ok := strings.Cut(string(text), "\n## The community haproxy image\n")
+	require.True(t, ok)
+	page, _, _ = strings.Cut(page, "\n## ")
+	for _, word := range []string{"SERVICE_NAME", "SERVICE_TCP_PORT", "SERVICE_DEST", "SERVICE_DEST_PORT", "STATS_PORT", "STATS_USER", "STATS_PASSWORD",
+		"SYSLOG_ADDRESS", "LOGLEVEL", "DEBUG", "TZ", "DNS_SRV001", "DNS_SRV002", "CONFIG_FILE", "MOD_HEADERS", "haproxy_exporter", "server_lines", "add_headers"} {
+		require.Contains(t, page, word)
+	}
+	metrics, err := os.ReadFile("../metrics/README.md")
+	require.NoError(t, err)
+	for _, successor := range []string{"sluice_tcp_up", "sluice_tcp_sessions", "sluice_tcp_sent_bytes_total", "sluice_tcp_received_bytes_total"} {
+		require.Contains(t, page, "`"+successor+"`")
+		require.Contains(t, string(metrics), "`"+successor+"`")
+	}
+}

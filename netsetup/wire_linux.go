@@ -35,7 +35,7 @@ type DuplicateError struct {
 }
 
 func (e *DuplicateError) Error() string {
-	return fmt.Sprintf("EGRESS_SOURCE %s is in use: the host with MAC address %s has it too, seen on %s; stop that host or pod, or choose another address", e.Addr, e.MAC, e.Link)
+	return fmt.Sprintf("EGRESS_SOURCE %s is in use: the host with MAC address %s has it too, seen on %s; stop that host or pod, or choose another address; if it is the pod before this one, give the Deployment strategy Recreate and one replica", e.Addr, e.MAC, e.Link)
 }
 
 // wire is a packet socket for one address on its interface.

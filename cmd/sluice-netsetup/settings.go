@@ -68,7 +68,7 @@ var (
 func addFlags(fs *pflag.FlagSet) {
 	for _, s := range allSettings {
 		if s.flag != "" {
-			fs.VarPF(&flagText{kind: s.value}, s.flag, "", s.help)
+			fs.VarPF(&flagText{kind: s.value, once: s.flag == setConfig.flag || s.flag == setDestinations.flag}, s.flag, "", s.help)
 		}
 	}
 }
@@ -77,15 +77,16 @@ func addFlags(fs *pflag.FlagSet) {
 type flagText struct {
 	texts []string
 	kind  string
+	once  bool // there can be one
 }
 
 func (f *flagText) String() string { return strings.Join(f.texts, " ") }
 func (f *flagText) Type() string   { return f.kind }
 
-// Set takes the text. A file is not to be named twice: what the first holds would
-// be lost without a word.
+// Set takes the text. A file that is read is not to be named twice: what the first
+// holds would be lost without a word.
 func (f *flagText) Set(text string) error {
-	if f.kind == "FILE" && len(f.texts) > 0 && f.texts[0] != text {
+	if f.once && len(f.texts) > 0 && f.texts[0] != text {
 		return fmt.Errorf("%s was given already, and there can be one", f.texts[0])
 	}
 	f.texts = append(f.texts, text)

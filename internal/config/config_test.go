@@ -191,20 +191,16 @@ func TestWhoWins(t *testing.T) {
 	require.Equal(t, "\n\n\n!a.test", p.Rules.Texts[0].Text)
 }
 
-// TestFilesAreNotLost: a file that is named where there can be one, and was named
-// already, is refused: nobody would know what it holds.
+// TestFilesAreNotLost: a second file of settings is refused: nobody would know what
+// the first holds. Of other settings that take one value the last counts.
 func TestFilesAreNotLost(t *testing.T) {
 	t.Parallel()
-	for _, s := range append(ProxySettings(), TCPSettings()...) {
-		if s.Value != fileKind || s.List {
-			continue
-		}
-		f := &flagText{kind: s.Value}
-		require.NoError(t, f.Set("a"))
-		require.NoError(t, f.Set("a"))
-		require.EqualError(t, f.Set("b"), "a was given already, and there can be one", s.Flag)
+	for _, add := range []func(*pflag.FlagSet){AddProxyFlags, AddTCPFlags} {
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		add(flags)
+		require.NoError(t, flags.Parse([]string{"--config=a", "--config=a", "--access-log=a", "--access-log=off"}))
+		require.EqualError(t, flags.Parse([]string{"--config=b"}), `invalid argument "b" for "--config" flag: a was given already, and there can be one`)
 	}
-	require.NoError(t, (&flagText{kind: "N", texts: []string{"1"}}).Set("2"), "of other settings the last counts")
 }
 
 func TestWarnings(t *testing.T) {

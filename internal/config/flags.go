@@ -9,9 +9,6 @@ import (
 
 const configFlag = "config"
 
-// fileKind is the Value of settings that name a file to be read.
-const fileKind = "FILE"
-
 // groupAnnotation is the flag's annotation that holds its heading.
 const groupAnnotation = "sluice_group"
 
@@ -21,6 +18,7 @@ type flagText struct {
 	texts []string
 	kind  string
 	list  bool
+	once  bool // there can be one
 }
 
 // String is the text as given; pflag shows that of a new flag as its default.
@@ -29,11 +27,11 @@ func (f *flagText) String() string { return strings.Join(f.texts, ",") }
 // Type is the word for the value in the help.
 func (f *flagText) Type() string { return f.kind }
 
-// Set takes the text; of a flag that is no list, the last one counts, and a file is
-// not to be named twice: what the first holds would be lost without a word.
+// Set takes the text; of a flag that is no list, the last one counts, but what the
+// first file of settings holds would be lost without a word.
 func (f *flagText) Set(text string) error {
 	if !f.list {
-		if f.kind == fileKind && len(f.texts) > 0 && f.texts[0] != text {
+		if f.once && len(f.texts) > 0 && f.texts[0] != text {
 			return fmt.Errorf("%s was given already, and there can be one", f.texts[0])
 		}
 		f.texts = nil
@@ -52,7 +50,7 @@ func addFlags(fs *pflag.FlagSet, all []Setting) {
 		if kind == "" {
 			kind = "bool"
 		}
-		f := fs.VarPF(&flagText{kind: kind, list: s.List}, s.Flag, "", s.Help)
+		f := fs.VarPF(&flagText{kind: kind, list: s.List, once: s.Flag == configFlag}, s.Flag, "", s.Help)
 		f.DefValue = s.Default
 		if s.Value == "" {
 			f.NoOptDefVal = "true"
