@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/assert"
@@ -273,11 +275,13 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 		require.NoError(t, err, what)
 		require.Empty(t, loaded.Warnings, what)
 		require.NotNil(t, loaded.Policy, what)
+		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
 		checkVariables(t, what, environ, append(config.ProxySettings(), config.Setting{Env: "GOMEMLIMIT"}))
 	case "tcp":
 		flags := flagSet(t, config.AddTCPFlags, command[1:])
-		_, err := config.LoadTCP(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+		loaded, err := config.LoadTCP(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
 		require.NoError(t, err, what)
+		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
 		checkVariables(t, what, environ, append(config.TCPSettings(), communityVariables...))
 	case "/sluice-netsetup":
 		checkNetsetup(t, what, environ)
@@ -285,6 +289,20 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 	default:
 		t.Errorf("%s: what is this?", what)
 	}
+}
+
+// checkEnd: a pod of the manifests takes clients until Services know that it ends, and
+// the kubelet waits for that and for those that are served. Pages that show the least of
+// a pod say nothing of it.
+func checkEnd(t *testing.T, p pod, what string, delay, drain time.Duration) {
+	t.Helper()
+	if strings.HasPrefix(p.set, "docs/") {
+		return
+	}
+	require.Equal(t, 5*time.Second, delay, what)
+	seconds, err := strconv.Atoi(fmt.Sprint(p.spec.at("terminationGracePeriodSeconds")))
+	require.NoError(t, err, what)
+	require.Greater(t, time.Duration(seconds)*time.Second, delay+drain+5*time.Second, what)
 }
 
 // communityVariables are those of the community haproxy image, and the debug switch
