@@ -16,7 +16,15 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// asNetsetup makes the test's own binary the program.
+const asNetsetup = "TEST_AS_NETSETUP"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asNetsetup) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // outcome is what a run of the program left.
 type outcome struct {
