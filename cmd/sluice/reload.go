@@ -50,6 +50,7 @@ type reloadLoop struct {
 	inUse  func() []string // files of the configuration in force; nil after a refusal: all are followed
 	poll   func()          // called every pollEvery
 	again  *time.Timer     // when to look
+	armed  bool            // again runs
 	moving int             // looks that found files moving, one behind the other
 }
 
@@ -70,14 +71,13 @@ func (r *reloadLoop) run(ctx context.Context, asked <-chan struct{}) {
 			return
 		case <-asked:
 			r.files.Ask()
-			r.again.Reset(0)
-		case <-events:
-			if r.files.Pending() {
-				r.again.Reset(files.Still)
-			} else {
-				r.again.Reset(settle)
+			r.lookIn(0)
+		case e := <-events:
+			if r.concerns(e) {
+				r.lookIn(settle)
 			}
 		case <-r.again.C:
+			r.armed = false
 			r.look(watcher)
 		case <-poll.C:
 			if !r.files.Pending() {
@@ -107,8 +107,27 @@ func (r *reloadLoop) look(watcher *fsnotify.Watcher) {
 		r.watchFolders(watcher)
 	}
 	if r.files.Pending() {
-		r.again.Reset(files.Still)
+		r.lookIn(files.Still)
 	}
+}
+
+// lookIn has the files looked at soon, unless they are to be anyway: who writes all the
+// time must not put that off for ever.
+func (r *reloadLoop) lookIn(d time.Duration) {
+	if !r.armed {
+		r.armed = true
+		r.again.Reset(d)
+	}
+}
+
+// concerns reports whether an event in a watched folder may change what the files say. A
+// name that appears or goes may, since there are symbolic links; what is written to
+// another file may not: it may be the access log.
+func (r *reloadLoop) concerns(e fsnotify.Event) bool {
+	if e.Op&^(fsnotify.Write|fsnotify.Chmod) != 0 {
+		return true
+	}
+	return slices.ContainsFunc(r.files.Paths(), func(p string) bool { return filepath.Clean(p) == filepath.Clean(e.Name) })
 }
 
 // watch watches the folders of the files: a ConfigMap changes by a symbolic link

@@ -204,3 +204,40 @@ func TestNewRulesFileBeingWritten(t *testing.T) {
 	eventually(t, "the new rules are in force", func() bool { return d.metric("sluice_rules") == "2" })
 	assert.Equal(t, 200, d.get())
 }
+
+// Other files in the folder, the access log say, do not keep a change from being seen,
+// however often they are written.
+func TestReloadBesideBusyLog(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			d := startDaemon(t, mode, nil, nil)
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				pace := time.NewTicker(10 * time.Millisecond)
+				defer pace.Stop()
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					case <-pace.C:
+					}
+					// Written, and sometimes made anew.
+					assert.NoError(t, os.WriteFile(filepath.Join(d.dir, "busy"), make([]byte, n), 0o600))
+					if n%3 == 0 {
+						assert.NoError(t, os.Remove(filepath.Join(d.dir, "busy")))
+					}
+				}
+			}()
+			t.Cleanup(func() { close(stop); <-stopped })
+			good, err := os.ReadFile(d.main())
+			require.NoError(t, err)
+			was := d.metric(reloaded)
+			require.NoError(t, text(string(good)+"# changed\n")(d.main()))
+			eventually(t, "the change is in force", func() bool { return d.metric(reloaded) != was })
+			was = d.metric(reloaded)
+			d.signal(syscall.SIGHUP)
+			eventually(t, "it is loaded when asked to", func() bool { return d.metric(reloaded) != was })
+		})
+	}
+}
