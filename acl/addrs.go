@@ -36,8 +36,10 @@ type addrRule struct {
 func (x *addrIndex) earliest(steps stepTable, a netip.Addr, port uint16) ruleNo {
 	n, _ := x.table.Lookup(a)
 	best := x.matching(steps, n, port)
-	if in, _ := embedded(a); in.IsValid() {
-		n, _ = x.table.Lookup(in)
+	var in inners
+	in.embedded(a)
+	for i := range in.all() {
+		n, _ = x.table.Lookup(in.list[i].addr)
 		best = min(best, x.denying(steps, n, port))
 	}
 	return best
@@ -110,46 +112,4 @@ func (x *addrIndex) finish(b *builder) {
 			e.up, _ = x.table.LookupPrefix(netip.PrefixFrom(p.Addr(), p.Bits()-1))
 		}
 	}
-}
-
-// How IPv6 addresses embed an IPv4 address: where its four bytes stand.
-type embedding struct {
-	space netip.Prefix
-	at    int
-}
-
-var embeddings = [...]embedding{
-	{netip.MustParsePrefix("64:ff9b::/96"), 12}, // NAT64, RFC 6052 section 2.1
-	{netip.MustParsePrefix("2002::/16"), 2},     // 6to4, RFC 3056 section 2
-	{netip.MustParsePrefix("::/96"), 12},        // IPv4-compatible, RFC 4291 section 2.5.5.1
-}
-
-// notCompatible are the two addresses of ::/96 that embed nothing: unspecified
-// and loopback (RFC 4291 sections 2.5.2 and 2.5.3).
-var notCompatible = netip.MustParsePrefix("::/127")
-
-// embedded returns the IPv4 address that a embeds, and by how many bits a
-// prefix grows when the same thing is said about a; the zero Addr when a embeds
-// none.
-func embedded(a netip.Addr) (in netip.Addr, shift int) {
-	if !a.Is6() {
-		return netip.Addr{}, 0
-	}
-	b := a.As16()
-	if b[0] != 0 && b[0] != 0x20 {
-		return netip.Addr{}, 0 // the usual case, fast
-	}
-	for i := range embeddings {
-		if e := &embeddings[i]; e.space.Contains(a) && !notCompatible.Contains(a) {
-			return netip.AddrFrom4([4]byte(b[e.at:])), e.at * 8
-		}
-	}
-	return netip.Addr{}, 0
-}
-
-// image returns the addresses that embed those of p, an IPv4 prefix.
-func (e *embedding) image(p netip.Prefix) netip.Prefix {
-	b, in := e.space.Addr().As16(), p.Addr().As4()
-	copy(b[e.at:], in[:])
-	return netip.PrefixFrom(netip.AddrFrom16(b), e.at*8+p.Bits())
 }

@@ -69,17 +69,21 @@
 // without any address what can be said: a name that is denied whatever it
 // resolves to must never be resolved.
 //
-// Some IPv6 addresses embed an IPv4 address: NAT64 in 64:ff9b::/96, 6to4 in
-// 2002::/16, and IPv4-compatible in ::/96 (apart from :: and ::1). The deny
+// Some IPv6 addresses embed an IPv4 address: NAT64 in 64:ff9b::/96 and in
+// 64:ff9b:1::/48 (there as RFC 6052 has it for prefixes of 48 bits, whatever stands
+// in the byte between and behind), 6to4 in 2002::/16, Teredo in 2001::/32 (both its
+// server and its client), ISATAP behind any prefix, IPv4-translated in
+// ::ffff:0:0:0/96, and IPv4-compatible in ::/96 (apart from :: and ::1). The deny
 // rules for the embedded address match these too, at their place in the list;
-// allow rules for it do not. Other translation prefixes, and Teredo, are not
+// allow rules for it do not. Translation prefixes of a network's own are not
 // looked into.
 //
 // # Guard
 //
 // Whatever the rules allow, these are denied: loopback, unspecified (0.0.0.0/8
-// and ::), link-local, multicast, limited broadcast, and the addresses of the
-// host itself ([Guard.Own]). [GuardStrict] adds the ranges that the IANA
+// and ::), link-local, site-local, multicast, limited broadcast, the metadata
+// services of clouds that are not link-local, and the addresses of the host
+// itself ([Guard.Own]). [GuardStrict] adds the ranges that the IANA
 // special-purpose registries call not globally reachable, apart from the
 // smaller ranges inside them that they call reachable.
 //
@@ -107,7 +111,8 @@
 //
 // [Parse] and [Policy.WithGuard] find out in advance which names need not be
 // resolved. That is exact, also where earlier rules hide later ones together or
-// in part. Lists in which that would take more than four million trials (many
-// thousands of prefixes that hide each other, on many thousands of different
-// ports) have names resolved that need not be; verdicts stay right.
+// in part. Lists in which that would take more than four million trials (thousands
+// of prefixes of both families that hide each other, or many thousands on many
+// thousands of different ports) have names resolved that need not be; verdicts stay
+// right.
 package acl

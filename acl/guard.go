@@ -9,8 +9,9 @@ import (
 type GuardMode uint8
 
 const (
-	// GuardDefault guards loopback, unspecified, link-local, multicast and
-	// broadcast addresses, and those of the host itself.
+	// GuardDefault guards loopback, unspecified, link-local, site-local, multicast
+	// and broadcast addresses, those of the metadata services of clouds, and those
+	// of the host itself.
 	GuardDefault GuardMode = iota
 	// GuardStrict adds every range that the IANA special-purpose registries
 	// call not globally reachable.
@@ -63,6 +64,8 @@ const (
 	GuardLoopback                      // 127.0.0.0/8, ::1
 	GuardUnspecified                   // 0.0.0.0/8, ::
 	GuardLinkLocal                     // 169.254.0.0/16, fe80::/10
+	GuardSiteLocal                     // fec0::/10
+	GuardMetadata                      // metadata services of clouds that are not link-local
 	GuardMulticast                     // 224.0.0.0/4, ff00::/8
 	GuardBroadcast                     // 255.255.255.255
 	GuardOwn                           // an address of the host
@@ -78,6 +81,10 @@ func (g GuardRange) String() string {
 		return "unspecified"
 	case GuardLinkLocal:
 		return "link-local"
+	case GuardSiteLocal:
+		return "site-local"
+	case GuardMetadata:
+		return "metadata"
 	case GuardMulticast:
 		return "multicast"
 	case GuardBroadcast:
@@ -97,23 +104,23 @@ func (p *Policy) guarded(a netip.Addr, port uint16) GuardRange {
 	if p.mode == GuardOff {
 		return GuardNone
 	}
-	g := p.guardedIn(a, netip.Addr{}, 0, port)
-	if g == GuardNone {
-		if in, shift := embedded(a); in.IsValid() {
-			g = p.guardedIn(in, a, shift, port)
-		}
+	g := p.guardedIn(a, netip.Addr{}, nil, port)
+	var in inners
+	in.embedded(a)
+	for i := 0; g == GuardNone && i < in.n; i++ {
+		g = p.guardedIn(in.list[i].addr, a, in.list[i].how, port)
 	}
 	return g
 }
 
-// guardedIn looks a up in the guarded ranges. When a is embedded in outer, a
-// range is unlocked by a rule inside it, or by one inside its image around
-// outer, which is shift bits longer.
-func (p *Policy) guardedIn(a, outer netip.Addr, shift int, port uint16) GuardRange {
+// guardedIn looks a up in the guarded ranges. When a is embedded in outer, which how
+// says, a range is unlocked by a rule inside it, or by one inside its image around
+// outer.
+func (p *Policy) guardedIn(a, outer netip.Addr, how *embedding, port uint16) GuardRange {
 	locked := func(bits int) bool {
 		s := p.set
 		return !s.addrs.allows(s.steps, a, bits, port) &&
-			!(outer.IsValid() && s.addrs.allows(s.steps, outer, shift+bits, port))
+			!(how != nil && s.addrs.allows(s.steps, outer, how.depth(bits), port))
 	}
 	if r := rangeOf(standardRanges, a); r != nil {
 		if locked(r.prefix.Bits()) {

@@ -49,7 +49,13 @@ func TestGuardDefault(t *testing.T) {
 		{"deny guard loopback", "a.com=127.0.0.1", "a.com"},
 		{star, "128.0.0.0", "*"}, {star, "1.0.0.0", "*"}, {star, "126.255.255.255", "*"},
 		{star, "169.253.255.255", "*"}, {star, "169.255.0.0", "*"}, {star, "223.255.255.255", "*"},
-		{star, "240.0.0.0", "*"}, {star, "255.255.255.254", "*"}, {star, "[fec0::]", "*"}, {star, "[feff::]", "*"},
+		{star, "240.0.0.0", "*"}, {star, "255.255.255.254", "*"}, {star, "[fe7f::]", "*"},
+		{"deny guard site-local", "[fec0::]", "*"}, {"deny guard site-local", "[feff::]", "*"},
+		{"deny guard metadata", "[fd00:ec2::254]", "*"}, {"deny guard metadata", "[fd20:ce::254]", "*"},
+		{"deny guard metadata", "100.100.100.200", "*"}, {"deny guard metadata", "192.0.0.192", "*"},
+		{"deny guard metadata", "168.63.129.16", "*"}, {"deny guard metadata", "[64:ff9b::168.63.129.16]", "*"},
+		{star, "[fd00:ec2::253]", "*"}, {star, "100.100.100.199", "*"}, {star, "192.0.0.193", "*"}, {star, "168.63.129.17", "*"},
+		{"deny guard metadata", "100.100.100.200", "100.64.0.0/10"}, {"allow line 1 100.100.100.200", "100.100.100.200", "100.100.100.200"},
 		{star, "192.0.2.6", "*"}, {star, "[::1:0:0:1]", "*"}, {star, "10.0.0.1", "*"}, {star, "[fc00::1]", "*"},
 		// What denies already is the reason.
 		{"deny default", "127.0.0.1", "a.com"},
@@ -115,6 +121,48 @@ func TestGuardEmbedded(t *testing.T) {
 	})
 }
 
+// However an address embeds one that is guarded or denied, it is that.
+func TestEmbeddedAddresses(t *testing.T) {
+	rows := []row{}
+	for _, form := range []struct{ loopback, private, public string }{
+		{"[64:ff9b::127.0.0.1]", "[64:ff9b::10.0.0.1]", "[64:ff9b::8.8.8.8]"},
+		{"[64:ff9b:1:7f00:0:100::]", "[64:ff9b:1:a00:0:100::]", "[64:ff9b:1:808:8:800::]"},            // RFC 6052 section 2.2
+		{"[64:ff9b:1:7f00:ff00:1ff:ffff:ffff]", "[64:ff9b:1:a00::1:0:1]", "[64:ff9b:1:808:8:800::1]"}, // with bits that say nothing
+		{"[2002:7f00:1::1]", "[2002:a00:1::1]", "[2002:808:808::1]"},
+		{"[2001:0:808:808::80ff:fffe]", "[2001:0:808:808::f5ff:fffe]", "[2001:0:808:808:0:fbff:f7f7:f7f7]"}, // Teredo's client
+		{"[2001:0:7f00:1::f7f7:f7f7]", "[2001:0:a00:1::f7f7:f7f7]", "[2001:0:808:808::f7f7:f7f7]"},          // and its server
+		{"[2a00::5efe:127.0.0.1]", "[2a00::5efe:10.0.0.1]", "[2a00::5efe:8.8.8.8]"},
+		{"[2a00::200:5efe:127.0.0.1]", "[2a00::200:5efe:10.0.0.1]", "[2a00::200:5efe:8.8.8.8]"},
+		{"[::127.0.0.1]", "[::10.0.0.1]", "[::8.8.8.8]"},
+		{"[::ffff:0:127.0.0.1]", "[::ffff:0:10.0.0.1]", "[::ffff:0:8.8.8.8]"},
+	} {
+		rows = append(rows,
+			row{"deny guard loopback", form.loopback, "*"},
+			row{"allow line 1 *", form.private, "*"},
+			row{"allow line 1 *", form.public, "*"},
+			row{"deny line 1 !10.0.0.0/8", form.private, "!10.0.0.0/8|*"},
+			row{"allow line 2 *", form.public, "!10.0.0.0/8|*"},
+			row{"deny default", form.public, "8.8.8.8"}, // an allow rule does not match it
+			row{"allow line 2 *", form.loopback, "127.0.0.1|*"},
+			row{"deny guard own address", form.public, "*"},
+		)
+	}
+	for i, r := range rows {
+		g := acl.Guard{}
+		if i%8 == 7 {
+			g.Own = addrs("8.8.8.8")
+		}
+		checkGuard(t, g, []row{r})
+	}
+	checkGuard(t, acl.Guard{}, []row{
+		{"allow line 1 *", "[2a00::100:5efe:127.0.0.1]", "*"}, // no marker
+		{"allow line 1 2a00::5efe:7f00:0/104", "[2a00::5efe:127.0.0.1]", "2a00::5efe:7f00:0/104"},
+		{"deny guard loopback", "[2a00::5efe:127.0.0.1]", "2a00::5efe:0:0/96"},
+		{"allow line 1 64:ff9b:1:7f00::/56", "[64:ff9b:1:7f00:0:100::]", "64:ff9b:1:7f00::/56"},
+		{"deny guard loopback", "[64:ff9b:1:7f00:0:100::]", "64:ff9b:1::/48"},
+	})
+}
+
 func TestGuardStrict(t *testing.T) {
 	const special = "deny guard special-purpose"
 	rows := []row{
@@ -173,17 +221,18 @@ func TestGuardOff(t *testing.T) {
 // With every guarded range lifted nothing is guarded, and a name is allowed
 // whatever it resolves to.
 func TestGuardAllLifted(t *testing.T) {
-	all := "127.0.0.0/9|127.128.0.0/9|::1|0.0.0.0/8|::|169.254.0.0/16|fe80::/10|224.0.0.0/4|ff00::/8|255.255.255.255"
+	all := "127.0.0.0/9|127.128.0.0/9|::1|0.0.0.0/8|::|169.254.0.0/16|fe80::/10|224.0.0.0/4|ff00::/8|255.255.255.255" +
+		"|fec0::/10|fd00:ec2::254|fd20:ce::254|100.100.100.200|192.0.0.192|168.63.129.16"
 	checkGuard(t, acl.Guard{}, []row{
-		{"allow line 11 *", "a.com", all + "|*"},
+		{"allow line 17 *", "a.com", all + "|*"},
 		{"depends", "a.com", "127.0.0.0/10|" + all[len("127.0.0.0/9|"):] + "|*"}, // both ends, not all of it
 		{"depends", "a.com", all[len("127.0.0.0/9|"):] + "|*"},
 	})
 	checkGuard(t, acl.Guard{Own: addrs("10.0.0.5")}, []row{
 		{"depends", "a.com", all + "|*"},
-		{"allow line 12 *", "a.com", all + "|10.0.0.5|*"},
+		{"allow line 18 *", "a.com", all + "|10.0.0.5|*"},
 		{"depends", "a.com:80", all + "|10.0.0.5:443|*"},
-		{"allow line 12 *", "a.com:443", all + "|10.0.0.5:443|*"},
+		{"allow line 18 *", "a.com:443", all + "|10.0.0.5:443|*"},
 	})
 }
 

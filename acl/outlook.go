@@ -187,13 +187,7 @@ func (l *outlooker) hides(r *addrRule, port uint16) bool {
 	if !r.deny || p.Addr().Is6() || x.denying(steps, r.entry, port) < r.rule {
 		return true
 	}
-	for i := range embeddings {
-		n, _ := x.table.LookupPrefix(embeddings[i].image(p))
-		if x.matching(steps, n, port) >= r.rule {
-			return false
-		}
-	}
-	return true
+	return l.rest(true, port) < r.rule // ISATAP embeds it everywhere
 }
 
 // proves reports whether one of a few addresses shows that r has an effect.
@@ -202,7 +196,7 @@ func (l *outlooker) proves(r *addrRule, p netip.Prefix, port uint16) bool {
 		return true
 	}
 	if r.deny && p.Addr().Is4() {
-		for i := range embeddings {
+		for i := range embeddings[:embedFree] {
 			if l.provesIn(r, embeddings[i].image(p), port) {
 				return true
 			}

@@ -34,7 +34,13 @@ var standardRanges = []guardedRange{
 	guards("::/128", GuardUnspecified, "Unspecified Address", "RFC 4291 section 2.5.2"),
 	guards("::1/128", GuardLoopback, "Loopback Address", "RFC 4291 section 2.5.3"),
 	guards("fe80::/10", GuardLinkLocal, "Link-Local Unicast", "RFC 4291 section 2.5.6"),
+	guards("fec0::/10", GuardSiteLocal, "Site-Local Unicast (deprecated)", "RFC 3879"),
 	guards("ff00::/8", GuardMulticast, "Multicast", "RFC 4291 section 2.7"),
+	guards("100.100.100.200/32", GuardMetadata, "Alibaba Cloud", "its documentation"),
+	guards("168.63.129.16/32", GuardMetadata, "Azure (WireServer)", "its documentation"),
+	guards("192.0.0.192/32", GuardMetadata, "Oracle Cloud Classic", "its documentation"),
+	guards("fd00:ec2::254/128", GuardMetadata, "Amazon EC2", "its documentation"),
+	guards("fd20:ce::254/128", GuardMetadata, "Google Cloud", "its documentation"),
 }
 
 // specialRanges are guarded too when the guard is strict: the entries of the

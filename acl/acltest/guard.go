@@ -14,9 +14,15 @@ loopback 127.0.0.0/8
 loopback ::1/128
 link-local 169.254.0.0/16
 link-local fe80::/10
+site-local fec0::/10
 multicast 224.0.0.0/4
 multicast ff00::/8
-broadcast 255.255.255.255/32`
+broadcast 255.255.255.255/32
+metadata 100.100.100.200/32
+metadata 168.63.129.16/32
+metadata 192.0.0.192/32
+metadata fd00:ec2::254/128
+metadata fd20:ce::254/128`
 
 	// Behind the range, what inside it is globally reachable.
 	special = `
@@ -90,13 +96,11 @@ func (r *Reference) guards(a netip.Addr, port uint16) string {
 			return g.class
 		}
 	}
-	in, ok := embeds(a)
-	if !ok {
-		return ""
-	}
-	for i := range r.ranges {
-		if g := &r.ranges[i]; g.contains(in) && !r.unlocks(g, in, port) && !r.unlocksAround(g, a, port) {
-			return g.class
+	for _, in := range embeds(a) {
+		for i := range r.ranges {
+			if g := &r.ranges[i]; g.contains(in.addr) && !r.unlocks(g, in.addr, port) && !r.unlocksAround(g, a, in.how, port) {
+				return g.class
+			}
 		}
 	}
 	return ""
@@ -115,31 +119,13 @@ func (r *Reference) unlocks(g *guarded, a netip.Addr, port uint16) bool {
 }
 
 // unlocksAround reports whether an allow rule for a, which embeds an address of
-// g, holds nothing but addresses that embed addresses of g.
-func (r *Reference) unlocksAround(g *guarded, a netip.Addr, port uint16) bool {
+// g, holds nothing but addresses that embed addresses of g in the same way.
+func (r *Reference) unlocksAround(g *guarded, a netip.Addr, how layout, port uint16) bool {
 	for i := range r.rules {
 		u := &r.rules[i]
-		if u.name != nil || u.deny || !u.wants(port) || !u.prefix.Contains(a) {
-			continue
-		}
-		inside := true
-		ends := Ends(u.prefix)
-		for _, end := range ends[1:3] {
-			in, ok := embeds(end)
-			if end == netip.IPv6Unspecified() || end == netip.IPv6Loopback() {
-				in, ok = netip.AddrFrom4([4]byte{3: end.As16()[15]}), true
-			}
-			inside = inside && ok && g.prefix.Contains(in)
-		}
-		if inside && sameSpace(ends[1], ends[2]) {
-			return true // and so does everything between its ends
+		if u.name == nil && !u.deny && u.wants(port) && u.prefix.Contains(a) && u.prefix.Bits() >= how.needs(g.prefix.Bits()) {
+			return true
 		}
 	}
 	return false
-}
-
-// sameSpace reports whether two addresses embed in the same way.
-func sameSpace(a, b netip.Addr) bool {
-	x, y := a.As16(), b.As16()
-	return x[0] == y[0] && (x[0] == 0x20 || x[1] == y[1])
 }

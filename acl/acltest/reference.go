@@ -166,8 +166,12 @@ func (u *rule) matches(name string, a netip.Addr) bool {
 		// `*` matches everything, so the missing name of a literal too.
 		return u.name.MatchString(name) && (name != "" || u.name.String() == `^.*$`)
 	}
-	in, ok := embeds(a)
-	return u.prefix.Contains(a) || u.deny && ok && u.prefix.Contains(in)
+	for _, in := range embeds(a) {
+		if u.deny && u.prefix.Contains(in.addr) {
+			return true
+		}
+	}
+	return u.prefix.Contains(a)
 }
 
 // DecideHost decides about a name by deciding about an address of every kind
@@ -185,16 +189,31 @@ func (r *Reference) DecideHost(name string, port uint16) Answer {
 // Where returns the addresses that DecideHost tries.
 func (r *Reference) Where() []netip.Addr { return r.where }
 
-// representatives returns both ends of every range, and their neighbours.
+// representatives returns both ends of every range, and their neighbours; of
+// IPv4 ones also in all ways to embed them.
 func (r *Reference) representatives() []netip.Addr {
 	prefixes := []netip.Prefix{
 		netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0"), netip.MustParsePrefix("::/96"),
-		netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("2002::/16"),
+		netip.MustParsePrefix("64:ff9b::/96"), netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"),
+		netip.MustParsePrefix("2001::/32"), netip.MustParsePrefix("::ffff:0:0:0/96"),
 		netip.MustParsePrefix("::ffff:0:0/96"), netip.MustParsePrefix("::/127"),
 	}
+	templates := map[netip.Addr]bool{netip.MustParseAddr("4000::"): true}
 	for _, u := range r.rules {
-		if u.name == nil {
-			prefixes = append(prefixes, u.prefix)
+		if u.name != nil {
+			continue
+		}
+		prefixes = append(prefixes, u.prefix)
+		if u.prefix.Addr().Is6() {
+			for _, a := range Ends(u.prefix)[1:] {
+				if !a.IsValid() {
+					continue
+				}
+				templates[a] = true
+				if next := last(netip.PrefixFrom(a, 64)).Next(); next.IsValid() {
+					templates[next] = true // the next network
+				}
+			}
 		}
 	}
 	for _, g := range r.ranges {
@@ -211,17 +230,32 @@ func (r *Reference) representatives() []netip.Addr {
 	for _, p := range prefixes {
 		for _, a := range Ends(p) {
 			add(a)
-			if a.Is4() {
-				for _, six := range Embed(a) {
-					add(six)
+			if !a.Is4() {
+				continue
+			}
+			for _, six := range Embed(a) {
+				add(six)
+			}
+			for t := range templates {
+				for _, l := range layouts {
+					// Those that leave something to the template, where it can be one of them.
+					if !strings.Contains(string(l), ".") {
+						continue
+					}
+					if x := l.write(t, a); strings.HasPrefix(string(l), ".") || near(x, t, 32) {
+						add(x)
+					}
 				}
-				// 6to4 leaves bits behind the embedded address.
-				add(Ends(netip.PrefixFrom(Embed(a)[1], 48))[2])
 			}
 		}
 	}
 	return all
 }
+
+func last(p netip.Prefix) netip.Addr { return Ends(p)[2] }
+
+// near reports whether a and b begin with the same bits.
+func near(a, b netip.Addr, bits int) bool { return netip.PrefixFrom(a, bits).Masked().Contains(b) }
 
 // Ends returns the address before p, its first and last ones, and the one
 // behind it. The zero Addr stands for those that do not exist.
@@ -233,30 +267,4 @@ func Ends(p netip.Prefix) []netip.Addr {
 	}
 	last, _ := netip.AddrFromSlice(b)
 	return []netip.Addr{first.Prev(), first, last, last.Next()}
-}
-
-// Embed returns IPv6 addresses that embed an IPv4 one: NAT64, 6to4, compatible.
-func Embed(a netip.Addr) []netip.Addr {
-	v := a.As4()
-	return []netip.Addr{
-		netip.AddrFrom16([16]byte{1: 0x64, 2: 0xff, 3: 0x9b, 12: v[0], 13: v[1], 14: v[2], 15: v[3]}),
-		netip.AddrFrom16([16]byte{0x20, 0x02, v[0], v[1], v[2], v[3]}),
-		netip.AddrFrom16([16]byte{12: v[0], 13: v[1], 14: v[2], 15: v[3]}),
-	}
-}
-
-// embeds returns the IPv4 address inside a.
-func embeds(a netip.Addr) (netip.Addr, bool) {
-	if a.Is4() || a == netip.IPv6Unspecified() || a == netip.IPv6Loopback() {
-		return netip.Addr{}, false
-	}
-	b := a.As16()
-	tail := netip.AddrFrom4([4]byte(b[12:]))
-	inner := netip.AddrFrom4([4]byte(b[2:]))
-	for i, same := range Embed(tail) {
-		if i != 1 && same == a {
-			return tail, true
-		}
-	}
-	return inner, b[0] == 0x20 && b[1] == 0x02
 }

@@ -1,0 +1,145 @@
+package acl
+
+import "net/netip"
+
+// An embedding is a way in which IPv6 addresses embed an IPv4 address.
+type embedding struct {
+	space   netip.Prefix // only addresses in it do
+	at      int          // byte of the first of the four
+	split   bool         // byte 8 stands between the second and the third (RFC 6052 section 2.2)
+	flipped bool         // every bit is inverted
+	marked  bool         // behind an ISATAP marker
+}
+
+// Indexes of embeddings. Those from embedFree on have bits in front of the IPv4 address
+// that say nothing, so that a prefix has more than one image.
+const (
+	embedNAT64 = iota
+	embedLocalNAT64
+	embed6to4
+	embedTeredoServer
+	embedCompatible
+	embedTranslated
+	embedFree
+	embedTeredoClient = embedFree
+	embedISATAP       = embedFree + 1
+)
+
+var embeddings = [...]embedding{
+	embedNAT64:        {space: netip.MustParsePrefix("64:ff9b::/96"), at: 12},               // RFC 6052 section 2.1
+	embedLocalNAT64:   {space: netip.MustParsePrefix("64:ff9b:1::/48"), at: 6, split: true}, // RFC 8215
+	embed6to4:         {space: netip.MustParsePrefix("2002::/16"), at: 2},                   // RFC 3056 section 2
+	embedTeredoServer: {space: netip.MustParsePrefix("2001::/32"), at: 4},                   // RFC 4380 section 4
+	embedCompatible:   {space: netip.MustParsePrefix("::/96"), at: 12},                      // RFC 4291 section 2.5.5.1
+	embedTranslated:   {space: netip.MustParsePrefix("::ffff:0:0:0/96"), at: 12},            // RFC 2765 section 2.1
+	embedTeredoClient: {space: netip.MustParsePrefix("2001::/32"), at: 12, flipped: true},   // RFC 4380 section 4
+	embedISATAP:       {space: netip.MustParsePrefix("::/0"), at: 12, marked: true},         // RFC 5214 section 6.1
+}
+
+// notCompatible are the two addresses of ::/96 that embed nothing: unspecified
+// and loopback (RFC 4291 sections 2.5.2 and 2.5.3).
+var notCompatible = netip.MustParsePrefix("::/127")
+
+// An inner is an IPv4 address that an address embeds, and how.
+type inner struct {
+	addr netip.Addr
+	how  *embedding
+}
+
+// inners are all that one address embeds: Teredo has two, and ISATAP may stand behind
+// any prefix.
+type inners struct {
+	list [3]inner
+	n    int
+}
+
+func (x *inners) add(b *[16]byte, how int) {
+	e := &embeddings[how]
+	x.list[x.n] = inner{e.extract(b), e}
+	x.n++
+}
+
+func (x *inners) all() []inner { return x.list[:x.n] }
+
+// embedded fills x with the IPv4 addresses that a embeds.
+func (x *inners) embedded(a netip.Addr) {
+	x.n = 0
+	if !a.Is6() {
+		return
+	}
+	b := a.As16()
+	switch head := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]); {
+	case head == 0x0064ff9b:
+		if embeddings[embedNAT64].space.Contains(a) {
+			x.add(&b, embedNAT64)
+		} else if b[4] == 0 && b[5] == 1 {
+			x.add(&b, embedLocalNAT64)
+		}
+	case head>>16 == 0x2002:
+		x.add(&b, embed6to4)
+	case head == 0x20010000:
+		x.add(&b, embedTeredoServer)
+		x.add(&b, embedTeredoClient)
+	case head == 0:
+		if embeddings[embedCompatible].space.Contains(a) && !notCompatible.Contains(a) {
+			x.add(&b, embedCompatible)
+		} else if embeddings[embedTranslated].space.Contains(a) {
+			x.add(&b, embedTranslated)
+		}
+	}
+	// The marker's second bit says whether the IPv4 address is globally unique.
+	if b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe {
+		x.add(&b, embedISATAP)
+	}
+}
+
+// extract returns the IPv4 address that stands in b.
+func (e *embedding) extract(b *[16]byte) netip.Addr {
+	var v [4]byte
+	copy(v[:], b[e.at:])
+	if e.split {
+		copy(v[2:], b[e.at+3:])
+	}
+	if e.flipped {
+		for i := range v {
+			v[i] = ^v[i]
+		}
+	}
+	return netip.AddrFrom4(v)
+}
+
+// put writes an IPv4 address to where extract finds it.
+func (e *embedding) put(b *[16]byte, a netip.Addr) {
+	v := a.As4()
+	if e.flipped {
+		for i := range v {
+			v[i] = ^v[i]
+		}
+	}
+	if e.split {
+		copy(b[e.at:], v[:2])
+		copy(b[e.at+3:], v[2:])
+		return
+	}
+	copy(b[e.at:], v[:])
+}
+
+// depth is how long a prefix is that says of embedding addresses what one of bits says
+// of the embedded ones.
+func (e *embedding) depth(bits int) int {
+	if e.split && bits > 16 {
+		bits += 8
+	}
+	return e.at*8 + bits
+}
+
+// image returns the addresses that embed those of p, an IPv4 prefix; of those whose
+// byte between is 0, and with bits that say nothing as 0.
+func (e *embedding) image(p netip.Prefix) netip.Prefix {
+	b := e.space.Addr().As16()
+	if e.marked {
+		b[10], b[11] = 0x5e, 0xfe
+	}
+	e.put(&b, p.Addr())
+	return netip.PrefixFrom(netip.AddrFrom16(b), e.depth(p.Bits())).Masked()
+}
