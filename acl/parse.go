@@ -207,6 +207,7 @@ func (b *builder) build() {
 	s.steps = slices.Clone(b.steps.steps)
 	s.addrs.rules = slices.Clip(s.addrs.rules)
 	s.segments = s.portSegments()
+	b.warnOpenings()
 }
 
 // add adds a rule to a cell, and warns when it comes too late.

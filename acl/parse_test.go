@@ -178,3 +178,19 @@ func TestRules(t *testing.T) {
 	}
 	require.Equal(t, 3, p.Len())
 }
+
+// The list that is deployed, and what squid's users write, are no cause for alarm.
+func TestOrdinaryListsAreSilent(t *testing.T) {
+	deployed, err := os.ReadFile("../deploy/rules.txt")
+	require.NoError(t, err)
+	for _, text := range []string{
+		string(deployed),
+		"!*.example.com\n!192.168.1.0/24\n192.168.2.1\n*\n", // the specification's
+		"registry\n*.svc.cluster.local\n*.corp.example.com:443\n*.blob.core.windows.net\n*.amazonaws.com\nec2-*.compute.amazonaws.com\n",
+		"!10.0.0.0/8\n!172.16.0.0/12\n*.example.com\n2001:db8::/32\n[2001:db8::1]:443\n*\n",
+	} {
+		p, err := acl.Parse(text)
+		require.NoError(t, err)
+		require.Empty(t, p.Warnings(), text)
+	}
+}
