@@ -55,7 +55,7 @@ func (b *builder) warnLate(no ruleNo, f *form) {
 	if !coversPorts(a.ports, f.ports) {
 		return
 	}
-	b.warn(no, fmt.Sprintf("%s never denies: line %d, %s, allows all of it before; write it in front of that line",
+	b.warn(no, fmt.Sprintf("%s comes too late: line %d, %s, allows all of it before; write it in front of that line",
 		quote(s.rules[no].text(s)), s.rules[by].line, quote(s.rules[by].text(s))))
 }
 

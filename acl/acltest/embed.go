@@ -139,7 +139,7 @@ func embeds(a netip.Addr) (all []embedded) {
 
 // Embed returns IPv6 addresses that embed an IPv4 one, in every way.
 func Embed(v netip.Addr) (all []netip.Addr) {
-	for _, s := range []string{"::", "4000::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {
+	for _, s := range []string{"::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"} {
 		for _, l := range layouts {
 			all = append(all, l.write(netip.MustParseAddr(s), v))
 		}

@@ -229,10 +229,11 @@ func (r *Reference) representatives() []netip.Addr {
 	}
 	for _, p := range prefixes {
 		for _, a := range Ends(p) {
-			add(a)
-			if !a.Is4() {
+			if !a.Is4() || seen[a] {
+				add(a)
 				continue
 			}
+			add(a)
 			for _, six := range Embed(a) {
 				add(six)
 			}
