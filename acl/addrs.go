@@ -36,11 +36,13 @@ type addrRule struct {
 func (x *addrIndex) earliest(steps stepTable, a netip.Addr, port uint16) ruleNo {
 	n, _ := x.table.Lookup(a)
 	best := x.matching(steps, n, port)
-	var in inners
-	in.embedded(a)
-	for i := range in.all() {
-		n, _ = x.table.Lookup(in.list[i].addr)
-		best = min(best, x.denying(steps, n, port))
+	if a.Is6() {
+		var in inners
+		in.embedded(a)
+		for i := range in.list[:in.n] {
+			n, _ = x.table.Lookup(in.list[i].addr)
+			best = min(best, x.denying(steps, n, port))
+		}
 	}
 	return best
 }

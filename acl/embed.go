@@ -59,14 +59,8 @@ func (x *inners) add(b *[16]byte, how int) {
 	x.n++
 }
 
-func (x *inners) all() []inner { return x.list[:x.n] }
-
-// embedded fills x with the IPv4 addresses that a embeds.
+// embedded adds the IPv4 addresses that a, an IPv6 address, embeds.
 func (x *inners) embedded(a netip.Addr) {
-	x.n = 0
-	if !a.Is6() {
-		return
-	}
 	b := a.As16()
 	switch head := uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]); {
 	case head == 0x0064ff9b:

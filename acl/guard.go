@@ -105,6 +105,9 @@ func (p *Policy) guarded(a netip.Addr, port uint16) GuardRange {
 		return GuardNone
 	}
 	g := p.guardedIn(a, netip.Addr{}, nil, port)
+	if g != GuardNone || !a.Is6() {
+		return g
+	}
 	var in inners
 	in.embedded(a)
 	for i := 0; g == GuardNone && i < in.n; i++ {
