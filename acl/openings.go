@@ -10,9 +10,13 @@ import (
 // come too late to close anything.
 func (b *builder) warnOpenings() {
 	var reader formReader
-	dead := map[int]bool{} // lines that are warned of already
+	type place struct {
+		source string
+		line   int
+	}
+	dead := map[place]bool{} // lines that are warned of already
 	for _, w := range b.warnings {
-		dead[w.Line] = true
+		dead[place{w.Source, w.Line}] = true
 	}
 	for i := range b.set.rules {
 		r := &b.set.rules[i]
@@ -22,7 +26,7 @@ func (b *builder) warnOpenings() {
 		if msg := f.lookAlike(text); msg != "" {
 			b.warn(ruleNo(i), quote(text)+" "+msg)
 		}
-		if f.deny && !dead[int(r.line)] {
+		if f.deny && !dead[place{b.set.source(r), int(r.line)}] {
 			b.warnLate(ruleNo(i), &f)
 		}
 	}
@@ -55,8 +59,8 @@ func (b *builder) warnLate(no ruleNo, f *form) {
 	if !coversPorts(a.ports, f.ports) {
 		return
 	}
-	b.warn(no, fmt.Sprintf("%s comes too late: line %d, %s, allows all of it before; write it in front of that line",
-		quote(s.rules[no].text(s)), s.rules[by].line, quote(s.rules[by].text(s))))
+	b.warn(no, fmt.Sprintf("%s comes too late: %s, %s, allows all of it before; write it in front of that line",
+		quote(s.rules[no].text(s)), s.place(by, no), quote(s.rules[by].text(s))))
 }
 
 // belowOrSame reports whether name is domain, or below it.

@@ -84,3 +84,15 @@ func TestProblemsOfTexts(t *testing.T) {
 		"c.txt:1: a repeated `*`; one is enough",
 	}, all[:4], "%q", all)
 }
+
+// A deny rule of one text that an allow rule of another covers is warned of with both places,
+// whatever else stands in lines of the same number.
+func TestLateAcrossTexts(t *testing.T) {
+	p, err := acl.ParseTexts(acl.Text{Source: "a.txt", Text: "10.0.0.1/8\n*.example.com\n"}, acl.Text{Source: "b.txt", Text: "!ads.example.com\n"})
+	require.NoError(t, err)
+	var all []string
+	for _, w := range p.Warnings() {
+		all = append(all, w.Error())
+	}
+	require.Contains(t, all, "b.txt:1: '!ads.example.com' comes too late: line 2 of a.txt, '*.example.com', allows all of it before; write it in front of that line")
+}
