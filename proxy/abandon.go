@@ -35,6 +35,7 @@ func (c *conn) abandonAway() {
 		up.Close()
 	}
 	if c.tunnel.Load() == nil {
+		c.unwatchEnd()
 		c.close()
 	}
 }

@@ -42,8 +42,8 @@ func (x *exchange) answer() (keep bool) {
 	if _, err := x.c.tcp.Write(x.out); err != nil {
 		return false
 	}
-	if !whole || len(x.c.buffered()) > 0 && !keep {
-		x.c.linger()
+	if !keep {
+		x.c.lastAnswer()
 	}
 	return keep
 }

@@ -59,18 +59,28 @@ func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.away {
+		c.clientEvent(events)
+		return
+	}
+	if c.lingers && c.x == nil {
+		c.lingerOn()
 		return
 	}
 	c.ending = c.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
 	c.more = c.more || events&^unix.EPOLLOUT != 0
 	switch {
 	case c.x != nil && events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.hungUp():
-		c.gone()
+		c.clientGone()
 	case c.x == nil && c.more:
 		c.takeRequest(l)
 	case c.blocked:
 		c.blocked = false
 		c.do(l)
+	}
+	if c.x != nil && events&unix.EPOLLRDHUP != 0 {
+		if half, _ := c.tcp.PeerEnd(); half {
+			c.halfClosed()
+		}
 	}
 }
 
@@ -253,10 +263,7 @@ func (c *conn) watch(l *poll.Loop) bool {
 // goAway has a goroutine serve the connection, and go on with x, if there is one.
 func (c *conn) goAway(x *exchange) {
 	c.away, c.wasAway, c.pending, c.x = true, true, false, nil
-	if fd, _ := c.tcp.Bare(); c.loop != nil {
-		c.loop.Remove(fd)
-		c.loop = nil
-	}
+	c.watchEnd(nil)
 	if x != nil && x.up != nil {
 		if x.up.Unwatch(); x.stage == stageAsk {
 			x.dropUpstream()
@@ -274,6 +281,7 @@ func (c *conn) comeBack() bool {
 		return false
 	}
 	c.releaseBuffer()
+	c.unwatchEnd()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// When the limit could be armed anew, nobody is about to set a deadline.
@@ -281,9 +289,7 @@ func (c *conn) comeBack() bool {
 		return false
 	}
 	if c.srv.draining.Load() {
-		fd, _ := c.tcp.Bare()
-		c.loop.Remove(fd)
-		c.loop = nil
+		c.watchEnd(nil)
 		return false
 	}
 	c.away, c.more, c.ending = false, false, false

@@ -6,6 +6,7 @@ import "os"
 // nothing of an answer yet is told.
 func (c *conn) expire() {
 	switch x := c.x; {
+	case x == nil && c.lingers && c.lingerExpired():
 	case x == nil:
 		c.finish()
 	case x.stage == stageAnswer || x.stage == stageBody && c.blocked:
@@ -19,8 +20,8 @@ func (c *conn) expire() {
 	}
 }
 
-// gone ends an attended exchange whose client has reset the connection.
-func (c *conn) gone() {
+// clientGone ends an attended exchange whose client has reset the connection.
+func (c *conn) clientGone() {
 	x := c.x
 	x.rec.Error = classClientGone
 	x.flow.Release()

@@ -82,6 +82,8 @@ func (c *conn) ask(l *poll.Loop) {
 		c.goAway(x)
 	case c.spoken:
 		c.takeAnswer(l, fd)
+	default:
+		c.watch(l) // or nobody would see that the client goes meanwhile
 	}
 }
 
@@ -220,6 +222,8 @@ func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
 	keep := x.answered(readErr, writeErr)
 	c.endExchange()
 	switch {
+	case !keep && c.lingers:
+		c.linger(l)
 	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
 		c.finish()
 	case c.more:

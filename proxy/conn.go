@@ -28,6 +28,8 @@ type conn struct {
 	upstream atomic.Pointer[outbound.Conn]
 	waiting  atomic.Int32 // for a request: notWaiting …
 	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
+	half     atomic.Bool  // the client has ended its half: see halfClosed
+	gone     atomic.Bool  // the client has reset the connection, while a goroutine serves it
 
 	mu   sync.Mutex
 	away bool // a goroutine serves the connection, or nobody does (any more)
@@ -41,18 +43,21 @@ type connLife struct {
 	n    int   // what the last fillStep read
 	err  error // its error
 
-	bound   []*outbound.Conn // idle, and of nobody else: see bind
-	served  int              // requests
-	wasAway bool             // a goroutine serves or served it
-	over    bool             // it is being closed, or a tunnel
-	x       *exchange        // is attended; nil: none
-	pending bool             // x has something to do when the round is over
-	spoken  bool             // x's server has, before it was asked
-	blocked bool             // the client takes no more of x's answer for now
-	asked   bool             // to be told when it does
-	more    bool             // there may be more to read
-	ending  bool             // and an end of some kind to be seen
-	loop    *poll.Loop       // in which tcp stands; nil: in none
+	bound     []*outbound.Conn // idle, and of nobody else: see bind
+	served    int              // requests
+	wasAway   bool             // a goroutine serves or served it
+	over      bool             // it is being closed, or a tunnel
+	x         *exchange        // is attended; nil: none
+	pending   bool             // x has something to do when the round is over
+	spoken    bool             // x's server has, before it was asked
+	blocked   bool             // the client takes no more of x's answer for now
+	asked     bool             // to be told when it does
+	more      bool             // there may be more to read
+	ending    bool             // and an end of some kind to be seen
+	loop      *poll.Loop       // in which tcp stands; nil: in none
+	lingers   bool             // its last answer was sent: see linger
+	lingerEnd int64            // when it must end, by the coarse clock
+	watched   int              // its descriptor there, while a goroutine serves the connection
 }
 
 // forget leaves nothing of the client that c has had. Atomic fields may still be looked at
@@ -62,6 +67,8 @@ func (c *conn) forget() {
 	c.upstream.Store(nil)
 	c.tunnel.Store(nil)
 	c.waiting.Store(notWaiting)
+	c.half.Store(false)
+	c.gone.Store(false)
 }
 
 // expired in conn.deadline says that the sweeper has cut the connection.
@@ -106,7 +113,13 @@ func (c *conn) arm(d time.Duration) error {
 }
 
 // touch says that bytes have moved: the idle time starts anew.
-func (c *conn) touch() { c.arm(c.srv.IdleTimeout) }
+func (c *conn) touch() {
+	if c.half.Load() {
+		c.arm(c.srv.halfCloseLimit())
+		return
+	}
+	c.arm(c.srv.IdleTimeout)
+}
 
 func (c *conn) slot() *int { return &c.at }
 
@@ -139,6 +152,11 @@ func (c *conn) wake() {
 	if c.expireAttended() {
 		return
 	}
+	c.interrupt()
+}
+
+// interrupt has the goroutine that serves the connection wait for nothing any more.
+func (c *conn) interrupt() {
 	past := time.Unix(1, 0)
 	c.tcp.SetDeadline(past)
 	if u := c.upstream.Load(); u != nil {
@@ -184,7 +202,7 @@ func (c *conn) drainAttended() (attended bool) {
 	if c.away {
 		return false
 	}
-	if c.x == nil {
+	if c.x == nil && !c.lingers {
 		c.goAway(nil) // which looks for such a request
 	}
 	return true

@@ -42,6 +42,7 @@ func (x *exchange) dialTunnel() bool {
 func (x *exchange) switchTo(head []byte) bool {
 	c := x.c
 	x.rec.Tunnel = true
+	c.unwatchEnd() // a tunnel may be half-closed for long
 	c.touch()
 	ahead := x.unreadIn()
 	x.out = append(append(x.out[:0], head...), ahead...)

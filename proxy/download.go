@@ -263,7 +263,7 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		c.tcp.ResetOnClose() // or the client would take what it has for the whole
 	}
 	switch {
-	case writeErr != nil:
+	case writeErr != nil || c.gone.Load():
 		x.rec.Error = classClientGone
 		return false
 	case readErr != nil:
@@ -279,10 +279,10 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		}
 		x.up = nil
 	}
-	if !whole {
-		c.linger()
+	if keep = x.keep && whole; !keep {
+		c.lastAnswer()
 	}
-	return x.keep && whole
+	return keep
 }
 
 // brokenOff books an answer of which the server sent the beginning only, or one that

@@ -56,7 +56,7 @@ func (x *exchange) afterSend(err error) bool {
 // endUnsent ends an exchange that has no answer from the server.
 func (x *exchange) endUnsent(err error) bool {
 	var body *bodyError
-	if err == errClientGone {
+	if err == errClientGone || x.c.gone.Load() {
 		x.rec.Error = classClientGone
 		return false
 	}

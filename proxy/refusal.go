@@ -71,6 +71,10 @@ var (
 // refuse answers the request with what err stands for. This is the one place
 // where errors become status codes.
 func (x *exchange) refuse(err error) (keep bool) {
+	if x.c.gone.Load() {
+		x.rec.Error = classClientGone
+		return false
+	}
 	var out *outbound.Error
 	var bad *http1.Error
 	var target *targetError
@@ -187,28 +191,13 @@ func (c *conn) refuse(limit metrics.Refusal) {
 	}
 	x.answer()
 	x.end()
-}
-
-// Bounds of a lingering close.
-const (
-	lingerBytes = 1 << 20
-	lingerTime  = 2 * time.Second
-)
-
-// linger closes the sending half and reads on for a while: closing with unread
-// bytes in the socket makes the kernel reset the connection, and the client may
-// lose the answer (RFC 9112 section 9.6).
-func (c *conn) linger() {
-	c.tcp.CloseWrite()
-	if c.deadline.Load() != expired && c.arm(lingerTime) == nil {
-		io.CopyN(io.Discard, onlyReader{c.tcp}, lingerBytes)
-	}
+	c.lingerRefused()
 }
 
 // revive makes a connection usable again that a time limit has cut, so that the
 // client is told. One that was cut to end a drain stays cut.
 func (c *conn) revive() {
-	if c.deadline.Load() == expired && !c.srv.cutting.Load() {
+	if c.deadline.Load() == expired && !c.srv.cutting.Load() && !c.gone.Load() {
 		c.deadline.Store(0)
 		c.tcp.SetDeadline(time.Time{})
 	}

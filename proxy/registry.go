@@ -109,7 +109,7 @@ func (r *registry) wait() {
 // by no more than a quarter of it, and a second is enough for any.
 func sweepEvery(o Options) time.Duration {
 	d := time.Second
-	for _, limit := range []time.Duration{o.HeadTimeout, o.ConnectTimeout, o.IdleTimeout, o.KeepAliveTimeout} {
+	for _, limit := range []time.Duration{o.HeadTimeout, o.ConnectTimeout, o.IdleTimeout, o.KeepAliveTimeout, o.HalfCloseTimeout} {
 		if limit > 0 {
 			d = min(d, limit/4)
 		}

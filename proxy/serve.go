@@ -24,6 +24,9 @@ func (c *conn) serve(x *exchange) (left bool) {
 		x.end()
 		x = nil
 		c.served++
+		if !keep && c.lingers {
+			return c.lingerAttended()
+		}
 		if !keep {
 			break
 		}

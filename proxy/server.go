@@ -57,6 +57,8 @@ type Options struct {
 	ConnectTimeout   time.Duration // to connect, all addresses together
 	IdleTimeout      time.Duration // of a tunnel, or of a request under way, without a byte
 	KeepAliveTimeout time.Duration // between requests
+	MinRate          int           // octets a second at which bodies must move to and from a client, when they can; 0: any
+	HalfCloseTimeout time.Duration // of an exchange whose client has ended its half, without a byte from the server; 0: as IdleTimeout
 }
 
 // Server serves clients. Make it with New.
@@ -189,6 +191,7 @@ func (c *conn) run(x *exchange) {
 	}
 	c.dropBound()
 	if c.tunnel.Load() == nil {
+		c.unwatchEnd()
 		c.tcp.Close()
 		c.srv.released(c)
 	}

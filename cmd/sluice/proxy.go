@@ -158,6 +158,8 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 		ConnectTimeout:    c.ConnectTimeout,
 		IdleTimeout:       c.IdleTimeout,
 		KeepAliveTimeout:  c.KeepAliveTimeout,
+		HalfCloseTimeout:  c.HalfCloseTimeout,
+		MinRate:           c.MinRate,
 	}
 	if g.access != nil {
 		o.Access = proxy.NewAccessLog(g.access, proxy.Formats[c.AccessLogFormat])

@@ -65,7 +65,7 @@ func TestDefaults(t *testing.T) {
 		Rules: ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
 		Guard: acl.GuardDefault, MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000,
 		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second, DNSTimeout: 5 * time.Second,
-		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, DrainTimeout: 30 * time.Second,
+		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, HalfCloseTimeout: 30 * time.Second, MinRate: 500, DrainTimeout: 30 * time.Second,
 		AccessLog: "-", AccessLogFormat: "json",
 	}, p)
 }
@@ -104,6 +104,8 @@ connectTimeout: 2s
 dnsTimeout: 3s
 idleTimeout: 0s
 keepaliveTimeout: 4m
+halfCloseTimeout: 5s
+minRate: 100
 shutdownDelay: 6s
 drainTimeout: 0
 accessLog: off
@@ -118,7 +120,7 @@ logLevel: warn
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
-		"keepalive-timeout": {"240s"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
+		"keepalive-timeout": {"240s"}, "half-close-timeout": {"5s"}, "min-rate": {"100"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
 		"access-log-format": {"squid"}, "log-level": {"WARN"},
 	}
 	byFlag, byEnv := given{files: files}, given{files: files}
@@ -138,7 +140,7 @@ logLevel: warn
 		},
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second, DNSTimeout: 3 * time.Second,
-		KeepAliveTimeout: 4 * time.Minute, ShutdownDelay: 6 * time.Second, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
+		KeepAliveTimeout: 4 * time.Minute, HalfCloseTimeout: 5 * time.Second, MinRate: 100, ShutdownDelay: 6 * time.Second, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
 		Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},
 	}
 	for name, g := range map[string]given{

@@ -44,6 +44,8 @@ type Proxy struct {
 	DNSTimeout       time.Duration // for a whole look-up
 	IdleTimeout      time.Duration // of a tunnel without bytes; 0: for ever
 	KeepAliveTimeout time.Duration // of a client connection between requests
+	HalfCloseTimeout time.Duration // of the server of a half-closed client, without a byte; 0: as IdleTimeout
+	MinRate          int           // octets a second at which a body must move to and from a client; 0: any
 	ShutdownDelay    time.Duration // that new connections are still taken for at the end, not ready; 0: none
 	DrainTimeout     time.Duration // for open connections at the end; 0: none
 
@@ -236,6 +238,11 @@ func timeoutSettings() []setting[Proxy] {
 			0, 30*day, func(p *Proxy) *time.Duration { return &p.IdleTimeout }),
 		row("keepalive-timeout", "keepaliveTimeout", "2m", "keep a client connection open between requests for so long",
 			least, day, func(p *Proxy) *time.Duration { return &p.KeepAliveTimeout }),
+		row("half-close-timeout", "halfCloseTimeout", "30s", "time for the server of a client that has ended its half to send a byte; 0: as --idle-timeout",
+			0, day, func(p *Proxy) *time.Duration { return &p.HalfCloseTimeout }),
+		{Setting{Flag: "min-rate", FileKey: "minRate", Default: "500", Value: "N",
+			Help: "cut a client that sends or takes a body more slowly than so many octets a second, over 30 s in which it could; 0: never"},
+			one(func(p *Proxy) *int { return &p.MinRate }, number(0, 1_000_000))},
 		row("shutdown-delay", "shutdownDelay", "0s", "at SIGTERM, go on taking new connections for so long, while /readyz says no",
 			0, time.Hour, func(p *Proxy) *time.Duration { return &p.ShutdownDelay }),
 		row("drain-timeout", "drainTimeout", "30s", "time for open connections to end at SIGTERM",

@@ -149,6 +149,9 @@ func (l *Loop) Add(fd int, h Handler) error { return l.add(fd, h, reads) }
 // told too.
 func (l *Loop) AddConnecting(fd int, h Handler) error { return l.add(fd, h, reads|unix.EPOLLOUT) }
 
+// AddEnd is Add where only an end is of interest: see Ask for more.
+func (l *Loop) AddEnd(fd int, h Handler) error { return l.add(fd, h, reads&^unix.EPOLLIN) }
+
 func (l *Loop) add(fd int, h Handler, events uint32) error {
 	l.Set(fd, h)
 	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, events); err != nil {

@@ -27,6 +27,19 @@ func TryRead(fd int, b []byte) (int, error) {
 	}
 }
 
+// discardMost is what one TryDiscard takes.
+const discardMost = 1 << 20
+
+// TryDiscard is recv(2) of bytes that nobody wants, which the kernel does not even copy.
+func TryDiscard(fd int) (int, error) {
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), 0, discardMost, unix.MSG_TRUNC, 0, 0)
+		if e != unix.EINTR {
+			return result(n, e)
+		}
+	}
+}
+
 // Quiet reports whether there is nothing to read, nor an end or error to be seen, now. If
 // there is, a byte of it may be gone.
 func Quiet(fd int) bool {
@@ -83,6 +96,13 @@ func TrySplice(from, to, n int) (int, error) {
 func Unread(fd int) (int, error) {
 	var n int32
 	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCINQ, uintptr(unsafe.Pointer(&n)))
+	return int(n), errno(e)
+}
+
+// Unsent is ioctl(2) SIOCOUTQ: how many bytes the peer has not acknowledged yet.
+func Unsent(fd int) (int, error) {
+	var n int32
+	_, _, e := unix.RawSyscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCOUTQ, uintptr(unsafe.Pointer(&n)))
 	return int(n), errno(e)
 }
 
@@ -172,8 +192,11 @@ func socket(family int) (int, error) {
 }
 
 // pollOut is poll(2) for writing, without waiting: 0 while a connect is under way.
-func pollOut(fd int) (events int16) {
-	p := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}
+func pollOut(fd int) (events int16) { return tryPoll(fd, unix.POLLOUT) }
+
+// tryPoll is poll(2), without waiting.
+func tryPoll(fd int, wanted int16) (events int16) {
+	p := unix.PollFd{Fd: int32(fd), Events: wanted}
 	var zero unix.Timespec
 	unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&p)), 1, uintptr(unsafe.Pointer(&zero)), 0, 0, 0)
 	return p.Revents

@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// thinking is a server that has read a request and does not answer before it is told to;
+// it tells when the proxy has gone.
+func thinking(t *testing.T) (plain, secure string, roots *x509.CertPool, asked chan struct{}, answer chan string, left chan struct{}) {
+	certified := httptest.NewUnstartedServer(nil)
+	certified.StartTLS()
+	certified.Close()
+	roots = x509.NewCertPool()
+	roots.AddCert(certified.Certificate()) // for example.com
+	asked, answer, left = make(chan struct{}, 1), make(chan string), make(chan struct{}, 1)
+	serve := func(c io.ReadWriter) {
+		b := make([]byte, 1<<10)
+		if n, _ := c.Read(b); n == 0 {
+			return
+		}
+		asked <- struct{}{}
+		gone := make(chan struct{})
+		go func() {
+			io.Copy(io.Discard, c)
+			close(gone)
+		}()
+		select {
+		case a := <-answer:
+			io.WriteString(c, a)
+			<-gone
+		case <-gone:
+		}
+		left <- struct{}{}
+	}
+	plain = rawOrigin(t, func(c *rawClient) { serve(c.TCPConn) })
+	secure = rawOrigin(t, func(c *rawClient) {
+		serve(tls.Server(c.TCPConn, &tls.Config{Certificates: certified.TLS.Certificates}))
+	})
+	return plain, secure, roots, asked, answer, left
+}
+
+// A client that goes while its server thinks is noticed at once when it resets, on both
+// paths; one that has ended its half waits, and its server has HalfCloseTimeout for each byte.
+func TestClientGoesWhileTheServerThinks(t *testing.T) {
+	for _, way := range []string{"on a loop", "on a goroutine", "with a body on its way", "https"} {
+		for _, how := range []string{"reset", "half-closed, no answer", "half-closed, answer"} {
+			t.Run(way+", "+how, func(t *testing.T) {
+				plain, secure, roots, asked, answer, left := thinking(t)
+				g := start(t, allowLoopback, names{"example.com": {loopback}}, func(o *Options) {
+					o.IdleTimeout, o.HalfCloseTimeout = time.Hour, 10*time.Second
+					if how == "half-closed, no answer" {
+						o.HalfCloseTimeout = 300 * time.Millisecond
+					}
+					o.TLS = &tls.Config{RootCAs: roots}
+				})
+				c := g.dial(t)
+				request := fmt.Sprintf("GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", plain)
+				switch way {
+				case "on a goroutine":
+					request = "OPTIONS" + request[3:] // which no loop serves
+				case "with a body on its way":
+					request = fmt.Sprintf("POST http://%s/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", plain)
+				case "https":
+					request = fmt.Sprintf("GET https://example.com:%s/ HTTP/1.1\r\nHost: x\r\n\r\n", portOf(secure))
+				}
+				c.send(t, "%s", request)
+				if <-asked; way == "with a body on its way" {
+					c.send(t, "123456789")
+				}
+				switch how {
+				case "reset":
+					c.SetLinger(0)
+					c.Close()
+					<-left
+					assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
+				case "half-closed, no answer":
+					c.CloseWrite()
+					<-left
+					res, _ := c.response(t, "GET")
+					assert.Equal(t, 504, res.StatusCode)
+				default:
+					c.CloseWrite()
+					answer <- "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes"
+					_, body := c.response(t, "GET")
+					assert.Equal(t, "yes", body)
+				}
+				c.Close()
+				assert.Eventually(t, func() bool { return g.Budget.Left()+int64(g.Gate.Pool.Len()) == 1000 }, 10*time.Second, time.Millisecond, "descriptors are given back")
+			})
+		}
+	}
+}
