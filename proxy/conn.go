@@ -24,12 +24,14 @@ type conn struct {
 	at     int                   // see slot
 	fillFn func(fd uintptr) bool // fillStep, bound once; nil before the first wait
 
-	tunnel   atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
-	upstream atomic.Pointer[outbound.Conn]
-	waiting  atomic.Int32 // for a request: notWaiting …
-	deadline atomic.Int64 // by the coarse clock; 0: none, expired: passed
-	half     atomic.Bool  // the client has ended its half: see halfClosed
-	gone     atomic.Bool  // the client has reset the connection, while a goroutine serves it
+	tunnel             atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
+	upstream           atomic.Pointer[outbound.Conn]
+	waiting            atomic.Int32 // for a request: notWaiting …
+	deadline           atomic.Int64 // by the coarse clock; 0: none, expired: passed
+	half               atomic.Bool  // the client has ended its half: see halfClosed
+	sending, expecting atomic.Bool  // a goroutine sends a body to the client, waits for one of it: see pace
+	slow               atomic.Bool  // the client was cut for that
+	gone               atomic.Bool  // the client has reset the connection, while a goroutine serves it
 
 	mu   sync.Mutex
 	away bool // a goroutine serves the connection, or nobody does (any more)
@@ -55,9 +57,10 @@ type connLife struct {
 	more      bool             // there may be more to read
 	ending    bool             // and an end of some kind to be seen
 	loop      *poll.Loop       // in which tcp stands; nil: in none
-	lingers   bool             // its last answer was sent: see linger
-	lingerEnd int64            // when it must end, by the coarse clock
-	watched   int              // its descriptor there, while a goroutine serves the connection
+	pace      pace
+	lingers   bool  // its last answer was sent: see linger
+	lingerEnd int64 // when it must end, by the coarse clock
+	watched   int   // its descriptor there, while a goroutine serves the connection
 }
 
 // forget leaves nothing of the client that c has had. Atomic fields may still be looked at
@@ -69,6 +72,9 @@ func (c *conn) forget() {
 	c.waiting.Store(notWaiting)
 	c.half.Store(false)
 	c.gone.Store(false)
+	c.slow.Store(false)
+	c.sending.Store(false)
+	c.expecting.Store(false)
 }
 
 // expired in conn.deadline says that the sweeper has cut the connection.
@@ -130,6 +136,9 @@ func (c *conn) sweep() {
 	d := c.deadline.Load()
 	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
 		c.wake()
+	}
+	if c.tooSlow() {
+		c.cutSlow()
 	}
 	c.tcp.KeepAlive() // most are gone before a sweep sees them
 	if u := c.upstream.Load(); u != nil {

@@ -15,6 +15,7 @@ import (
 // Error classes that RFC 9209 has no word for, or only for another side.
 const (
 	classClientGone = "client_aborted"
+	classClientSlow = "client_too_slow"
 	classIdle       = "connection_read_timeout"
 )
 
@@ -191,6 +192,9 @@ func (x *exchange) readResponse() error {
 			if _, err := x.c.tcp.Write(x.out); err != nil {
 				return errClientGone
 			}
+			if x.resp.Status == 100 {
+				x.body.expect(x.c)
+			}
 		}
 		x.shrinkIn()
 	}
@@ -234,7 +238,9 @@ func (x *exchange) forwardResponse() bool {
 	x.composeAnswer()
 	x.shrinkIn()
 	x.c.touch()
+	x.c.sending.Store(true)
 	readErr, writeErr := x.sendBody(x.dechunk)
+	x.c.sending.Store(false)
 	if readErr != nil && x.rec.FirstByte == 0 { // its first chunk was wrong: nothing was sent
 		return x.refuse(failedBy(readErr))
 	}
@@ -263,6 +269,10 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		c.tcp.ResetOnClose() // or the client would take what it has for the whole
 	}
 	switch {
+	case c.slow.Load():
+		x.rec.Error = classClientSlow
+		c.tcp.ResetOnClose() // or the kernel would hold what it has not taken for long
+		return false
 	case writeErr != nil || c.gone.Load():
 		x.rec.Error = classClientGone
 		return false

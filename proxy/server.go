@@ -58,6 +58,7 @@ type Options struct {
 	IdleTimeout      time.Duration // of a tunnel, or of a request under way, without a byte
 	KeepAliveTimeout time.Duration // between requests
 	MinRate          int           // octets a second at which bodies must move to and from a client, when they can; 0: any
+	MinRateOver      time.Duration // the time over which that is measured; 0: 30 s
 	HalfCloseTimeout time.Duration // of an exchange whose client has ended its half, without a byte from the server; 0: as IdleTimeout
 }
 
@@ -104,6 +105,9 @@ func New(o Options) *Server {
 	}
 	if s.Name == "" {
 		s.Name = fmt.Sprintf("sluice-%08x", rand.Uint32())
+	}
+	if s.MinRateOver == 0 {
+		s.MinRateOver = paceWindow
 	}
 	s.ids.seed = rand.Uint64()
 	s.free.New = func() any {

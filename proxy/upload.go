@@ -82,9 +82,11 @@ func (u *upload) start(x *exchange) {
 		return
 	}
 	u.done = make(chan struct{})
+	x.c.expecting.Store(!x.req.Expect) // who asks to be told when to send waits for that
 	x.c.tcp.Share()
 	x.up.TCP.Share()
 	go func() {
+		defer x.c.expecting.Store(false) // behind what expect does
 		defer close(u.done)
 		defer x.c.srv.panicked.Recover(func() {
 			u.err = errInternal
@@ -97,13 +99,34 @@ func (u *upload) start(x *exchange) {
 			u.err = u.sendTLS(x)
 		default:
 			var readErr, writeErr error
-			u.received, readErr, writeErr = x.c.srv.pump.Copy(x.up.TCP, x.c.tcp, u.left, x.c.touch)
+			u.received, readErr, writeErr = x.c.srv.pump.Copy(x.up.TCP, x.c.tcp, u.left, func() { u.touch(x.c) })
 			u.err = errors.Join(readErr, writeErr)
 			if readErr != nil {
 				u.clientFailed(x, readErr)
 			}
 		}
 	}()
+}
+
+// expect says that the client was told to send its body.
+func (u *upload) expect(c *conn) {
+	if u.done == nil {
+		return
+	}
+	c.expecting.Store(true)
+	select {
+	case <-u.done:
+		c.expecting.Store(false)
+	default:
+	}
+}
+
+// touch says that bytes have come from the client, whether it was told to send them or not.
+func (u *upload) touch(c *conn) {
+	c.touch()
+	if !c.expecting.Load() {
+		c.expecting.Store(true)
+	}
 }
 
 // stop ends the upload, if one runs, and waits for it: nobody reads from the
@@ -134,6 +157,7 @@ func (u *upload) stop(x *exchange) bool {
 		}
 	}
 	u.done = nil
+	c.expecting.Store(false)
 	u.whole = u.err == nil
 	x.rec.Received += u.received
 	x.rest = u.rest
@@ -188,7 +212,7 @@ func (u *upload) sendChunked(x *exchange) error {
 			}
 			u.received += data
 			have = copy(in[:], in[n:have])
-			c.touch()
+			u.touch(c)
 		}
 		if u.chunks.Done() {
 			u.rest = append([]byte(nil), in[:have]...)
@@ -214,7 +238,7 @@ func (u *upload) sendTLS(x *exchange) error {
 			}
 			u.left -= int64(n)
 			u.received += int64(n)
-			x.c.touch()
+			u.touch(x.c)
 		}
 		if err != nil && u.left > 0 {
 			u.clientFailed(x, err)
