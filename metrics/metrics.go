@@ -61,6 +61,7 @@ type Metrics struct {
 	sent       [numModes]prometheus.Counter
 	errors     *prometheus.CounterVec
 	refused    [numRefusals]prometheus.Counter
+	shed       [2]prometheus.Counter
 	DNS        DNS
 	Clients    prometheus.Gauge // open client connections
 	Tunnels    prometheus.Gauge // open tunnels
@@ -149,6 +150,9 @@ func (m *Metrics) registerRequests(f promauto.Factory) {
 		m.durations[mode] = durations.WithLabelValues(name)
 		m.received[mode], m.sent[mode] = received.WithLabelValues(name), sent.WithLabelValues(name)
 	}
+	shed := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_shed_connections_total",
+		Help: "Client connections closed because places or memory ran short, by what they were: without a whole request head, or idle."}, []string{"state"})
+	m.shed = [2]prometheus.Counter{shed.WithLabelValues("idle"), shed.WithLabelValues("headless")}
 	refused := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_refused_connections_total",
 		Help: "Client connections refused because a limit was reached."}, []string{"limit"})
 	for r := range numRefusals {
@@ -178,6 +182,16 @@ func (m *Metrics) Ended(mode Mode, allowed bool, reason Reason, class string, re
 	if class != "" {
 		m.errors.WithLabelValues(class).Inc()
 	}
+}
+
+// Shed counts a connection that had to give way: one without a whole request head, or an idle
+// one.
+func (m *Metrics) Shed(headless bool) {
+	if headless {
+		m.shed[1].Inc()
+		return
+	}
+	m.shed[0].Inc()
 }
 
 // Refused counts a connection that ran into a limit.

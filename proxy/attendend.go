@@ -64,5 +64,6 @@ func (c *conn) reuse() {
 	c.r = c.w
 	c.releaseBuffer()
 	c.forget()
+	c.lives.Add(1)
 	c.srv.free.Put(c)
 }

@@ -26,12 +26,13 @@ type conn struct {
 
 	tunnel             atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
 	upstream           atomic.Pointer[outbound.Conn]
-	waiting            atomic.Int32 // for a request: notWaiting …
-	deadline           atomic.Int64 // by the coarse clock; 0: none, expired: passed
-	half               atomic.Bool  // the client has ended its half: see halfClosed
-	sending, expecting atomic.Bool  // a goroutine sends a body to the client, waits for one of it: see pace
-	slow               atomic.Bool  // the client was cut for that
-	gone               atomic.Bool  // the client has reset the connection, while a goroutine serves it
+	lives              atomic.Uint64 // counts the clients that this has had
+	waiting            atomic.Int32  // for a request: notWaiting …
+	deadline           atomic.Int64  // by the coarse clock; 0: none, expired: passed
+	half               atomic.Bool   // the client has ended its half: see halfClosed
+	sending, expecting atomic.Bool   // a goroutine sends a body to the client, waits for one of it: see pace
+	slow               atomic.Bool   // the client was cut for that
+	gone               atomic.Bool   // the client has reset the connection, while a goroutine serves it
 
 	mu   sync.Mutex
 	away bool // a goroutine serves the connection, or nobody does (any more)
@@ -85,6 +86,7 @@ const (
 	notWaiting int32 = iota
 	waitFirst        // nothing was read yet
 	waitNext         // between two requests
+	waitHead         // for the rest of its head
 )
 
 // firstGrace is what a client that has just connected gets to send its request
@@ -264,14 +266,14 @@ func (c *conn) fillStep(fd uintptr) bool {
 	return true
 }
 
-// makeRoom moves what is buffered to the front, or doubles the buffer.
+// makeRoom moves what is buffered to the front, or makes the buffer larger.
 func (c *conn) makeRoom() {
 	if c.r > 0 {
 		c.w = copy(c.buf, c.buf[c.r:c.w])
 		c.r = 0
 		return
 	}
-	b := make([]byte, 2*len(c.buf))
+	b := make([]byte, len(c.buf)+len(c.buf)/2) // what does not end shall not cost twice its size
 	copy(b, c.buf[:c.w])
 	c.recycle()
 	c.buf = b

@@ -36,7 +36,7 @@ func (c *conn) linger(l *poll.Loop) {
 	}
 	fd, _ := c.tcp.Bare()
 	sock.ShutdownWrite(fd)
-	c.lingerEnd = int64(c.srv.now()+lingerMost)
+	c.lingerEnd = int64(c.srv.now() + lingerMost)
 	if c.arm(lingerTime) != nil || !c.watch(l) {
 		c.finish()
 	}

@@ -76,6 +76,26 @@ func (r *registry) remove(m member) {
 	}
 }
 
+// count is how many connections a client has.
+func (r *registry) count(client netip.Addr) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.perClient[client]
+}
+
+// candidates are those that may give way: all but the tunnels.
+func (r *registry) candidates() []candidate {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []candidate
+	for _, m := range r.all {
+		if c, ok := m.(*conn); ok {
+			all = append(all, candidate{c, c.lives.Load(), c.client(), r.perClient[c.client()]})
+		}
+	}
+	return all
+}
+
 // each calls f for every connection that is open when it begins. f may end one, but
 // not call each.
 func (r *registry) each(f func(member)) {

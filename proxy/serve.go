@@ -95,6 +95,8 @@ func (x *exchange) readHead() error {
 	if err := c.arm(c.srv.HeadTimeout); err != nil {
 		return err
 	}
+	held := 0
+	defer func() { c.srv.headBytes.Add(int64(-held)) }()
 	for {
 		n, err := x.req.Parse(c.buffered(), c.srv.Head)
 		if err == nil {
@@ -104,9 +106,13 @@ func (x *exchange) readHead() error {
 		if !errors.Is(err, http1.ErrIncomplete) {
 			return err
 		}
-		if err := c.fill(); err != nil {
+		c.waiting.Store(waitHead)
+		err = c.fill()
+		c.waiting.Store(notWaiting)
+		if err != nil {
 			return err
 		}
+		held = c.holdHead(held)
 	}
 }
 
@@ -114,6 +120,9 @@ func (x *exchange) readHead() error {
 func (x *exchange) endBadHead(err error) (keep bool) {
 	var bad *http1.Error
 	switch {
+	case x.c.gone.Load(): // or it had to give way
+		x.rec.silent = true
+		return false
 	case errors.As(err, &bad):
 		x.keepTarget()
 		return x.refuseMessage(bad)

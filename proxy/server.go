@@ -83,6 +83,11 @@ type Server struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
+	shedder      shedder
+	headBytes    atomic.Int64  // see holdHead
+	places       chan struct{} // told when one is free, if placesWanted
+	placesWanted atomic.Int64
+
 	draining  atomic.Bool   // no new clients, and no request after the one under way
 	cutting   atomic.Bool   // what is open is being cut
 	lingering chan struct{} // slots for refused connections that are read empty
@@ -95,7 +100,7 @@ type Server struct {
 // New returns a server that denies everything until SetGeneration is called. It
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
-	s := &Server{Options: o, start: time.Now(), lingering: make(chan struct{}, 16)}
+	s := &Server{Options: o, start: time.Now(), lingering: make(chan struct{}, 16), places: make(chan struct{}, 1)}
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.panicked = contain.Log(s.Log, s.Metrics.Panics.Inc)
 	s.loops.Report = s.panicked
@@ -160,7 +165,20 @@ func (s *Server) Serve(l *sock.Listener) error {
 // accept starts to serve a client, or refuses it in words. Two descriptors are
 // set aside for it: its own and that of its server.
 func (s *Server) accept(l *poll.Loop, c *conn) {
-	if limit, ok := s.admit(c); !ok {
+	limit, ok := s.admit(c)
+	if !ok && limit == metrics.TooManyConnections && !s.draining.Load() {
+		switch given, atOnce := s.shed(c.client()); {
+		case atOnce:
+			limit, ok = s.admit(c)
+		case given:
+			s.wg.Go(func() {
+				defer s.panicked.Recover(c.Abandon)
+				s.admitLater(c)
+			})
+			return
+		}
+	}
+	if !ok {
 		s.Metrics.Refused(limit)
 		s.wg.Go(func() {
 			defer s.panicked.Recover(func() { c.tcp.Close() })
@@ -206,6 +224,12 @@ func (s *Server) released(m member) {
 	s.Budget.Give(2)
 	s.Metrics.Clients.Dec()
 	s.conns.remove(m)
+	if s.placesWanted.Load() > 0 {
+		select {
+		case s.places <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Shutdown stops accepting, lets the requests and tunnels under way end by
