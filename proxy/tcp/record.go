@@ -38,9 +38,10 @@ const (
 	endIdle
 	endShutdown
 	endRefused
+	endShed // it had to give way, and is refused
 )
 
-var endNames = [...]string{"closed", "reset", "idle", "shutdown", "refused"}
+var endNames = [...]string{"closed", "reset", "idle", "shutdown", "refused", "refused"}
 
 // AppendJSON appends one line, with its line end, for r to b.
 func (r *Record) AppendJSON(b []byte) []byte {

@@ -40,18 +40,20 @@ type Options struct {
 // Server serves ports. Make it with New; its methods may be called concurrently.
 type Server struct {
 	Options
-	loops  poll.Loops
-	pump   *tunnel.Pump
-	single bool // there is one processor
-	live   atomic.Pointer[settings]
-	clock  atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
-	start  time.Time
-	ctx    context.Context // ends when everything is cut
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	conns  registry
-	free   sync.Pool // of *session
-	pace   pace
+	loops   poll.Loops
+	pump    *tunnel.Pump
+	single  bool // there is one processor
+	live    atomic.Pointer[settings]
+	clock   atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
+	start   time.Time
+	ctx     context.Context // ends when everything is cut
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	conns   registry
+	free    sync.Pool // of *session
+	pace    pace
+	places  chan struct{} // told when one is free, if there are waiters
+	waiters atomic.Int64  // newcomers that wait for a place
 
 	mu      sync.Mutex // one Apply, SetGeneration or Shutdown at a time
 	ports   atomic.Pointer[[]*port]
@@ -80,7 +82,7 @@ type pace struct {
 
 // New returns a server without ports. It runs a goroutine until Shutdown.
 func New(o Options) *Server {
-	s := &Server{Options: o, start: time.Now()}
+	s := &Server{Options: o, start: time.Now(), places: make(chan struct{}, 1)}
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.loops.Report = o.Panicked
 	s.pump = tunnel.New(o.Budget, &s.loops)

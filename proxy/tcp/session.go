@@ -26,6 +26,7 @@ type session struct {
 
 	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
 	upstream atomic.Pointer[sock.Conn]
+	reading  atomic.Bool   // what must be said before a destination is chosen
 	tunnel   tunnel.Tunnel // starts anew by itself
 	// ending is why it was cut from outside, an end, in the low byte; the rest counts the
 	// connections that this has been. So the sweeper can't cut one that is another by now,
@@ -53,16 +54,23 @@ func (p *port) accept(x *session) {
 	p.metrics.Accepted()
 	x.peer = x.client.Remote()
 	x.rec = Record{Start: time.Now(), Listener: p.label, Client: x.peer, Peer: x.peer}
-	if !s.Budget.Take(2) {
-		x.refuse(metrics.TCPLimit, "no descriptor is left for it")
+	if ok, why := x.place(); !ok {
+		if s.waiters.Load() < waitersMost && s.shed(x.peer.Addr()) {
+			s.waiters.Add(1)
+			s.wg.Add(1)
+			go x.acceptLater()
+			return
+		}
+		x.refuse(metrics.TCPLimit, why)
 		return
 	}
-	if !s.conns.add(x, s.live.Load().maxConns) {
-		s.Budget.Give(2)
-		x.refuse(metrics.TCPLimit, "too many connections")
-		return
-	}
-	p.metrics.Clients.Inc()
+	x.begin()
+}
+
+// begin serves a session that has its place.
+func (x *session) begin() {
+	s := x.srv
+	x.port.metrics.Clients.Inc()
 	defer s.Panicked.Recover(x.abandon)
 	if !x.atOnce() {
 		s.wg.Add(1)
@@ -135,6 +143,12 @@ func (x *session) gone() {
 	x.srv.Budget.Give(2)
 	x.port.metrics.Clients.Dec()
 	x.srv.conns.remove(x)
+	if x.srv.waiters.Load() > 0 {
+		select {
+		case x.srv.places <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // serve takes the connection to where a tunnel is made of it, or to its end.
@@ -150,7 +164,13 @@ func (x *session) serve() {
 // open makes a tunnel of the connection.
 func (x *session) open() (metrics.TCPRefusal, error) {
 	pl := x.port.plan.Load()
-	if cause, err := x.readHead(pl); err != nil {
+	x.reading.Store(true)
+	cause, err := x.readHead(pl)
+	x.reading.Store(false)
+	if x.cutFor() == endShed {
+		return metrics.TCPLimit, errors.New("it gave way to others: it had not said where to")
+	}
+	if err != nil {
 		return cause, err
 	}
 	for range 2 {
