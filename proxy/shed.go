@@ -191,6 +191,11 @@ func (s *Server) admitLater(c *conn) {
 	}
 	s.placesWanted.Add(-1)
 	<-s.lingering
+	if ok && s.draining.Load() { // Shutdown has seen who is there
+		c.tcp.Close()
+		s.released(c)
+		return
+	}
 	if !ok {
 		s.Metrics.Refused(limit)
 		c.refuse(limit)

@@ -9,11 +9,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"time"
 
 	proxyproto "github.com/pires/go-proxyproto"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // Limits of what is read before a destination is chosen.
@@ -124,6 +127,26 @@ func (x *session) proxyHeader(version int) []byte {
 		b, _ = (&proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
 	}
 	return b
+}
+
+// sendHead sends the PROXY header and the bytes that were read early. It reports
+// false when they were not taken in time; that the destination has gone away is
+// found, and told to the client, by the relay.
+func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
+	var head []byte
+	if pl.SendProxy > 0 {
+		head = x.proxyHeader(pl.SendProxy)
+	}
+	if head = append(head, x.early...); len(head) == 0 {
+		return true
+	}
+	up.SetWriteDeadline(time.Now().Add(x.srv.live.Load().connectTimeout))
+	_, err := up.Write(head)
+	up.SetWriteDeadline(time.Time{})
+	if x.cutFor() != endClosed {
+		up.SetDeadline(time.Unix(1, 0))
+	}
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // readServerName reads the ClientHello, and leaves it in early. What is no TLS, or

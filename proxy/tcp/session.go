@@ -350,26 +350,6 @@ func (x *session) forget() {
 	x.upstream.Store(nil)
 }
 
-// sendHead sends the PROXY header and the bytes that were read early. It reports
-// false when they were not taken in time; that the destination has gone away is
-// found, and told to the client, by the relay.
-func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
-	var head []byte
-	if pl.SendProxy > 0 {
-		head = x.proxyHeader(pl.SendProxy)
-	}
-	if head = append(head, x.early...); len(head) == 0 {
-		return true
-	}
-	up.SetWriteDeadline(time.Now().Add(x.srv.live.Load().connectTimeout))
-	_, err := up.Write(head)
-	up.SetWriteDeadline(time.Time{})
-	if x.cutFor() != endClosed {
-		up.SetDeadline(time.Unix(1, 0))
-	}
-	return !errors.Is(err, os.ErrDeadlineExceeded)
-}
-
 // refuse resets the client's connection, as a port with nothing behind it would.
 func (x *session) refuse(cause metrics.TCPRefusal, why string) {
 	abort(x.client)
