@@ -79,14 +79,14 @@ func TestDeniedTargetSeesNoPacket(t *testing.T) {
 	}{
 		{"denied.example.com", "line 1 !denied.example.com", "http_request_denied", 0},
 		{"DENIED.Example.Com.", "line 1 !denied.example.com", "http_request_denied", 0},
-		{"other.example.net", "default", "http_request_denied", 0},
+		{"other.example.net", "no rule allows it", "http_request_denied", 0},
 		{"b.example.com", "line 2 !203.0.113.20", "destination_ip_prohibited", 2},
 		{b4, "line 2 !203.0.113.20", "destination_ip_prohibited", 0},
 		{b6, "line 3 !2001:db8:2::20", "destination_ip_prohibited", 0},
 		{"[::ffff:" + b4 + "]", "line 2 !203.0.113.20", "destination_ip_prohibited", 0},
 		{far, "line 4 !10.0.0.0/8", "destination_ip_prohibited", 0},
-		{"[" + proxytest.FarV6 + "]", "default", "http_request_denied", 0},
-		{"127.0.0.1:9090", "default", "http_request_denied", 0},
+		{"[" + proxytest.FarV6 + "]", "no rule allows it", "http_request_denied", 0},
+		{"127.0.0.1:9090", "no rule allows it", "http_request_denied", 0},
 	} {
 		for _, scheme := range []string{"http://", "https://"} {
 			t.Run(scheme+c.host, func(t *testing.T) {

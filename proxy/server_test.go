@@ -83,17 +83,17 @@ func TestConnectionLimits(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			g := start(t, "", nil, tt.change)
-			serve := func() *rawClient {
+			echo := rawOrigin(t, func(c *rawClient) { io.Copy(c.TCPConn, c.TCPConn) })
+			g := start(t, allowLoopback, nil, tt.change)
+			serve := func() *rawClient { // a tunnel gives way to nobody
 				c := g.dial(t)
-				c.send(t, "CONNECT a.test:1 HTTP/1.1\r\n\r\n")
-				res, _ := c.response(t, "GET")
-				require.Equal(t, 403, res.StatusCode)
+				c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", echo)
+				require.Contains(t, c.head(t), " 200 ")
 				return c
 			}
 			a, _ := serve(), serve()
 			c := g.dial(t)
-			c.send(t, "CONNECT a.test:1 HTTP/1.1\r\n\r\n")
+			c.send(t, "CONNECT 192.0.2.1:1 HTTP/1.1\r\n\r\n")
 			res, _ := c.response(t, "GET")
 			assert.Equal(t, tt.want, res.Status)
 			assert.Contains(t, res.Header.Get("Proxy-Status"), "error="+tt.error)
@@ -102,7 +102,7 @@ func TestConnectionLimits(t *testing.T) {
 			require.Eventually(t, func() bool { // room again
 				c := g.dial(t)
 				defer c.Close()
-				c.send(t, "CONNECT a.test:1 HTTP/1.1\r\n\r\n")
+				c.send(t, "CONNECT 192.0.2.1:1 HTTP/1.1\r\n\r\n")
 				res, _ := c.response(t, "GET")
 				return res.StatusCode == 403
 			}, 10*time.Second, time.Millisecond)
