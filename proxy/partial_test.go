@@ -117,3 +117,39 @@ func TestBadAnswerWhileUploading(t *testing.T) {
 		assert.Contains(t, res.Header.Get("Proxy-Status"), "error=http_protocol_error;", framing)
 	}
 }
+
+// An answer over TLS that only its end delimits is whole when the server says so, not when
+// the connection ends: anybody on the way could have cut it.
+func TestTruncatedTLSAnswerDoesNotLookWhole(t *testing.T) {
+	web := httptest.NewUnstartedServer(nil)
+	web.StartTLS()
+	web.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(web.Certificate())
+	for name, announced := range map[string]bool{"announced": true, "cut": false} {
+		t.Run(name, func(t *testing.T) {
+			server := rawOrigin(t, func(c *rawClient) {
+				s := tls.Server(c.TCPConn, &tls.Config{Certificates: web.TLS.Certificates})
+				(&rawClient{TCPConn: c.TCPConn, r: bufio.NewReader(s)}).head(t)
+				io.WriteString(s, "HTTP/1.1 200 OK\r\n\r\nabc")
+				if announced {
+					s.CloseWrite()
+				}
+				c.CloseWrite()
+				io.Copy(io.Discard, c.r)
+			})
+			g := start(t, allowLoopback, names{"example.com": {loopback}}, func(o *Options) { o.TLS = &tls.Config{RootCAs: roots} })
+			c := g.dial(t)
+			c.send(t, "GET https://example.com:%s/ HTTP/1.1\r\nHost: x\r\n\r\n", portOf(server))
+			c.head(t)
+			b, err := io.ReadAll(c.r)
+			if announced {
+				require.NoError(t, err)
+				assert.Equal(t, "abc", string(b))
+				return
+			}
+			assert.ErrorIs(t, err, syscall.ECONNRESET)
+			assert.Contains(t, g.lines(t, 1)[0], `"status":502`)
+		})
+	}
+}

@@ -97,6 +97,9 @@ func (x *exchange) sendFromTLS(n int64) (readErr, writeErr error) {
 				n -= int64(k)
 			}
 		}
+		if err == io.EOF && n < 0 && x.up.Truncated() {
+			return io.ErrUnexpectedEOF, nil
+		}
 		if err == io.EOF && n < 0 {
 			return nil, nil
 		}

@@ -1,6 +1,8 @@
 package outbound
 
 import (
+	"io"
+
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -24,11 +26,17 @@ func (c *Conn) Quiet() bool {
 	return err == errNothing && c.records.whole()
 }
 
+// Truncated reports whether the end of a TLS connection, once it was read, is one that the
+// server has not announced (RFC 8446 section 6.1): anybody on the way may have cut it there,
+// so that what only the end delimits is not known to be whole (RFC 9112 section 9.8).
+func (c *Conn) Truncated() bool { return c.TLS != nil && c.records.ended }
+
 // records is the transport beneath a TLS connection. It knows whether what was read from
 // it ends with a record (RFC 8446 section 5.1), which crypto/tls does not tell.
 type records struct {
 	*sock.Conn
 	looking bool // reads give nothing, so that TLS gives what it has
+	ended   bool // the stream has
 
 	header [5]byte
 	have   int // of header
@@ -42,6 +50,7 @@ func (r *records) Read(b []byte) (int, error) {
 	}
 	n, err := r.Conn.Read(b)
 	r.follow(b[:n])
+	r.ended = r.ended || err == io.EOF
 	return n, err
 }
 
