@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
 // netsetup is the privileged program that the container's entry point becomes
@@ -41,9 +43,32 @@ func modeOf(environ []string) (string, error) {
 	case 1:
 		return command, nil
 	case 0:
-		return "", fmt.Errorf("sluice: no command given, and no variable that names one is set:\n%s\nSet one, or name a command: sluice --help lists them.", strings.Join(all, "\n"))
+		return "", fmt.Errorf("sluice: no command given, and no variable that names one is set:\n%s%s\nSet one, or name a command: sluice --help lists them.", strings.Join(all, "\n"), misspelt(environ))
 	}
 	return "", fmt.Errorf("sluice: no command given, and the variables that are set name several:\n%s\nKeep those of one, or name the command.", strings.Join(found, "\n"))
+}
+
+// misspelt has a line for each variable that may have been meant for one of modeVariables.
+func misspelt(environ []string) string {
+	lines := ""
+	for _, prefix := range [...]string{"EGRESS_", "SERVICE_"} {
+		var known []string
+		for _, m := range modeVariables {
+			if strings.HasPrefix(m.variable, prefix) {
+				known = append(known, m.variable)
+			}
+		}
+		for _, kv := range environ {
+			name, _, _ := strings.Cut(kv, "=")
+			if !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			if meant := spelling.Closest(prefix, name, known); meant != "" && meant != name {
+				lines += fmt.Sprintf("\n%s is set: did you mean %s?", name, meant)
+			}
+		}
+	}
+	return lines
 }
 
 // runMode runs the command, or becomes the program.

@@ -39,3 +39,22 @@ func TestEntryPointBecomesNetsetup(t *testing.T) {
 	assert.Equal(t, 1, cmd.ProcessState.ExitCode())
 	assert.Contains(t, string(out), "sluice: become sluice-netsetup, as EGRESS_ROUTER_MODE or EGRESS_DESTINATION asks: ")
 }
+
+// TestMisspeltMode: who misspells the variable that would have chosen the mode is told.
+func TestMisspeltMode(t *testing.T) {
+	for env, want := range map[string]string{
+		"EGRESS_HTTP_PROXY_DESTINATON=*": "\nEGRESS_HTTP_PROXY_DESTINATON is set: did you mean EGRESS_HTTP_PROXY_DESTINATION?\n",
+		"SERVICE_DST=a:1":                "\nSERVICE_DST is set: did you mean SERVICE_DEST?\n",
+		"SERVICE_NAME=x":                 "",
+		"EGRESS_SOURCE=192.0.2.1":        "",
+		"EGRESS_DNS_PROXY_DEBUG=1":       "",
+	} {
+		_, err := modeOf([]string{env})
+		require.Error(t, err)
+		if want == "" {
+			require.NotContains(t, err.Error(), "did you mean", env)
+			continue
+		}
+		require.Contains(t, err.Error(), want)
+	}
+}
