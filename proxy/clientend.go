@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,23 @@ func (c *conn) leave() {
 	if !c.gone.Swap(true) {
 		c.deadline.Store(expired)
 		c.interrupt()
+		if stop := c.stop.Load(); stop != nil {
+			(*stop)()
+		}
+	}
+}
+
+// whileThere is the context of what a goroutine waits for before there is a connection to
+// a server: it ends when the client is gone. done is called when the wait is over.
+func (c *conn) whileThere() (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancel(c.srv.ctx)
+	c.stop.Store(&cancel)
+	if c.gone.Load() {
+		cancel()
+	}
+	return ctx, func() {
+		c.stop.Store(nil)
+		cancel()
 	}
 }
 

@@ -1,15 +1,21 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // thinking is a server that has read a request and does not answer before it is told to;
@@ -96,5 +102,40 @@ func TestClientGoesWhileTheServerThinks(t *testing.T) {
 				assert.Eventually(t, func() bool { return g.Budget.Left()+int64(g.Gate.Pool.Len()) == 1000 }, 10*time.Second, time.Millisecond, "descriptors are given back")
 			})
 		}
+	}
+}
+
+// So it is while nobody has been reached yet: a client that resets while its name is looked
+// up, or a server is connected to, leaves nothing behind.
+func TestClientGoesBeforeThereIsAServer(t *testing.T) {
+	dead, _ := proxytest.FullQueue(t)
+	for name, request := range map[string]string{
+		"name, GET":        "GET http://slow.test/ HTTP/1.1\r\nHost: x\r\n\r\n",
+		"name, CONNECT":    "CONNECT slow.test:443 HTTP/1.1\r\n\r\n",
+		"connect, CONNECT": "CONNECT two.test:" + portOf(dead.String()) + " HTTP/1.1\r\n\r\n",
+		"connect, POST":    "POST http://two.test:" + portOf(dead.String()) + "/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := make(chan struct{}, 1)
+			lookup := func(ctx context.Context, name string) ([]netip.Addr, error) {
+				if asked <- struct{}{}; name == "two.test" {
+					a := dead.Addr()
+					return []netip.Addr{a, a}, nil
+				}
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			g := start(t, allowLoopback+"*.test", nil, func(o *Options) {
+				o.ConnectTimeout = time.Hour
+				o.Gate = outbound.NewGate(lookup, sock.Dial, o.Gate.Pool)
+			})
+			c := g.dial(t)
+			c.send(t, "%s", request)
+			<-asked
+			c.SetLinger(0)
+			c.Close()
+			assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
+			assert.Eventually(t, func() bool { return g.Budget.Left() == 1000 }, 10*time.Second, time.Millisecond)
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/netip"
@@ -26,13 +27,14 @@ type conn struct {
 
 	tunnel             atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
 	upstream           atomic.Pointer[outbound.Conn]
-	lives              atomic.Uint64 // counts the clients that this has had
-	waiting            atomic.Int32  // for a request: notWaiting …
-	deadline           atomic.Int64  // by the coarse clock; 0: none, expired: passed
-	half               atomic.Bool   // the client has ended its half: see halfClosed
-	sending, expecting atomic.Bool   // a goroutine sends a body to the client, waits for one of it: see pace
-	slow               atomic.Bool   // the client was cut for that
-	gone               atomic.Bool   // the client has reset the connection, while a goroutine serves it
+	lives              atomic.Uint64                      // counts the clients that this has had
+	waiting            atomic.Int32                       // for a request: notWaiting …
+	deadline           atomic.Int64                       // by the coarse clock; 0: none, expired: passed
+	half               atomic.Bool                        // the client has ended its half: see halfClosed
+	sending, expecting atomic.Bool                        // a goroutine sends a body to the client, waits for one of it: see pace
+	slow               atomic.Bool                        // the client was cut for that
+	stop               atomic.Pointer[context.CancelFunc] // ends what a goroutine waits for before there is a server: see whileThere
+	gone               atomic.Bool                        // the client has reset the connection, while a goroutine serves it
 
 	mu   sync.Mutex
 	away bool // a goroutine serves the connection, or nobody does (any more)
@@ -73,6 +75,7 @@ func (c *conn) forget() {
 	c.waiting.Store(notWaiting)
 	c.half.Store(false)
 	c.gone.Store(false)
+	c.stop.Store(nil)
 	c.slow.Store(false)
 	c.sending.Store(false)
 	c.expecting.Store(false)
@@ -139,9 +142,7 @@ func (c *conn) sweep() {
 	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
 		c.wake()
 	}
-	if c.tooSlow() {
-		c.cutSlow()
-	}
+	c.keepPace()
 	c.tcp.KeepAlive() // most are gone before a sweep sees them
 	if u := c.upstream.Load(); u != nil {
 		u.TCP.KeepAlive()

@@ -166,7 +166,9 @@ func (x *exchange) dial(server string) error {
 	if len(x.route.Addrs) > 1 {
 		ctx = new(outbound.Until) // attempts that came too late may look at it still
 	}
-	*ctx = outbound.Until{Context: s.ctx, At: start.Add(s.ConnectTimeout)}
+	there, done := x.c.whileThere()
+	defer done()
+	*ctx = outbound.Until{Context: there, At: start.Add(s.ConnectTimeout)}
 	up, err := s.Gate.Connect(ctx, &x.route)
 	if err == nil && server != "" {
 		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))

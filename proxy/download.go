@@ -189,7 +189,10 @@ func (x *exchange) readResponse() error {
 		if x.req.Minor == 1 { // HTTP/1.0 knows no interim answers
 			x.out = appendStatusLine(x.out[:0], &x.resp)
 			x.out = append(x.resp.AppendFields(x.out, http1.ContentLength), "\r\n"...)
-			if _, err := x.c.tcp.Write(x.out); err != nil {
+			x.c.sending.Store(true)
+			_, err := x.c.tcp.Write(x.out)
+			x.c.sending.Store(false)
+			if err != nil {
 				return errClientGone
 			}
 			if x.resp.Status == 100 {

@@ -156,7 +156,9 @@ func (x *exchange) judge(authority []byte, port uint16) (err error) {
 	if x.dest, err = s.targets.read(authority, port); err != nil {
 		return err
 	}
-	err = s.Gate.Judge(s.ctx, x.gen, x.dest, &x.route)
+	ctx, done := x.c.whileThere()
+	err = s.Gate.Judge(ctx, x.gen, x.dest, &x.route)
+	done()
 	x.judged()
 	return err
 }

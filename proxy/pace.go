@@ -21,6 +21,7 @@ type pace struct {
 	at    int64         // of the last look, by the coarse clock; 0: none yet
 	owed  time.Duration // of the window, in which it could have sent or taken
 	moved uint64        // bytes sent and taken when the window began
+	taken uint64        // bytes taken at the last look
 }
 
 // bodies says that a body is on its way.
@@ -37,40 +38,68 @@ func (c *conn) onItsWay() (b bodies) {
 	return b
 }
 
-// tooSlow is the sweeper's look at how fast the client is.
-func (c *conn) tooSlow() bool {
-	rate := uint64(c.srv.MinRate)
-	if rate == 0 {
-		return false
+// keepPace is the sweeper's look at how fast the client is. It ends the exchange with one
+// that is too slow; what that has not taken goes.
+func (c *conn) keepPace() {
+	if c.srv.MinRate == 0 {
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.tooSlow() {
+		return
+	}
+	if old := c.deadline.Load(); old == expired || !c.deadline.CompareAndSwap(old, expired) {
+		return // it moves, or is ended already
+	}
+	c.slow.Store(true)
+	if c.away {
+		c.interrupt()
+		return
+	}
+	c.expire()
+}
+
+// tooSlow reports whether the client is. c.mu is held.
+func (c *conn) tooSlow() bool {
 	b, now := c.onItsWay(), max(1, int64(c.srv.now()))
 	if c.over || b == (bodies{}) {
 		c.pace = pace{}
 		return false
 	}
-	since := time.Duration(now - c.pace.at)
-	if c.pace.at != 0 && since < c.srv.MinRateOver/paceLooks {
+	over := c.srv.MinRateOver
+	if c.pace.at != 0 && time.Duration(now-c.pace.at) < over/paceLooks {
 		return false
 	}
 	info, err := c.tcp.Progress()
 	if err != nil {
 		return false
 	}
+	if b.up = b.up && !b.down; b.up { // who is answered already may take its time
+		b.up = c.due(info)
+	}
+	return c.pace.look(now, b, info, over, uint64(c.srv.MinRate)*uint64(over/time.Millisecond)/1000)
+}
+
+// look books what is known at now. b says which bodies could move now if the client did its
+// part. It reports whether less than least bytes have moved in a time over in which they could.
+func (p *pace) look(now int64, b bodies, info sock.Progress, over time.Duration, least uint64) (slow bool) {
 	moved := info.Taken + info.Received
-	if c.pace.at == 0 {
-		c.pace = pace{at: now, moved: moved}
+	next := pace{at: now, moved: moved, taken: info.Taken}
+	if p.at == 0 {
+		*p = next
 		return false
 	}
-	if c.pace.at = now; b.down && info.Untaken || b.up && c.due(info) {
-		c.pace.owed += since
+	// What was sent and is not acknowledged yet says nothing, as long as other bytes are.
+	stuck := info.Waiting || info.Untaken && info.Taken == p.taken
+	if b.down && stuck || b.up {
+		p.owed += time.Duration(now - p.at)
 	}
-	if c.pace.owed < c.srv.MinRateOver {
+	if p.at, p.taken = now, info.Taken; p.owed < over {
 		return false
 	}
-	slow := moved-c.pace.moved < rate*uint64(c.srv.MinRateOver/time.Millisecond)/1000
-	c.pace = pace{at: now, moved: moved}
+	slow = moved-p.moved < least
+	*p = next
 	return slow
 }
 
@@ -83,12 +112,4 @@ func (c *conn) due(info sock.Progress) bool {
 	}
 	server, err := up.TCP.Progress()
 	return err == nil && !server.Untaken
-}
-
-// cutSlow ends the exchange with a client that is too slow. What it has not taken goes.
-func (c *conn) cutSlow() {
-	c.slow.Store(true)
-	if old := c.deadline.Load(); old != expired && c.deadline.CompareAndSwap(old, expired) {
-		c.wake()
-	}
 }

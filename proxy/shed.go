@@ -29,6 +29,9 @@ const headBytesMost = 32 << 20
 // shedAtOnce is how many are chosen in one look at all connections.
 const shedAtOnce = 64
 
+// waitersMost bounds the newcomers that wait at once for a place that is being given up.
+const waitersMost = 64
+
 // grace is how long a client that has no more connections than the newcomer keeps a place
 // without a whole head: else those who come would drive each other out.
 const grace = time.Second
@@ -173,13 +176,11 @@ func (c *conn) holdHead(held int) int {
 // admitLater takes the client in when a place is free that somebody is about to give up, or
 // refuses it.
 func (s *Server) admitLater(c *conn) {
-	select {
-	case s.lingering <- struct{}{}:
-	default:
+	if s.placesWanted.Add(1) > waitersMost {
+		s.placesWanted.Add(-1)
 		c.tcp.Close() // too many wait
 		return
 	}
-	s.placesWanted.Add(1)
 	limit, ok := s.admit(c)
 	for late := time.After(grace); !ok; limit, ok = s.admit(c) {
 		select {
@@ -190,7 +191,6 @@ func (s *Server) admitLater(c *conn) {
 		break
 	}
 	s.placesWanted.Add(-1)
-	<-s.lingering
 	if ok && s.draining.Load() { // Shutdown has seen who is there
 		c.tcp.Close()
 		s.released(c)

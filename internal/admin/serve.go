@@ -29,7 +29,8 @@ const (
 // http.ErrServerClosed, and earlier what went wrong.
 //
 // There are at most MaxConns connections. One more takes the place of the one that has
-// been silent longest, that is without a request under way; when none is, it is closed.
+// been silent longest, that is without a request under way; when none is, of the one whose
+// request is under way longest: it may be one that never ends.
 func (h *Handler) Serve(l net.Listener, log *slog.Logger) (s *http.Server, done <-chan error) {
 	p := &places{Listener: l, all: make(map[net.Conn]*list.Element)}
 	s = &http.Server{Handler: h, ConnState: p.changed, MaxHeaderBytes: maxHead,
@@ -44,8 +45,9 @@ func (h *Handler) Serve(l net.Listener, log *slog.Logger) (s *http.Server, done 
 type places struct {
 	net.Listener
 	mu     sync.Mutex
-	all    map[net.Conn]*list.Element // in silent; nil: not silent
+	all    map[net.Conn]*list.Element // in silent or busy
 	silent list.List                  // of net.Conn, the longest silent first
+	busy   list.List                  // those with a request under way, the longest first
 }
 
 // Accept makes room for each connection that it returns.
@@ -55,31 +57,29 @@ func (p *places) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if p.enter(c) {
-			return c, nil
-		}
-		c.Close()
+		p.enter(c)
+		return c, nil
 	}
 }
 
-func (p *places) enter(c net.Conn) bool {
+func (p *places) enter(c net.Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.all) >= MaxConns {
 		oldest := p.silent.Front()
-		if oldest == nil {
-			return false
+		if oldest == nil { // all ask, or make as if they did
+			oldest = p.busy.Front()
 		}
 		p.leave(oldest.Value.(net.Conn)).Close()
 	}
 	p.all[c] = p.silent.PushBack(c)
-	return true
 }
 
 // leave forgets c.
 func (p *places) leave(c net.Conn) net.Conn {
 	if e := p.all[c]; e != nil {
 		p.silent.Remove(e)
+		p.busy.Remove(e)
 	}
 	delete(p.all, c)
 	return c
@@ -93,10 +93,13 @@ func (p *places) changed(c net.Conn, state http.ConnState) {
 	e, here := p.all[c]
 	switch {
 	case !here: // it has given way
-	case state == http.StateActive && e != nil:
+	case state == http.StateActive:
 		p.silent.Remove(e)
-		p.all[c] = nil
-	case state == http.StateIdle && e == nil:
+		p.busy.Remove(e)
+		p.all[c] = p.busy.PushBack(c)
+	case state == http.StateIdle:
+		p.busy.Remove(e)
+		p.silent.Remove(e)
 		p.all[c] = p.silent.PushBack(c)
 	case state == http.StateClosed, state == http.StateHijacked:
 		p.leave(c)

@@ -99,16 +99,31 @@ func TestSilentConnectionsGiveWay(t *testing.T) {
 	assert.Equal(t, 200, resp.StatusCode)
 }
 
-// When all wait for answers the new one is closed.
+// When all have a request under way, that may be since they hold the port up: the one that
+// takes longest gives way.
 func TestNoneIsSilent(t *testing.T) {
 	busy, free := make(chan struct{}, MaxConns), make(chan struct{})
 	addr := serve(t, New(prometheus.NewRegistry(), func() Status { busy <- struct{}{}; <-free; return Status{} }, false))
+	var all []net.Conn
 	for range MaxConns {
-		fmt.Fprint(dial(t, addr), "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		all = append(all, dial(t, addr))
+		fmt.Fprint(all[len(all)-1], "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		<-busy
 	}
-	closed(t, dial(t, addr))
+	require.Equal(t, 200, ask(t, dial(t, addr), "/healthz"))
+	closed(t, all[0])
 	close(free)
+}
+
+// Bodies that do not come, and answers that nobody reads, hold nobody up.
+func TestUnreadAndUnsentGiveWay(t *testing.T) {
+	addr := serve(t, New(prometheus.NewRegistry(), func() Status { return Status{} }, false))
+	for range MaxConns {
+		fmt.Fprint(dial(t, addr), "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+	}
+	for range 10 {
+		require.Equal(t, 200, ask(t, dial(t, addr), "/healthz"))
+	}
 }
 
 // Names by which a page in a browser may have found the port are none of its names.

@@ -20,6 +20,9 @@ import (
 // it (RFC 8305 section 5).
 const attemptDelay = 250 * time.Millisecond
 
+// attemptsBeside bounds the attempts of one connection that are under way at once.
+const attemptsBeside = 8
+
 // Dialer makes one connection from source (invalid: the kernel chooses) to dst. It
 // keeps to ctx's deadline itself, see [Until].
 // Tests put their own in its place; sock.Dial is the one that ships.
@@ -270,6 +273,12 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 	var errs []error
 	started := 0
 	start := func() {
+		// Whoever is served has a descriptor for the first; others beside it take theirs.
+		beside := started > len(errs)
+		if beside && (started-len(errs) >= attemptsBeside || !g.Pool.takeOne()) {
+			timer.Reset(attemptDelay) // later, or when one has failed
+			return
+		}
 		a := addrs[started]
 		started++
 		timer.Reset(attemptDelay)
@@ -278,6 +287,9 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 			defer func() {
 				res.panic = recover()
 				results <- res
+				if beside {
+					g.Pool.giveOne()
+				}
 			}()
 			res.conn, res.err = g.dialAddr(ctx, route, a)
 		}()

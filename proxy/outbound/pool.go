@@ -159,6 +159,17 @@ func (p *Pool) takeWhile(old func(*Conn) bool) (taken []*Conn) {
 	return taken
 }
 
+// takeOne takes a descriptor out of the budget, of an idle connection if there is no other.
+func (p *Pool) takeOne() bool {
+	return p == nil || p.budget.Take(1) || p.Evict(1) == 1 && p.budget.Take(1)
+}
+
+func (p *Pool) giveOne() {
+	if p != nil {
+		p.budget.Give(1)
+	}
+}
+
 // Len returns how many connections lie idle.
 func (p *Pool) Len() int {
 	p.mu.Lock()

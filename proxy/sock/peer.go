@@ -27,7 +27,8 @@ func (c *Conn) PeerEnd() (half, all bool) {
 type Progress struct {
 	Taken    uint64 // bytes that the peer has acknowledged
 	Received uint64 // bytes that have come from it
-	Untaken  bool   // there are bytes that it has not acknowledged, or was not sent
+	Waiting  bool   // there are bytes for it that could not be sent yet
+	Untaken  bool   // there are those, or such that it has not acknowledged yet
 	Unread   bool   // there are bytes of it that nobody has read here
 }
 
@@ -41,7 +42,7 @@ func (c *Conn) Progress() (p Progress, err error) {
 		var unread int
 		unread, err = Unread(int(fd))
 		p = Progress{Taken: info.Bytes_acked, Received: info.Bytes_received,
-			Untaken: info.Notsent_bytes > 0 || info.Unacked > 0, Unread: unread > 0}
+			Waiting: info.Notsent_bytes > 0, Untaken: info.Notsent_bytes > 0 || info.Unacked > 0, Unread: unread > 0}
 	}
 	c.mu.Lock() // so that the descriptor stays the connection's
 	defer c.mu.Unlock()
