@@ -39,10 +39,28 @@ func Read(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("read %s: it is %s; name a regular file, or a symbolic link to one", path, kind(info.Mode()))
 	}
+	if ofKernel(f) {
+		return nil, fmt.Errorf("read %s: it is a file of the kernel's own, which may have no end; name one that holds text", path)
+	}
 	if info.Size() > Most {
 		return nil, tooLarge(path)
 	}
 	return readAll(f, path, info.Size())
+}
+
+// kernels are the file systems whose regular files may block, or never end (statfs(2)).
+var kernels = map[int64]bool{unix.PROC_SUPER_MAGIC: true, unix.SYSFS_MAGIC: true, unix.TRACEFS_MAGIC: true, unix.DEBUGFS_MAGIC: true}
+
+func ofKernel(f *os.File) (yes bool) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return false
+	}
+	raw.Control(func(fd uintptr) {
+		var s unix.Statfs_t
+		yes = unix.Fstatfs(int(fd), &s) == nil && kernels[int64(s.Type)]
+	})
+	return yes
 }
 
 // ReadStream reads all of r, which is called name in errors: at most Most bytes. It is

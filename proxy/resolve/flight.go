@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/contain"
 )
 
 const (
@@ -81,14 +83,30 @@ func (r *Resolver) start(name string, old *entry, ended func()) *flight {
 	r.flights[name] = f
 	r.aloft++
 	r.running.Go(func() {
+		defer func() {
+			cancel()
+			ended()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.aloft--
+		}()
+		defer r.reports().Recover(func() {
+			r.publish(f, &entry{name: name, err: &Error{Name: name, Kind: ServerFailure, Err: errFault}})
+		})
 		r.fly(ctx, f, old)
-		cancel()
-		ended()
-		r.mu.Lock()
-		r.aloft--
-		r.mu.Unlock()
 	})
 	return f
+}
+
+// errFault is what those are told who wait for a look-up that has panicked.
+var errFault = errors.New("a fault of the proxy")
+
+// reports tells the log of a panic, which ends one look-up alone.
+func (r *Resolver) reports() contain.Reporter {
+	if r.log == nil {
+		return nil
+	}
+	return contain.Log(r.log, func() {})
 }
 
 // busyError says how many names are being looked up.
