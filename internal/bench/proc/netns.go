@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const inside = "SLUICE_BENCH_NETNS"
+const inside = "BENCH_NETNS"
 
 // Isolate runs this program anew in a network namespace of its own, where the
 // loopback network has no other users, no packet filter and all ports for itself.
