@@ -25,12 +25,23 @@ func (x *session) sweep(clock, idle int64) {
 	if late && old%oneLife == 0 && x.ending.CompareAndSwap(old, old+uint64(endIdle)) {
 		x.stop()
 	}
+	if old%oneLife != 0 || !x.connecting.Load() {
+		return
+	}
+	// A client that has reset the connection is not waited for; one that has ended its half
+	// may want the answer.
+	if _, all := x.client.PeerEnd(); all && x.ending.CompareAndSwap(old, old+uint64(endReset)) {
+		x.stop()
+	}
 }
 
 // stop ends a session whose ending is set.
 func (x *session) stop() {
 	if x.tunnel.Cut() {
 		return
+	}
+	if quit := x.quit.Load(); quit != nil {
+		(*quit)()
 	}
 	past := time.Unix(1, 0)
 	x.client.SetDeadline(past)

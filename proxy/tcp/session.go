@@ -24,10 +24,12 @@ type session struct {
 	socket sock.Conn // what client points to
 	sessionLife
 
-	last     atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
-	upstream atomic.Pointer[sock.Conn]
-	reading  atomic.Bool   // what must be said before a destination is chosen
-	tunnel   tunnel.Tunnel // starts anew by itself
+	last       atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
+	upstream   atomic.Pointer[sock.Conn]
+	quit       atomic.Pointer[context.CancelFunc] // ends what its goroutine waits for
+	connecting atomic.Bool                        // to a destination
+	reading    atomic.Bool                        // what must be said before a destination is chosen
+	tunnel     tunnel.Tunnel                      // starts anew by itself
 	// ending is why it was cut from outside, an end, in the low byte; the rest counts the
 	// connections that this has been. So the sweeper can't cut one that is another by now,
 	// and one that is being cut does not become another.
@@ -155,14 +157,17 @@ func (x *session) gone() {
 func (x *session) serve() {
 	defer x.srv.wg.Done()
 	defer x.srv.Panicked.Recover(x.abandon)
-	if cause, err := x.open(); err != nil {
+	ctx, cancel := context.WithCancel(x.srv.ctx)
+	defer cancel() // and x may be another client's by then
+	x.quit.Store(&cancel)
+	if cause, err := x.open(ctx); err != nil {
 		x.refuse(cause, err.Error())
 		x.gone()
 	}
 }
 
 // open makes a tunnel of the connection.
-func (x *session) open() (metrics.TCPRefusal, error) {
+func (x *session) open(ctx context.Context) (metrics.TCPRefusal, error) {
 	pl := x.port.plan.Load()
 	x.reading.Store(true)
 	cause, err := x.readHead(pl)
@@ -179,7 +184,9 @@ func (x *session) open() (metrics.TCPRefusal, error) {
 		if g == nil {
 			return metrics.TCPName, errors.New("no destination for this server name")
 		}
-		a, conn, cause, err := x.connect(g)
+		x.connecting.Store(true)
+		a, conn, cause, err := x.connect(ctx, g)
+		x.connecting.Store(false)
 		if errors.Is(err, errGone) {
 			continue // a reload came between
 		}
@@ -219,11 +226,14 @@ func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
 	return 0, nil
 }
 
+// errClientGone says that the client has reset the connection before it was connected.
+var errClientGone = errors.New("the client has gone")
+
 // errGone says that all addresses that were to be tried left the configuration.
 var errGone = errors.New("the destination left the configuration")
 
 // connect tries addresses until one answers.
-func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusal, error) {
+func (x *session) connect(ctx context.Context, g *group) (*address, *outbound.Conn, metrics.TCPRefusal, error) {
 	s := x.srv
 	order, b := x.begun.order, x.begun
 	if x.begun = (begun{}); order == nil {
@@ -231,7 +241,7 @@ func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusa
 	}
 	if len(order) == 0 {
 		// Just after the start nothing may be known yet.
-		wait, cancel := context.WithTimeout(s.ctx, s.live.Load().dnsTimeout)
+		wait, cancel := context.WithTimeout(ctx, s.live.Load().dnsTimeout)
 		g.resolved(wait.Done())
 		cancel()
 		if order = g.order(x.rec.Client.Addr()); len(order) == 0 {
@@ -246,9 +256,9 @@ func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusa
 				continue
 			}
 			begin = time.Now()
-			conn, err = s.dial(s.ctx, a.d.target, a.addr)
+			conn, err = s.dial(ctx, a.d.target, a.addr)
 		} else if err == nil {
-			err = conn.Wait(&outbound.Until{Context: s.ctx, At: begin.Add(s.live.Load().connectTimeout)})
+			err = conn.Wait(&outbound.Until{Context: ctx, At: begin.Add(s.live.Load().connectTimeout)})
 		}
 		x.rec.Attempts++
 		if err == nil {
@@ -256,8 +266,10 @@ func (x *session) connect(g *group) (*address, *outbound.Conn, metrics.TCPRefusa
 			return a, conn, 0, nil
 		}
 		a.d.ended(a)
-		failure = err
-		if s.ctx.Err() != nil {
+		if failure = err; ctx.Err() != nil {
+			if x.cutFor() == endReset {
+				failure = errClientGone
+			}
 			break
 		}
 		class := classOf(err)
@@ -348,6 +360,7 @@ func (x *session) release() {
 func (x *session) forget() {
 	x.sessionLife = sessionLife{}
 	x.upstream.Store(nil)
+	x.quit.Store(nil)
 }
 
 // refuse resets the client's connection, as a port with nothing behind it would.

@@ -1,0 +1,34 @@
+package tcp
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/proxytest"
+)
+
+// A client that resets while its destination is connected to leaves nothing behind, and
+// nothing is held against the destination.
+func TestClientGoesBeforeItIsConnected(t *testing.T) {
+	dead, _ := proxytest.FullQueue(t)
+	budget := fdbudget.New(100)
+	r := start(t, func(o *Options) { o.Budget = budget })
+	r.config.ConnectTimeout = time.Hour
+	l := listener(t, dead.String())
+	l.Check = Check{}
+	r.must(l)
+	c := r.connect(0)
+	eventually(t, "it is being connected", func() bool {
+		connecting := false
+		r.conns.each(func(x *session) { connecting = connecting || x.connecting.Load() })
+		return connecting
+	})
+	c.SetLinger(0)
+	c.Close()
+	eventually(t, "its descriptors are free", func() bool { return budget.Left() == 100 })
+	assert.Equal(t, "the client has gone", r.last(1).Error)
+	assert.True(t, r.Ready(), "the address is not to blame")
+}
