@@ -70,6 +70,8 @@ func TestLingerEnds(t *testing.T) {
 	g := start(t, "", nil, nil)
 	c := g.dial(t)
 	c.send(t, "GET\x01 / HTTP/1.1\r\n\r\n")
+	res, _ := c.response(t, "GET")
+	require.Equal(t, 400, res.StatusCode)
 	begin := time.Now()
 	require.Eventually(t, func() bool { return g.Budget.Left() == 1000 }, 20*time.Second, time.Millisecond)
 	assert.Greater(t, time.Since(begin), lingerTime/2, "it had its time")
