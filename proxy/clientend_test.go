@@ -78,18 +78,18 @@ func TestClientGoesWhileTheServerThinks(t *testing.T) {
 					request = fmt.Sprintf("GET https://example.com:%s/ HTTP/1.1\r\nHost: x\r\n\r\n", portOf(secure))
 				}
 				c.send(t, "%s", request)
-				if <-asked; way == "with a body on its way" {
+				if soon(t, asked); way == "with a body on its way" {
 					c.send(t, "123456789")
 				}
 				switch how {
 				case "reset":
 					c.SetLinger(0)
 					c.Close()
-					<-left
+					soon(t, left)
 					assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
 				case "half-closed, no answer":
 					c.CloseWrite()
-					<-left
+					soon(t, left)
 					res, _ := c.response(t, "GET")
 					assert.Equal(t, 504, res.StatusCode)
 				default:
@@ -131,11 +131,21 @@ func TestClientGoesBeforeThereIsAServer(t *testing.T) {
 			})
 			c := g.dial(t)
 			c.send(t, "%s", request)
-			<-asked
+			soon(t, asked)
 			c.SetLinger(0)
 			c.Close()
 			assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
 			assert.Eventually(t, func() bool { return g.Budget.Left() == 1000 }, 10*time.Second, time.Millisecond)
 		})
+	}
+}
+
+// soon waits for c, and fails where that is in vain.
+func soon(t testing.TB, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(20 * time.Second):
+		t.Fatal("waited in vain")
 	}
 }

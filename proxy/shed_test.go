@@ -92,7 +92,11 @@ func TestWhoGivesWay(t *testing.T) {
 				tunnel.send(t, "still")
 				_, err := io.ReadFull(tunnel.r, make([]byte, 5))
 				assert.NoError(t, err)
-				hold <- struct{}{}
+				select {
+				case hold <- struct{}{}:
+				case <-time.After(20 * time.Second):
+					t.Fatal("the one who waits was not served")
+				}
 				_, body := waits.response(t, "GET")
 				assert.Equal(t, "yes", body)
 				shed := (shedCounter(t, g, map[bool]string{true: "idle", false: "headless"}[does == "one request"]))
