@@ -128,8 +128,10 @@ func (p *Policy) frames() []frame {
 				add(frame{how: e, b: b})
 				add(frame{how: e, b: b, both: true})
 			}
-			if e := &embeddings[embedLocalNAT64]; e.space.Contains(a) {
-				add(frame{how: e, b: b})
+			for _, how := range embedLocals {
+				if e := &embeddings[how]; e.space.Contains(a) {
+					add(frame{how: e, b: b})
+				}
 			}
 		}
 	}

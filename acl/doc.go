@@ -70,8 +70,9 @@
 // resolves to must never be resolved.
 //
 // Some IPv6 addresses embed an IPv4 address: NAT64 in 64:ff9b::/96 and in
-// 64:ff9b:1::/48 (there as RFC 6052 has it for prefixes of 48 bits, whatever stands
-// in the byte between and behind), 6to4 in 2002::/16, Teredo in 2001::/32 (both its
+// 64:ff9b:1::/48 (there as RFC 6052 has it for prefixes of 48, 56, 64 and 96 bits, all
+// four, since only the operator knows which it is; a reading in 0.0.0.0/8 counts for
+// none), 6to4 in 2002::/16, Teredo in 2001::/32 (both its
 // server and its client), ISATAP behind any prefix, IPv4-translated in
 // ::ffff:0:0:0/96, and IPv4-compatible in ::/96 (apart from :: and ::1). The deny
 // rules for the embedded address match these too, at their place in the list;

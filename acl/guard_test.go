@@ -127,7 +127,12 @@ func TestEmbeddedAddresses(t *testing.T) {
 	for _, form := range []struct{ loopback, private, public string }{
 		{"[64:ff9b::127.0.0.1]", "[64:ff9b::10.0.0.1]", "[64:ff9b::8.8.8.8]"},
 		{"[64:ff9b:1:7f00:0:100::]", "[64:ff9b:1:a00:0:100::]", "[64:ff9b:1:808:8:800::]"},            // RFC 6052 section 2.2
-		{"[64:ff9b:1:7f00:ff00:1ff:ffff:ffff]", "[64:ff9b:1:a00::1:0:1]", "[64:ff9b:1:808:8:800::1]"}, // with bits that say nothing
+		{"[64:ff9b:1:7f00:ff00:1ff:ffff:fff0]", "[64:ff9b:1:a00::1:0:1]", "[64:ff9b:1:808:8:800::1]"}, // with bits that say nothing
+		// A longer prefix out of the one for local use (RFC 8215): only its operator knows its length.
+		{"[64:ff9b:1:ff7f:0:1::]", "[64:ff9b:1:ff0a:0:1::]", "[64:ff9b:1:ff08:8:808::]"},
+		{"[64:ff9b:1:fffe:7f:0:100::]", "[64:ff9b:1:fffe:a:0:100::]", "[64:ff9b:1:fffe:8:808:800:0]"},
+		{"[64:ff9b:1:fffe::127.0.0.1]", "[64:ff9b:1:fffe::10.0.0.1]", "[64:ff9b:1:fffe::8.8.8.8]"},
+		{"[64:ff9b:1::127.0.0.1]", "[64:ff9b:1::10.0.0.1]", "[64:ff9b:1::8.8.8.8]"},
 		{"[2002:7f00:1::1]", "[2002:a00:1::1]", "[2002:808:808::1]"},
 		{"[2001:0:808:808::80ff:fffe]", "[2001:0:808:808::f5ff:fffe]", "[2001:0:808:808:0:fbff:f7f7:f7f7]"}, // Teredo's client
 		{"[2001:0:7f00:1::f7f7:f7f7]", "[2001:0:a00:1::f7f7:f7f7]", "[2001:0:808:808::f7f7:f7f7]"},          // and its server

@@ -10,15 +10,25 @@ import (
 // the IPv4 address are v, or i when inverted, and a dot is any.
 type layout string
 
+// NAT64 of local use has four, since only who runs a translator knows how long its prefix is.
+const (
+	local48 layout = "0064ff9b0001" + "vvvv" + ".." + "vvvv" + ".........."
+	local56 layout = "0064ff9b0001" + ".." + "vv" + ".." + "vvvvvv" + "........"
+	local64 layout = "0064ff9b0001" + "...." + ".." + "vvvvvvvv" + "......"
+	local96 layout = "0064ff9b0001" + "............" + "vvvvvvvv"
+
+	teredoServer layout = "20010000" + "vvvvvvvv" + "................"
+	teredoClient layout = "20010000" + "................" + "iiiiiiii"
+)
+
 var layouts = []layout{
-	"0064ff9b" + "0000000000000000" + "vvvvvvvv",           // NAT64
-	"0064ff9b0001" + "vvvv" + ".." + "vvvv" + "..........", // NAT64 of local use
-	"2002" + "vvvvvvvv" + "....................",           // 6to4
-	"20010000" + "vvvvvvvv" + "................",           // Teredo's server
-	"20010000" + "................" + "iiiiiiii",           // and its client
-	"000000000000000000000000" + "vvvvvvvv",                // IPv4-compatible
-	"0000000000000000ffff0000" + "vvvvvvvv",                // IPv4-translated
-	"................" + "00005efe" + "vvvvvvvv",           // ISATAP
+	"0064ff9b" + "0000000000000000" + "vvvvvvvv", // NAT64
+	local48, local56, local64, local96,
+	"2002" + "vvvvvvvv" + "....................", // 6to4
+	teredoServer, teredoClient,
+	"000000000000000000000000" + "vvvvvvvv",      // IPv4-compatible
+	"0000000000000000ffff0000" + "vvvvvvvv",      // IPv4-translated
+	"................" + "00005efe" + "vvvvvvvv", // ISATAP
 	"................" + "02005efe" + "vvvvvvvv",
 }
 
@@ -42,6 +52,11 @@ func (l layout) read(a netip.Addr) (netip.Addr, bool) {
 	b, _ := hex.DecodeString(string(v))
 	in, ok := netip.AddrFromSlice(b)
 	return in, ok
+}
+
+// misread reports whether the layout is one of several, and a what the wrong one finds.
+func (l layout) misread(a netip.Addr) bool {
+	return strings.HasPrefix(string(l), "0064ff9b0001") && a.As4()[0] == 0
 }
 
 // fixed holds the digits of each layout that are always the same.
@@ -130,7 +145,7 @@ func embeds(a netip.Addr) (all []embedded) {
 		return nil
 	}
 	for _, l := range layouts {
-		if in, ok := l.read(a); ok {
+		if in, ok := l.read(a); ok && !l.misread(in) {
 			all = append(all, embedded{in, l})
 		}
 	}
@@ -145,5 +160,5 @@ func Embed(v netip.Addr) (all []netip.Addr) {
 		}
 	}
 	// Teredo with the same server and client.
-	return append(all, layouts[3].write(layouts[4].write(netip.IPv6Unspecified(), v), v))
+	return append(all, teredoServer.write(teredoClient.write(netip.IPv6Unspecified(), v), v))
 }
