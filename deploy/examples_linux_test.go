@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // example is the pod of that name in a file of examples/.
@@ -35,9 +35,9 @@ func example(t *testing.T, file, name string) pod {
 // asTheExamplesSay gives the outside the addresses that the examples name: their
 // gateway on the pod's network, their destinations on server A. Nothing in the
 // manifests is replaced.
-func asTheExamplesSay(t *testing.T) *proxytest.Topology {
+func asTheExamplesSay(t *testing.T) *nettest.Topology {
 	t.Helper()
-	net := proxytest.NewTopology(t)
+	net := nettest.NewTopology(t)
 	asTheNodeLeavesIt(t, net)
 	net.Gateway.Address("lan0", "192.0.2.1/24")
 	net.ServerA.Address("eth0", "203.0.113.25/24", "203.0.113.26/24", "203.0.113.27/24", "203.0.113.53/24")
@@ -46,7 +46,7 @@ func asTheExamplesSay(t *testing.T) *proxytest.Topology {
 
 // names starts a server on server A that tells each client the address that it came
 // to and the one that it came from.
-func names(t *testing.T, p *proxytest.Topology, network, addr string) {
+func names(t *testing.T, p *nettest.Topology, network, addr string) {
 	t.Helper()
 	if network == "udp" {
 		pc := p.ServerA.ListenPacket(addr)
@@ -79,8 +79,8 @@ func names(t *testing.T, p *proxytest.Topology, network, addr string) {
 
 // reach is what a client in the cluster hears at a port of the pod: a server's
 // answer, or an error.
-func reach(p *proxytest.Topology, network string, port int) string {
-	c, err := p.Client.DialContext(context.Background(), network, net.JoinHostPort(proxytest.PodV4, strconv.Itoa(port)))
+func reach(p *nettest.Topology, network string, port int) string {
+	c, err := p.Client.DialContext(context.Background(), network, net.JoinHostPort(nettest.PodV4, strconv.Itoa(port)))
 	if err != nil {
 		return err.Error()
 	}
@@ -115,11 +115,11 @@ func servicePorts(t *testing.T, p pod) map[string]int {
 }
 
 // probe is what the readiness probe of a container hears.
-func probe(t *testing.T, net *proxytest.Topology, c object) string {
+func probe(t *testing.T, net *nettest.Topology, c object) string {
 	t.Helper()
 	for _, port := range c.list("ports") {
 		if port.text("name") == c.text("readinessProbe", "httpGet", "port") {
-			url := fmt.Sprintf("http://%s:%v%s", proxytest.PodV4, port["containerPort"], c.text("readinessProbe", "httpGet", "path"))
+			url := fmt.Sprintf("http://%s:%v%s", nettest.PodV4, port["containerPort"], c.text("readinessProbe", "httpGet", "path"))
 			return curl(t, net, "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", url)
 		}
 	}
@@ -182,7 +182,7 @@ func redirects(t *testing.T, mode string) {
 }
 
 // forgetRules takes all rules out of the egress pod.
-func forgetRules(t *testing.T, p *proxytest.Topology) {
+func forgetRules(t *testing.T, p *nettest.Topology) {
 	t.Helper()
 	require.NoError(t, p.Egress.Do(func() error {
 		c, err := nftables.New()
@@ -201,12 +201,12 @@ func TestTCPExample(t *testing.T) {
 	p := example(t, "tcp.yaml", "egress-tcp")
 	init, main := p.spec.list("initContainers")[0], p.spec.list("containers")[0]
 	dns := net.DNS(t)
-	dns.Set("partner.example.com", proxytest.Addrs("203.0.113.25"))
-	dns.Set("db.example.com", proxytest.Addrs("203.0.113.27"))
+	dns.Set("partner.example.com", nettest.Addrs("203.0.113.25"))
+	dns.Set("db.example.com", nettest.Addrs("203.0.113.27"))
 	for _, addr := range []string{"203.0.113.25:443", "203.0.113.27:5432", "203.0.113.26:80"} {
 		names(t, net, "tcp", addr)
 	}
-	k := newKubelet(t, net.Egress, "nameserver "+proxytest.NodeV4+"\n")
+	k := newKubelet(t, net.Egress, "nameserver "+nettest.NodeV4+"\n")
 
 	// The second time is a restart of the pod's sandbox or of the container.
 	for range 2 {

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/image"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // kubelet runs the containers of a pod as a node would, less the control groups and
@@ -27,7 +27,7 @@ import (
 // read-only.
 type kubelet struct {
 	t    *testing.T
-	ns   *proxytest.Netns
+	ns   *nettest.Netns
 	root string // the image's files
 	logs string // a folder
 }
@@ -141,12 +141,12 @@ func (s sandbox) dropCapabilities() error {
 }
 
 // newKubelet builds the image's files, and has them run in ns.
-func newKubelet(t *testing.T, ns *proxytest.Netns, resolvConf string) *kubelet {
+func newKubelet(t *testing.T, ns *nettest.Netns, resolvConf string) *kubelet {
 	t.Helper()
 	users, err := os.ReadFile("/proc/self/uid_map")
 	require.NoError(t, err)
 	if f := strings.Fields(string(users)); len(f) != 3 || f[2] != "4294967295" || os.Geteuid() != 0 {
-		proxytest.Unavailable(t, "to become user 65534 takes root, not that of a user namespace")
+		nettest.Unavailable(t, "to become user 65534 takes root, not that of a user namespace")
 	}
 	k := &kubelet{t: t, ns: ns, root: t.TempDir(), logs: t.TempDir()}
 	require.NoError(t, os.Chmod(k.root, 0o755))

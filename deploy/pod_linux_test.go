@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // asTheNodeLeavesIt undoes in the egress pod what the topology has done of the init
 // container's work: macvlan0 is down and without addresses, and everything leaves
 // by the cluster's network.
-func asTheNodeLeavesIt(t *testing.T, p *proxytest.Topology) {
+func asTheNodeLeavesIt(t *testing.T, p *nettest.Topology) {
 	t.Helper()
 	require.NoError(t, p.Egress.Do(func() error {
 		l, err := netlink.LinkByName("macvlan0")
@@ -41,32 +41,32 @@ func asTheNodeLeavesIt(t *testing.T, p *proxytest.Topology) {
 		}
 		return nil
 	}))
-	p.Egress.Route("default", proxytest.NodeV4)
-	p.Egress.Route("default", proxytest.NodeV6)
+	p.Egress.Route("default", nettest.NodeV4)
+	p.Egress.Route("default", nettest.NodeV6)
 }
 
 // outside starts a server on server A that tells each client its address.
-func outside(t *testing.T, p *proxytest.Topology) {
+func outside(t *testing.T, p *nettest.Topology) {
 	t.Helper()
-	for _, addr := range []string{proxytest.ServerAV4, proxytest.ServerAV6} {
+	for _, addr := range []string{nettest.ServerAV4, nettest.ServerAV6} {
 		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			host := r.RemoteAddr[:strings.LastIndex(r.RemoteAddr, ":")]
 			fmt.Fprintf(w, "you come from %s\n", strings.Trim(host, "[]"))
 		})}
-		l := p.ServerA.Listen(proxytest.Bracketed(addr) + ":80")
+		l := p.ServerA.Listen(nettest.Bracketed(addr) + ":80")
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { _ = s.Close() })
 	}
 }
 
 // curl asks for the URL by the proxy, as the client of examples/client.yaml would.
-func curl(t *testing.T, p *proxytest.Topology, args ...string) string {
+func curl(t *testing.T, p *nettest.Topology, args ...string) string {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
-		proxytest.Unavailable(t, "curl is not installed")
+		nettest.Unavailable(t, "curl is not installed")
 	}
 	cmd := exec.Command("curl", append([]string{"-sS", "--max-time", "20"}, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "http_proxy=http://" + proxytest.PodV4 + ":8080"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "http_proxy=http://" + nettest.PodV4 + ":8080"}
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, p.Client.Start(cmd))
@@ -101,7 +101,7 @@ func here(t *testing.T, p pod, c object) (environ []string) {
 	for _, kv := range p.environ(t, c) {
 		switch name, _, _ := strings.Cut(kv, "="); name {
 		case "EGRESS_SOURCE":
-			kv = "EGRESS_SOURCE=" + proxytest.SourceV4 + "/24, " + proxytest.SourceV6 + "/64"
+			kv = "EGRESS_SOURCE=" + nettest.SourceV4 + "/24, " + nettest.SourceV6 + "/64"
 		case "EGRESS_GATEWAY":
 			kv = "EGRESS_GATEWAY=198.51.100.1, 2001:db8:1::1"
 		}
@@ -113,14 +113,14 @@ func here(t *testing.T, p pod, c object) (environ []string) {
 // TestPod runs the Deployment's containers one after the other, as a node would,
 // with the programs of the image.
 func TestPod(t *testing.T) {
-	net := proxytest.NewTopology(t)
+	net := nettest.NewTopology(t)
 	asTheNodeLeavesIt(t, net)
 	outside(t, net)
 	dns := net.DNS(t)
-	dns.Set("www.example.com", proxytest.Addrs(proxytest.ServerAV4))
-	dns.Set("six.example.com", proxytest.Addrs(proxytest.ServerAV6))
+	dns.Set("www.example.com", nettest.Addrs(nettest.ServerAV4))
+	dns.Set("six.example.com", nettest.Addrs(nettest.ServerAV6))
 	p := theDeployment(t)
-	k := newKubelet(t, net.Egress, "nameserver "+proxytest.NodeV4+"\n")
+	k := newKubelet(t, net.Egress, "nameserver "+nettest.NodeV4+"\n")
 	init, main := p.spec.list("initContainers")[0], p.spec.list("containers")[0]
 	rules := p.all.find("ConfigMap", "sluice-rules", p.namespace).text("data", "rules.txt")
 	volume := newConfigMap(t, map[string]string{"rules.txt": rules})
@@ -132,20 +132,20 @@ func TestPod(t *testing.T) {
 	}
 	c := k.start(p, main, here(t, p, main), map[string]string{"/etc/sluice": volume.dir})
 	eventually(t, "it is ready", func() bool {
-		return strings.Contains(curl(t, net, "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "http://"+proxytest.PodV4+":9090/readyz"), "200")
+		return strings.Contains(curl(t, net, "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "http://"+nettest.PodV4+":9090/readyz"), "200")
 	})
 	requirePowerless(t, c, "/", "/etc/sluice", "/proc/sys")
 
-	require.Equal(t, "you come from "+proxytest.SourceV4+"\n", curl(t, net, "http://www.example.com/"))
-	require.Equal(t, "you come from "+proxytest.SourceV6+"\n", curl(t, net, "http://six.example.com/"))
-	require.Equal(t, "you come from "+proxytest.SourceV4+"\n", curl(t, net, "--proxytunnel", "http://"+proxytest.ServerAV4+"/"))
+	require.Equal(t, "you come from "+nettest.SourceV4+"\n", curl(t, net, "http://www.example.com/"))
+	require.Equal(t, "you come from "+nettest.SourceV6+"\n", curl(t, net, "http://six.example.com/"))
+	require.Equal(t, "you come from "+nettest.SourceV4+"\n", curl(t, net, "--proxytunnel", "http://"+nettest.ServerAV4+"/"))
 	require.Contains(t, curl(t, net, "http://telemetry.example.com/"), "!telemetry.example.com")
 
 	volume.write(map[string]string{"rules.txt": "!www.example.com\n" + rules})
 	eventually(t, "the changed ConfigMap is in force", func() bool {
 		return strings.Contains(curl(t, net, "http://www.example.com/"), "!www.example.com")
 	})
-	require.Equal(t, "you come from "+proxytest.SourceV6+"\n", curl(t, net, "http://six.example.com/"))
+	require.Equal(t, "you come from "+nettest.SourceV6+"\n", curl(t, net, "http://six.example.com/"))
 
 	require.NoError(t, c.cmd.Process.Signal(syscall.SIGTERM))
 	require.Zero(t, c.exit())
@@ -183,7 +183,7 @@ func requireReadOnly(t *testing.T, c *container, mounts ...string) {
 // router have it: no command; privileged, and no word of the user, who was root in
 // that image and is nobody in this one.
 func TestOldInitContainer(t *testing.T) {
-	net := proxytest.NewTopology(t)
+	net := nettest.NewTopology(t)
 	asTheNodeLeavesIt(t, net)
 	k := newKubelet(t, net.Egress, "")
 	old := object{
@@ -191,12 +191,12 @@ func TestOldInitContainer(t *testing.T) {
 		"securityContext": map[string]any{"privileged": true},
 	}
 	c := k.start(pod{}, old, []string{
-		"EGRESS_ROUTER_MODE=http-proxy", "EGRESS_SOURCE=" + proxytest.SourceV4, "EGRESS_GATEWAY=198.51.100.1",
+		"EGRESS_ROUTER_MODE=http-proxy", "EGRESS_SOURCE=" + nettest.SourceV4, "EGRESS_GATEWAY=198.51.100.1",
 	}, nil)
 	require.Zero(t, c.exit(), c.log(t))
 	require.NoError(t, net.Egress.Do(func() error {
-		out, err := exec.Command("ip", "route", "get", proxytest.ServerAV4).CombinedOutput()
-		require.Contains(t, string(out), "via 198.51.100.1 dev macvlan0 src "+proxytest.SourceV4)
+		out, err := exec.Command("ip", "route", "get", nettest.ServerAV4).CombinedOutput()
+		require.Contains(t, string(out), "via 198.51.100.1 dev macvlan0 src "+nettest.SourceV4)
 		return err
 	}))
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // proxyEnv tells clients of the proxy, as a pod specification would.
@@ -41,10 +41,10 @@ var content = strings.Repeat("0123456789abcdef", 4096)
 // allowed.example.com, and the program in the egress pod. Handlers may be added.
 func newSite(t testing.TB) (*outside, *http.ServeMux) {
 	t.Helper()
-	o := &outside{Topology: proxytest.NewTopology(t), CA: newAuthority(t)}
+	o := &outside{Topology: nettest.NewTopology(t), CA: newAuthority(t)}
 	o.DNS = o.Topology.DNS(t)
 	for _, name := range []string{allowedHost, deniedHost} {
-		o.DNS.Set(name, proxytest.Addrs(proxytest.ServerAV4, proxytest.ServerAV6))
+		o.DNS.Set(name, nettest.Addrs(nettest.ServerAV4, nettest.ServerAV6))
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", witness("server-a"))
@@ -57,7 +57,7 @@ func newSite(t testing.TB) (*outside, *http.ServeMux) {
 		fmt.Fprintf(w, "%s %d %x %v\n", r.Proto, n, sum.Sum(nil), err)
 	})
 	mux.HandleFunc("/echo", upgradeEcho)
-	o.serveAt(t, o.ServerA, mux, proxytest.ServerAV4, proxytest.ServerAV6)
+	o.serveAt(t, o.ServerA, mux, nettest.ServerAV4, nettest.ServerAV6)
 	o.gateway(t, "!"+deniedHost+"\n*.example.com\n")
 	return o, mux
 }
@@ -88,7 +88,7 @@ func TestCurl(t *testing.T) {
 			args []string
 			want []string // in the output, in this order
 		}{
-			"GET":       {[]string{at + "/"}, []string{" 200", "server-a saw " + proxytest.SourceV6 + "\n"}},
+			"GET":       {[]string{at + "/"}, []string{" 200", "server-a saw " + nettest.SourceV6 + "\n"}},
 			"HEAD":      {[]string{"--head", at + "/file"}, []string{" 200", "ontent-", "65536\r\n"}},
 			"range":     {[]string{"--range", "16-31", at + "/file"}, []string{" 206", "ontent-", "bytes 16-31/65536\r\n", "\r\n\r\n0123456789abcdef"}},
 			"not there": {[]string{"--fail", at + "/file", "--range", "99999-"}, []string{" 416"}},
@@ -102,7 +102,7 @@ func TestCurl(t *testing.T) {
 				[]string{"--http1.1", "--header", "Transfer-Encoding: chunked", "--upload-file", upload, at + "/upload"},
 				[]string{" 200", "HTTP/1.1 " + sum},
 			},
-			"twice on one connection": {[]string{at + "/", at + "/"}, []string{"saw " + proxytest.SourceV6, "saw " + proxytest.SourceV6}},
+			"twice on one connection": {[]string{at + "/", at + "/"}, []string{"saw " + nettest.SourceV6, "saw " + nettest.SourceV6}},
 		} {
 			t.Run(scheme+name, func(t *testing.T) {
 				got := o.curl(t, c.args...)
@@ -147,7 +147,7 @@ func TestDenialReachesTheUser(t *testing.T) {
 // Proxy from the environment, and the CA where each client looks for it.
 func TestClientsByEnvironment(t *testing.T) {
 	o, _ := newSite(t)
-	const saw = "server-a saw " + proxytest.SourceV6
+	const saw = "server-a saw " + nettest.SourceV6
 	for _, c := range []struct {
 		client string
 		env    []string
@@ -184,10 +184,10 @@ func TestPythonShowsTheDenial(t *testing.T) {
 func TestSocatTunnel(t *testing.T) {
 	o, _ := newSite(t)
 	need(t, "socat")
-	l := o.ServerA.Listen(proxytest.ServerAV4 + ":22")
-	o.DNS.Set("ssh.example.com", proxytest.Addrs(proxytest.ServerAV4))
+	l := o.ServerA.Listen(nettest.ServerAV4 + ":22")
+	o.DNS.Set("ssh.example.com", nettest.Addrs(nettest.ServerAV4))
 	serveBanner(t, l, "SSH-2.0-test\r\n")
-	const pod = proxytest.PodV4
+	const pod = nettest.PodV4
 	got := command(t, o.Client, nil, "socat", "-T30", "-u", "PROXY:"+pod+":ssh.example.com:22,proxyport=8080", "STDOUT")
 	assert.Equal(t, "SSH-2.0-test\r\n", got.Out, got.Err)
 	got = command(t, o.Client, nil, "socat", "-u", "PROXY:"+pod+":"+deniedHost+":22,proxyport=8080", "STDOUT")
@@ -225,7 +225,7 @@ func TestUpgradeBothWays(t *testing.T) {
 
 func dialClient(t testing.TB, o *outside) net.Conn {
 	t.Helper()
-	c, err := o.Client.DialContext(context.Background(), "tcp", proxytest.PodV4+":8080")
+	c, err := o.Client.DialContext(context.Background(), "tcp", nettest.PodV4+":8080")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
@@ -269,7 +269,7 @@ func TestGoClient(t *testing.T) {
 	require.True(t, roots.AppendCertsFromPEM(pem))
 	dials := 0
 	tr := &http.Transport{
-		Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: proxytest.PodV4 + ":8080"}),
+		Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: nettest.PodV4 + ":8080"}),
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dials++
 			return o.Client.DialContext(ctx, network, addr)
@@ -292,11 +292,11 @@ func TestGoClient(t *testing.T) {
 		assert.Contains(t, body, "Decided by:   line 1 !"+deniedHost+"\n")
 		status, body = get("http://" + allowedHost + "/")
 		assert.Equal(t, 200, status)
-		assert.Equal(t, "server-a saw "+proxytest.SourceV6+"\n", body)
+		assert.Equal(t, "server-a saw "+nettest.SourceV6+"\n", body)
 	}
 	assert.Equal(t, 1, dials, "one connection for four requests")
 	_, body := get("https://" + allowedHost + "/")
-	assert.Equal(t, "server-a saw "+proxytest.SourceV6+"\n", body)
+	assert.Equal(t, "server-a saw "+nettest.SourceV6+"\n", body)
 	_, err = c.Get("https://" + deniedHost + "/")
 	assert.EqualError(t, err, `Get "https://`+deniedHost+`/": `+denial)
 }

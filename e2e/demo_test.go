@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // The demo checks each of its calls by itself; it names network namespaces, so it
@@ -21,7 +21,7 @@ func TestDemo(t *testing.T) {
 	if os.Geteuid() != 0 || !strings.Contains(string(ids), "4294967295") {
 		t.Skip("the demo makes named network namespaces: run as root of the machine, not of a user namespace")
 	}
-	proxytest.NewNetns(t, "probe") // skips where root may not make any
+	nettest.NewNetns(t, "probe") // skips where root may not make any
 	for _, program := range []string{"bash", "ip", "python3", "openssl"} {
 		need(t, program)
 	}

@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // Of several addresses the ones that don't answer are passed over, long before
 // the time to connect is over.
 func TestNextAddressWhenOneFails(t *testing.T) {
 	o := newOutside(t)
-	const a4, a6, b4, b6 = proxytest.ServerAV4, proxytest.ServerAV6, proxytest.ServerBV4, proxytest.ServerBV6
+	const a4, a6, b4, b6 = nettest.ServerAV4, nettest.ServerAV6, nettest.ServerBV4, nettest.ServerBV6
 	serve(t, o.ServerA.Listen(a4+":81"), nil, witness("server-a"))
 	serve(t, o.ServerA.Listen("["+a6+"]:81"), nil, witness("server-a"))
 	o.ServerB.Address("eth0", "203.0.113.21/24", "203.0.113.22/24", "2001:db8:2::21/64", "2001:db8:2::22/64")
@@ -27,7 +27,7 @@ func TestNextAddressWhenOneFails(t *testing.T) {
 		o.Gateway.Unreachable(addr)
 	}
 	o.gateway(t, "*.example.com\n", "--connect-timeout", "60s")
-	const saw4, saw6 = "server-a saw " + proxytest.SourceV4, "server-a saw " + proxytest.SourceV6
+	const saw4, saw6 = "server-a saw " + nettest.SourceV4, "server-a saw " + nettest.SourceV6
 	for name, c := range map[string]struct {
 		addrs []string
 		want  string
@@ -41,7 +41,7 @@ func TestNextAddressWhenOneFails(t *testing.T) {
 		"refused-4-4":     {[]string{b4, a4}, saw4},
 		"one-of-each":     {[]string{"203.0.113.21", "2001:db8:2::22", b4, b6, "203.0.113.22", a6}, saw6},
 	} {
-		o.DNS.Set(name+".example.com", proxytest.Addrs(c.addrs...))
+		o.DNS.Set(name+".example.com", nettest.Addrs(c.addrs...))
 		for _, mode := range []string{"--no-proxytunnel", "--proxytunnel"} {
 			got := o.curl(t, mode, "http://"+name+".example.com:81/")
 			assert.Equal(t, c.want, lastLine(got.Out), "%s %s: %s", mode, name, got.Err)
@@ -55,7 +55,7 @@ func TestConnectFailures(t *testing.T) {
 	o.ServerB.Address("eth0", "203.0.113.21/24", "203.0.113.22/24")
 	o.Gateway.Blackhole("203.0.113.21")
 	o.Gateway.Unreachable("203.0.113.22")
-	o.gateway(t, "203.0.113.0/24\n2001:db8::/32\n", "--connect-timeout", "1s", "--source", proxytest.SourceV4)
+	o.gateway(t, "203.0.113.0/24\n2001:db8::/32\n", "--connect-timeout", "1s", "--source", nettest.SourceV4)
 	wire := o.ServerA.Capture(t)
 	for host, c := range map[string]struct{ status, class string }{
 		"203.0.113.20:81": {"502 Bad Gateway: connect to 203.0.113.20:81: connection refused", "connection_refused"},
@@ -71,14 +71,14 @@ func TestConnectFailures(t *testing.T) {
 			assert.Contains(t, got.Out, "\r\nProxy-Status: sluice; error="+c.class+"; ")
 		}
 	}
-	assert.Empty(t, o.Seen(t, wire, proxytest.ServerAV6), "no default route stands in for the missing source")
+	assert.Empty(t, o.Seen(t, wire, nettest.ServerAV6), "no default route stands in for the missing source")
 }
 
 // A name of both families is reached by the one that has a source.
 func TestSourceOfOneFamily(t *testing.T) {
 	o := newOutside(t)
-	o.DNS.Set("both.example.com", proxytest.Addrs(proxytest.ServerAV4, proxytest.ServerAV6))
-	for _, source := range []string{proxytest.SourceV4, proxytest.SourceV6} {
+	o.DNS.Set("both.example.com", nettest.Addrs(nettest.ServerAV4, nettest.ServerAV6))
+	for _, source := range []string{nettest.SourceV4, nettest.SourceV6} {
 		t.Run(source, func(t *testing.T) {
 			o.gateway(t, "*.example.com\n", "--source", source)
 			for _, scheme := range []string{"http://", "https://"} {
@@ -94,22 +94,22 @@ func TestSourceOfOneFamily(t *testing.T) {
 func TestEgressRouterVariables(t *testing.T) {
 	o := newOutside(t)
 	env := []string{
-		"EGRESS_SOURCE=" + proxytest.SourceV4 + "/24",
+		"EGRESS_SOURCE=" + nettest.SourceV4 + "/24",
 		"EGRESS_HTTP_PROXY_DESTINATION=!203.0.113.20\n203.0.113.0/24\n",
 	}
 	start(t, setup{ns: o.Egress, env: env})
 	got := o.curl(t, "http://203.0.113.10/")
-	assert.Equal(t, "server-a saw "+proxytest.SourceV4, lastLine(got.Out), got.Err)
+	assert.Equal(t, "server-a saw "+nettest.SourceV4, lastLine(got.Out), got.Err)
 	got = o.curl(t, "http://203.0.113.20/")
 	assert.Equal(t, "HTTP/1.1 403 Egress denied: line 1 !203.0.113.20", statusLine(got.Out))
 }
 
 func TestSourceNotOnTheHost(t *testing.T) {
-	o := proxytest.NewTopology(t)
+	o := nettest.NewTopology(t)
 	for _, source := range []string{"198.51.100.51", "2001:db8:1::51"} {
-		g := launch(t, setup{ns: o.Egress, rules: "*\n", args: []string{"--source", proxytest.SourceV4, "--source", source}})
+		g := launch(t, setup{ns: o.Egress, rules: "*\n", args: []string{"--source", nettest.SourceV4, "--source", source}})
 		assert.Equal(t, 2, g.exit())
-		require.Regexp(t, `^EGRESS_SOURCE `+source+` is not an address of this host \(it has .*\b`+proxytest.SourceV4+
+		require.Regexp(t, `^EGRESS_SOURCE `+source+` is not an address of this host \(it has .*\b`+nettest.SourceV4+
 			`\b.*\): let sluice-netsetup assign it first, or name one of these\n$`, g.stderr())
 	}
 }

@@ -21,14 +21,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // setup says how to run the program. The zero value runs it here, on loopback,
 // and without rules, which is wrong.
 type setup struct {
-	ns    *proxytest.Netns // nil: where the test runs
-	rules string           // written to a file for --rules; "": no such flag
+	ns    *nettest.Netns // nil: where the test runs
+	rules string         // written to a file for --rules; "": no such flag
 	args  []string
 	env   []string
 	files int  // limit of open files; 0: as it is
@@ -42,7 +42,7 @@ type gateway struct {
 	Rules string // path of the rules file
 
 	t    testing.TB
-	ns   *proxytest.Netns
+	ns   *nettest.Netns
 	cmd  *exec.Cmd
 	dir  string
 	done chan struct{} // closed when the process has ended
@@ -245,7 +245,7 @@ type output struct {
 // command runs a client with an environment of its own: PATH, an empty HOME, and
 // env. It ends with the test, or after two minutes. A client that is not
 // installed skips the test.
-func command(t testing.TB, ns *proxytest.Netns, env []string, name string, args ...string) output {
+func command(t testing.TB, ns *nettest.Netns, env []string, name string, args ...string) output {
 	t.Helper()
 	need(t, name)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -269,6 +269,6 @@ func command(t testing.TB, ns *proxytest.Netns, env []string, name string, args 
 func need(t testing.TB, name string) {
 	t.Helper()
 	if _, err := exec.LookPath(name); err != nil {
-		proxytest.Unavailable(t, name+" is not installed")
+		nettest.Unavailable(t, name+" is not installed")
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // A real client's NTLM goes through, for GET and for POST, and its page is for nobody else:
@@ -67,7 +67,7 @@ func ntlmServer(t testing.TB, o *outside) (port string) {
 			fmt.Fprintf(w, "%s for an authenticated user\n", r.Method)
 		}),
 	}
-	l := o.ServerA.Listen("[" + proxytest.ServerAV6 + "]:0")
+	l := o.ServerA.Listen("[" + nettest.ServerAV6 + "]:0")
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
 	_, port, err := net.SplitHostPort(l.Addr().String())

@@ -23,7 +23,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // authority is a CA that lives as long as the test.
@@ -111,29 +111,29 @@ func witness(name string) http.Handler {
 // outside is a topology with web servers on ports 80 and 443 of all the servers'
 // addresses, and DNS.
 type outside struct {
-	*proxytest.Topology
+	*nettest.Topology
 	CA  *authority
-	DNS *proxytest.DNS
+	DNS *nettest.DNS
 }
 
 // proxyURL is where clients in the client pod find the proxy.
-const proxyURL = "http://" + proxytest.PodV4 + ":8080"
+const proxyURL = "http://" + nettest.PodV4 + ":8080"
 
-var sources = []string{"--source", proxytest.SourceV4, "--source", proxytest.SourceV6}
+var sources = []string{"--source", nettest.SourceV4, "--source", nettest.SourceV6}
 
 func newOutside(t testing.TB) *outside {
 	t.Helper()
-	o := &outside{Topology: proxytest.NewTopology(t), CA: newAuthority(t)}
+	o := &outside{Topology: nettest.NewTopology(t), CA: newAuthority(t)}
 	o.DNS = o.Topology.DNS(t)
-	o.serveAt(t, o.ServerA, witness("server-a"), proxytest.ServerAV4, proxytest.ServerAV6)
-	o.serveAt(t, o.ServerB, witness("server-b"), proxytest.ServerBV4, proxytest.ServerBV6,
-		proxytest.FarV4, proxytest.FarV6)
+	o.serveAt(t, o.ServerA, witness("server-a"), nettest.ServerAV4, nettest.ServerAV6)
+	o.serveAt(t, o.ServerB, witness("server-b"), nettest.ServerBV4, nettest.ServerBV6,
+		nettest.FarV4, nettest.FarV6)
 	return o
 }
 
 // serveAt serves h on ports 80 and 443 of addrs, with a certificate for those and
 // for all names of example.com.
-func (o *outside) serveAt(t testing.TB, ns *proxytest.Netns, h http.Handler, addrs ...string) {
+func (o *outside) serveAt(t testing.TB, ns *nettest.Netns, h http.Handler, addrs ...string) {
 	t.Helper()
 	config := o.CA.serverConfig(append(addrs, "*.example.com", "example.com")...)
 	for _, a := range addrs {
@@ -146,7 +146,7 @@ func (o *outside) serveAt(t testing.TB, ns *proxytest.Netns, h http.Handler, add
 // DNS server, unless args say otherwise.
 func (o *outside) gateway(t testing.TB, rules string, args ...string) *gateway {
 	t.Helper()
-	args = append([]string{"--resolver", proxytest.NodeV4, "--connect-timeout", "5s"}, args...)
+	args = append([]string{"--resolver", nettest.NodeV4, "--connect-timeout", "5s"}, args...)
 	if !hasFlag(args, "--source") {
 		args = append(args, sources...)
 	}

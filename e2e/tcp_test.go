@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // netsetup is the path of sluice-netsetup as it ships.
@@ -36,19 +36,19 @@ var netsetup = sync.OnceValues(func() (string, error) {
 // tcpPod is a topology whose egress pod is as the node leaves it: macvlan0 is down
 // and without addresses, and everything leaves by the cluster's network, which
 // leads outside too.
-type tcpPod struct{ *proxytest.Topology }
+type tcpPod struct{ *nettest.Topology }
 
 func newTCPPod(t testing.TB) tcpPod {
 	t.Helper()
-	p := tcpPod{proxytest.NewTopology(t)}
+	p := tcpPod{nettest.NewTopology(t)}
 	p.ip(t, p.Egress, "address flush dev macvlan0")
 	p.ip(t, p.Egress, "link set macvlan0 down")
-	p.Egress.Route("default", proxytest.NodeV4)
-	p.Egress.Route("default", proxytest.NodeV6)
+	p.Egress.Route("default", nettest.NodeV4)
+	p.Egress.Route("default", nettest.NodeV6)
 	return p
 }
 
-func (p tcpPod) ip(t testing.TB, ns *proxytest.Netns, args string) {
+func (p tcpPod) ip(t testing.TB, ns *nettest.Netns, args string) {
 	t.Helper()
 	got := command(t, ns, nil, "ip", strings.Fields(args)...)
 	require.Zero(t, got.Status, "ip %s: %s", args, got.Err)
@@ -69,7 +69,7 @@ func (p tcpPod) launch(t testing.TB, sources, destinations string) *gateway {
 	t.Helper()
 	g := &gateway{t: t, ns: p.Egress, Admin: "127.0.0.1:9090", dir: t.TempDir(), done: make(chan struct{})}
 	g.cmd = exec.Command(racy())
-	g.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0", "SLUICE_RESOLVER=" + proxytest.NodeV4,
+	g.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0", "SLUICE_RESOLVER=" + nettest.NodeV4,
 		"EGRESS_SOURCE=" + sources, "EGRESS_DNS_PROXY_DESTINATION=" + destinations}
 	g.cmd.Stdout, g.cmd.Stderr = g.create("stdout"), g.create("stderr")
 	require.NoError(t, p.Egress.Start(g.cmd))
@@ -95,7 +95,7 @@ func (p tcpPod) start(t testing.TB, sources, destinations string) *gateway {
 
 // witness listens on port 5432 of the addresses: it tells each client its name and
 // the address that it sees, then sends back what comes.
-func (p tcpPod) witness(t testing.TB, ns *proxytest.Netns, addrs ...string) {
+func (p tcpPod) witness(t testing.TB, ns *nettest.Netns, addrs ...string) {
 	t.Helper()
 	for _, addr := range addrs {
 		l := ns.Listen(net.JoinHostPort(addr, "5432"))
@@ -133,7 +133,7 @@ func (p tcpPod) ask(t testing.TB, pod, port string) (c net.Conn, saw string, err
 }
 
 const (
-	bothSources  = proxytest.SourceV4 + "/24, " + proxytest.SourceV6 + "/64"
+	bothSources  = nettest.SourceV4 + "/24, " + nettest.SourceV6 + "/64"
 	bothGateways = "198.51.100.1, 2001:db8:1::1"
 )
 
@@ -143,24 +143,24 @@ const (
 func TestTCPServerSeesTheEgressSource(t *testing.T) {
 	p := newTCPPod(t)
 	dns := p.DNS(t)
-	dns.Set("four.example.com", proxytest.Addrs(proxytest.ServerAV4))
-	dns.Set("six.example.com", proxytest.Addrs(proxytest.ServerAV6))
-	dns.Set("both.example.com", proxytest.Addrs(proxytest.ServerAV4, proxytest.ServerAV6))
-	p.witness(t, p.ServerA, proxytest.ServerAV4, proxytest.ServerAV6)
+	dns.Set("four.example.com", nettest.Addrs(nettest.ServerAV4))
+	dns.Set("six.example.com", nettest.Addrs(nettest.ServerAV6))
+	dns.Set("both.example.com", nettest.Addrs(nettest.ServerAV4, nettest.ServerAV6))
+	p.witness(t, p.ServerA, nettest.ServerAV4, nettest.ServerAV6)
 	destinations := strings.Join([]string{
-		"5432 " + proxytest.ServerAV4, "5433 " + proxytest.ServerAV6 + " 5432",
+		"5432 " + nettest.ServerAV4, "5433 " + nettest.ServerAV6 + " 5432",
 		"5434 four.example.com 5432", "5435 six.example.com 5432", "5436 both.example.com 5432",
 	}, "\n")
 
 	g := p.launch(t, bothSources, destinations)
 	assert.Equal(t, 2, g.exit())
-	assert.Contains(t, g.stderr(), "EGRESS_SOURCE "+proxytest.SourceV4+" is not an address of this host")
+	assert.Contains(t, g.stderr(), "EGRESS_SOURCE "+nettest.SourceV4+" is not an address of this host")
 
 	p.setup(t, bothSources, bothGateways)
 	p.start(t, bothSources, destinations)
 	wire := p.ServerA.Capture(t)
-	const saw4, saw6 = "server-a saw " + proxytest.SourceV4, "server-a saw " + proxytest.SourceV6
-	for _, pod := range []string{proxytest.PodV4, proxytest.PodV6} {
+	const saw4, saw6 = "server-a saw " + nettest.SourceV4, "server-a saw " + nettest.SourceV6
+	for _, pod := range []string{nettest.PodV4, nettest.PodV6} {
 		for _, c := range []struct {
 			port string
 			want []string
@@ -179,7 +179,7 @@ func TestTCPServerSeesTheEgressSource(t *testing.T) {
 		}
 	}
 	for addr, source := range map[string]string{
-		proxytest.ServerAV4: proxytest.SourceV4, proxytest.ServerAV6: proxytest.SourceV6,
+		nettest.ServerAV4: nettest.SourceV4, nettest.ServerAV6: nettest.SourceV6,
 	} {
 		seen := p.Seen(t, wire, addr)
 		require.NotEmpty(t, seen)
@@ -195,20 +195,20 @@ func TestTCPServerSeesTheEgressSource(t *testing.T) {
 // address and a way for it.
 func TestTCPNoSourceOfTheFamily(t *testing.T) {
 	p := newTCPPod(t)
-	p.witness(t, p.ServerA, proxytest.ServerAV4, proxytest.ServerAV6)
-	p.setup(t, proxytest.SourceV4+"/24", "198.51.100.1")
-	straight, err := p.Egress.DialContext(context.Background(), "tcp", net.JoinHostPort(proxytest.ServerAV6, "5432"))
+	p.witness(t, p.ServerA, nettest.ServerAV4, nettest.ServerAV6)
+	p.setup(t, nettest.SourceV4+"/24", "198.51.100.1")
+	straight, err := p.Egress.DialContext(context.Background(), "tcp", net.JoinHostPort(nettest.ServerAV6, "5432"))
 	require.NoError(t, err, "the pod itself reaches it")
 	require.NoError(t, straight.Close())
 
-	p.start(t, proxytest.SourceV4, "5432 "+proxytest.ServerAV4+"\n5433 "+proxytest.ServerAV6+" 5432")
+	p.start(t, nettest.SourceV4, "5432 "+nettest.ServerAV4+"\n5433 "+nettest.ServerAV6+" 5432")
 	wire := p.ServerA.Capture(t)
-	_, _, err = p.ask(t, proxytest.PodV6, "5433")
+	_, _, err = p.ask(t, nettest.PodV6, "5433")
 	require.ErrorIs(t, err, syscall.ECONNRESET)
-	_, saw, err := p.ask(t, proxytest.PodV6, "5432")
+	_, saw, err := p.ask(t, nettest.PodV6, "5432")
 	require.NoError(t, err)
-	assert.Equal(t, "server-a saw "+proxytest.SourceV4, saw)
-	for _, packet := range p.Seen(t, wire, proxytest.ServerAV6) {
-		assert.NotEqual(t, proxytest.ServerAV6, packet.Dst.Addr().String(), "%s", packet)
+	assert.Equal(t, "server-a saw "+nettest.SourceV4, saw)
+	for _, packet := range p.Seen(t, wire, nettest.ServerAV6) {
+		assert.NotEqual(t, nettest.ServerAV6, packet.Dst.Addr().String(), "%s", packet)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // The second source of each family, and its gateway.
@@ -30,32 +30,32 @@ func TestTCPTwoSources(t *testing.T) {
 	p := newTCPPod(t)
 	gateway2 := p.secondGateway(t)
 	p.drops(t, p.Gateway, source2V4, source2V6)
-	p.drops(t, gateway2, proxytest.SourceV4, proxytest.SourceV6)
-	p.witness(t, p.ServerA, proxytest.ServerAV4, proxytest.ServerAV6)
-	p.witness(t, p.ServerB, proxytest.ServerBV4, proxytest.ServerBV6)
-	sources := strings.Join([]string{proxytest.SourceV4 + "/24", source2V4 + "/24", proxytest.SourceV6 + "/64", source2V6 + "/64"}, ", ")
-	p.setup(t, sources, strings.Join([]string{"198.51.100.1@" + proxytest.SourceV4, gateway2V4 + "@" + source2V4,
-		"2001:db8:1::1@" + proxytest.SourceV6, gateway2V6 + "@" + source2V6}, " "))
+	p.drops(t, gateway2, nettest.SourceV4, nettest.SourceV6)
+	p.witness(t, p.ServerA, nettest.ServerAV4, nettest.ServerAV6)
+	p.witness(t, p.ServerB, nettest.ServerBV4, nettest.ServerBV6)
+	sources := strings.Join([]string{nettest.SourceV4 + "/24", source2V4 + "/24", nettest.SourceV6 + "/64", source2V6 + "/64"}, ", ")
+	p.setup(t, sources, strings.Join([]string{"198.51.100.1@" + nettest.SourceV4, gateway2V4 + "@" + source2V4,
+		"2001:db8:1::1@" + nettest.SourceV6, gateway2V6 + "@" + source2V6}, " "))
 	p.fourPorts(t)
 	// Not in the order of the set-up: by itself the kernel chooses the first of that.
-	g := p.start(t, source2V4+" "+proxytest.SourceV4+" "+source2V6+" "+proxytest.SourceV6, strings.Join([]string{
-		"5432 " + proxytest.ServerAV4, "5433 " + proxytest.ServerBV4 + " 5432",
-		"6432 " + proxytest.ServerAV6 + " 5432", "6433 " + proxytest.ServerBV6 + " 5432",
+	g := p.start(t, source2V4+" "+nettest.SourceV4+" "+source2V6+" "+nettest.SourceV6, strings.Join([]string{
+		"5432 " + nettest.ServerAV4, "5433 " + nettest.ServerBV4 + " 5432",
+		"6432 " + nettest.ServerAV6 + " 5432", "6433 " + nettest.ServerBV6 + " 5432",
 	}, "\n"))
 	for _, c := range []struct{ port, other, first, second string }{
-		{"5432", "5433", source2V4, proxytest.SourceV4},
-		{"6432", "6433", source2V6, proxytest.SourceV6},
+		{"5432", "5433", source2V4, nettest.SourceV4},
+		{"6432", "6433", source2V6, nettest.SourceV6},
 	} {
 		var open []net.Conn
 		for i := range 8 {
-			conn, saw, err := p.ask(t, proxytest.PodV4, c.port)
+			conn, saw, err := p.ask(t, nettest.PodV4, c.port)
 			require.NoError(t, err, g.stderr())
 			assert.Equal(t, "server-a saw "+[]string{c.first, c.second}[i/4], saw, "connection %d", i)
 			open = append(open, conn)
 		}
-		_, _, err := p.ask(t, proxytest.PodV4, c.port)
+		_, _, err := p.ask(t, nettest.PodV4, c.port)
 		require.ErrorIs(t, err, syscall.ECONNRESET, "no port is left")
-		_, saw, err := p.ask(t, proxytest.PodV4, c.other)
+		_, saw, err := p.ask(t, nettest.PodV4, c.other)
 		require.NoError(t, err)
 		assert.Equal(t, "server-b saw "+c.first, saw, "towards another destination every port is free")
 		for _, conn := range open {
@@ -68,15 +68,15 @@ func TestTCPTwoSources(t *testing.T) {
 // that is bound before it connects would take its port away from all others.
 func TestTCPWithoutSource(t *testing.T) {
 	p := newTCPPod(t)
-	p.witness(t, p.ServerA, proxytest.ServerAV4)
-	p.witness(t, p.ServerB, proxytest.ServerBV4)
+	p.witness(t, p.ServerA, nettest.ServerAV4)
+	p.witness(t, p.ServerB, nettest.ServerBV4)
 	p.fourPorts(t)
-	g := p.start(t, "", "5432 "+proxytest.ServerAV4+"\n5433 "+proxytest.ServerBV4+" 5432")
+	g := p.start(t, "", "5432 "+nettest.ServerAV4+"\n5433 "+nettest.ServerBV4+" 5432")
 	for _, c := range []struct{ port, server string }{{"5432", "server-a"}, {"5433", "server-b"}} {
 		for range 4 {
-			_, saw, err := p.ask(t, proxytest.PodV4, c.port)
+			_, saw, err := p.ask(t, nettest.PodV4, c.port)
 			require.NoError(t, err, g.stderr())
-			assert.Equal(t, c.server+" saw "+proxytest.PodV4, saw)
+			assert.Equal(t, c.server+" saw "+nettest.PodV4, saw)
 		}
 	}
 }
@@ -90,16 +90,16 @@ func (p tcpPod) fourPorts(t testing.TB) {
 }
 
 // drops makes a router drop what comes from the addresses.
-func (p tcpPod) drops(t testing.TB, router *proxytest.Netns, v4, v6 string) {
+func (p tcpPod) drops(t testing.TB, router *nettest.Netns, v4, v6 string) {
 	t.Helper()
 	p.ip(t, router, "-4 rule add blackhole from "+v4+" priority 100")
 	p.ip(t, router, "-6 rule add blackhole from "+v6+" priority 100")
 }
 
 // secondGateway is another router between the LAN and the servers.
-func (p tcpPod) secondGateway(t testing.TB) *proxytest.Netns {
+func (p tcpPod) secondGateway(t testing.TB) *nettest.Netns {
 	t.Helper()
-	g := proxytest.NewNetns(t, "gateway2")
+	g := nettest.NewNetns(t, "gateway2")
 	p.plug(t, g, "eth0", "lan0")
 	p.plug(t, g, "wan1", "wan0")
 	g.Address("eth0", gateway2V4+"/24", gateway2V6+"/64")
@@ -114,7 +114,7 @@ func (p tcpPod) secondGateway(t testing.TB) *proxytest.Netns {
 }
 
 // plug connects an interface of ns with a port of a bridge of the gateway.
-func (p tcpPod) plug(t testing.TB, ns *proxytest.Netns, name, bridge string) {
+func (p tcpPod) plug(t testing.TB, ns *nettest.Netns, name, bridge string) {
 	t.Helper()
 	var gateway netns.NsHandle
 	require.NoError(t, p.Gateway.Do(func() (err error) {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // lastLine of an answer is its body here.
@@ -26,17 +26,17 @@ func statusLine(s string) string {
 
 func TestServerSeesTheEgressSource(t *testing.T) {
 	o := newOutside(t)
-	o.DNS.Set("v4.example.com", proxytest.Addrs(proxytest.ServerAV4))
-	o.DNS.Set("v6.example.com", proxytest.Addrs(proxytest.ServerAV6))
-	o.DNS.Set("both.example.com", proxytest.Addrs(proxytest.ServerAV4, proxytest.ServerAV6))
+	o.DNS.Set("v4.example.com", nettest.Addrs(nettest.ServerAV4))
+	o.DNS.Set("v6.example.com", nettest.Addrs(nettest.ServerAV6))
+	o.DNS.Set("both.example.com", nettest.Addrs(nettest.ServerAV4, nettest.ServerAV6))
 	o.gateway(t, "*.example.com\n203.0.113.0/24\n2001:db8:2::/64\n")
 	wire := o.ServerA.Capture(t)
 	for _, c := range []struct{ host, source string }{
-		{proxytest.ServerAV4, proxytest.SourceV4},
-		{"[" + proxytest.ServerAV6 + "]", proxytest.SourceV6},
-		{"v4.example.com", proxytest.SourceV4},
-		{"v6.example.com", proxytest.SourceV6},
-		{"both.example.com", proxytest.SourceV6}, // RFC 8305 section 4
+		{nettest.ServerAV4, nettest.SourceV4},
+		{"[" + nettest.ServerAV6 + "]", nettest.SourceV6},
+		{"v4.example.com", nettest.SourceV4},
+		{"v6.example.com", nettest.SourceV6},
+		{"both.example.com", nettest.SourceV6}, // RFC 8305 section 4
 	} {
 		for _, url := range []string{"http://" + c.host + "/", "https://" + c.host + "/"} {
 			got := o.curl(t, url)
@@ -44,10 +44,10 @@ func TestServerSeesTheEgressSource(t *testing.T) {
 		}
 	}
 	both := o.curl(t, "--proxytunnel", "http://v4.example.com/")
-	assert.Equal(t, "server-a saw "+proxytest.SourceV4, lastLine(both.Out), both.Err)
+	assert.Equal(t, "server-a saw "+nettest.SourceV4, lastLine(both.Out), both.Err)
 
 	for addr, source := range map[string]string{
-		proxytest.ServerAV4: proxytest.SourceV4, proxytest.ServerAV6: proxytest.SourceV6,
+		nettest.ServerAV4: nettest.SourceV4, nettest.ServerAV6: nettest.SourceV6,
 	} {
 		seen := o.Seen(t, wire, addr)
 		require.NotEmpty(t, seen)
@@ -61,10 +61,10 @@ func TestServerSeesTheEgressSource(t *testing.T) {
 
 func TestDeniedTargetSeesNoPacket(t *testing.T) {
 	o := newOutside(t)
-	o.DNS.Set("b.example.com", proxytest.Addrs(proxytest.ServerBV4, proxytest.ServerBV6))
-	o.DNS.Set("denied.example.com", proxytest.Addrs(proxytest.ServerBV4))
-	o.DNS.Set("other.example.net", proxytest.Addrs(proxytest.ServerBV4))
-	o.DNS.Set("allowed.example.com", proxytest.Addrs(proxytest.ServerAV4))
+	o.DNS.Set("b.example.com", nettest.Addrs(nettest.ServerBV4, nettest.ServerBV6))
+	o.DNS.Set("denied.example.com", nettest.Addrs(nettest.ServerBV4))
+	o.DNS.Set("other.example.net", nettest.Addrs(nettest.ServerBV4))
+	o.DNS.Set("allowed.example.com", nettest.Addrs(nettest.ServerAV4))
 	o.gateway(t, `!denied.example.com
 !203.0.113.20
 !2001:db8:2::20
@@ -72,7 +72,7 @@ func TestDeniedTargetSeesNoPacket(t *testing.T) {
 *.example.com
 `)
 	wire := o.ServerB.Capture(t)
-	const b4, b6, far = proxytest.ServerBV4, "[" + proxytest.ServerBV6 + "]", proxytest.FarV4
+	const b4, b6, far = nettest.ServerBV4, "[" + nettest.ServerBV6 + "]", nettest.FarV4
 	for _, c := range []struct {
 		host, reason, class string
 		asked               int
@@ -85,7 +85,7 @@ func TestDeniedTargetSeesNoPacket(t *testing.T) {
 		{b6, "line 3 !2001:db8:2::20", "destination_ip_prohibited", 0},
 		{"[::ffff:" + b4 + "]", "line 2 !203.0.113.20", "destination_ip_prohibited", 0},
 		{far, "line 4 !10.0.0.0/8", "destination_ip_prohibited", 0},
-		{"[" + proxytest.FarV6 + "]", "no rule allows it", "http_request_denied", 0},
+		{"[" + nettest.FarV6 + "]", "no rule allows it", "http_request_denied", 0},
 		{"127.0.0.1:9090", "no rule allows it", "http_request_denied", 0},
 	} {
 		for _, scheme := range []string{"http://", "https://"} {
@@ -101,36 +101,36 @@ func TestDeniedTargetSeesNoPacket(t *testing.T) {
 			})
 		}
 	}
-	for _, addr := range []string{b4, proxytest.ServerBV6, far, proxytest.FarV6} {
+	for _, addr := range []string{b4, nettest.ServerBV6, far, nettest.FarV6} {
 		assert.Empty(t, o.Seen(t, wire, addr), addr)
 	}
 	got := o.curl(t, "http://allowed.example.com/")
-	assert.Equal(t, "server-a saw "+proxytest.SourceV4, lastLine(got.Out), got.Err)
+	assert.Equal(t, "server-a saw "+nettest.SourceV4, lastLine(got.Out), got.Err)
 }
 
 // What the gateway itself listens on, and what its pod may reach for the sake of
 // the cluster, is not for clients.
 func TestGuardHoldsUnderWildcard(t *testing.T) {
 	o := newOutside(t)
-	o.DNS.Set("rebound.example.com", proxytest.Addrs("127.0.0.1", "169.254.169.254", proxytest.PodV4))
+	o.DNS.Set("rebound.example.com", nettest.Addrs("127.0.0.1", "169.254.169.254", nettest.PodV4))
 	o.gateway(t, "*\n")
 	for host, reason := range map[string]string{
-		"127.0.0.1:9090":            "guard loopback",
-		"[::1]:9090":                "guard loopback",
-		"[::ffff:127.0.0.1]:9090":   "guard loopback",
-		"169.254.169.254":           "guard link-local",
-		proxytest.PodV4 + ":8080":   "guard own address",
-		proxytest.SourceV4 + ":80":  "guard own address",
-		"0.0.0.0:9090":              "guard unspecified",
-		"224.0.0.1":                 "guard multicast",
-		"rebound.example.com:9090":  "guard loopback",
-		"[64:ff9b::7f00:1]:9090":    "guard loopback",
-		"[" + proxytest.PodV6 + "]": "guard own address",
+		"127.0.0.1:9090":           "guard loopback",
+		"[::1]:9090":               "guard loopback",
+		"[::ffff:127.0.0.1]:9090":  "guard loopback",
+		"169.254.169.254":          "guard link-local",
+		nettest.PodV4 + ":8080":    "guard own address",
+		nettest.SourceV4 + ":80":   "guard own address",
+		"0.0.0.0:9090":             "guard unspecified",
+		"224.0.0.1":                "guard multicast",
+		"rebound.example.com:9090": "guard loopback",
+		"[64:ff9b::7f00:1]:9090":   "guard loopback",
+		"[" + nettest.PodV6 + "]":  "guard own address",
 	} {
 		for _, scheme := range []string{"http://", "https://"} {
 			got := o.curl(t, scheme+host+"/metrics")
 			assert.Equal(t, "HTTP/1.1 403 Egress denied: "+reason, statusLine(got.Out), scheme+host+got.Err)
 		}
 	}
-	assert.Equal(t, "server-b saw "+proxytest.SourceV4, lastLine(o.curl(t, "http://"+proxytest.FarV4+"/").Out))
+	assert.Equal(t, "server-b saw "+nettest.SourceV4, lastLine(o.curl(t, "http://"+nettest.FarV4+"/").Out))
 }

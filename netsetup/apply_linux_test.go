@@ -13,18 +13,18 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
-const bothFamilies = proxytest.SourceV4 + "/24 " + proxytest.SourceV6 + "/64"
+const bothFamilies = nettest.SourceV4 + "/24 " + nettest.SourceV6 + "/64"
 
 func everything(t testing.TB) Config {
 	return unprobed(t, Init, bothFamilies, gatewayV4+" "+gatewayV6,
-		"80 tcp "+proxytest.ServerAV4+"\n8080 udp "+proxytest.ServerAV4+" 80\n3868 sctp "+proxytest.ServerAV4+"\n80 tcp "+proxytest.ServerAV6+" 8080\n"+proxytest.ServerBV4)
+		"80 tcp "+nettest.ServerAV4+"\n8080 udp "+nettest.ServerAV4+" 80\n3868 sctp "+nettest.ServerAV4+"\n80 tcp "+nettest.ServerAV6+" 8080\n"+nettest.ServerBV4)
 }
 
 // events counts what netlink tells of changes while f runs.
-func events(t *testing.T, p *proxytest.Topology, f func()) (all []string) {
+func events(t *testing.T, p *nettest.Topology, f func()) (all []string) {
 	t.Helper()
 	open := func(protocol int, groups uint32, add ...int) int {
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, protocol)
@@ -75,13 +75,13 @@ func TestSecondRunChangesNothing(t *testing.T) {
 // of everything, and looks whether all is as it was.
 func TestFailureGoesBack(t *testing.T) {
 	p := network(t)
-	moved := unprobed(t, Init, otherV4+" 2001:db8:1::51", gateway2V4+" 2001:db8:1::2", "80 tcp "+proxytest.ServerBV4)
+	moved := unprobed(t, Init, otherV4+" 2001:db8:1::51", gateway2V4+" 2001:db8:1::2", "80 tcp "+nettest.ServerBV4)
 	failAtEach(t, p, "first", everything(t))
 	mustSetup(t, p, everything(t))
 	failAtEach(t, p, "move", moved)
 }
 
-func failAtEach(t *testing.T, p *proxytest.Topology, name string, c Config) {
+func failAtEach(t *testing.T, p *nettest.Topology, name string, c Config) {
 	t.Helper()
 	before := inspect(t, p)
 	plan, err := NewPlan(c, before)
@@ -111,7 +111,7 @@ func failAtEach(t *testing.T, p *proxytest.Topology, name string, c Config) {
 
 func TestRealFailureNamesTheStep(t *testing.T) {
 	p := network(t)
-	c := unprobed(t, HTTPProxy, proxytest.SourceV4, gatewayV4, "")
+	c := unprobed(t, HTTPProxy, nettest.SourceV4, gatewayV4, "")
 	in(t, p.Egress, func() { // something else has the way to the gateway
 		dst := toIPNet(pp(gatewayV4 + "/32"))
 		require.NoError(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Type: unix.RTN_BLACKHOLE, Table: tableSource}))
@@ -124,26 +124,26 @@ func TestRealFailureNamesTheStep(t *testing.T) {
 
 func TestChangedSourceMovesOver(t *testing.T) {
 	p := network(t)
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 80))
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV6, 80))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 80))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV6, 80))
 	mustSetup(t, p, unprobed(t, HTTPProxy, bothFamilies, gatewayV4+" "+gatewayV6, ""))
-	require.Equal(t, "server-a "+proxytest.SourceV4, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV4, 80))))
-	require.Equal(t, "server-a "+proxytest.SourceV6, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV6, 80))))
+	require.Equal(t, "server-a "+nettest.SourceV4, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV4, 80))))
+	require.Equal(t, "server-a "+nettest.SourceV6, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV6, 80))))
 
 	// Another address, another length of the same address.
-	c := unprobed(t, HTTPProxy, otherV4+"/24 "+proxytest.SourceV6+"/128", gatewayV4+" "+gatewayV6, "")
+	c := unprobed(t, HTTPProxy, otherV4+"/24 "+nettest.SourceV6+"/128", gatewayV4+" "+gatewayV6, "")
 	mustSetup(t, p, c)
 	now := inspect(t, p)
-	require.Empty(t, now.carriers(aa(proxytest.SourceV4)))
+	require.Empty(t, now.carriers(aa(nettest.SourceV4)))
 	require.Contains(t, now.Addrs, Addr{"macvlan0", pp(otherV4 + "/24")})
-	require.Contains(t, now.Addrs, Addr{"macvlan0", pp(proxytest.SourceV6 + "/128")})
-	require.Equal(t, "server-a "+otherV4, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV4, 80))))
-	require.Equal(t, "server-a "+proxytest.SourceV6, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV6, 80))))
+	require.Contains(t, now.Addrs, Addr{"macvlan0", pp(nettest.SourceV6 + "/128")})
+	require.Equal(t, "server-a "+otherV4, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV4, 80))))
+	require.Equal(t, "server-a "+nettest.SourceV6, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV6, 80))))
 
 	// No IPv6 any more: it leaves as it did before the first run.
 	c.Sources = c.Sources[:1]
 	mustSetup(t, p, c)
-	require.Equal(t, "default via "+proxytest.NodeV6+" dev eth0", defaults(inspect(t, p))[1])
+	require.Equal(t, "default via "+nettest.NodeV6+" dev eth0", defaults(inspect(t, p))[1])
 	require.Empty(t, mustSetup(t, p, c).Changes)
 }
 
@@ -151,18 +151,18 @@ func TestChangedSourceMovesOver(t *testing.T) {
 // taken away.
 func TestFoundAddressStays(t *testing.T) {
 	p := network(t)
-	p.Egress.Address("macvlan0", proxytest.SourceV4+"/24")
-	mustSetup(t, p, unprobed(t, HTTPProxy, proxytest.SourceV4, gatewayV4, ""))
+	p.Egress.Address("macvlan0", nettest.SourceV4+"/24")
+	mustSetup(t, p, unprobed(t, HTTPProxy, nettest.SourceV4, gatewayV4, ""))
 	mustSetup(t, p, unprobed(t, HTTPProxy, otherV4, gatewayV4, ""))
 	now := inspect(t, p)
-	require.Contains(t, now.Addrs, Addr{"macvlan0", pp(proxytest.SourceV4 + "/24")})
+	require.Contains(t, now.Addrs, Addr{"macvlan0", pp(nettest.SourceV4 + "/24")})
 	require.Contains(t, now.Addrs, Addr{"macvlan0", pp(otherV4 + "/32")})
 }
 
 func TestInterfaceIsMade(t *testing.T) {
 	p := network(t)
 	in(t, p.Egress, func() { require.NoError(t, netlink.LinkDel(link(t, "macvlan0"))) })
-	c := unprobed(t, HTTPProxy, "10.128.0.77", proxytest.NodeV4, "")
+	c := unprobed(t, HTTPProxy, "10.128.0.77", nettest.NodeV4, "")
 	c.Master = "eth0"
 	failAtEach(t, p, "made", c)
 	mustSetup(t, p, c)
@@ -183,11 +183,11 @@ func TestPrintedPlanIsTheTruth(t *testing.T) {
 	runsAsPrinted(t, p, c)
 }
 
-func runsAsPrinted(t *testing.T, p *proxytest.Topology, c Config) {
+func runsAsPrinted(t *testing.T, p *nettest.Topology, c Config) {
 	t.Helper()
 	for _, program := range []string{"ip", "nft"} {
 		if _, err := exec.LookPath(program); err != nil {
-			proxytest.Unavailable(t, fmt.Sprintf("%v: install iproute2 and nftables", err))
+			nettest.Unavailable(t, fmt.Sprintf("%v: install iproute2 and nftables", err))
 		}
 	}
 	before := inspect(t, p)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // BenchmarkRedirect measures redirected connections with our rules and with the
@@ -24,12 +24,12 @@ import (
 // throughput (MB/s, more is better) and connections (1/s, more is better).
 func BenchmarkRedirect(b *testing.B) {
 	if _, err := exec.LookPath("nft"); err != nil {
-		proxytest.Unavailable(b, fmt.Sprintf("%v: install nftables", err))
+		nettest.Unavailable(b, fmt.Sprintf("%v: install nftables", err))
 	}
 	p := network(b)
 	sink := drain(b, p.ServerA)
 	defer sink()
-	c := unprobed(b, Init, proxytest.SourceV4, gatewayV4, "8080 tcp "+proxytest.ServerAV4+" 80\n443 tcp "+proxytest.ServerAV4+"\n"+proxytest.ServerBV4)
+	c := unprobed(b, Init, nettest.SourceV4, gatewayV4, "8080 tcp "+nettest.ServerAV4+" 80\n443 tcp "+nettest.ServerAV4+"\n"+nettest.ServerBV4)
 	mustSetup(b, p, c)
 	chains := wantChains(c, []string{"macvlan0"})
 	load := map[string]func(){
@@ -84,8 +84,8 @@ func ratio(a, b []float64) float64 {
 }
 
 // throughput sends as much as it can for a quarter of a second.
-func throughput(b *testing.B, p *proxytest.Topology) float64 {
-	c := dial(b, p.Client, "tcp", "", at(proxytest.PodV4, 8080))
+func throughput(b *testing.B, p *nettest.Topology) float64 {
+	c := dial(b, p.Client, "tcp", "", at(nettest.PodV4, 8080))
 	defer c.Close()
 	buf := make([]byte, 1<<17)
 	sent, began := 0, time.Now()
@@ -98,11 +98,11 @@ func throughput(b *testing.B, p *proxytest.Topology) float64 {
 }
 
 // connections counts connections in a quarter of a second.
-func connections(b *testing.B, p *proxytest.Topology) float64 {
+func connections(b *testing.B, p *nettest.Topology) float64 {
 	count, began := 0, time.Now()
 	require.NoError(b, p.Client.Do(func() error {
 		for time.Since(began) < 250*time.Millisecond {
-			c, err := net.Dial("tcp", at(proxytest.PodV4, 8080))
+			c, err := net.Dial("tcp", at(nettest.PodV4, 8080))
 			if err != nil {
 				return err
 			}
@@ -116,8 +116,8 @@ func connections(b *testing.B, p *proxytest.Topology) float64 {
 }
 
 // drain serves on port 80 and throws away what comes; the result ends it.
-func drain(b *testing.B, n *proxytest.Netns) func() {
-	l := n.Listen(at(proxytest.ServerAV4, 80))
+func drain(b *testing.B, n *nettest.Netns) func() {
+	l := n.Listen(at(nettest.ServerAV4, 80))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

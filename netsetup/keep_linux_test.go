@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // Services of the cluster: beyond the node, and nobody outside knows the way.
@@ -20,19 +20,19 @@ const (
 
 // calicoNetwork is a network whose pod has an address without a network, and one
 // way: the default route by a gateway that is on the link because the route says so.
-func calicoNetwork(t testing.TB) *proxytest.Topology {
+func calicoNetwork(t testing.TB) *nettest.Topology {
 	t.Helper()
 	p := network(t)
 	p.Client.Address("eth0", dnsV4+"/32", dnsV6+"/128", serviceV4+"/32", serviceV6+"/128")
-	p.Node.Route("10.96.0.0/12", proxytest.ClientV4)
-	p.Node.Route("fd00:96::/112", proxytest.ClientV6)
+	p.Node.Route("10.96.0.0/12", nettest.ClientV4)
+	p.Node.Route("fd00:96::/112", nettest.ClientV6)
 	p.Node.Address("br0", calicoGateway+"/32")
 	in(t, p.Egress, func() {
 		l := link(t, "eth0")
-		a, err := netlink.ParseAddr(proxytest.PodV4 + "/24")
+		a, err := netlink.ParseAddr(nettest.PodV4 + "/24")
 		require.NoError(t, err)
 		require.NoError(t, netlink.AddrDel(l, a)) // and the routes by it
-		a, err = netlink.ParseAddr(proxytest.PodV4 + "/32")
+		a, err = netlink.ParseAddr(nettest.PodV4 + "/32")
 		require.NoError(t, err)
 		require.NoError(t, netlink.AddrAdd(l, a))
 		require.NoError(t, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: toIPNet(pp("0.0.0.0/0")),
@@ -52,18 +52,18 @@ func TestNameserversKeepTheirWay(t *testing.T) {
 			server(t, p.Client, network, at(addr, 53))
 		}
 	}
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 80))
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV6, 80))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 80))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV6, 80))
 	c := unprobed(t, HTTPProxy, bothFamilies, gatewayV4+" "+gatewayV6, "")
 	c.Nameservers = []netip.Addr{aa(dnsV4), aa(dnsV6)}
 	reaches := func(v4, v6 string) {
 		t.Helper()
 		for _, network := range []string{"udp", "tcp"} {
-			require.Equal(t, "client "+proxytest.PodV4, ask(t, dial(t, p.Egress, network, "", at(v4, 53))))
-			require.Equal(t, "client "+proxytest.PodV6, ask(t, dial(t, p.Egress, network, "", at(v6, 53))))
+			require.Equal(t, "client "+nettest.PodV4, ask(t, dial(t, p.Egress, network, "", at(v4, 53))))
+			require.Equal(t, "client "+nettest.PodV6, ask(t, dial(t, p.Egress, network, "", at(v6, 53))))
 		}
-		require.Equal(t, "server-a "+proxytest.SourceV4, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV4, 80))))
-		require.Equal(t, "server-a "+proxytest.SourceV6, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV6, 80))))
+		require.Equal(t, "server-a "+nettest.SourceV4, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV4, 80))))
+		require.Equal(t, "server-a "+nettest.SourceV6, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV6, 80))))
 	}
 	failAtEach(t, p, "first", c)
 	require.Len(t, mustSetup(t, p, c).Warnings, 2)

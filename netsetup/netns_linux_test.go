@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,29 +31,29 @@ const (
 
 // network is a topology whose egress pod is not set up yet: macvlan0 is down and
 // bare, and everything leaves by eth0.
-func network(t testing.TB) *proxytest.Topology {
+func network(t testing.TB) *nettest.Topology {
 	t.Helper()
-	p := proxytest.NewTopology(t)
+	p := nettest.NewTopology(t)
 	in(t, p.Egress, func() {
 		l := link(t, "macvlan0")
-		for _, s := range []string{proxytest.SourceV4 + "/24", proxytest.SourceV6 + "/64"} {
+		for _, s := range []string{nettest.SourceV4 + "/24", nettest.SourceV6 + "/64"} {
 			a, err := netlink.ParseAddr(s)
 			require.NoError(t, err)
 			require.NoError(t, netlink.AddrDel(l, a))
 		}
 		require.NoError(t, netlink.LinkSetDown(l))
 	})
-	p.Egress.Route("default", proxytest.NodeV4)
-	p.Egress.Route("default", proxytest.NodeV6)
+	p.Egress.Route("default", nettest.NodeV4)
+	p.Egress.Route("default", nettest.NodeV6)
 	// A client elsewhere in the cluster, that no route of the pod names.
 	p.Client.Address("eth0", remoteV4+"/32", remoteV6+"/128")
-	p.Node.Route(remoteV4+"/32", proxytest.ClientV4)
-	p.Node.Route(remoteV6+"/128", proxytest.ClientV6)
+	p.Node.Route(remoteV4+"/32", nettest.ClientV4)
+	p.Node.Route(remoteV6+"/128", nettest.ClientV6)
 	return p
 }
 
 // in runs f in the namespace. f may fail the test.
-func in(t testing.TB, n *proxytest.Netns, f func()) {
+func in(t testing.TB, n *nettest.Netns, f func()) {
 	t.Helper()
 	ok := false
 	require.NoError(t, n.Do(func() error {
@@ -72,7 +72,7 @@ func link(t testing.TB, name string) netlink.Link {
 }
 
 // macvlan makes an interface on the node's link and moves it into the egress pod.
-func macvlan(t testing.TB, p *proxytest.Topology, name string) {
+func macvlan(t testing.TB, p *nettest.Topology, name string) {
 	t.Helper()
 	pod := namespace(t, p.Egress)
 	in(t, p.Node, func() {
@@ -85,7 +85,7 @@ func macvlan(t testing.TB, p *proxytest.Topology, name string) {
 }
 
 // namespace is a descriptor of n, open for the test.
-func namespace(t testing.TB, n *proxytest.Netns) int {
+func namespace(t testing.TB, n *nettest.Netns) int {
 	t.Helper()
 	var h netns.NsHandle
 	in(t, n, func() {
@@ -98,7 +98,7 @@ func namespace(t testing.TB, n *proxytest.Netns) int {
 }
 
 // withKernel runs f with a Kernel of the egress pod.
-func withKernel(t testing.TB, p *proxytest.Topology, f func(k *Kernel)) {
+func withKernel(t testing.TB, p *nettest.Topology, f func(k *Kernel)) {
 	t.Helper()
 	in(t, p.Egress, func() {
 		k, err := OpenKernel()
@@ -108,20 +108,20 @@ func withKernel(t testing.TB, p *proxytest.Topology, f func(k *Kernel)) {
 	})
 }
 
-func setup(t testing.TB, p *proxytest.Topology, c Config) (plan *Plan, err error) {
+func setup(t testing.TB, p *nettest.Topology, c Config) (plan *Plan, err error) {
 	t.Helper()
 	withKernel(t, p, func(k *Kernel) { plan, err = k.Setup(context.Background(), c) })
 	return plan, err
 }
 
-func mustSetup(t testing.TB, p *proxytest.Topology, c Config) *Plan {
+func mustSetup(t testing.TB, p *nettest.Topology, c Config) *Plan {
 	t.Helper()
 	plan, err := setup(t, p, c)
 	require.NoError(t, err)
 	return plan
 }
 
-func inspect(t testing.TB, p *proxytest.Topology) (s State) {
+func inspect(t testing.TB, p *nettest.Topology) (s State) {
 	t.Helper()
 	withKernel(t, p, func(k *Kernel) {
 		var err error
@@ -150,7 +150,7 @@ func unprobed(t testing.TB, mode Mode, source, gateway, destination string) Conf
 }
 
 // server answers each line with its name and the address that it came from.
-func server(t testing.TB, n *proxytest.Netns, network, addr string) {
+func server(t testing.TB, n *nettest.Netns, network, addr string) {
 	t.Helper()
 	if network == "udp" {
 		pc := n.ListenPacket(addr)
@@ -209,7 +209,7 @@ type writerTo struct {
 func (w writerTo) Write(b []byte) (int, error) { return w.WriteTo(b, w.to) }
 
 // dial connects from an address of n, or from any if it is "".
-func dial(t testing.TB, n *proxytest.Netns, network, from, addr string) net.Conn {
+func dial(t testing.TB, n *nettest.Netns, network, from, addr string) net.Conn {
 	t.Helper()
 	c, err := tryDial(n, network, from, addr, 5*time.Second)
 	require.NoError(t, err)
@@ -218,7 +218,7 @@ func dial(t testing.TB, n *proxytest.Netns, network, from, addr string) net.Conn
 	return c
 }
 
-func tryDial(n *proxytest.Netns, network, from, addr string, limit time.Duration) (c net.Conn, err error) {
+func tryDial(n *nettest.Netns, network, from, addr string, limit time.Duration) (c net.Conn, err error) {
 	d := net.Dialer{FallbackDelay: -1, Timeout: limit}
 	if from != "" {
 		ap := net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(from), 0))

@@ -13,40 +13,40 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func TestRedirect(t *testing.T) {
 	p := network(t)
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 80))
-	server(t, p.ServerA, "udp", at(proxytest.ServerAV4, 5353))
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV6, 8080))
-	server(t, p.ServerA, "udp", at(proxytest.ServerAV6, 5353))
-	server(t, p.ServerB, "tcp", at(proxytest.ServerBV4, 7777))
-	server(t, p.ServerB, "tcp", at(proxytest.ServerBV6, 7777))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 80))
+	server(t, p.ServerA, "udp", at(nettest.ServerAV4, 5353))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV6, 8080))
+	server(t, p.ServerA, "udp", at(nettest.ServerAV6, 5353))
+	server(t, p.ServerB, "tcp", at(nettest.ServerBV4, 7777))
+	server(t, p.ServerB, "tcp", at(nettest.ServerBV6, 7777))
 	c := unprobed(t, Init, bothFamilies, gatewayV4+" "+gatewayV6, strings.Join([]string{
-		"80 tcp " + proxytest.ServerAV4, "8080 tcp " + proxytest.ServerAV4 + " 80", "53 udp " + proxytest.ServerAV4 + " 5353",
-		"80 tcp " + proxytest.ServerAV6 + " 8080", "53 udp " + proxytest.ServerAV6 + " 5353",
-		"3868 sctp " + proxytest.ServerAV4 + " 3869",
-		proxytest.ServerBV4, proxytest.ServerBV6}, "\n"))
+		"80 tcp " + nettest.ServerAV4, "8080 tcp " + nettest.ServerAV4 + " 80", "53 udp " + nettest.ServerAV4 + " 5353",
+		"80 tcp " + nettest.ServerAV6 + " 8080", "53 udp " + nettest.ServerAV6 + " 5353",
+		"3868 sctp " + nettest.ServerAV4 + " 3869",
+		nettest.ServerBV4, nettest.ServerBV6}, "\n"))
 	mustSetup(t, p, c)
 	for _, client := range []struct{ v4, v6 string }{
-		{proxytest.ClientV4, proxytest.ClientV6}, // on the pod's own network
-		{remoteV4, remoteV6},                     // beyond the default route that was there
+		{nettest.ClientV4, nettest.ClientV6}, // on the pod's own network
+		{remoteV4, remoteV6},                 // beyond the default route that was there
 	} {
 		for _, x := range []struct{ network, from, to, want string }{
-			{"tcp", client.v4, at(proxytest.PodV4, 80), "server-a " + proxytest.SourceV4},
-			{"tcp", client.v4, at(proxytest.PodV4, 8080), "server-a " + proxytest.SourceV4},
-			{"udp", client.v4, at(proxytest.PodV4, 53), "server-a " + proxytest.SourceV4},
-			{"tcp", client.v4, at(proxytest.PodV4, 7777), "server-b " + proxytest.SourceV4},
-			{"tcp", client.v6, at(proxytest.PodV6, 80), "server-a " + proxytest.SourceV6},
-			{"udp", client.v6, at(proxytest.PodV6, 53), "server-a " + proxytest.SourceV6},
-			{"tcp", client.v6, at(proxytest.PodV6, 7777), "server-b " + proxytest.SourceV6},
+			{"tcp", client.v4, at(nettest.PodV4, 80), "server-a " + nettest.SourceV4},
+			{"tcp", client.v4, at(nettest.PodV4, 8080), "server-a " + nettest.SourceV4},
+			{"udp", client.v4, at(nettest.PodV4, 53), "server-a " + nettest.SourceV4},
+			{"tcp", client.v4, at(nettest.PodV4, 7777), "server-b " + nettest.SourceV4},
+			{"tcp", client.v6, at(nettest.PodV6, 80), "server-a " + nettest.SourceV6},
+			{"udp", client.v6, at(nettest.PodV6, 53), "server-a " + nettest.SourceV6},
+			{"tcp", client.v6, at(nettest.PodV6, 7777), "server-b " + nettest.SourceV6},
 		} {
 			require.Equal(t, x.want, ask(t, dial(t, p.Client, x.network, x.from, x.to)), "%v", x)
 		}
 	}
-	require.Equal(t, proxytest.SourceV4+" to port 3869", sctpSeen(t, p))
+	require.Equal(t, nettest.SourceV4+" to port 3869", sctpSeen(t, p))
 
 	got := map[string]uint64{}
 	withKernel(t, p, func(k *Kernel) {
@@ -57,9 +57,9 @@ func TestRedirect(t *testing.T) {
 		}
 	})
 	for rule, want := range map[string]uint64{
-		"ip 80 tcp " + proxytest.ServerAV4: 2, "ip 8080 tcp " + proxytest.ServerAV4 + " 80": 2, "ip 53 udp " + proxytest.ServerAV4 + " 5353": 2,
-		"ip 3868 sctp " + proxytest.ServerAV4 + " 3869": 1, "ip " + proxytest.ServerBV4: 2, "ip6 " + proxytest.ServerBV6: 2,
-		"ip source " + proxytest.SourceV4 + " by macvlan0": 9, "ip refused": 0,
+		"ip 80 tcp " + nettest.ServerAV4: 2, "ip 8080 tcp " + nettest.ServerAV4 + " 80": 2, "ip 53 udp " + nettest.ServerAV4 + " 5353": 2,
+		"ip 3868 sctp " + nettest.ServerAV4 + " 3869": 1, "ip " + nettest.ServerBV4: 2, "ip6 " + nettest.ServerBV6: 2,
+		"ip source " + nettest.SourceV4 + " by macvlan0": 9, "ip refused": 0,
 	} {
 		require.Equal(t, want, got[rule], "%s in %v", rule, got)
 	}
@@ -68,9 +68,9 @@ func TestRedirect(t *testing.T) {
 
 // sctpSeen sends the first packet of an SCTP association, which this kernel cannot
 // make by itself, to the pod, and tells what the server sees of it.
-func sctpSeen(t *testing.T, p *proxytest.Topology) string {
+func sctpSeen(t *testing.T, p *nettest.Topology) string {
 	t.Helper()
-	raw := func(n *proxytest.Netns) (f *os.File) {
+	raw := func(n *nettest.Netns) (f *os.File) {
 		in(t, n, func() {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
 			require.NoError(t, err)
@@ -86,7 +86,7 @@ func sctpSeen(t *testing.T, p *proxytest.Topology) string {
 	conn, err := from.SyscallConn()
 	require.NoError(t, err)
 	require.NoError(t, conn.Control(func(fd uintptr) {
-		err = unix.Sendto(int(fd), init, 0, &unix.SockaddrInet4{Addr: aa(proxytest.PodV4).As4()})
+		err = unix.Sendto(int(fd), init, 0, &unix.SockaddrInet4{Addr: aa(nettest.PodV4).As4()})
 	}))
 	require.NoError(t, err)
 	require.NoError(t, seen.SetReadDeadline(time.Now().Add(5*time.Second)))
@@ -106,15 +106,15 @@ func itoa(n uint16) string {
 // and new connections go by the new rules.
 func TestReload(t *testing.T) {
 	p := network(t)
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 80))
-	server(t, p.ServerB, "tcp", at(proxytest.ServerBV4, 80))
-	mustSetup(t, p, unprobed(t, Init, proxytest.SourceV4, gatewayV4, "80 tcp "+proxytest.ServerAV4))
-	old := dial(t, p.Client, "tcp", "", at(proxytest.PodV4, 80))
-	require.Equal(t, "server-a "+proxytest.SourceV4, ask(t, old))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 80))
+	server(t, p.ServerB, "tcp", at(nettest.ServerBV4, 80))
+	mustSetup(t, p, unprobed(t, Init, nettest.SourceV4, gatewayV4, "80 tcp "+nettest.ServerAV4))
+	old := dial(t, p.Client, "tcp", "", at(nettest.PodV4, 80))
+	require.Equal(t, "server-a "+nettest.SourceV4, ask(t, old))
 
-	mustSetup(t, p, unprobed(t, Init, proxytest.SourceV4, gatewayV4, "81 tcp "+proxytest.ServerAV4+"\n80 tcp "+proxytest.ServerBV4))
-	require.Equal(t, "server-a "+proxytest.SourceV4, ask(t, old))
-	require.Equal(t, "server-b "+proxytest.SourceV4, ask(t, dial(t, p.Client, "tcp", "", at(proxytest.PodV4, 80))))
+	mustSetup(t, p, unprobed(t, Init, nettest.SourceV4, gatewayV4, "81 tcp "+nettest.ServerAV4+"\n80 tcp "+nettest.ServerBV4))
+	require.Equal(t, "server-a "+nettest.SourceV4, ask(t, old))
+	require.Equal(t, "server-b "+nettest.SourceV4, ask(t, dial(t, p.Client, "tcp", "", at(nettest.PodV4, 80))))
 	withKernel(t, p, func(k *Kernel) {
 		cs, err := k.Counters()
 		require.NoError(t, err)
@@ -128,20 +128,20 @@ func TestReload(t *testing.T) {
 // TestNothingElseIsPassedOn: the pod is no router for what no rule redirects.
 func TestNothingElseIsPassedOn(t *testing.T) {
 	p := network(t)
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 8080)) // not of the rule
-	server(t, p.Client, "tcp", at(proxytest.ClientV4, 80))
-	mustSetup(t, p, unprobed(t, Init, proxytest.SourceV4, gatewayV4, "80 tcp "+proxytest.ServerBV4))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 8080)) // not of the rule
+	server(t, p.Client, "tcp", at(nettest.ClientV4, 80))
+	mustSetup(t, p, unprobed(t, Init, nettest.SourceV4, gatewayV4, "80 tcp "+nettest.ServerBV4))
 	in(t, p.Client, func() { // a pod that takes the egress pod for its router
-		gw := aa(proxytest.PodV4)
-		require.NoError(t, netlink.RouteAdd(&netlink.Route{Dst: toIPNet(hostPrefixOf(proxytest.ServerAV4)), Gw: gw.AsSlice()}))
+		gw := aa(nettest.PodV4)
+		require.NoError(t, netlink.RouteAdd(&netlink.Route{Dst: toIPNet(hostPrefixOf(nettest.ServerAV4)), Gw: gw.AsSlice()}))
 	})
 	in(t, p.Gateway, func() { // a host outside that takes it for the way into the cluster
-		require.NoError(t, netlink.RouteReplace(&netlink.Route{Dst: toIPNet(hostPrefixOf(proxytest.ClientV4)), Gw: aa(proxytest.SourceV4).AsSlice()}))
+		require.NoError(t, netlink.RouteReplace(&netlink.Route{Dst: toIPNet(hostPrefixOf(nettest.ClientV4)), Gw: aa(nettest.SourceV4).AsSlice()}))
 	})
 	for _, x := range []struct {
-		from *proxytest.Netns
+		from *nettest.Netns
 		to   string
-	}{{p.Client, at(proxytest.ServerAV4, 8080)}, {p.Gateway, at(proxytest.ClientV4, 80)}} {
+	}{{p.Client, at(nettest.ServerAV4, 8080)}, {p.Gateway, at(nettest.ClientV4, 80)}} {
 		_, err := tryDial(x.from, "tcp", "", x.to, 300*time.Millisecond)
 		require.Error(t, err, "%v", x.to)
 	}
@@ -164,13 +164,13 @@ func TestWayBack(t *testing.T) {
 	p := network(t)
 	mustSetup(t, p, unprobed(t, HTTPProxy, bothFamilies, gatewayV4+" "+gatewayV6, ""))
 	server(t, p.Egress, "tcp", "[::]:8080")
-	server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 80))
+	server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 80))
 	for from, to := range map[string]string{
-		proxytest.ClientV4: proxytest.PodV4, remoteV4: proxytest.PodV4, proxytest.ClientV6: proxytest.PodV6, remoteV6: proxytest.PodV6,
+		nettest.ClientV4: nettest.PodV4, remoteV4: nettest.PodV4, nettest.ClientV6: nettest.PodV6, remoteV6: nettest.PodV6,
 	} {
 		require.Equal(t, "egress "+from, ask(t, dial(t, p.Client, "tcp", from, at(to, 8080))))
 	}
-	require.Equal(t, "server-a "+proxytest.SourceV4, ask(t, dial(t, p.Egress, "tcp", "", at(proxytest.ServerAV4, 80))))
+	require.Equal(t, "server-a "+nettest.SourceV4, ask(t, dial(t, p.Egress, "tcp", "", at(nettest.ServerAV4, 80))))
 }
 
 // TestMultihome: two sources by two gateways at once, on one interface and on two.
@@ -184,20 +184,20 @@ func TestMultihome(t *testing.T) {
 			}
 			gateway2 := secondGateway(t, p)
 			blackhole(t, p.Gateway, otherV4)
-			blackhole(t, gateway2, proxytest.SourceV4)
-			c := unprobed(t, HTTPProxy, proxytest.SourceV4+"/24 "+otherV4+"/24",
-				gatewayV4+"@"+proxytest.SourceV4+" "+gateway2V4+"@"+otherV4, "")
-			require.Empty(t, ParseInterfaces("macvlan0@"+proxytest.SourceV4+" "+second+"@"+otherV4, c.Sources))
+			blackhole(t, gateway2, nettest.SourceV4)
+			c := unprobed(t, HTTPProxy, nettest.SourceV4+"/24 "+otherV4+"/24",
+				gatewayV4+"@"+nettest.SourceV4+" "+gateway2V4+"@"+otherV4, "")
+			require.Empty(t, ParseInterfaces("macvlan0@"+nettest.SourceV4+" "+second+"@"+otherV4, c.Sources))
 			mustSetup(t, p, c)
 			require.Empty(t, mustSetup(t, p, c).Changes)
-			server(t, p.ServerA, "tcp", at(proxytest.ServerAV4, 80))
-			server(t, p.ServerA, "udp", at(proxytest.ServerAV4, 53))
+			server(t, p.ServerA, "tcp", at(nettest.ServerAV4, 80))
+			server(t, p.ServerA, "udp", at(nettest.ServerAV4, 53))
 			server(t, p.Egress, "tcp", "0.0.0.0:8080")
-			for _, src := range []string{proxytest.SourceV4, otherV4} {
-				require.Equal(t, "server-a "+src, ask(t, dial(t, p.Egress, "tcp", src, at(proxytest.ServerAV4, 80))))
-				require.Equal(t, "server-a "+src, ask(t, dial(t, p.Egress, "udp", src, at(proxytest.ServerAV4, 53))))
+			for _, src := range []string{nettest.SourceV4, otherV4} {
+				require.Equal(t, "server-a "+src, ask(t, dial(t, p.Egress, "tcp", src, at(nettest.ServerAV4, 80))))
+				require.Equal(t, "server-a "+src, ask(t, dial(t, p.Egress, "udp", src, at(nettest.ServerAV4, 53))))
 				// Connections from outside: the answer leaves by the source's own gateway.
-				require.Equal(t, "egress "+proxytest.ServerAV4, ask(t, dial(t, p.ServerA, "tcp", "", at(src, 8080))))
+				require.Equal(t, "egress "+nettest.ServerAV4, ask(t, dial(t, p.ServerA, "tcp", "", at(src, 8080))))
 			}
 			if second == "net2" {
 				got := inspect(t, p).Sysctls
@@ -210,9 +210,9 @@ func TestMultihome(t *testing.T) {
 }
 
 // secondGateway is another router between the LAN and the servers.
-func secondGateway(t *testing.T, p *proxytest.Topology) *proxytest.Netns {
+func secondGateway(t *testing.T, p *nettest.Topology) *nettest.Netns {
 	t.Helper()
-	g := proxytest.NewNetns(t, "gateway2")
+	g := nettest.NewNetns(t, "gateway2")
 	plug(t, g, p.Gateway, "eth0", "lan0")
 	plug(t, g, p.Gateway, "wan1", "wan0")
 	g.Address("eth0", gateway2V4+"/24")
@@ -222,7 +222,7 @@ func secondGateway(t *testing.T, p *proxytest.Topology) *proxytest.Netns {
 }
 
 // plug connects an interface of n with a port of the bridge in peer.
-func plug(t *testing.T, n, peer *proxytest.Netns, name, bridge string) {
+func plug(t *testing.T, n, peer *nettest.Netns, name, bridge string) {
 	t.Helper()
 	port := "p2-" + name
 	in(t, n, func() {
@@ -240,7 +240,7 @@ func plug(t *testing.T, n, peer *proxytest.Netns, name, bridge string) {
 }
 
 // blackhole makes a router drop what comes from addr.
-func blackhole(t *testing.T, n *proxytest.Netns, addr string) {
+func blackhole(t *testing.T, n *nettest.Netns, addr string) {
 	t.Helper()
 	in(t, n, func() {
 		r := netlink.NewRule()

@@ -13,18 +13,18 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // TestProbe: an address that another host has is found, with that host's MAC
 // address, and the pod stays as it was.
 func TestProbe(t *testing.T) {
 	p := network(t)
-	p.Gateway.Address("lan0", proxytest.SourceV4+"/32", proxytest.SourceV6+"/128")
+	p.Gateway.Address("lan0", nettest.SourceV4+"/32", nettest.SourceV6+"/128")
 	var mac string
 	in(t, p.Gateway, func() { mac = link(t, "lan0").Attrs().HardwareAddr.String() })
 	before := inspect(t, p)
-	for source, gateway := range map[string]string{proxytest.SourceV4: gatewayV4, proxytest.SourceV6 + "/64": gatewayV6} {
+	for source, gateway := range map[string]string{nettest.SourceV4: gatewayV4, nettest.SourceV6 + "/64": gatewayV6} {
 		_, err := setup(t, p, config(t, HTTPProxy, source, gateway, ""))
 		var duplicate *DuplicateError
 		require.ErrorAs(t, err, &duplicate)
@@ -45,10 +45,10 @@ func TestProbe(t *testing.T) {
 func TestTwoPodsAtOnce(t *testing.T) {
 	p := network(t)
 	p.Egress.Address("macvlan0") // up
-	for _, addr := range []string{proxytest.SourceV4, proxytest.SourceV6} {
+	for _, addr := range []string{nettest.SourceV4, nettest.SourceV6} {
 		errs := make(chan error, 2)
 		for _, x := range []struct {
-			n    *proxytest.Netns
+			n    *nettest.Netns
 			link string
 		}{{p.Egress, "macvlan0"}, {p.Gateway, "lan0"}} {
 			go func() {
@@ -108,13 +108,13 @@ func TestAnnounce(t *testing.T) {
 		kind := ""
 		switch binary.BigEndian.Uint16(f[12:]) {
 		case etherARP:
-			if string(f[28:32]) == string(aa(proxytest.SourceV4).AsSlice()) && string(f[38:42]) == string(f[28:32]) {
+			if string(f[28:32]) == string(aa(nettest.SourceV4).AsSlice()) && string(f[38:42]) == string(f[28:32]) {
 				kind = map[byte]string{1: "request", 2: "reply"}[f[21]]
 			}
 		case etherIPv6:
-			if f[20] == icmp6 && f[54] == icmp6Advertise && string(f[62:78]) == string(aa(proxytest.SourceV6).AsSlice()) && string(f[38:54]) == string(allNodes.AsSlice()) {
+			if f[20] == icmp6 && f[54] == icmp6Advertise && string(f[62:78]) == string(aa(nettest.SourceV6).AsSlice()) && string(f[38:54]) == string(allNodes.AsSlice()) {
 				require.Equal(t, append([]byte{optTargetLLA, 1}, mac...), f[78:86])
-				require.Zero(t, checksum(aa(proxytest.SourceV6), allNodes, f[54:86]))
+				require.Zero(t, checksum(aa(nettest.SourceV6), allNodes, f[54:86]))
 				kind = "advertisement"
 			}
 		}
@@ -130,7 +130,7 @@ func TestAnnounce(t *testing.T) {
 			require.NoError(t, err)
 			found := false
 			for _, n := range neighbours {
-				if n.IP.Equal(net.ParseIP(proxytest.SourceV4)) || n.IP.Equal(net.ParseIP(proxytest.SourceV6)) {
+				if n.IP.Equal(net.ParseIP(nettest.SourceV4)) || n.IP.Equal(net.ParseIP(nettest.SourceV6)) {
 					found = true
 					require.Equal(t, mac.String(), n.HardwareAddr.String())
 				}
@@ -141,10 +141,10 @@ func TestAnnounce(t *testing.T) {
 }
 
 // stale gives the gateway neighbours of another node for the sources.
-func stale(t *testing.T, p *proxytest.Topology) {
+func stale(t *testing.T, p *nettest.Topology) {
 	t.Helper()
 	in(t, p.Gateway, func() {
-		for _, s := range []string{proxytest.SourceV4, proxytest.SourceV6} {
+		for _, s := range []string{nettest.SourceV4, nettest.SourceV6} {
 			require.NoError(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: link(t, "lan0").Attrs().Index, State: netlink.NUD_STALE,
 				IP: aa(s).AsSlice(), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}))
 		}

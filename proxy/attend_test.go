@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
 // settles waits until there are no more goroutines than that.
@@ -53,7 +53,7 @@ func TestWhoWaitsTakesNoGoroutine(t *testing.T) {
 			c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 		}
 	})
-	dead, _ := proxytest.FullQueue(t)
+	dead, _ := nettest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
 	var loops []*rawClient // so that all loops are there
 	for range 2 * runtime.GOMAXPROCS(0) {
@@ -95,7 +95,7 @@ func TestWhoWaitsTakesNoGoroutine(t *testing.T) {
 
 // A handshake that does not end is told as such, whatever asked for it.
 func TestHandshakeTooSlow(t *testing.T) {
-	dead, _ := proxytest.FullQueue(t)
+	dead, _ := nettest.FullQueue(t)
 	g := start(t, allowLoopback, nil, func(o *Options) { o.ConnectTimeout = 100 * time.Millisecond })
 	for _, request := range []string{"CONNECT %s HTTP/1.1\r\n\r\n", "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n"} {
 		c := g.dial(t)
@@ -111,7 +111,7 @@ func TestHandshakeTooSlow(t *testing.T) {
 
 // A handshake that takes its time ends in a tunnel all the same, and in an answer.
 func TestHandshakeLate(t *testing.T) {
-	dead, accept := proxytest.FullQueue(t)
+	dead, accept := nettest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
 	c := g.dial(t)
 	c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", dead)
@@ -292,7 +292,7 @@ func hold(t testing.TB, g *gateway) (release func()) {
 // A server that speaks as soon as the handshake is over, before it was asked, is heard:
 // the kernel tells both at once, and only once.
 func TestServerSpeaksFirst(t *testing.T) {
-	dead, accept := proxytest.FullQueue(t)
+	dead, accept := nettest.FullQueue(t)
 	g := start(t, allowLoopback, nil, nil)
 	dialEachLoop(t, g)
 	c := g.dial(t)

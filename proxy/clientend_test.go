@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -108,7 +108,7 @@ func TestClientGoesWhileTheServerThinks(t *testing.T) {
 // So it is while nobody has been reached yet: a client that resets while its name is looked
 // up, or a server is connected to, leaves nothing behind.
 func TestClientGoesBeforeThereIsAServer(t *testing.T) {
-	dead, _ := proxytest.FullQueue(t)
+	dead, _ := nettest.FullQueue(t)
 	for name, request := range map[string]string{
 		"name, GET":        "GET http://slow.test/ HTTP/1.1\r\nHost: x\r\n\r\n",
 		"name, CONNECT":    "CONNECT slow.test:443 HTTP/1.1\r\n\r\n",

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/poll"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -185,12 +185,12 @@ func TestReuseForgets(t *testing.T) {
 	var dirty poll.Handler = held{}
 	t.Run("conn", func(t *testing.T) {
 		c := new(conn)
-		proxytest.Dirty(t, c, dirty)
+		nettest.Dirty(t, c, dirty)
 		c.srv, c.tcp, c.wasAway = g.Server, &c.socket, false
 		c.reuse()
 		fresh := g.free.New().(*conn)
 		fresh.tcp = c.tcp
-		for _, name := range proxytest.Left(c, fresh) {
+		for _, name := range nettest.Left(c, fresh) {
 			if !strings.HasPrefix(name, "socket.") && // begins anew by Init
 				name != "fillFn" && // bound to c
 				name != "lives.v" && // counts them
@@ -202,13 +202,13 @@ func TestReuseForgets(t *testing.T) {
 	})
 	t.Run("exchange", func(t *testing.T) {
 		x := exchanges.New().(*exchange)
-		proxytest.Dirty(t, x, dirty)
+		nettest.Dirty(t, x, dirty)
 		x.forget()
-		assert.Empty(t, proxytest.Left(x, exchanges.New()))
+		assert.Empty(t, nettest.Left(x, exchanges.New()))
 	})
 	t.Run("openTunnel", func(t *testing.T) {
 		o := g.tunnels.Get().(*openTunnel)
-		proxytest.Dirty(t, &o.openTunnelLife, dirty)
+		nettest.Dirty(t, &o.openTunnelLife, dirty)
 		o.rec.silent = true
 		require.True(t, g.Budget.Take(2))
 		g.Metrics.Tunnels.Inc()
@@ -219,7 +219,7 @@ func TestReuseForgets(t *testing.T) {
 		g.conns.perClient[o.client()]++
 		g.conns.mu.Unlock()
 		o.Ended(tunnel.Result{})
-		for _, name := range proxytest.Left(o, g.tunnels.New()) {
+		for _, name := range nettest.Left(o, g.tunnels.New()) {
 			if !strings.HasPrefix(name, "tun.") && // begins anew by Start
 				name != "lives.v" && // counts them
 				name != "at" && // the registry's

@@ -12,14 +12,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // In legacy mode it stays, follows its files and ends by SIGTERM whatever becomes of
 // standard error: the reader goes away, or stalls. An empty file is
 // another than none.
 func TestStandardErrorFails(t *testing.T) {
-	p := proxytest.NewTopology(t)
+	p := nettest.NewTopology(t)
 	for name, spoil := range map[string]func(r, w *os.File){
 		"gone": func(r, _ *os.File) { r.Close() },
 		"stalled": func(_, w *os.File) {
@@ -31,7 +31,7 @@ func TestStandardErrorFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			rules, prom := filepath.Join(dir, "rules"), filepath.Join(dir, "sluice.prom")
-			require.NoError(t, os.WriteFile(rules, []byte("80 tcp "+proxytest.ServerAV4), 0o600))
+			require.NoError(t, os.WriteFile(rules, []byte("80 tcp "+nettest.ServerAV4), 0o600))
 			r, w, err := os.Pipe()
 			require.NoError(t, err)
 			t.Cleanup(func() { r.Close(); w.Close() })
@@ -57,7 +57,7 @@ func TestStandardErrorFails(t *testing.T) {
 			until("successful 0\n")
 			require.NoError(t, os.WriteFile(rules, nil, 0o600))
 			until("successful 1\n")
-			require.NoError(t, os.WriteFile(rules, []byte("81 tcp "+proxytest.ServerAV4), 0o600))
+			require.NoError(t, os.WriteFile(rules, []byte("81 tcp "+nettest.ServerAV4), 0o600))
 			until(`rule="81 tcp 203.0.113.10"} 0`)
 			require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
 			select {

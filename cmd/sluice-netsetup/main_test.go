@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // asNetsetup makes the test's own binary the program.
@@ -33,7 +33,7 @@ type outcome struct {
 }
 
 // program runs it, in the namespace if there is one.
-func program(t testing.TB, n *proxytest.Netns, environ []string, args ...string) (o outcome) {
+func program(t testing.TB, n *nettest.Netns, environ []string, args ...string) (o outcome) {
 	t.Helper()
 	var out, errs bytes.Buffer
 	run := func() error {
@@ -78,15 +78,15 @@ func TestCommandLine(t *testing.T) {
 // topologyEnv is the environment of a pod of the topology.
 func topologyEnv(vars ...string) []string {
 	return append([]string{
-		"EGRESS_SOURCE=" + proxytest.SourceV4 + "/24", "EGRESS_GATEWAY=198.51.100.1",
-		"EGRESS_DESTINATION=80 tcp " + proxytest.ServerAV4, "SLUICE_PROBE=false",
+		"EGRESS_SOURCE=" + nettest.SourceV4 + "/24", "EGRESS_GATEWAY=198.51.100.1",
+		"EGRESS_DESTINATION=80 tcp " + nettest.ServerAV4, "SLUICE_PROBE=false",
 	}, vars...)
 }
 
 // TestModes runs the program in a pod: what it prints, its status, and that a
 // second run is well.
 func TestModes(t *testing.T) {
-	p := proxytest.NewTopology(t)
+	p := nettest.NewTopology(t)
 	dry := program(t, p.Egress, topologyEnv("EGRESS_ROUTER_MODE=init"), "--dry-run")
 	require.Equal(t, 0, dry.status, dry.err)
 	require.Contains(t, dry.out, "ip route replace default via 198.51.100.1 dev macvlan0 proto 83 src 198.51.100.50\nnft -f -")
@@ -102,7 +102,7 @@ func TestModes(t *testing.T) {
 	o = program(t, p.Egress, topologyEnv("EGRESS_ROUTER_MODE=init", "SLUICE_METRICS_FILE=/x"))
 	require.Equal(t, 0, o.status, o.err)
 	require.Contains(t, o.err, "the metrics file is written in mode legacy only")
-	require.Contains(t, program(t, p.Egress, nil, "counters").out, "0        0      ip      prerouting   80 tcp "+proxytest.ServerAV4+"\n")
+	require.Contains(t, program(t, p.Egress, nil, "counters").out, "0        0      ip      prerouting   80 tcp "+nettest.ServerAV4+"\n")
 	dry = program(t, p.Egress, topologyEnv("EGRESS_ROUTER_MODE=init"), "--dry-run")
 	require.True(t, strings.HasPrefix(dry.out, "# all is in place\narping "), dry.out)
 
@@ -116,11 +116,11 @@ func TestModes(t *testing.T) {
 // TestLegacy: it stays until SIGTERM, keeps the metrics file, and follows its
 // files and SIGHUP; a wrong file changes nothing.
 func TestLegacy(t *testing.T) {
-	p := proxytest.NewTopology(t)
+	p := nettest.NewTopology(t)
 	dir := t.TempDir()
 	rules, prom := filepath.Join(dir, "rules"), filepath.Join(dir, "sluice.prom")
 	write := func(text string) { require.NoError(t, os.WriteFile(rules, []byte(text), 0o644)) }
-	write("80 tcp " + proxytest.ServerAV4)
+	write("80 tcp " + nettest.ServerAV4)
 	environ := append(topologyEnv()[:2], "SLUICE_DESTINATIONS="+rules, "SLUICE_METRICS_FILE="+prom, "SLUICE_PROBE=false")
 	done := make(chan outcome, 1)
 	go func() { done <- program(t, p.Egress, environ) }()
@@ -137,7 +137,7 @@ func TestLegacy(t *testing.T) {
 		}, 20*time.Second, 20*time.Millisecond, "%q", parts)
 	}
 	until(`sluice_redirect_connections_total{family="ip",rule="80 tcp 203.0.113.10"} 0`, "successful 1\n")
-	write("81 tcp " + proxytest.ServerAV4)
+	write("81 tcp " + nettest.ServerAV4)
 	until(`rule="81 tcp 203.0.113.10"} 0`, "successful 1\n")
 	write("nonsense")
 	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // TestTryURL: what is offered for trying can work.
@@ -100,7 +100,7 @@ func TestPortTaken(t *testing.T) {
 
 // TestLowPort: without the privilege, the message names the sysctl and the way round.
 func TestLowPort(t *testing.T) {
-	ns := proxytest.NewNetns(t, "low") // its sysctl is the kernel's default
+	ns := nettest.NewNetns(t, "low") // its sysctl is the kernel's default
 	bin := filepath.Join(t.TempDir(), "sluice")
 	require.NoError(t, os.Chmod(filepath.Dir(filepath.Dir(bin)), 0o755)) // for a user without privilege
 	out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput()

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // sluice runs the program and returns its status and what it printed.
@@ -160,8 +160,8 @@ func TestACLTestProblems(t *testing.T) {
 }
 
 func TestACLTestResolver(t *testing.T) {
-	dns := proxytest.NewDNS(t)
-	dns.Set("dual.test", proxytest.Addrs("192.168.1.7", "203.0.113.5"))
+	dns := nettest.NewDNS(t)
+	dns.Set("dual.test", nettest.Addrs("192.168.1.7", "203.0.113.5"))
 	rules := write(t, "rules", exampleRules)
 	status, out, _ := sluice(t, nil, "", "acl", "test", "--rules", rules, "--resolver", dns.Addr().String(), "dual.test:80", "www.example.com", "nx.test")
 	assert.Equal(t, 1, status)

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // asSluice makes the test's own binary the program.
@@ -47,7 +47,7 @@ type program struct {
 
 // tcpProgram starts "sluice tcp" with a file as its configuration, and a DNS
 // server to ask. The guard is off, since names lead to loopback.
-func tcpProgram(t testing.TB, bin string, dns *proxytest.DNS, file string, args ...string) *program {
+func tcpProgram(t testing.TB, bin string, dns *nettest.DNS, file string, args ...string) *program {
 	t.Helper()
 	p := &program{t: t, dir: t.TempDir(), done: make(chan struct{})}
 	require.NoError(t, os.WriteFile(p.file(), []byte(file), 0o600))
@@ -222,7 +222,7 @@ func TestTCPCheck(t *testing.T) {
 // The life of the program: not ready, ready, a reload that is refused, one that
 // is taken, the end.
 func TestTCPProgram(t *testing.T) {
-	dns := proxytest.NewDNS(t)
+	dns := nettest.NewDNS(t)
 	a, _ := echoServer(t, "127.0.0.2:0", "")
 	b, _ := echoServer(t, "127.0.0.1:0", "second:")
 	config := func(to string) string {
@@ -237,7 +237,7 @@ func TestTCPProgram(t *testing.T) {
 	assert.Contains(t, page, "no such name (NXDOMAIN)")
 	require.ErrorIs(t, p.refused(0), syscall.ECONNRESET)
 
-	dns.Set("db.test", proxytest.Addrs("127.0.0.2").TTL(1))
+	dns.Set("db.test", nettest.Addrs("127.0.0.2").TTL(1))
 	eventually(t, "it heals", func() bool { status, _ := p.ask("/readyz"); return status == 200 })
 	c := p.connect(0)
 	io.WriteString(c, "hello")

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // TestCompareHAProxy puts "sluice tcp" and, with -update, a real haproxy that is
@@ -78,7 +78,7 @@ var faults = []struct {
 		}
 		first := s.visit()
 		s.server("127.0.0.2")
-		s.dns.Set("db.test", proxytest.Addrs("127.0.0.2").TTL(1))
+		s.dns.Set("db.test", nettest.Addrs("127.0.0.2").TTL(1))
 		return first.String() + "; served " + s.until("127.0.0.2") + " after the name is there"
 	}},
 	{"the destination is down at the start, and comes up", false, `^a reset at once; served .* after it is up$`, func(s *stage) string {
@@ -108,7 +108,7 @@ var faults = []struct {
 		require.NoError(s.t, err)
 		defer c.Close()
 		hears(s.t, c, "127.0.0.2")
-		s.dns.Set("db.test", proxytest.Addrs("127.0.0.3").TTL(1))
+		s.dns.Set("db.test", nettest.Addrs("127.0.0.3").TTL(1))
 		took := s.until("127.0.0.3")
 		c.SetDeadline(time.Now().Add(5 * time.Second))
 		io.WriteString(c, "x")
@@ -124,7 +124,7 @@ var faults = []struct {
 		s.start()
 		s.until("127.0.0.2")
 		stop()
-		s.dns.Set("db.test", proxytest.Addrs("127.0.0.3").TTL(1))
+		s.dns.Set("db.test", nettest.Addrs("127.0.0.3").TTL(1))
 		first := s.visit()
 		return "served by the new server " + s.until("127.0.0.3") + " later; until then: " + first.String()
 	}},
@@ -180,14 +180,14 @@ var faults = []struct {
 type stage struct {
 	t       *testing.T
 	haproxy bool
-	dns     *proxytest.DNS
+	dns     *nettest.DNS
 	port    string   // of the servers
 	known   []string // what the name resolves to at the start
 	addr    string   // where clients connect
 }
 
 func newStage(t *testing.T, haproxy bool) *stage {
-	return &stage{t: t, haproxy: haproxy, dns: proxytest.NewDNS(t), port: freePort(t)}
+	return &stage{t: t, haproxy: haproxy, dns: nettest.NewDNS(t), port: freePort(t)}
 }
 
 // server answers with its address, then echoes.
@@ -215,7 +215,7 @@ func (s *stage) server(ip string) (stop func()) {
 
 func (s *stage) names(ips ...string) {
 	s.known = ips
-	s.dns.Set("db.test", proxytest.Addrs(ips...).TTL(1))
+	s.dns.Set("db.test", nettest.Addrs(ips...).TTL(1))
 }
 
 // start runs the program, and reports whether it stays.

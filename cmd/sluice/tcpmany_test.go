@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 const (
@@ -67,7 +67,7 @@ func newMany(t *testing.T) *many {
 	var lim unix.Rlimit
 	require.NoError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &lim))
 	if lim.Max < manyConnections+keptAside {
-		proxytest.Unavailable(t, fmt.Sprintf("10,000 clients take as many descriptors, and the limit is %d (ulimit -Hn)", lim.Max))
+		nettest.Unavailable(t, fmt.Sprintf("10,000 clients take as many descriptors, and the limit is %d (ulimit -Hn)", lim.Max))
 	}
 	m := &many{t: t, bin: filepath.Join(t.TempDir(), "sluice"), files: int(min(lim.Max, enoughFiles))}
 	out, err := exec.Command("go", "build", "-o", m.bin+"-itself", ".").CombinedOutput()
@@ -87,7 +87,7 @@ func (m *many) program() *program {
 	m.t.Helper()
 	file := fmt.Sprintf("tcp:\n- {listen: 127.0.0.1:0, destinations: [%q, %q]}\n", m.addrs[0], m.addrs[1])
 	// From a source address, as in a pod.
-	return tcpProgram(m.t, m.bin, proxytest.NewDNS(m.t), file, "--access-log=off", "--source=127.0.0.1")
+	return tcpProgram(m.t, m.bin, nettest.NewDNS(m.t), file, "--access-log=off", "--source=127.0.0.1")
 }
 
 func (m *many) open(o Opening) (got Opened) {

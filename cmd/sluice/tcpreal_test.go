@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // need skips the test when a program is not installed.
@@ -26,7 +26,7 @@ func need(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		proxytest.Unavailable(t, name+" is not installed")
+		nettest.Unavailable(t, name+" is not installed")
 	}
 	return path
 }
@@ -100,20 +100,20 @@ func TestTCPRedis(t *testing.T) {
 	port := freePort(t)
 	redis(t, "127.0.0.2", port, "one")
 	stopTwo := redis(t, "127.0.0.3", port, "two")
-	dns := proxytest.NewDNS(t)
-	dns.Set("redis.test", proxytest.Addrs("127.0.0.2").TTL(1))
+	dns := nettest.NewDNS(t)
+	dns.Set("redis.test", nettest.Addrs("127.0.0.2").TTL(1))
 	p := tcpProgram(t, os.Args[0], dns, "tcp:\n- {listen: 127.0.0.1:0, destinations: 'redis.test:"+port+"'}\n")
 	eventually(t, "it answers", func() bool { return who(t, p.ports[0]) == "one" })
 	c := p.connect(0)
 	require.Equal(t, "+OK", command(t, c, "CLIENT SETNAME stays"))
 
-	dns.Set("redis.test", proxytest.Addrs("127.0.0.3").TTL(1))
+	dns.Set("redis.test", nettest.Addrs("127.0.0.3").TTL(1))
 	eventually(t, "new clients reach the new server", func() bool { return who(t, p.ports[0]) == "two" })
 	require.Equal(t, "$3", command(t, c, "GET whoami"))
 	require.Equal(t, ":1", command(t, c, "INCR counter"), "the old connection lives on, on the old server")
 	assert.Equal(t, "1", p.metric(`sluice_tcp_addresses{destination="redis.test:`+port+`",listener="127.0.0.1:0",state="draining"}`))
 
-	dns.Set("redis.test", proxytest.Addrs("127.0.0.2", "127.0.0.3").TTL(1))
+	dns.Set("redis.test", nettest.Addrs("127.0.0.2", "127.0.0.3").TTL(1))
 	eventually(t, "both are used", func() bool {
 		return p.metric(`sluice_tcp_addresses{destination="redis.test:`+port+`",listener="127.0.0.1:0",state="up"}`) == "2"
 	})
@@ -132,7 +132,7 @@ func TestTCPSocatHalfClose(t *testing.T) {
 	socat := need(t, "socat")
 	port := freePort(t)
 	background(t, exec.Command(socat, "TCP-LISTEN:"+port+",bind=127.0.0.1,reuseaddr,fork", "SYSTEM:sha256sum"))
-	p := tcpProgram(t, os.Args[0], proxytest.NewDNS(t), "tcp:\n- {listen: 127.0.0.1:0, destinations: '127.0.0.1:"+port+"'}\n")
+	p := tcpProgram(t, os.Args[0], nettest.NewDNS(t), "tcp:\n- {listen: 127.0.0.1:0, destinations: '127.0.0.1:"+port+"'}\n")
 	data := make([]byte, 5<<20)
 	rand.Read(data)
 	want := fmt.Sprintf("%x  -\n", sha256.Sum256(data))

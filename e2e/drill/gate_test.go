@@ -21,12 +21,12 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
@@ -71,11 +71,11 @@ func policies(t testing.TB) (all [2]*outbound.Generation) {
 
 // resolver knows the names of hosts.
 func resolver(t testing.TB) *resolve.Resolver {
-	d := proxytest.NewDNS(t)
-	d.Set("known.test", proxytest.Addrs("127.0.0.1"))
-	d.Set("flip.test", proxytest.Addrs("127.0.0.1"))
-	d.Set("brief.test", proxytest.Addrs("127.0.0.1").TTL(0))
-	d.Set("both.test", proxytest.Addrs("127.0.0.2", "127.0.0.1"))
+	d := nettest.NewDNS(t)
+	d.Set("known.test", nettest.Addrs("127.0.0.1"))
+	d.Set("flip.test", nettest.Addrs("127.0.0.1"))
+	d.Set("brief.test", nettest.Addrs("127.0.0.1").TTL(0))
+	d.Set("both.test", nettest.Addrs("127.0.0.2", "127.0.0.1"))
 	r, err := resolve.New(resolve.Options{Servers: []netip.AddrPort{d.Addr()}, ResolvConf: os.DevNull, HostsFile: os.DevNull, Timeout: 30 * time.Second})
 	require.NoError(t, err)
 	t.Cleanup(func() { r.Close() })

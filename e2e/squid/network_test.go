@@ -18,7 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 const squidPath = "/usr/sbin/squid"
@@ -26,8 +26,8 @@ const squidPath = "/usr/sbin/squid"
 // network is a namespace in which every address leads to one origin server, and
 // 127.0.0.1 is the DNS server, so that whatever squid allows really connects.
 type network struct {
-	ns     *proxytest.Netns
-	dns    *proxytest.DNS
+	ns     *nettest.Netns
+	dns    *nettest.DNS
 	resolv string // path of a resolv.conf that names the DNS server
 }
 
@@ -35,18 +35,18 @@ type network struct {
 func newNetwork(t testing.TB) *network {
 	t.Helper()
 	if _, err := os.Stat(squidPath); err != nil {
-		proxytest.Unavailable(t, fmt.Sprintf("no squid (%v): apt-get install squid", err))
+		nettest.Unavailable(t, fmt.Sprintf("no squid (%v): apt-get install squid", err))
 	}
 	ids, err := os.ReadFile("/proc/self/uid_map")
 	if os.Geteuid() != 0 || err == nil && !fullRange(string(ids)) {
-		proxytest.Unavailable(t, "squid drops root for a user of its own: run as root, outside a user namespace")
+		nettest.Unavailable(t, "squid drops root for a user of its own: run as root, outside a user namespace")
 	}
 	version, err := exec.Command(squidPath, "-v").Output()
 	require.NoError(t, err)
 	t.Log(strings.SplitN(string(version), "\n", 2)[0])
-	n := &network{ns: proxytest.NewNetns(t, "squid")}
+	n := &network{ns: nettest.NewNetns(t, "squid")}
 	n.ownEverything(t)
-	n.dns = proxytest.NewDNSOn(t, n.ns.ListenPacket("127.0.0.1:53"), n.ns.Listen("127.0.0.1:53"))
+	n.dns = nettest.NewDNSOn(t, n.ns.ListenPacket("127.0.0.1:53"), n.ns.Listen("127.0.0.1:53"))
 	n.resolv = filepath.Join(t.TempDir(), "resolv.conf")
 	require.NoError(t, os.WriteFile(n.resolv, []byte("nameserver 127.0.0.1\noptions timeout:2\n"), 0o644)) //nolint:gosec // squid's user reads it
 	n.serveOrigin(t)
@@ -138,4 +138,4 @@ func (n *network) start(cmd *exec.Cmd) error {
 }
 
 // literal is addr as the authority of a URL.
-func literal(a netip.Addr) string { return proxytest.Bracketed(a.String()) }
+func literal(a netip.Addr) string { return nettest.Bracketed(a.String()) }

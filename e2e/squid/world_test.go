@@ -10,7 +10,7 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 const ptrType = dns.TypePTR
@@ -110,27 +110,27 @@ func pickAddr(r *rand.Rand) netip.Addr {
 }
 
 // answer is what the DNS server says to A and AAAA questions.
-func (w *world) answer(name string) proxytest.Answer {
+func (w *world) answer(name string) nettest.Answer {
 	var text []string
 	for _, a := range w.addrs[name] {
 		text = append(text, a.String())
 	}
 	switch {
 	case text != nil:
-		return proxytest.Addrs(text...)
+		return nettest.Addrs(text...)
 	case w.empty[name]:
-		return proxytest.NoData()
+		return nettest.NoData()
 	}
-	return proxytest.NXDomain()
+	return nettest.NXDomain()
 }
 
 // pointer is what the DNS server says to the question who has a.
-func (w *world) pointer(a netip.Addr) proxytest.Answer {
+func (w *world) pointer(a netip.Addr) nettest.Answer {
 	name, ok := w.ptr[a]
 	if !ok {
-		return proxytest.NXDomain()
+		return nettest.NXDomain()
 	}
-	return proxytest.Func(func(q *dns.Msg) *dns.Msg {
+	return nettest.Func(func(q *dns.Msg) *dns.Msg {
 		m := new(dns.Msg).SetReply(q)
 		m.Answer = []dns.RR{&dns.PTR{
 			Hdr: dns.RR_Header{Name: q.Question[0].Name, Rrtype: ptrType, Class: dns.ClassINET, Ttl: 60},

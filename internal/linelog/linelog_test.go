@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // disk is a file on a disk with so much room left.
@@ -116,7 +116,7 @@ func TestFullFileSystem(t *testing.T) {
 		func() error { return unix.Mount("none", dir, "tmpfs", 0, "size=8k") },
 	} {
 		if err := f(); err != nil {
-			proxytest.Unavailable(t, "a file system of the test's own: "+err.Error())
+			nettest.Unavailable(t, "a file system of the test's own: "+err.Error())
 		}
 	}
 	t.Cleanup(func() { assert.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) })

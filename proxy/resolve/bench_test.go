@@ -12,13 +12,13 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func BenchmarkLookup(b *testing.B) {
-	s := proxytest.NewDNS(b)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(86400))
-	s.Set("none.test", proxytest.NXDomain())
+	s := nettest.NewDNS(b)
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").TTL(86400))
+	s.Set("none.test", nettest.NXDomain())
 	r, err := New(Options{Servers: []netip.AddrPort{s.Addr()}, ResolvConf: "/dev/null"})
 	require.NoError(b, err)
 	defer r.Close()

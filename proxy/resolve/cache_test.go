@@ -12,15 +12,15 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func TestTTL(t *testing.T) {
 	t.Parallel()
-	one := proxytest.Addrs("192.0.2.1", "2001:db8::1")
+	one := nettest.Addrs("192.0.2.1", "2001:db8::1")
 	bounds := func(o *Options) { o.MinTTL, o.MaxTTL = 10*time.Second, time.Minute }
 	for name, c := range map[string]struct {
-		a, aaaa []proxytest.Answer
+		a, aaaa []nettest.Answer
 		change  func(*Options)
 		lasts   time.Duration
 	}{
@@ -30,21 +30,21 @@ func TestTTL(t *testing.T) {
 		"no less than MinTTL":            {a: answers(one.TTL(0)), change: bounds, lasts: 10 * time.Second},
 		"highest bit set: zero":          {a: answers(one.TTL(1 << 31)), change: bounds, lasts: 10 * time.Second},
 		"default maximum":                {a: answers(one.TTL(1<<31 - 1)), lasts: DefaultMaxTTL},
-		"NODATA of the other family":     {a: answers(one.TTL(300)), aaaa: answers(proxytest.NoData().TTL(40)), lasts: 40 * time.Second},
-		"NODATA that may not be cached":  {a: answers(one.TTL(300)), aaaa: answers(proxytest.NoData().NoSOA()), lasts: partialTTL},
-		"failure of the other family":    {a: answers(one.TTL(300)), aaaa: answers(proxytest.ServFail()), lasts: partialTTL},
-		"NXDOMAIN":                       {a: answers(proxytest.NXDomain().TTL(7)), lasts: 7 * time.Second},
-		"NODATA":                         {a: answers(proxytest.NoData().TTL(7)), lasts: 7 * time.Second},
-		"NXDOMAIN, the SOA says a day":   {a: answers(proxytest.NXDomain().TTL(86400)), lasts: DefaultNegativeTTLMax},
-		"every server failed":            {a: answers(proxytest.ServFail()), lasts: DefaultFailureTTL},
-		"failures are not kept if so":    {a: answers(proxytest.ServFail()), change: func(o *Options) { o.FailureTTL = -1 }},
-		"NXDOMAIN is not kept if so":     {a: answers(proxytest.NXDomain()), change: func(o *Options) { o.NegativeTTLMax = -1 }},
+		"NODATA of the other family":     {a: answers(one.TTL(300)), aaaa: answers(nettest.NoData().TTL(40)), lasts: 40 * time.Second},
+		"NODATA that may not be cached":  {a: answers(one.TTL(300)), aaaa: answers(nettest.NoData().NoSOA()), lasts: partialTTL},
+		"failure of the other family":    {a: answers(one.TTL(300)), aaaa: answers(nettest.ServFail()), lasts: partialTTL},
+		"NXDOMAIN":                       {a: answers(nettest.NXDomain().TTL(7)), lasts: 7 * time.Second},
+		"NODATA":                         {a: answers(nettest.NoData().TTL(7)), lasts: 7 * time.Second},
+		"NXDOMAIN, the SOA says a day":   {a: answers(nettest.NXDomain().TTL(86400)), lasts: DefaultNegativeTTLMax},
+		"every server failed":            {a: answers(nettest.ServFail()), lasts: DefaultFailureTTL},
+		"failures are not kept if so":    {a: answers(nettest.ServFail()), change: func(o *Options) { o.FailureTTL = -1 }},
+		"NXDOMAIN is not kept if so":     {a: answers(nettest.NXDomain()), change: func(o *Options) { o.NegativeTTLMax = -1 }},
 		"TTL 0 is not kept":              {a: answers(one.TTL(0))},
-		"NXDOMAIN without SOA, not kept": {a: answers(proxytest.NXDomain().NoSOA())},
+		"NXDOMAIN without SOA, not kept": {a: answers(nettest.NXDomain().NoSOA())},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := proxytest.NewDNS(t)
+			s := nettest.NewDNS(t)
 			s.Set("host.test", c.a...)
 			if c.aaaa != nil {
 				s.SetType("host.test", dns.TypeAAAA, c.aaaa...)
@@ -76,21 +76,21 @@ func TestTTL(t *testing.T) {
 func TestFamiliesHaveTheirOwnTimes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		a, aaaa   proxytest.Answer
+		a, aaaa   nettest.Answer
 		after     time.Duration
 		asked     string
 		addresses string // that are there then
 	}{
-		"no AAAA, as the SOA says":    {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.NoData().TTL(40), 5 * time.Second, "A", "192.0.2.1"},
-		"no A, as the SOA says":       {proxytest.NoData().TTL(40), proxytest.Addrs("2001:db8::1").TTL(5), 5 * time.Second, "AAAA", "2001:db8::1"},
-		"NODATA is over, too":         {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.NoData().TTL(40), 40 * time.Second, "A AAAA", "192.0.2.1"},
-		"NODATA is over before":       {proxytest.Addrs("192.0.2.1").TTL(300), proxytest.NoData().TTL(40), 40 * time.Second, "AAAA", "192.0.2.1"},
-		"both have addresses":         {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.Addrs("2001:db8::1").TTL(40), 5 * time.Second, "A", "192.0.2.1 2001:db8::1"},
-		"a day of NODATA is a minute": {proxytest.Addrs("192.0.2.1").TTL(5), proxytest.NoData().TTL(86400), DefaultNegativeTTLMax, "A AAAA", "192.0.2.1"},
+		"no AAAA, as the SOA says":    {nettest.Addrs("192.0.2.1").TTL(5), nettest.NoData().TTL(40), 5 * time.Second, "A", "192.0.2.1"},
+		"no A, as the SOA says":       {nettest.NoData().TTL(40), nettest.Addrs("2001:db8::1").TTL(5), 5 * time.Second, "AAAA", "2001:db8::1"},
+		"NODATA is over, too":         {nettest.Addrs("192.0.2.1").TTL(5), nettest.NoData().TTL(40), 40 * time.Second, "A AAAA", "192.0.2.1"},
+		"NODATA is over before":       {nettest.Addrs("192.0.2.1").TTL(300), nettest.NoData().TTL(40), 40 * time.Second, "AAAA", "192.0.2.1"},
+		"both have addresses":         {nettest.Addrs("192.0.2.1").TTL(5), nettest.Addrs("2001:db8::1").TTL(40), 5 * time.Second, "A", "192.0.2.1 2001:db8::1"},
+		"a day of NODATA is a minute": {nettest.Addrs("192.0.2.1").TTL(5), nettest.NoData().TTL(86400), DefaultNegativeTTLMax, "A AAAA", "192.0.2.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := proxytest.NewDNS(t)
+			s := nettest.NewDNS(t)
 			s.SetType("host.test", dns.TypeA, c.a)
 			s.SetType("host.test", dns.TypeAAAA, c.aaaa)
 			r := start(t, s)
@@ -112,8 +112,8 @@ func TestFamiliesHaveTheirOwnTimes(t *testing.T) {
 // what is known still serves; one that nobody asks for is left alone.
 func TestLookAhead(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.Addrs("192.0.2.2").TTL(100))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1").TTL(100), nettest.Addrs("192.0.2.2").TTL(100))
 	r := start(t, s)
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 	s.Forget()
@@ -135,7 +135,7 @@ func TestLookAhead(t *testing.T) {
 // Names that came together are not looked up again together.
 func TestLookAheadIsSpread(t *testing.T) {
 	t.Parallel()
-	r := start(t, proxytest.NewDNS(t))
+	r := start(t, nettest.NewDNS(t))
 	left := map[time.Duration]bool{}
 	for range 100 {
 		e := r.entryOf("host.test", result{addrs: loopback, ttl: 100 * time.Second})
@@ -151,8 +151,8 @@ func TestLookAheadIsSpread(t *testing.T) {
 // When the servers fail ahead of time, what is known goes on.
 func TestLookAheadFails(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.ServFail())
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1").TTL(100), nettest.ServFail())
 	r := start(t, s)
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 	r.advance(95 * time.Second)
@@ -165,9 +165,9 @@ func TestLookAheadFails(t *testing.T) {
 // later, when their time is over at the latest.
 func TestLookAheadIsBounded(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(100), proxytest.Addrs("192.0.2.2").TTL(100),
-		proxytest.Addrs("192.0.2.3").TTL(100))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1").TTL(100), nettest.Addrs("192.0.2.2").TTL(100),
+		nettest.Addrs("192.0.2.3").TTL(100))
 	r := start(t, s)
 	r.look("host.test")
 	r.early.Store(maxEarly)
@@ -187,8 +187,8 @@ func TestLookAheadIsBounded(t *testing.T) {
 
 func TestRebindingIsSeen(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(0), proxytest.Addrs("10.0.0.1").TTL(0))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1").TTL(0), nettest.Addrs("10.0.0.1").TTL(0))
 	r := start(t, s)
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 	require.Equal(t, "10.0.0.1", r.look("host.test"))
@@ -197,8 +197,8 @@ func TestRebindingIsSeen(t *testing.T) {
 
 func TestSOAOfAnotherZoneIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Func(func(q *dns.Msg) *dns.Msg {
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Func(func(q *dns.Msg) *dns.Msg {
 		m := new(dns.Msg).SetRcode(q, dns.RcodeNameError)
 		soa, err := dns.NewRR("other.test. 60 IN SOA ns.test. hostmaster.test. 1 2 3 4 60")
 		require.NoError(t, err)
@@ -213,8 +213,8 @@ func TestSOAOfAnotherZoneIsNotBelieved(t *testing.T) {
 
 func TestServeStale(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(60), proxytest.ServFail())
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").TTL(60), nettest.ServFail())
 	r := start(t, s, func(o *Options) { o.StaleFor = 10 * time.Minute })
 	r.look("host.test")
 	r.advance(time.Minute)
@@ -231,15 +231,15 @@ func TestServeStale(t *testing.T) {
 	require.NotEmpty(t, s.Queries())
 
 	// What the servers say counts at once, good or bad.
-	s.Set("host.test", proxytest.NXDomain().TTL(0), proxytest.ServFail())
+	s.Set("host.test", nettest.NXDomain().TTL(0), nettest.ServFail())
 	r.advance(staleTTL)
 	require.Equal(t, "not_found: look up host.test: no such name (NXDOMAIN)", r.look("host.test"))
 }
 
 func TestStaleEnds(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(60), proxytest.ServFail())
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").TTL(60), nettest.ServFail())
 	r := start(t, s, func(o *Options) { o.StaleFor = 10 * time.Second })
 	r.look("host.test")
 	r.advance(70*time.Second - 1)
@@ -250,10 +250,10 @@ func TestStaleEnds(t *testing.T) {
 
 func TestStaleDoesNotWaitForSilentServers(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	gate := make(chan struct{})
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"),
-		proxytest.Addrs("192.0.2.2", "2001:db8::2").Gate(gate))
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"),
+		nettest.Addrs("192.0.2.2", "2001:db8::2").Gate(gate))
 	r := start(t, s)
 	r.staleWait = time.Millisecond
 	r.look("host.test")
@@ -305,9 +305,9 @@ func TestCachedLookupAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
-	s.Set("none.test", proxytest.NXDomain())
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.Set("none.test", nettest.NXDomain())
 	hosts := write(t, "hosts", "192.0.2.7 here.test\n")
 	counts := [256]int{}
 	r, err := New(Options{
@@ -334,7 +334,7 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 	for i := range addrs {
 		addrs[i] = netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
 	}
-	r := start(t, proxytest.NewDNS(t))
+	r := start(t, nettest.NewDNS(t))
 	before := inUse()
 	for i := range DefaultMaxEntries {
 		name := fmt.Sprintf("host%d.test", i)
@@ -347,7 +347,7 @@ func TestCacheIsBoundedInBytes(t *testing.T) {
 	require.NotNil(t, r.cache.get(fmt.Sprintf("host%d.test", DefaultMaxEntries-1)))
 
 	// Ordinary names all have room.
-	r = start(t, proxytest.NewDNS(t))
+	r = start(t, nettest.NewDNS(t))
 	for i := range DefaultMaxEntries {
 		name := fmt.Sprintf("a-host-with-a-long-name-%d.example.test", i)
 		four, six := half{0, Answer{Addrs: slices.Clone(addrs[:4]), TTL: time.Hour}, nil}, half{1, Answer{TTL: time.Hour}, nil}

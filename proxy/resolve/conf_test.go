@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func TestParseConf(t *testing.T) {
@@ -54,13 +54,13 @@ func TestCandidates(t *testing.T) {
 func TestSearchList(t *testing.T) {
 	t.Parallel()
 	conf := write(t, "resolv.conf", "search a.test b.test\noptions ndots:2\n")
-	s := proxytest.NewDNS(t)
-	s.Set("registry.b.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
-	s.Set("git.svc.a.test", proxytest.Addrs("192.0.2.2", "2001:db8::2"))
-	s.Set("broken.a.test", proxytest.ServFail())
-	s.Set("broken.b.test", proxytest.Addrs("192.0.2.3"))
-	s.Set("www.example", proxytest.Addrs("192.0.2.4", "2001:db8::4"))
-	s.Set("none.a.test", proxytest.NXDomain().TTL(5))
+	s := nettest.NewDNS(t)
+	s.Set("registry.b.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.Set("git.svc.a.test", nettest.Addrs("192.0.2.2", "2001:db8::2"))
+	s.Set("broken.a.test", nettest.ServFail())
+	s.Set("broken.b.test", nettest.Addrs("192.0.2.3"))
+	s.Set("www.example", nettest.Addrs("192.0.2.4", "2001:db8::4"))
+	s.Set("none.a.test", nettest.NXDomain().TTL(5))
 	r := start(t, s, func(o *Options) { o.ResolvConf = conf })
 	asked := func() string {
 		var names []string
@@ -106,8 +106,8 @@ func TestRotate(t *testing.T) {
 func TestConfIsReadAgain(t *testing.T) {
 	t.Parallel()
 	conf := write(t, "resolv.conf", "search a.test\n")
-	s := proxytest.NewDNS(t)
-	s.Set("host.longer.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
+	s := nettest.NewDNS(t)
+	s.Set("host.longer.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
 	r := start(t, s, func(o *Options) { o.ResolvConf = conf })
 	require.Equal(t, "not_found: look up host: no such name (NXDOMAIN)", r.look("host"))
 	require.NoError(t, os.WriteFile(conf, []byte("search longer.test\n"), 0o600))
@@ -135,8 +135,8 @@ func TestParseHosts(t *testing.T) {
 func TestHostsFileComesFirst(t *testing.T) {
 	t.Parallel()
 	hosts := write(t, "hosts", "192.0.2.9 HOST.test\n")
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
 	r := start(t, s, func(o *Options) { o.HostsFile = hosts })
 	require.Equal(t, "192.0.2.9", r.look("host.test"))
 	require.Equal(t, []string{"local"}, r.kinds())

@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // Each question has a source port and an ID of its own (RFC 5452 section 9.2), and
@@ -26,7 +26,7 @@ func TestQuestionsAreHardToForge(t *testing.T) {
 	other, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	defer other.Close()
-	r := start(t, proxytest.NewDNS(t), func(o *Options) {
+	r := start(t, nettest.NewDNS(t), func(o *Options) {
 		o.Servers = []netip.AddrPort{server.LocalAddr().(*net.UDPAddr).AddrPort()}
 	})
 	reply := func(from *net.UDPConn, to netip.AddrPort, q *dns.Msg, text string) {
@@ -67,23 +67,23 @@ func TestQuestionsAreHardToForge(t *testing.T) {
 // However a question ends, its socket is closed.
 func TestSocketsAreClosed(t *testing.T) {
 	// Alone in the process: other tests have sockets, too.
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	shut := closedPort(t)
 	before := udpSockets(t)
-	one := proxytest.Addrs("192.0.2.1", "2001:db8::1")
+	one := nettest.Addrs("192.0.2.1", "2001:db8::1")
 	for name, c := range map[string]struct {
-		a, aaaa proxytest.Answer
+		a, aaaa nettest.Answer
 		server  netip.AddrPort
 	}{
 		"answered":               {a: one, aaaa: one},
-		"silent":                 {a: proxytest.Silent(), aaaa: proxytest.Silent()},
-		"AAAA silent":            {a: one, aaaa: proxytest.Silent()},
-		"A silent":               {a: proxytest.Silent(), aaaa: one},
-		"NXDOMAIN, AAAA silent":  {a: proxytest.NXDomain(), aaaa: proxytest.Silent()},
+		"silent":                 {a: nettest.Silent(), aaaa: nettest.Silent()},
+		"AAAA silent":            {a: one, aaaa: nettest.Silent()},
+		"A silent":               {a: nettest.Silent(), aaaa: one},
+		"NXDOMAIN, AAAA silent":  {a: nettest.NXDomain(), aaaa: nettest.Silent()},
 		"truncated":              {a: one.Truncated(), aaaa: one.Truncated()},
-		"without EDNS":           {a: proxytest.Rcode(dns.RcodeFormatError), aaaa: one},
-		"failure":                {a: proxytest.ServFail(), aaaa: proxytest.Silent()},
-		"alias to nowhere known": {a: proxytest.CNAME("other.test"), aaaa: one},
+		"without EDNS":           {a: nettest.Rcode(dns.RcodeFormatError), aaaa: one},
+		"failure":                {a: nettest.ServFail(), aaaa: nettest.Silent()},
+		"alias to nowhere known": {a: nettest.CNAME("other.test"), aaaa: one},
 		"port shut":              {a: one, aaaa: one, server: shut},
 	} {
 		s.SetType("host.test", dns.TypeA, c.a)

@@ -11,7 +11,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // waiting reports how many callers wait for name.
@@ -32,9 +32,9 @@ func (b *bench) untilWaiting(name string, n int) {
 
 func TestConcurrentQuestionsAreFolded(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	gate := make(chan struct{})
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(0).Gate(gate))
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").TTL(0).Gate(gate))
 	r := start(t, s)
 	var all sync.WaitGroup
 	for range 50 {
@@ -59,9 +59,9 @@ func TestConcurrentQuestionsAreFolded(t *testing.T) {
 
 func TestCallerThatLeavesDoesNotEndTheFlightOfOthers(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	gate := make(chan struct{})
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").Gate(gate))
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").Gate(gate))
 	r := start(t, s)
 	ctx, cancel := context.WithCancel(context.Background())
 	left := make(chan error, 1)
@@ -84,8 +84,8 @@ func TestCallerThatLeavesDoesNotEndTheFlightOfOthers(t *testing.T) {
 
 func TestLastCallerToLeaveEndsTheFlight(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Silent(), proxytest.Addrs("192.0.2.1", "2001:db8::1"))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Silent(), nettest.Addrs("192.0.2.1", "2001:db8::1"))
 	r := start(t, s)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer cancel()
@@ -99,10 +99,10 @@ func TestLastCallerToLeaveEndsTheFlight(t *testing.T) {
 
 func TestSilentAAAADoesNotHoldBackA(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	gate := make(chan struct{})
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
-	s.SetType("host.test", dns.TypeAAAA, proxytest.Addrs("2001:db8::1").Gate(gate))
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.SetType("host.test", dns.TypeAAAA, nettest.Addrs("2001:db8::1").Gate(gate))
 	r := start(t, s)
 	require.Equal(t, "192.0.2.1", r.look("host.test"))
 	require.Equal(t, "192.0.2.1", r.look("host.test")) // from the cache
@@ -115,10 +115,10 @@ func TestSilentAAAADoesNotHoldBackA(t *testing.T) {
 
 func TestFlightsThatNobodyWaitsForAreBounded(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	for _, name := range []string{"a.test", "b.test", "c.test"} {
-		s.Set(name, proxytest.Addrs("192.0.2.1"))
-		s.SetType(name, dns.TypeAAAA, proxytest.Silent())
+		s.Set(name, nettest.Addrs("192.0.2.1"))
+		s.SetType(name, dns.TypeAAAA, nettest.Silent())
 	}
 	r := start(t, s, func(o *Options) { o.Timeout = time.Minute })
 	r.maxLate = 2
@@ -140,10 +140,10 @@ func TestFlightsThatNobodyWaitsForAreBounded(t *testing.T) {
 
 func TestSilentADoesNotHoldBackAAAAForEver(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	gate := make(chan struct{})
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
-	s.SetType("host.test", dns.TypeA, proxytest.Addrs("192.0.2.1").Gate(gate))
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.SetType("host.test", dns.TypeA, nettest.Addrs("192.0.2.1").Gate(gate))
 	r := start(t, s)
 	require.Equal(t, "2001:db8::1", r.look("host.test"))
 	close(gate)
@@ -153,9 +153,9 @@ func TestSilentADoesNotHoldBackAAAAForEver(t *testing.T) {
 
 func TestClose(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("silent.test", proxytest.Silent())
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
+	s := nettest.NewDNS(t)
+	s.Set("silent.test", nettest.Silent())
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
 	r := start(t, s)
 	r.look("host.test")
 	got := make(chan string, 1)
@@ -170,9 +170,9 @@ func TestClose(t *testing.T) {
 
 func TestNoDescriptorLeft(t *testing.T) {
 	// Alone in the process: the limit holds for every test.
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
-	s.Set("stale.test", proxytest.Addrs("192.0.2.2", "2001:db8::2"))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.Set("stale.test", nettest.Addrs("192.0.2.2", "2001:db8::2"))
 	r := start(t, s)
 	r.look("stale.test")
 	r.advance(time.Minute)
@@ -203,7 +203,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 func TestRefusedPort(t *testing.T) {
 	t.Parallel()
 	addr := closedPort(t)
-	r := start(t, proxytest.NewDNS(t), func(o *Options) { o.Servers = []netip.AddrPort{addr} })
+	r := start(t, nettest.NewDNS(t), func(o *Options) { o.Servers = []netip.AddrPort{addr} })
 	_, err := r.Lookup(context.Background(), "host.test")
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 	require.Equal(t, ServerFailure, kindOf(err))

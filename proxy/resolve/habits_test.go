@@ -14,7 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // heard keeps the questions that a server got, as they were.
@@ -51,9 +51,9 @@ func address(q *dns.Msg) *dns.Msg {
 // A path that drops what has EDNS (some firewalls do) is asked without, and later names at once.
 func TestPathThatDropsEDNS(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	var h heard
-	s.Set("host.test", proxytest.Func(func(q *dns.Msg) *dns.Msg {
+	s.Set("host.test", nettest.Func(func(q *dns.Msg) *dns.Msg {
 		h.note(q)
 		if q.IsEdns0() != nil {
 			return nil
@@ -77,10 +77,10 @@ func TestPathThatDropsEDNS(t *testing.T) {
 // Letters have a random case, which the answer has to have (0x20).
 func TestCaseIsRandom(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	var h heard
 	const name = "a-name-of-many-letters.example.test"
-	s.Set(name, proxytest.Func(func(q *dns.Msg) *dns.Msg { h.note(q); return address(q) }))
+	s.Set(name, nettest.Func(func(q *dns.Msg) *dns.Msg { h.note(q); return address(q) }))
 	r := start(t, s)
 	seen := map[string]bool{}
 	for range 5 {
@@ -97,10 +97,10 @@ func TestCaseIsRandom(t *testing.T) {
 // more, without; and for a while it is asked like that at once.
 func TestServerThatFoldsCase(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	var h heard
 	const name = "a-name-of-many-letters.example.test"
-	s.Set(name, proxytest.Func(func(q *dns.Msg) *dns.Msg {
+	s.Set(name, nettest.Func(func(q *dns.Msg) *dns.Msg {
 		h.note(q)
 		m := address(q)
 		m.Question[0].Name = strings.ToLower(m.Question[0].Name)
@@ -129,7 +129,7 @@ func TestForgedCase(t *testing.T) {
 	pc, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	defer pc.Close()
-	r := start(t, proxytest.NewDNS(t), func(o *Options) {
+	r := start(t, nettest.NewDNS(t), func(o *Options) {
 		o.Servers = []netip.AddrPort{pc.LocalAddr().(*net.UDPAddr).AddrPort()}
 	})
 	got := make(chan string, 1)
@@ -170,14 +170,14 @@ func TestTruncatedOverTCP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := proxytest.NewDNS(t)
-			s.SetType("host.test", dns.TypeA, proxytest.Func(func(q *dns.Msg) *dns.Msg {
+			s := nettest.NewDNS(t)
+			s.SetType("host.test", dns.TypeA, nettest.Func(func(q *dns.Msg) *dns.Msg {
 				m := address(q)
 				m.Truncated = true
 				c.cut(m)
 				return m
 			}))
-			s.SetType("host.test", dns.TypeAAAA, proxytest.NoData())
+			s.SetType("host.test", dns.TypeAAAA, nettest.NoData())
 			require.Equal(t, c.want, start(t, s, quick).look("host.test"))
 		})
 	}
@@ -188,9 +188,9 @@ func TestTCPRefused(t *testing.T) {
 	t.Parallel()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := proxytest.NewDNSOn(t, pc, nil)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").Truncated())
-	s.SetType("host.test", dns.TypeAAAA, proxytest.NoData())
+	s := nettest.NewDNSOn(t, pc, nil)
+	s.Set("host.test", nettest.Addrs("192.0.2.1").Truncated())
+	s.SetType("host.test", dns.TypeAAAA, nettest.NoData())
 	require.Equal(t, "server_failure: look up host.test at 127.0.0.1:PORT: the answer did not fit into a datagram, "+
 		"and asking over TCP failed: dial tcp 127.0.0.1:PORT: connect: connection refused", start(t, s).look("host.test"))
 }
@@ -208,7 +208,7 @@ func TestManyAddresses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := proxytest.NewDNS(t)
+			s := nettest.NewDNS(t)
 			var four, six []string
 			for i := range c.four {
 				four = append(four, fmt.Sprintf("192.0.%d.%d", i/250, i%250))
@@ -216,8 +216,8 @@ func TestManyAddresses(t *testing.T) {
 			for i := range c.six {
 				six = append(six, fmt.Sprintf("2001:db8::%x", i+1))
 			}
-			s.SetType("host.test", dns.TypeA, proxytest.Addrs(four...).Truncated())
-			s.SetType("host.test", dns.TypeAAAA, proxytest.Addrs(six...).Truncated())
+			s.SetType("host.test", dns.TypeA, nettest.Addrs(four...).Truncated())
+			s.SetType("host.test", dns.TypeAAAA, nettest.Addrs(six...).Truncated())
 			var log bytes.Buffer
 			r := start(t, s, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
 			want := append(four[:c.want4:c.want4], six[:c.want6]...)

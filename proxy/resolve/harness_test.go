@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,7 +32,7 @@ type bench struct {
 
 // start makes a resolver that knows nothing of the machine it runs on. Its clock
 // stands still until the test moves it.
-func start(t testing.TB, s *proxytest.DNS, change ...func(*Options)) *bench {
+func start(t testing.TB, s *nettest.DNS, change ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{t: t, now: time.Unix(1e9, 0), events: make(chan Event, 4096)}
 	o := Options{
@@ -122,7 +122,7 @@ func write(t testing.TB, name, text string) string {
 // closedPort is an address at which nothing listens.
 func closedPort(t testing.TB) netip.AddrPort {
 	t.Helper()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	s.Close()
 	return s.Addr()
 }

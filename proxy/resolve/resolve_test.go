@@ -8,7 +8,7 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // quick makes silence end soon.
@@ -19,127 +19,127 @@ func TestLookup(t *testing.T) {
 	const seventeen = "a16.test"
 	chain := []string{"a1.test", "a2.test", "a3.test", "a4.test", "a5.test", "a6.test", "a7.test", "a8.test",
 		"a9.test", "a10.test", "a11.test", "a12.test", "a13.test", "a14.test", "a15.test", seventeen, "a17.test"}
-	formerr := proxytest.Rcode(dns.RcodeFormatError)
+	formerr := nettest.Rcode(dns.RcodeFormatError)
 	for name, c := range map[string]struct {
-		a, aaaa []proxytest.Answer // aaaa nil: as a
+		a, aaaa []nettest.Answer // aaaa nil: as a
 		want    string
 	}{
 		"both families, IPv4 first": {
-			a:    answers(proxytest.Addrs("2001:db8::1", "192.0.2.1", "192.0.2.2")),
+			a:    answers(nettest.Addrs("2001:db8::1", "192.0.2.1", "192.0.2.2")),
 			want: "192.0.2.1 192.0.2.2 2001:db8::1",
 		},
-		"IPv4 only": {a: answers(proxytest.Addrs("192.0.2.1")), want: "192.0.2.1"},
-		"IPv6 only": {a: answers(proxytest.Addrs("2001:db8::1")), want: "2001:db8::1"},
+		"IPv4 only": {a: answers(nettest.Addrs("192.0.2.1")), want: "192.0.2.1"},
+		"IPv6 only": {a: answers(nettest.Addrs("2001:db8::1")), want: "2001:db8::1"},
 		"an IPv4-mapped address is unmapped, and listed once": {
-			a: answers(proxytest.Addrs("192.0.2.1")), aaaa: answers(proxytest.Addrs("::ffff:192.0.2.1", "::ffff:192.0.2.9")),
+			a: answers(nettest.Addrs("192.0.2.1")), aaaa: answers(nettest.Addrs("::ffff:192.0.2.1", "::ffff:192.0.2.9")),
 			want: "192.0.2.1 192.0.2.9",
 		},
 		"no such name": {
-			a:    answers(proxytest.NXDomain()),
+			a:    answers(nettest.NXDomain()),
 			want: "not_found: look up host.test: no such name (NXDOMAIN)",
 		},
 		"no address": {
-			a:    answers(proxytest.NoData()),
+			a:    answers(nettest.NoData()),
 			want: "not_found: look up host.test: no address (NODATA)",
 		},
 		"SERVFAIL": {
-			a:    answers(proxytest.ServFail()),
+			a:    answers(nettest.ServFail()),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: SERVFAIL",
 		},
 		"REFUSED": {
-			a:    answers(proxytest.Refused()),
+			a:    answers(nettest.Refused()),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: REFUSED",
 		},
 		"a code of no name": {
-			a:    answers(proxytest.Rcode(14)),
+			a:    answers(nettest.Rcode(14)),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: RCODE 14",
 		},
 		"silence": {
-			a:    answers(proxytest.Silent()),
+			a:    answers(nettest.Silent()),
 			want: "timeout: look up host.test at 127.0.0.1:PORT: no answer in 400ms",
 		},
 		"silence once: the question is sent again": {
-			a:    answers(proxytest.Silent(), proxytest.Addrs("192.0.2.1")),
+			a:    answers(nettest.Silent(), nettest.Addrs("192.0.2.1")),
 			want: "192.0.2.1",
 		},
 		"truncated: TCP has the whole": {
-			a:    answers(proxytest.Addrs("192.0.2.1", "2001:db8::1").Truncated()),
+			a:    answers(nettest.Addrs("192.0.2.1", "2001:db8::1").Truncated()),
 			want: "192.0.2.1 2001:db8::1",
 		},
 		"a chain of aliases": {
-			a:    answers(proxytest.CNAME("a.test", "B.test").To("192.0.2.1")),
+			a:    answers(nettest.CNAME("a.test", "B.test").To("192.0.2.1")),
 			want: "192.0.2.1",
 		},
 		"a chain to nowhere": {
-			a:    answers(proxytest.CNAME("a.test").To()),
+			a:    answers(nettest.CNAME("a.test").To()),
 			want: "not_found: look up host.test: no address (NODATA)",
 		},
 		"a chain of aliases as long as may be": {
-			a:    answers(proxytest.CNAME(chain[:16]...).To("192.0.2.1")),
+			a:    answers(nettest.CNAME(chain[:16]...).To("192.0.2.1")),
 			want: "192.0.2.1",
 		},
 		"a chain that is too long": {
-			a:    answers(proxytest.CNAME(chain...).To("192.0.2.1")),
+			a:    answers(nettest.CNAME(chain...).To("192.0.2.1")),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: more than 16 aliases in a row",
 		},
 		"a loop in one answer": {
-			a:    answers(proxytest.CNAME("a.test", "b.test", "a.test")),
+			a:    answers(nettest.CNAME("a.test", "b.test", "a.test")),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: aliases form a loop",
 		},
 		"a name that is its own alias": {
-			a:    answers(proxytest.CNAME("Host.test")),
+			a:    answers(nettest.CNAME("Host.test")),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: aliases form a loop",
 		},
 		"AAAA fails: A is used": {
-			a: answers(proxytest.Addrs("192.0.2.1")), aaaa: answers(proxytest.ServFail()),
+			a: answers(nettest.Addrs("192.0.2.1")), aaaa: answers(nettest.ServFail()),
 			want: "192.0.2.1",
 		},
 		"A fails: AAAA is used": {
-			a: answers(proxytest.Refused()), aaaa: answers(proxytest.Addrs("2001:db8::1")),
+			a: answers(nettest.Refused()), aaaa: answers(nettest.Addrs("2001:db8::1")),
 			want: "2001:db8::1",
 		},
 		"AAAA silent: A is used": {
-			a: answers(proxytest.Addrs("192.0.2.1")), aaaa: answers(proxytest.Silent()),
+			a: answers(nettest.Addrs("192.0.2.1")), aaaa: answers(nettest.Silent()),
 			want: "192.0.2.1",
 		},
 		"AAAA says NXDOMAIN of a name that exists": {
-			a: answers(proxytest.Addrs("192.0.2.1")), aaaa: answers(proxytest.NXDomain()),
+			a: answers(nettest.Addrs("192.0.2.1")), aaaa: answers(nettest.NXDomain()),
 			want: "192.0.2.1",
 		},
 		"NXDOMAIN holds for the silent AAAA too": {
-			a: answers(proxytest.NXDomain()), aaaa: answers(proxytest.Silent()),
+			a: answers(nettest.NXDomain()), aaaa: answers(nettest.Silent()),
 			want: "not_found: look up host.test: no such name (NXDOMAIN)",
 		},
 		"no A, and AAAA fails: nobody knows": {
-			a: answers(proxytest.NoData()), aaaa: answers(proxytest.ServFail()),
+			a: answers(nettest.NoData()), aaaa: answers(nettest.ServFail()),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: SERVFAIL",
 		},
 		"a server without EDNS": {
-			a:    answers(formerr, proxytest.Addrs("192.0.2.1")),
+			a:    answers(formerr, nettest.Addrs("192.0.2.1")),
 			want: "192.0.2.1",
 		},
 		"stray datagrams before the answer": {
-			a: answers(proxytest.Addrs("192.0.2.1").After(proxytest.WrongID, proxytest.WrongQuestion,
-				proxytest.WrongType, proxytest.NotResponse, proxytest.Noise)),
+			a: answers(nettest.Addrs("192.0.2.1").After(nettest.WrongID, nettest.WrongQuestion,
+				nettest.WrongType, nettest.NotResponse, nettest.Noise)),
 			want: "192.0.2.1",
 		},
 		"stray datagrams and no answer": {
-			a: answers(proxytest.Silent().After(proxytest.WrongID, proxytest.WrongQuestion,
-				proxytest.WrongType, proxytest.NotResponse, proxytest.Noise)),
+			a: answers(nettest.Silent().After(nettest.WrongID, nettest.WrongQuestion,
+				nettest.WrongType, nettest.NotResponse, nettest.Noise)),
 			want: "timeout: look up host.test at 127.0.0.1:PORT: no answer in 400ms",
 		},
 		"records of other names in the answer": {
-			a:    answers(proxytest.Func(withStranger)),
+			a:    answers(nettest.Func(withStranger)),
 			want: "192.0.2.1",
 		},
 		"a referral": {
-			a:    answers(proxytest.Func(referral)),
+			a:    answers(nettest.Func(referral)),
 			want: "server_failure: look up host.test at 127.0.0.1:PORT: lame referral: the server does not look names up",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := proxytest.NewDNS(t)
+			s := nettest.NewDNS(t)
 			s.Set("host.test", c.a...)
 			if c.aaaa != nil {
 				s.SetType("host.test", dns.TypeAAAA, c.aaaa...)
@@ -149,7 +149,7 @@ func TestLookup(t *testing.T) {
 	}
 }
 
-func answers(a ...proxytest.Answer) []proxytest.Answer { return a }
+func answers(a ...nettest.Answer) []nettest.Answer { return a }
 
 // withStranger answers with an address of its own and one of another name, both
 // in the answer and in the additional section.
@@ -164,7 +164,7 @@ func withStranger(q *dns.Msg) *dns.Msg {
 	}
 	other := &dns.A{
 		Hdr: dns.RR_Header{Name: "other.test.", Rrtype: dns.TypeA, Class: dns.ClassINET, Ttl: 60},
-		A:   proxytest.StrayAddr.AsSlice(),
+		A:   nettest.StrayAddr.AsSlice(),
 	}
 	chaos := &dns.A{Hdr: dns.RR_Header{Name: "host.test.", Rrtype: dns.TypeA, Class: dns.ClassCHAOS, Ttl: 60}, A: other.A}
 	m.Answer = []dns.RR{other, own, chaos}
@@ -183,10 +183,10 @@ func referral(q *dns.Msg) *dns.Msg {
 
 func TestAliasEndIsAskedFor(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.CNAME("a.test").TTL(300))
-	s.Set("a.test", proxytest.CNAME("b.test").TTL(20))
-	s.Set("b.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(100))
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.CNAME("a.test").TTL(300))
+	s.Set("a.test", nettest.CNAME("b.test").TTL(20))
+	s.Set("b.test", nettest.Addrs("192.0.2.1", "2001:db8::1").TTL(100))
 	r := start(t, s)
 	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
 	require.Equal(t, 6, len(s.Queries()))
@@ -200,31 +200,31 @@ func TestAliasEndIsAskedFor(t *testing.T) {
 	require.Equal(t, 4, s.Asked("host.test"))
 
 	// A loop over several answers ends as well.
-	s.Set("b.test", proxytest.CNAME("host.test"))
+	s.Set("b.test", nettest.CNAME("host.test"))
 	r.advance(time.Minute)
 	require.Equal(t, "server_failure: look up b.test at 127.0.0.1:PORT: aliases form a loop", r.look("b.test"))
-	s.Set("x.test", proxytest.CNAME("y.test"))
-	s.Set("y.test", proxytest.NXDomain())
+	s.Set("x.test", nettest.CNAME("y.test"))
+	s.Set("y.test", nettest.NXDomain())
 	require.Equal(t, "not_found: look up x.test: no such name (NXDOMAIN)", r.look("x.test"))
 }
 
 func TestServersInTurn(t *testing.T) {
 	t.Parallel()
-	good := proxytest.NewDNS(t)
-	good.Set("host.test", proxytest.Addrs("192.0.2.1").TTL(0))
+	good := nettest.NewDNS(t)
+	good.Set("host.test", nettest.Addrs("192.0.2.1").TTL(0))
 	for name, c := range map[string]struct {
-		first  proxytest.Answer
+		first  nettest.Answer
 		closed bool
 	}{
-		"silent":    {first: proxytest.Silent()},
-		"SERVFAIL":  {first: proxytest.ServFail()},
-		"REFUSED":   {first: proxytest.Refused()},
+		"silent":    {first: nettest.Silent()},
+		"SERVFAIL":  {first: nettest.ServFail()},
+		"REFUSED":   {first: nettest.Refused()},
 		"port shut": {closed: true},
-		"lame":      {first: proxytest.Func(referral)},
+		"lame":      {first: nettest.Func(referral)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			bad := proxytest.NewDNS(t)
+			bad := nettest.NewDNS(t)
 			bad.Set("host.test", c.first)
 			if c.closed {
 				bad.Close()
@@ -237,9 +237,9 @@ func TestServersInTurn(t *testing.T) {
 
 func TestSilentServerIsAskedLast(t *testing.T) {
 	t.Parallel()
-	dead, good := proxytest.NewDNS(t), proxytest.NewDNS(t)
-	dead.Set("host.test", proxytest.Silent())
-	good.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").TTL(0))
+	dead, good := nettest.NewDNS(t), nettest.NewDNS(t)
+	dead.Set("host.test", nettest.Silent())
+	good.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").TTL(0))
 	r := start(t, dead, quick, func(o *Options) { o.Servers = append(o.Servers, good.Addr()) })
 	require.Equal(t, "192.0.2.1 2001:db8::1", r.look("host.test"))
 	require.Equal(t, dead.Addr(), r.await(QueryTimeout).Server)
@@ -253,10 +253,10 @@ func TestSilentServerIsAskedLast(t *testing.T) {
 
 func TestLateAnswerStillCounts(t *testing.T) {
 	t.Parallel()
-	slow, dead := proxytest.NewDNS(t), proxytest.NewDNS(t)
+	slow, dead := nettest.NewDNS(t), nettest.NewDNS(t)
 	gate := make(chan struct{})
-	slow.Set("host.test", proxytest.Addrs("192.0.2.1", "2001:db8::1").Gate(gate), proxytest.Silent())
-	dead.Set("host.test", proxytest.Silent())
+	slow.Set("host.test", nettest.Addrs("192.0.2.1", "2001:db8::1").Gate(gate), nettest.Silent())
+	dead.Set("host.test", nettest.Silent())
 	r := start(t, slow, func(o *Options) {
 		o.Servers = append(o.Servers, dead.Addr())
 		o.Timeout = 2 * time.Second
@@ -270,12 +270,12 @@ func TestLateAnswerStillCounts(t *testing.T) {
 
 func TestTruncatedAnswerWithoutTCP(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("host.test", proxytest.Addrs("192.0.2.1").Truncated())
-	s.SetType("host.test", dns.TypeAAAA, proxytest.NoData())
+	s := nettest.NewDNS(t)
+	s.Set("host.test", nettest.Addrs("192.0.2.1").Truncated())
+	s.SetType("host.test", dns.TypeAAAA, nettest.NoData())
 	r := start(t, s)
 	r.look("host.test")
-	require.Contains(t, s.Queries(), proxytest.Query{Name: "host.test", Type: "A", Transport: "tcp"})
+	require.Contains(t, s.Queries(), nettest.Query{Name: "host.test", Type: "A", Transport: "tcp"})
 	require.Equal(t, "tcp", func() string {
 		for e := range r.events {
 			if e.Transport == "tcp" {
@@ -288,7 +288,7 @@ func TestTruncatedAnswerWithoutTCP(t *testing.T) {
 
 func TestNamesThatAreNeverAsked(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
+	s := nettest.NewDNS(t)
 	r := start(t, s)
 	for name, want := range map[string]string{
 		"localhost":       "127.0.0.1 ::1",

@@ -15,8 +15,8 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
 // hush is the address of a server that never answers.
@@ -125,12 +125,12 @@ func TestManyWaitByFewDescriptors(t *testing.T) {
 // asks for another is told so at once; addresses past their time are better than that.
 func TestNamesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
-	s := proxytest.NewDNS(t)
-	s.Set("stale.test", proxytest.Addrs("192.0.2.7", "2001:db8::7"))
+	s := nettest.NewDNS(t)
+	s.Set("stale.test", nettest.Addrs("192.0.2.7", "2001:db8::7"))
 	for i := range 3 {
-		s.Set(fmt.Sprintf("name%d.silent.test", i), proxytest.Silent())
+		s.Set(fmt.Sprintf("name%d.silent.test", i), nettest.Silent())
 	}
-	s.Set("other.test", proxytest.Addrs("192.0.2.1", "2001:db8::1"))
+	s.Set("other.test", nettest.Addrs("192.0.2.1", "2001:db8::1"))
 	r := start(t, s, func(o *Options) { o.Timeout, o.MaxNames = time.Minute, 3 })
 	r.look("stale.test")
 	r.advance(time.Minute)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -14,9 +14,9 @@ import (
 func TestInitForgets(t *testing.T) {
 	remote := netip.MustParseAddrPort("192.0.2.1:80")
 	used, fresh := new(sock.Conn), sock.New(7, remote)
-	proxytest.Dirty(t, used)
+	nettest.Dirty(t, used)
 	used.Init(7, remote)
-	for _, name := range proxytest.Left(used, fresh) {
+	for _, name := range nettest.Left(used, fresh) {
 		assert.Equal(t, "outFn", name) // bound to it
 	}
 }

@@ -20,7 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -535,7 +535,7 @@ func TestBegin(t *testing.T) {
 	assert.False(t, connecting)
 	assert.ErrorIs(t, err, unix.ECONNREFUSED)
 
-	full, accept := proxytest.FullQueue(t)
+	full, accept := nettest.FullQueue(t)
 	var slow Conn
 	connecting, err = Begin(&slow, netip.Addr{}, full)
 	require.NoError(t, err)
@@ -550,7 +550,7 @@ func TestBegin(t *testing.T) {
 	assert.True(t, over)
 	slow.Close()
 
-	full, _ = proxytest.FullQueue(t)
+	full, _ = nettest.FullQueue(t)
 	var late Conn
 	connecting, err = Begin(&late, netip.Addr{}, full)
 	require.NoError(t, err)

@@ -6,14 +6,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
 // A client that resets while its destination is connected to leaves nothing behind, and
 // nothing is held against the destination.
 func TestClientGoesBeforeItIsConnected(t *testing.T) {
-	dead, _ := proxytest.FullQueue(t)
+	dead, _ := nettest.FullQueue(t)
 	budget := fdbudget.New(100)
 	r := start(t, func(o *Options) { o.Budget = budget })
 	r.config.ConnectTimeout = time.Hour

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -75,7 +75,7 @@ func TestBothFamilies(t *testing.T) {
 	s := serve(t, "127.0.0.1:0", say("four"))
 	port := fmt.Sprint(s.addr.Port())
 	serve(t, "[::1]:"+port, say("six"))
-	r.dns.Set("db.test", proxytest.Addrs("127.0.0.1", "::1"))
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.1", "::1"))
 	byName, byAddr := listener(t, "db.test:"+port), listener(t, "[::1]:"+port)
 	byAddr.Listen = "[::1]:0"
 	r.must(byName, byAddr)
@@ -103,8 +103,8 @@ func TestAttemptsAreDistinct(t *testing.T) {
 	port := fmt.Sprint(s.addr.Port())
 	s.stop()
 	r.pace.firstRetry = time.Hour
-	r.dns.Set("a.test", proxytest.Addrs("127.0.0.2"))
-	r.dns.Set("b.test", proxytest.Addrs("127.0.0.2"))
+	r.dns.Set("a.test", nettest.Addrs("127.0.0.2"))
+	r.dns.Set("b.test", nettest.Addrs("127.0.0.2"))
 	r.must(listener(t, "a.test:"+port, "b.test:"+port))
 	eventually(t, "both are resolved", func() bool {
 		st := r.Status()[0]

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -15,11 +15,11 @@ func TestReuseForgets(t *testing.T) {
 	s := New(Options{})
 	defer s.Shutdown(t.Context())
 	x := new(session)
-	proxytest.Dirty(t, &x.sessionLife)
+	nettest.Dirty(t, &x.sessionLife)
 	x.upstream.Store(new(sock.Conn))
 	x.srv, x.client = s, &x.socket
 	x.forget()
-	for _, name := range proxytest.Left(x, s.free.New()) {
+	for _, name := range nettest.Left(x, s.free.New()) {
 		if !strings.HasPrefix(name, "socket.") && // begins anew by Init
 			name != "client" { // its own
 			t.Errorf("%s is left", name)

@@ -18,9 +18,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	*Server
 	t       testing.TB
-	dns     *proxytest.DNS
+	dns     *nettest.DNS
 	reg     *prometheus.Registry
 	guard   acl.GuardMode
 	sources []netip.Addr
@@ -45,7 +45,7 @@ type rig struct {
 // on loopback.
 func start(t testing.TB, change ...func(*Options)) *rig {
 	t.Helper()
-	r := &rig{t: t, dns: proxytest.NewDNS(t), reg: prometheus.NewRegistry(), guard: acl.GuardOff}
+	r := &rig{t: t, dns: nettest.NewDNS(t), reg: prometheus.NewRegistry(), guard: acl.GuardOff}
 	res, err := resolve.New(resolve.Options{Servers: []netip.AddrPort{r.dns.Addr()}, ResolvConf: os.DevNull,
 		HostsFile: os.DevNull, NegativeTTLMax: -1, FailureTTL: -1})
 	require.NoError(t, err)

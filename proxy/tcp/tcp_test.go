@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
 func refused(t testing.TB, r *rig, i int) {
@@ -64,11 +64,11 @@ func TestNameMoves(t *testing.T) {
 	_, port, _ := net.SplitHostPort(a.addr.String())
 	serve(t, "127.0.0.3:"+port, say("new"))
 	b = "127.0.0.3"
-	r.dns.Set("db.test", proxytest.Addrs("127.0.0.2").TTL(0))
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.2").TTL(0))
 	r.must(listener(t, "db.test:"+port))
 	c := r.connect(0)
 	echoes(t, c, "one")
-	r.dns.Set("db.test", proxytest.Addrs(b).TTL(0))
+	r.dns.Set("db.test", nettest.Addrs(b).TTL(0))
 	eventually(t, "the move is seen", func() bool { return strings.Contains(r.state(), b+" (up") })
 	assert.Equal(t, "new", r.got(0))
 	assert.Contains(t, r.state(), "127.0.0.2 (draining, 1 open)")
@@ -76,7 +76,7 @@ func TestNameMoves(t *testing.T) {
 	c.Close()
 	eventually(t, "the old address is forgotten", func() bool { return !strings.Contains(r.state(), "127.0.0.2") })
 	// And back again, to one that had been there before.
-	r.dns.Set("db.test", proxytest.Addrs("127.0.0.2", b).TTL(0))
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.2", b).TTL(0))
 	eventually(t, "both are there", func() bool { return strings.Count(r.state(), "(up") == 2 })
 }
 
@@ -94,16 +94,16 @@ func TestHeals(t *testing.T) {
 	rec := r.last(1)
 	assert.Equal(t, "no_address", rec.Refused)
 	assert.Contains(t, rec.Error, "no such name (NXDOMAIN)")
-	r.dns.Set("db.test", proxytest.Addrs("127.0.0.1").TTL(0))
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.1").TTL(0))
 	eventually(t, "it heals", r.Ready)
 	assert.Equal(t, "here", r.got(0))
 	assert.NotEmpty(t, changes)
 	// Servers that fail are no reason to forget an address.
-	r.dns.Set("db.test", proxytest.ServFail())
+	r.dns.Set("db.test", nettest.ServFail())
 	eventually(t, "the failure is seen", func() bool { return strings.Contains(r.state(), "SERVFAIL") })
 	assert.Equal(t, "here", r.got(0))
 	// That the name is gone is one, after a while (here 0).
-	r.dns.Set("db.test", proxytest.NXDomain())
+	r.dns.Set("db.test", nettest.NXDomain())
 	eventually(t, "the end is seen", func() bool { return !r.Ready() })
 	refused(t, r, 0)
 }
@@ -112,7 +112,7 @@ func TestHeals(t *testing.T) {
 func TestDeadAddress(t *testing.T) {
 	r := start(t)
 	servers, port := several(t, 3)
-	r.dns.Set("db.test", proxytest.Addrs("127.0.0.2", "127.0.0.3", "127.0.0.4"))
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.2", "127.0.0.3", "127.0.0.4"))
 	r.must(listener(t, "db.test:"+port))
 	seen := map[string]int{}
 	for range 9 {
@@ -135,7 +135,7 @@ func TestDeadAddress(t *testing.T) {
 func TestThreeAttempts(t *testing.T) {
 	r := start(t)
 	servers, port := several(t, 4)
-	r.dns.Set("db.test", proxytest.Addrs("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"))
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"))
 	for _, s := range servers[:3] {
 		s.stop()
 	}
@@ -252,8 +252,8 @@ func TestGuard(t *testing.T) {
 	s := serve(t, "127.0.0.1:0", say("in"))
 	port := fmt.Sprint(s.addr.Port())
 	other := serve(t, "127.0.0.1:0", say("other"))
-	r.dns.Set("evil.test", proxytest.Addrs("127.0.0.1"))
-	r.dns.Set("meta.test", proxytest.Addrs("169.254.169.254"))
+	r.dns.Set("evil.test", nettest.Addrs("127.0.0.1"))
+	r.dns.Set("meta.test", nettest.Addrs("169.254.169.254"))
 	r.must(listener(t, "127.0.0.1:"+port), listener(t, "evil.test:"+fmt.Sprint(other.addr.Port())), listener(t, "meta.test:80"))
 	assert.Equal(t, "in", r.got(0))
 	refused(t, r, 1)

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/poll"
-	"github.com/sluiceproxy/sluice/proxy/proxytest"
 )
 
 type handler struct{ poll.Handler }
@@ -19,14 +19,14 @@ func TestReuseForgets(t *testing.T) {
 	defer p.Close()
 	fresh := start(t, p)
 	used := &relayed{result: make(chan Result, 1), pump: p}
-	proxytest.Dirty(t, &used.Tunnel, Hooks(fresh), handler{})
+	nettest.Dirty(t, &used.Tunnel, Hooks(fresh), handler{})
 	var client, server Side
 	used.client, client.Conn = near(t)
 	used.server, server.Conn = near(t)
 	p.Start(&used.Tunnel, client, server, used)
 	used.mu.Lock()
 	fresh.mu.Lock()
-	left := proxytest.Left(&used.life, &fresh.life)
+	left := nettest.Left(&used.life, &fresh.life)
 	fresh.mu.Unlock()
 	used.mu.Unlock()
 	assert.Subset(t, []string{"hooks", "loops", "fds"}, left, "but for these they are alike: each has its own")
@@ -37,15 +37,15 @@ func TestReuseForgets(t *testing.T) {
 
 	w := way{cargo: new(cargo)}
 	c := w.cargo
-	proxytest.Dirty(t, c)
+	nettest.Dirty(t, c)
 	c.pipe = p.pipes.get()
 	w.release(p)
-	assert.Empty(t, proxytest.Left(c, new(cargo)))
+	assert.Empty(t, nettest.Left(c, new(cargo)))
 
 	var f Flow
-	proxytest.Dirty(t, &f)
+	nettest.Dirty(t, &f)
 	p.NewFlow(&f, 7, func() {})
 	var other Flow
 	p.NewFlow(&other, 7, func() {})
-	assert.Empty(t, proxytest.Left(&f, &other))
+	assert.Empty(t, nettest.Left(&f, &other))
 }
