@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http/httptest"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -193,9 +192,7 @@ func TestStrayBeforeTheSend(t *testing.T) {
 	release := hold(t, g)
 	out := make(chan struct{})
 	var ins []chan struct{}
-	for range runtime.GOMAXPROCS(0) {
-		l, err := g.loops.Next()
-		require.NoError(t, err)
+	for _, l := range eachLoop(t, g) {
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		require.NoError(t, err)
 		defer unix.Close(fds[0])
@@ -210,7 +207,7 @@ func TestStrayBeforeTheSend(t *testing.T) {
 	require.Eventually(t, func() bool { return hasAll(t, c) }, 10*time.Second, time.Millisecond)
 	release()
 	for _, in := range ins {
-		<-in
+		soon(t, in)
 	}
 	close(talk)
 	<-talked
