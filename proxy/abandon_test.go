@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // A panic ends the connection in whose service it comes about, wherever that is, and no
@@ -51,7 +51,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 					o.Gate = outbound.NewGate(func(_ context.Context, name string) ([]netip.Addr, error) {
 						boom(name)
 						return nil, context.DeadlineExceeded
-					}, sock.Dial, o.Gate.Pool)
+					}, dial.TCP, o.Gate.Pool)
 				default:
 					log := linelog.New(lines, linelog.Options{})
 					t.Cleanup(func() { log.Close(time.Minute) })

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // thinking is a server that has read a request and does not answer before it is told to;
@@ -127,7 +127,7 @@ func TestClientGoesBeforeThereIsAServer(t *testing.T) {
 			}
 			g := start(t, allowLoopback+"*.test", nil, func(o *Options) {
 				o.ConnectTimeout = time.Hour
-				o.Gate = outbound.NewGate(lookup, sock.Dial, o.Gate.Pool)
+				o.Gate = outbound.NewGate(lookup, dial.TCP, o.Gate.Pool)
 			})
 			c := g.dial(t)
 			c.send(t, "%s", request)

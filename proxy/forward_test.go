@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -97,12 +98,12 @@ func TestForwardHostPort(t *testing.T) {
 					addrs, _, err := known(name)
 					return addrs, err
 				}, func(ctx context.Context, source netip.Addr, _ netip.AddrPort) (*sock.Conn, error) {
-					return sock.Dial(ctx, source, to)
+					return dial.TCP(ctx, source, to)
 				}, outbound.NewPool(o.Budget, time.Minute))
 				if attended {
 					o.Gate.Known = known
 					o.Gate.Begin = func(c *sock.Conn, source netip.Addr, _ netip.AddrPort) (bool, error) {
-						return sock.Begin(c, source, to)
+						return dial.Begin(c, source, to)
 					}
 				}
 			})

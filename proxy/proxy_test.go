@@ -24,6 +24,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -96,8 +97,8 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 	}
 	lines := linelog.New(g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
 	o.Access = NewAccessLog(lines, Formats["json"])
-	o.Gate = outbound.NewGate(lookup, sock.Dial, outbound.NewPool(o.Budget, time.Minute))
-	o.Gate.Begin = sock.Begin
+	o.Gate = outbound.NewGate(lookup, dial.TCP, outbound.NewPool(o.Budget, time.Minute))
+	o.Gate.Begin = dial.Begin
 	o.Gate.Known = func(name string) ([]netip.Addr, bool, error) {
 		addrs, err := lookup(t.Context(), name)
 		return addrs, true, err

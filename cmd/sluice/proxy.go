@@ -16,6 +16,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -140,8 +141,8 @@ func (g *gateway) build(in config.Input, followed *files.Follower, registry *pro
 }
 
 func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.Options {
-	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
-	gate.Known, gate.Begin = g.resolve.Known, sock.Begin
+	gate := outbound.NewGate(g.resolve.Lookup, dial.TCP, outbound.NewPool(budget, time.Minute))
+	gate.Known, gate.Begin = g.resolve.Known, dial.Begin
 	o := proxy.Options{
 		Gate:              gate,
 		Metrics:           g.metrics,

@@ -15,10 +15,10 @@ import (
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
-	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
 
@@ -117,8 +117,8 @@ func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s strea
 	if err != nil {
 		return fmt.Errorf("sluice: %w", err)
 	}
-	gate := outbound.NewGate(g.resolve.Lookup, sock.Dial, outbound.NewPool(budget, time.Minute))
-	gate.Begin = sock.Begin
+	gate := outbound.NewGate(g.resolve.Lookup, dial.TCP, outbound.NewPool(budget, time.Minute))
+	gate.Begin = dial.Begin
 	o := tcp.Options{
 		Gate:     gate,
 		TTL:      g.resolve.TTL,

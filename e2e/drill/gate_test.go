@@ -24,6 +24,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -94,8 +95,8 @@ func certificate(t testing.TB) (server, clients *tls.Config) {
 
 func (g *gate) outbound(res *resolve.Resolver, i int) *outbound.Gate {
 	g.budgets[i] = fdbudget.New(g.files)
-	o := outbound.NewGate(res.Lookup, sock.Dial, outbound.NewPool(g.budgets[i], time.Minute))
-	o.Known, o.Begin = res.Known, sock.Begin
+	o := outbound.NewGate(res.Lookup, dial.TCP, outbound.NewPool(g.budgets[i], time.Minute))
+	o.Known, o.Begin = res.Known, dial.Begin
 	return o
 }
 

@@ -25,10 +25,10 @@ const attemptsBeside = 8
 
 // Dialer makes one connection from source (invalid: the kernel chooses) to dst. It
 // keeps to ctx's deadline itself, see [Until].
-// Tests put their own in its place; sock.Dial is the one that ships.
+// Tests put their own in its place; proxy/dial has the one that ships.
 type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error)
 
-// Begin is a Dialer that does not wait: see sock.Begin.
+// Begin is a Dialer that does not wait: see proxy/dial.
 type Begin func(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error)
 
 // Conn is a connection to an upstream server. It is used by one goroutine at a

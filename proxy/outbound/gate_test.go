@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
@@ -82,7 +83,7 @@ func anyConn(t testing.TB) *sock.Conn {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	c, err := sock.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
+	c, err := dial.TCP(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 	require.NoError(t, err)
 	far, err := l.Accept()
 	require.NoError(t, err)
@@ -300,7 +301,7 @@ func TestPoolWatches(t *testing.T) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			c := &Conn{connLife: connLife{Dst: netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), 80)}}
-			c.TCP, err = sock.Dial(t.Context(), netip.Addr{}, ln.Addr().(*net.TCPAddr).AddrPort())
+			c.TCP, err = dial.TCP(t.Context(), netip.Addr{}, ln.Addr().(*net.TCPAddr).AddrPort())
 			require.NoError(t, err)
 			far, err := ln.Accept()
 			require.NoError(t, err)
@@ -335,7 +336,7 @@ func TestBeginConnect(t *testing.T) {
 	a := netip.MustParseAddr("127.0.0.1")
 	_, _, able, _ := g.BeginConnect(a, 80, Sources{})
 	assert.False(t, able, "no way to begin")
-	g.Begin = sock.Begin
+	g.Begin = dial.Begin
 	_, _, able, _ = g.BeginConnect(a, 80, NewSources(aa("127.0.0.1", "127.0.0.2")))
 	assert.False(t, able, "two sources")
 	_, _, able, _ = g.BeginConnect(a, 80, NewSources(aa("::1")))

@@ -28,8 +28,8 @@ func fromRaw(sa *unix.RawSockaddrAny) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// toRaw fills sa and returns how much of it counts.
-func toRaw(sa *unix.RawSockaddrAny, a netip.AddrPort) (size uintptr) {
+// ToRaw fills sa and returns how much of it counts.
+func ToRaw(sa *unix.RawSockaddrAny, a netip.AddrPort) (size uintptr) {
 	if a.Addr().Is4() {
 		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
 		*in = unix.RawSockaddrInet4{Family: unix.AF_INET, Port: network(a.Port()), Addr: a.Addr().As4()}

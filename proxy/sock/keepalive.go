@@ -10,7 +10,7 @@ func KeepAlive(fd int) error {
 		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 	} {
-		if err := setInt(fd, o.level, o.name, o.value); err != nil {
+		if err := SetInt(fd, o.level, o.name, o.value); err != nil {
 			return err
 		}
 	}

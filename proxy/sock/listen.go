@@ -30,7 +30,7 @@ type Listener struct {
 func Listen(addr string) (*Listener, error) {
 	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) (err error) {
 		if e := rc.Control(func(fd uintptr) {
-			err = setInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+			err = SetInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		}); e != nil {
 			return e
 		}

@@ -138,7 +138,8 @@ func EpollPoll(epoll int, events []unix.EpollEvent) (int, error) {
 	return result(n, e)
 }
 
-func setInt(fd, level, name, value int) error {
+// SetInt is setsockopt(2) of an int.
+func SetInt(fd, level, name, value int) error {
 	v := int32(value)
 	_, _, e := unix.RawSyscall6(unix.SYS_SETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name), uintptr(unsafe.Pointer(&v)), 4, 0)
 	return errno(e)
@@ -161,20 +162,6 @@ func tryAccept(fd int) (int, netip.AddrPort, error) {
 	}
 }
 
-func tryConnect(fd int, to netip.AddrPort) error {
-	var sa unix.RawSockaddrAny
-	size := toRaw(&sa, to)
-	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size)
-	return errno(e)
-}
-
-func bind(fd int, to netip.AddrPort) error {
-	var sa unix.RawSockaddrAny
-	size := toRaw(&sa, to)
-	_, _, e := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size)
-	return errno(e)
-}
-
 // localName is getsockname(2).
 func localName(fd int) (a netip.AddrPort) {
 	var sa unix.RawSockaddrAny
@@ -183,12 +170,6 @@ func localName(fd int) (a netip.AddrPort) {
 		return a
 	}
 	return fromRaw(&sa)
-}
-
-// socket makes a non-blocking one.
-func socket(family int) (int, error) {
-	fd, _, e := unix.RawSyscall(unix.SYS_SOCKET, uintptr(family), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
-	return result(fd, e)
 }
 
 // pollOut is poll(2) for writing, without waiting: 0 while a connect is under way.

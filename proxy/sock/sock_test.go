@@ -1,4 +1,4 @@
-package sock
+package sock_test
 
 import (
 	"bytes"
@@ -21,25 +21,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/dial"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func listen(t testing.TB, addr string) (*Listener, netip.AddrPort) {
+func listen(t testing.TB, addr string) (*sock.Listener, netip.AddrPort) {
 	t.Helper()
-	l, err := Listen(addr)
+	l, err := sock.Listen(addr)
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l, l.Addr()
 }
 
-// pair returns a Conn and its far end, which gives up after a while.
-func pair(t testing.TB) (*Conn, *net.TCPConn) {
+// pair returns a sock.Conn and its far end, which gives up after a while.
+func pair(t testing.TB) (*sock.Conn, *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	c, err := Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
+	c, err := dial.TCP(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 	require.NoError(t, err)
 	accepted, err := l.Accept()
 	require.NoError(t, err)
@@ -50,7 +52,7 @@ func pair(t testing.TB) (*Conn, *net.TCPConn) {
 }
 
 // both runs f with a bare connection and with one that the runtime knows.
-func both(t *testing.T, f func(t *testing.T, c *Conn, far *net.TCPConn)) {
+func both(t *testing.T, f func(t *testing.T, c *sock.Conn, far *net.TCPConn)) {
 	for name, shared := range map[string]bool{"bare": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
 			c, far := pair(t)
@@ -65,7 +67,7 @@ func both(t *testing.T, f func(t *testing.T, c *Conn, far *net.TCPConn)) {
 }
 
 func TestReadAndWrite(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		_, err := c.Write([]byte("question"))
 		require.NoError(t, err)
 		require.NoError(t, c.CloseWrite())
@@ -84,7 +86,7 @@ func TestReadAndWrite(t *testing.T) {
 
 // More than the kernel takes at once goes out whole.
 func TestWriteWaits(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		b := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 		go func() {
 			n, err := c.Write(b)
@@ -102,7 +104,7 @@ func TestWriteWaits(t *testing.T) {
 func TestWriteTwo(t *testing.T) {
 	head, body := []byte("head"), bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	for _, parts := range [][2][]byte{{head, body}, {body, head}, {body, body}, {head, nil}, {nil, body}, {nil, nil}} {
-		both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+		both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 			go func() {
 				n, err := c.WriteTwo(parts[0], parts[1])
 				assert.NoError(t, err)
@@ -117,7 +119,7 @@ func TestWriteTwo(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		go far.Write([]byte("x"))
 		var b [8]byte
 		n := 0
@@ -138,13 +140,13 @@ func TestSteps(t *testing.T) {
 }
 
 func TestResets(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		c.ResetOnClose()
 		require.NoError(t, c.Close())
 		_, err := far.Read(make([]byte, 1))
 		assert.ErrorIs(t, err, syscall.ECONNRESET)
 	})
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		far.SetLinger(0)
 		far.Close()
 		_, err := c.Read(make([]byte, 1))
@@ -157,7 +159,7 @@ func TestResets(t *testing.T) {
 // A deadline that is set from outside wakes a reader, and holds for one that comes
 // later, bare as the connection may have been.
 func TestDeadline(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		go c.SetDeadline(time.Unix(1, 0))
 		_, err := c.Read(make([]byte, 1))
 		assert.Equal(t, os.ErrDeadlineExceeded, err)
@@ -171,7 +173,7 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		require.NoError(t, c.Close())
 		_, err := c.Read(make([]byte, 1))
 		assert.Equal(t, net.ErrClosed, err)
@@ -201,9 +203,9 @@ func TestCloseWakes(t *testing.T) {
 	wg.Wait()
 }
 
-// What was detached lives on, and the Conn has no hold on it.
+// What was detached lives on, and the sock.Conn has no hold on it.
 func TestDetach(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		fd, err := c.Detach()
 		require.NoError(t, err)
 		assert.Equal(t, net.ErrClosed, c.Close())
@@ -230,7 +232,7 @@ func TestDialSource(t *testing.T) {
 		if tt.source != "" {
 			source = netip.MustParseAddr(tt.source)
 		}
-		c, err := Dial(t.Context(), source, addr)
+		c, err := dial.TCP(t.Context(), source, addr)
 		require.NoError(t, err)
 		far := take(t, l)
 		assert.Equal(t, tt.want, far.Remote().Addr().String())
@@ -251,15 +253,15 @@ func TestDialSource(t *testing.T) {
 func TestDialFails(t *testing.T) {
 	l, closed := listen(t, "127.0.0.1:0")
 	l.Close()
-	_, err := Dial(t.Context(), netip.Addr{}, closed)
+	_, err := dial.TCP(t.Context(), netip.Addr{}, closed)
 	assert.EqualError(t, err, "connect: connection refused")
 	assert.ErrorIs(t, err, syscall.ECONNREFUSED)
-	_, err = Dial(t.Context(), netip.MustParseAddr("192.0.2.1"), closed)
+	_, err = dial.TCP(t.Context(), netip.MustParseAddr("192.0.2.1"), closed)
 	assert.EqualError(t, err, "bind: cannot assign requested address")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = Dial(ctx, netip.Addr{}, closed)
+	_, err = dial.TCP(ctx, netip.Addr{}, closed)
 	assert.Equal(t, context.Canceled, err)
 }
 
@@ -270,10 +272,12 @@ func full(t *testing.T) (netip.AddrPort, int) {
 	t.Cleanup(func() { unix.Close(fd) })
 	require.NoError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	require.NoError(t, unix.Listen(fd, 0))
-	at := localName(fd)
+	name, err := unix.Getsockname(fd)
+	require.NoError(t, err)
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		c, err := Dial(ctx, netip.Addr{}, at)
+		c, err := dial.TCP(ctx, netip.Addr{}, at)
 		cancel()
 		if err != nil {
 			require.Equal(t, os.ErrDeadlineExceeded, err)
@@ -287,7 +291,7 @@ func TestDialHangs(t *testing.T) {
 	addr, _ := full(t) // which has seen a deadline pass
 	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
-	_, err := Dial(ctx, netip.Addr{}, addr)
+	_, err := dial.TCP(ctx, netip.Addr{}, addr)
 	assert.Equal(t, context.Canceled, err)
 }
 
@@ -295,9 +299,9 @@ func TestDialHangs(t *testing.T) {
 // kernel sends another after a second.
 func TestDialWaits(t *testing.T) {
 	addr, fd := full(t)
-	dialled := make(chan *Conn)
+	dialled := make(chan *sock.Conn)
 	go func() {
-		c, err := Dial(t.Context(), netip.Addr{}, addr)
+		c, err := dial.TCP(t.Context(), netip.Addr{}, addr)
 		assert.NoError(t, err)
 		dialled <- c
 	}()
@@ -321,7 +325,7 @@ func TestDialWaits(t *testing.T) {
 }
 
 // take takes a client, who may still be on the way.
-func take(t testing.TB, l *Listener) *Conn {
+func take(t testing.TB, l *sock.Listener) *sock.Conn {
 	t.Helper()
 	require.NoError(t, l.Control(func(fd int) error {
 		err := error(unix.EINTR)
@@ -340,7 +344,7 @@ func TestTake(t *testing.T) {
 	l, addr := listen(t, "[::]:0")
 	_, err := l.Take()
 	assert.Equal(t, unix.EAGAIN, err)
-	c, err := Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
+	c, err := dial.TCP(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
 	require.NoError(t, err)
 	defer c.Close()
 	far := take(t, l)
@@ -352,12 +356,12 @@ func TestTake(t *testing.T) {
 	assert.ErrorIs(t, err, net.ErrClosed)
 	assert.ErrorIs(t, l.Control(func(int) error { return nil }), net.ErrClosed)
 	assert.ErrorIs(t, l.Close(), net.ErrClosed)
-	_, err = Dial(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
+	_, err = dial.TCP(t.Context(), netip.Addr{}, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), addr.Port()))
 	assert.ErrorIs(t, err, syscall.ECONNREFUSED)
 }
 
 // option reads an option of c's socket.
-func option(t testing.TB, c *Conn, level, name int) (value int) {
+func option(t testing.TB, c *sock.Conn, level, name int) (value int) {
 	t.Helper()
 	require.NoError(t, c.Control(func(fd uintptr) {
 		var err error
@@ -370,7 +374,7 @@ func option(t testing.TB, c *Conn, level, name int) (value int) {
 // A client's connection has the listener's option without a call of its own.
 func TestOptionsAreHandedDown(t *testing.T) {
 	l, addr := listen(t, "127.0.0.1:0")
-	far, err := Dial(t.Context(), netip.Addr{}, addr)
+	far, err := dial.TCP(t.Context(), netip.Addr{}, addr)
 	require.NoError(t, err)
 	defer far.Close()
 	c := take(t, l)
@@ -380,7 +384,7 @@ func TestOptionsAreHandedDown(t *testing.T) {
 }
 
 func TestKeepAlive(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, _ *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, _ *net.TCPConn) {
 		_, bare := c.Bare()
 		assert.Zero(t, option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
 		c.KeepAlive()
@@ -398,19 +402,19 @@ func TestKeepAlive(t *testing.T) {
 	})
 }
 
-// A Conn serves one connection after the other, and nothing is left of the one before.
+// A sock.Conn serves one connection after the other, and nothing is left of the one before.
 func TestInitAgain(t *testing.T) {
 	l, addr := listen(t, "127.0.0.1:0")
-	var again Conn
-	l.Room = func() *Conn { return &again }
+	var again sock.Conn
+	l.Room = func() *sock.Conn { return &again }
 	for i, end := range []func(){
 		func() { again.Close() },
 		func() { again.Share(); again.Close() },
-		func() { fd, _ := again.Detach(); CloseFD(fd) },
+		func() { fd, _ := again.Detach(); sock.CloseFD(fd) },
 		func() { again.KeepAlive(); again.Close() },
 		func() { again.Close() },
 	} {
-		far, err := Dial(t.Context(), netip.Addr{}, addr)
+		far, err := dial.TCP(t.Context(), netip.Addr{}, addr)
 		require.NoError(t, err)
 		c := take(t, l)
 		require.Same(t, &again, c)
@@ -434,8 +438,8 @@ func TestInitAgain(t *testing.T) {
 // The sweeper's call may come at any moment of a connection's life.
 func TestKeepAliveAtAnyTime(t *testing.T) {
 	l, addr := listen(t, "127.0.0.1:0")
-	var again Conn
-	l.Room = func() *Conn { return &again }
+	var again sock.Conn
+	l.Room = func() *sock.Conn { return &again }
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -449,7 +453,7 @@ func TestKeepAliveAtAnyTime(t *testing.T) {
 		}
 	})
 	for i := range 300 {
-		far, err := Dial(t.Context(), netip.Addr{}, addr)
+		far, err := dial.TCP(t.Context(), netip.Addr{}, addr)
 		require.NoError(t, err)
 		c := take(t, l)
 		if i%2 == 0 {
@@ -469,10 +473,10 @@ func TestKeepAliveAtAnyTime(t *testing.T) {
 
 func TestListenError(t *testing.T) {
 	l, _ := listen(t, "127.0.0.1:0")
-	_, err := Listen(l.Addr().String())
+	_, err := sock.Listen(l.Addr().String())
 	assert.ErrorIs(t, err, syscall.EADDRINUSE)
 	assert.EqualError(t, err, "bind: address already in use")
-	_, err = Listen("127.0.0.1:x")
+	_, err = sock.Listen("127.0.0.1:x")
 	assert.Error(t, err)
 }
 
@@ -480,7 +484,7 @@ func BenchmarkDial(b *testing.B) {
 	l, addr := listen(b, "127.0.0.1:0")
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := Dial(b.Context(), netip.Addr{}, addr)
+		c, err := dial.TCP(b.Context(), netip.Addr{}, addr)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -494,7 +498,7 @@ func BenchmarkDial(b *testing.B) {
 // Reclaim makes a connection bare again, with nothing lost of what had come, and as often
 // as need be.
 func TestReclaim(t *testing.T) {
-	both(t, func(t *testing.T, c *Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
 		buf := make([]byte, 10)
 		for range 3 {
 			_, err := far.Write([]byte("ab"))
@@ -502,7 +506,7 @@ func TestReclaim(t *testing.T) {
 			require.NoError(t, c.Reclaim())
 			fd, bare := c.Bare()
 			require.True(t, bare)
-			n, err := TryRead(fd, buf[:1])
+			n, err := sock.TryRead(fd, buf[:1])
 			require.NoError(t, err)
 			assert.Equal(t, "a", string(buf[:n]))
 			c.Share()
@@ -522,22 +526,22 @@ func TestBegin(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	to := l.Addr().(*net.TCPAddr).AddrPort()
-	var c Conn
-	connecting, err := Begin(&c, netip.Addr{}, to)
+	var c sock.Conn
+	connecting, err := dial.Begin(&c, netip.Addr{}, to)
 	require.NoError(t, err)
 	assert.False(t, connecting, "loopback takes no time")
 	assert.Equal(t, to, c.Remote())
 	assert.True(t, c.Local().IsValid())
 	c.Close()
 	l.Close()
-	var refused Conn
-	connecting, err = Begin(&refused, netip.Addr{}, to)
+	var refused sock.Conn
+	connecting, err = dial.Begin(&refused, netip.Addr{}, to)
 	assert.False(t, connecting)
 	assert.ErrorIs(t, err, unix.ECONNREFUSED)
 
 	full, accept := nettest.FullQueue(t)
-	var slow Conn
-	connecting, err = Begin(&slow, netip.Addr{}, full)
+	var slow sock.Conn
+	connecting, err = dial.Begin(&slow, netip.Addr{}, full)
 	require.NoError(t, err)
 	require.True(t, connecting)
 	over, err := slow.Connected()
@@ -551,8 +555,8 @@ func TestBegin(t *testing.T) {
 	slow.Close()
 
 	full, _ = nettest.FullQueue(t)
-	var late Conn
-	connecting, err = Begin(&late, netip.Addr{}, full)
+	var late sock.Conn
+	connecting, err = dial.Begin(&late, netip.Addr{}, full)
 	require.NoError(t, err)
 	require.True(t, connecting)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

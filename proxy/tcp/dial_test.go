@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -36,7 +37,7 @@ func TestSilentAddress(t *testing.T) {
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}
-				return sock.Dial(ctx, source, dst)
+				return dial.TCP(ctx, source, dst)
 			}, nil)
 	})
 	r.pace.firstRetry, r.pace.lastRetry = time.Hour, time.Hour

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -55,7 +56,7 @@ func (w *world) dial(ctx context.Context, _ netip.Addr, _ netip.AddrPort) (*sock
 		return nil, err
 	}
 	defer l.Close()
-	return sock.Dial(ctx, netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
+	return dial.TCP(ctx, netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 }
 
 func (w *world) set(f func()) {

@@ -20,9 +20,9 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
-	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,7 +51,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 	require.NoError(t, err)
 	t.Cleanup(func() { res.Close() })
 	o := Options{
-		Gate: outbound.NewGate(res.Lookup, sock.Dial, outbound.NewPool(nil, time.Minute)),
+		Gate: outbound.NewGate(res.Lookup, dial.TCP, outbound.NewPool(nil, time.Minute)),
 		TTL:  res.TTL, Metrics: metrics.NewTCP(r.reg), Log: slog.New(slog.DiscardHandler),
 		Access: func(rec *Record) {
 			r.mu.Lock()
@@ -59,7 +59,7 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 			r.records = append(r.records, *rec)
 		},
 	}
-	o.Gate.Begin = sock.Begin
+	o.Gate.Begin = dial.Begin
 	for _, f := range change {
 		f(&o)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -31,7 +32,7 @@ func near(t testing.TB) (far *net.TCPConn, c *sock.Conn) {
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	defer l.Close()
-	c, err = sock.Dial(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
+	c, err = dial.TCP(t.Context(), netip.Addr{}, l.Addr().(*net.TCPAddr).AddrPort())
 	require.NoError(t, err)
 	far, err = l.AcceptTCP()
 	require.NoError(t, err)

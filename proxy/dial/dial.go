@@ -1,0 +1,80 @@
+// Package dial makes the connections that leave this host. Only what puts a gate together
+// (proxy/outbound) imports it: nobody else can connect to anything.
+package dial
+
+import (
+	"context"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// TCP connects to dst from source; an invalid one leaves the choice to the kernel.
+// Small writes are not held back (TCP_NODELAY). The error is that of the kernel, or
+// of ctx, which bounds the whole.
+//
+// The port is chosen by connect(2), which may use one port towards many
+// destinations, so that a source carries more than 28,000 connections.
+func TCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := new(sock.Conn)
+	connecting, err := Begin(c, source, dst)
+	if connecting {
+		err = c.Wait(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Begin is TCP without waiting, for a sock.Conn as Init takes it: connecting says
+// that the handshake is under way. Then it is over when the descriptor takes bytes, which
+// Connected must be asked about, or Wait, before anything else is done with the
+// connection.
+func Begin(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error) {
+	family := unix.AF_INET
+	if dst.Addr().Is6() {
+		family = unix.AF_INET6
+	}
+	fd, err := socket(family)
+	if err != nil {
+		return false, os.NewSyscallError("socket", err)
+	}
+	c.Init(fd, dst)
+	over := false
+	if err = begin(fd, source, dst); err == nil {
+		over, err = c.Connected() // as it is by now on the same node
+	}
+	if err != nil {
+		c.Close()
+		return false, err
+	}
+	return !over, nil
+}
+
+// begin makes the socket what it is to be, and begins the handshake.
+func begin(fd int, source netip.Addr, dst netip.AddrPort) error {
+	if err := sock.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	if source.IsValid() {
+		if err := sock.SetInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+		if err := bind(fd, netip.AddrPortFrom(source, 0)); err != nil {
+			return os.NewSyscallError("bind", err)
+		}
+	}
+	switch err := tryConnect(fd, dst); err {
+	case nil, unix.EINPROGRESS, unix.EINTR: // interrupted, it goes on all the same
+		return nil
+	default:
+		return os.NewSyscallError("connect", err)
+	}
+}
