@@ -139,7 +139,7 @@ func (x *exchange) page() (kind string, body []byte) {
 	}
 	p := pageData{
 		Status: a.status, Title: statusText(a.status), Error: a.class, Details: a.details, Advice: a.advice,
-		ID: string(appendID(nil, x.rec.ID)), Contact: x.c.srv.Contact,
+		ID: string(appendID(nil, x.rec.ID)), Contact: x.tenant().Contact,
 	}
 	if len(x.req.Method) > 0 {
 		p.Request = string(x.req.Method) + " " + string(x.req.Target)

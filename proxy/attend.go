@@ -155,18 +155,6 @@ func (x *exchange) parse(form http1.Form) bool {
 	return err == nil && x.target.Form == form
 }
 
-// judgeNow is judge where nobody has to be asked for addresses.
-func (x *exchange) judgeNow(port uint16) (known bool, err error) {
-	s := x.c.srv
-	x.gen = s.live.Load()
-	if x.dest, err = s.targets.read(x.target.Authority, port); err != nil {
-		return true, err
-	}
-	known, err = s.Gate.JudgeNow(x.gen, x.dest, &x.route)
-	x.judged()
-	return known, err
-}
-
 // orNext returns l, or another loop if it is nil.
 func (s *Server) orNext(l *poll.Loop) (*poll.Loop, error) {
 	if l != nil {

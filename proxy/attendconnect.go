@@ -17,7 +17,7 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 		return false
 	}
 	x.rec.Mode = metrics.Connect
-	known, err := x.judgeNow(0)
+	known, err := x.admitNow(0)
 	switch {
 	case !known:
 		return false
@@ -32,15 +32,11 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 // beginDial begins to connect to the server.
 func (x *exchange) beginDial(l *poll.Loop) {
 	c, s := x.c, x.c.srv
-	if len(x.route.Addrs) != 1 {
-		x.stage = stageDial // it takes happy eyeballs
-		return
-	}
 	x.begun = time.Now()
-	up, connecting, able, err := s.Gate.BeginConnect(x.route.Addrs[0], x.route.Port, x.route.Sources)
+	up, connecting, able, err := s.Gate.BeginConnect(&x.ticket.Route)
 	switch {
 	case !able:
-		x.stage = stageDial
+		x.stage = stageDial // it may take happy eyeballs
 	case err != nil:
 		x.failed, x.stage = err, stageFailed
 		x.rec.Connect = time.Since(x.begun)

@@ -24,12 +24,9 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 		return false // not the whole of its body has come, or more
 	}
 	x.rec.Mode = metrics.Forward
-	known, err := x.judgeNow(80)
+	known, err := x.admitNow(80)
 	if !known {
 		return false
-	}
-	if err == nil && x.looped() {
-		err = errLoop
 	}
 	if err == nil {
 		err = x.composeRequest()
@@ -40,7 +37,7 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 	}
 	up := x.takeBound("")
 	if up == nil && idempotent(x.req.Method) {
-		up = s.Gate.Pool.Get(&x.route, "")
+		up = s.Gate.Pool.Get(&x.ticket.Route, "")
 	}
 	if up != nil {
 		c.upstream.Store(up)

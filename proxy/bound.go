@@ -38,7 +38,7 @@ func (c *conn) unbind(i int) *outbound.Conn {
 // takeBound returns the one that leads where the request may go, or nil.
 func (x *exchange) takeBound(server string) *outbound.Conn {
 	for i, up := range x.c.bound {
-		if x.route.Leads(up, server) {
+		if x.ticket.Route.Leads(up, server) {
 			return x.c.unbind(i)
 		}
 	}

@@ -22,13 +22,13 @@ var established = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
 // line decides; a Host field is not looked at.
 func (x *exchange) connect() bool {
 	x.rec.Mode = metrics.Connect
-	if err := x.judge(x.target.Authority, 0); err != nil {
+	if err := x.admit(0); err != nil {
 		return x.refuse(err)
 	}
 	return x.dialTunnel()
 }
 
-// dialTunnel makes a tunnel to where x.route leads.
+// dialTunnel makes a tunnel to where x.ticket leads.
 func (x *exchange) dialTunnel() bool {
 	if err := x.dial(""); err != nil {
 		return x.refuse(err)
@@ -157,19 +157,19 @@ func (t *touching) Write(b []byte) (int, error) {
 	return t.Writer.Write(b)
 }
 
-// dial connects x.up to an address of x.route; server, if not "", is the name
+// dial connects x.up to an address of x.ticket; server, if not "", is the name
 // that TLS must verify.
 func (x *exchange) dial(server string) error {
 	s := x.c.srv
 	start := time.Now()
 	ctx := &x.until
-	if len(x.route.Addrs) > 1 {
+	if x.ticket.Route.Len() > 1 {
 		ctx = new(outbound.Until) // attempts that came too late may look at it still
 	}
 	there, done := x.c.whileThere()
 	defer done()
 	*ctx = outbound.Until{Context: there, At: start.Add(s.ConnectTimeout)}
-	up, err := s.Gate.Connect(ctx, &x.route)
+	up, err := s.Gate.Connect(ctx, &x.ticket.Route)
 	if err == nil && server != "" {
 		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
 		err = up.Secure(ctx, server, s.TLS)

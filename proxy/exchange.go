@@ -4,7 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -14,13 +13,12 @@ import (
 // exchange is one request and its answer. It is used again for others, see forget; heads
 // and fields point into the client's buffer, or into in.
 type exchange struct {
-	c   *conn
-	gen *outbound.Generation
+	c *conn
 
 	req    http1.Request
 	target http1.Target
-	dest   acl.Target
-	route  outbound.Route
+	wanted outbound.Request
+	ticket outbound.Ticket
 	until  outbound.Until // of a connect
 
 	up     *outbound.Conn
@@ -147,25 +145,4 @@ func (x *exchange) keepTarget() {
 	r.userAgent, r.referer = keep(x.req.Get(http1.UserAgent)), keep(x.req.Get(http1.Referer))
 	r.contentType = keep(x.resp.Get(http1.ContentType))
 	r.Minor = uint8(x.req.Minor)
-}
-
-// judge parses the authority, decides and resolves; port is that of the scheme, 0
-// when the authority must name one. Its error is for refuse.
-func (x *exchange) judge(authority []byte, port uint16) (err error) {
-	s := x.c.srv
-	if x.dest, err = s.targets.read(authority, port); err != nil {
-		return err
-	}
-	ctx, done := x.c.whileThere()
-	err = s.Gate.Judge(ctx, x.gen, x.dest, &x.route)
-	done()
-	x.judged()
-	return err
-}
-
-// judged keeps what the log line says of the verdict.
-func (x *exchange) judged() {
-	x.rec.Judged = true
-	x.rec.Decision = x.route.Decision
-	x.rec.Resolve = x.route.Resolve
 }

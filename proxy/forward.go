@@ -18,14 +18,11 @@ func (x *exchange) forward() bool {
 	if x.target.Scheme == "https" {
 		port = 443
 	}
-	if err := x.judge(x.target.Authority, port); err != nil {
+	if err := x.admit(port); err != nil {
 		return x.refuse(err)
 	}
 	if x.target.Scheme == "https" {
-		server = x.dest.Host.String()
-	}
-	if x.looped() {
-		return x.refuse(errLoop)
+		server = x.wanted.Target.Host.String()
 	}
 	if x.req.MaxForwards == 0 {
 		switch string(x.req.Method) {
@@ -114,7 +111,7 @@ func (x *exchange) connectServer(server string, pool bool) error {
 	for {
 		up := x.takeBound(server)
 		if up == nil && pool {
-			up = x.c.srv.Gate.Pool.Get(&x.route, server)
+			up = x.c.srv.Gate.Pool.Get(&x.ticket.Route, server)
 		}
 		if up == nil {
 			return x.dial(server)
@@ -168,22 +165,6 @@ func idempotent(method []byte) bool {
 	switch string(method) {
 	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
 		return true
-	}
-	return false
-}
-
-// looped reports whether Via names this proxy (RFC 9110 section 7.6.3).
-func (x *exchange) looped() bool {
-	for i := range x.req.Fields {
-		f := &x.req.Fields[i]
-		if f.ID != http1.Via {
-			continue
-		}
-		for _, word := range bytes.FieldsFunc(f.Value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
-			if string(word) == x.c.srv.Name {
-				return true
-			}
-		}
 	}
 	return false
 }
@@ -255,7 +236,7 @@ func (x *exchange) appendPath(b []byte) []byte {
 // section 3.2.2). The port is there if the client wrote it, also the scheme's own: there
 // are clients that sign it.
 func (x *exchange) appendAuthority(b []byte) []byte {
-	host := x.dest.Host
+	host := x.wanted.Target.Host
 	switch {
 	case !host.IsAddr():
 		b = append(b, host.Name()...)
@@ -265,7 +246,7 @@ func (x *exchange) appendAuthority(b []byte) []byte {
 		b = host.Addr().AppendTo(b)
 	}
 	if namesPort(x.target.Authority) {
-		b = strconv.AppendUint(append(b, ':'), uint64(x.dest.Port), 10)
+		b = strconv.AppendUint(append(b, ':'), uint64(x.wanted.Target.Port), 10)
 	}
 	return b
 }

@@ -216,7 +216,9 @@ func TestAnswerPages(t *testing.T) {
 }
 
 func TestHideRules(t *testing.T) {
-	g := start(t, "!*.example.com", nil, func(o *Options) { o.HideRules = true })
+	g := start(t, "", nil, nil)
+	g.tenant.HideRules = true
+	g.rules(t, "!*.example.com")
 	c := g.dial(t)
 	c.send(t, "CONNECT www.example.com:443 HTTP/1.1\r\n\r\n")
 	res, body := c.response(t, "GET")

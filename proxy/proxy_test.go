@@ -28,6 +28,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -39,6 +40,7 @@ type names map[string][]netip.Addr
 
 // gateway is a proxy on loopback with its log.
 type gateway struct {
+	tenant policy.Tenant // in force with rules
 	*Server
 	Addr string
 	log  *logBuffer
@@ -73,6 +75,7 @@ const allowLoopback = "127.0.0.0/8\n"
 func start(t testing.TB, rules string, known names, change func(*Options)) *gateway {
 	t.Helper()
 	g := &gateway{log: new(logBuffer), reg: prometheus.NewRegistry(), asked: map[string]bool{}}
+	g.tenant.Contact = "net-team@example.com"
 	lookup := func(_ context.Context, name string) ([]netip.Addr, error) {
 		g.mu.Lock()
 		g.asked[name] = true
@@ -87,7 +90,6 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		Log:              slog.New(slog.DiscardHandler),
 		Budget:           fdbudget.New(1000),
 		Name:             "sluice-test",
-		Contact:          "net-team@example.com",
 		Head:             http1.Limits{MaxHead: 64 << 10, MaxFields: 256},
 		AnswerHead:       http1.Limits{MaxHead: 256 << 10, MaxFields: 1000},
 		HeadTimeout:      10 * time.Second,
@@ -135,7 +137,8 @@ func (g *gateway) rules(t testing.TB, text string) {
 	t.Helper()
 	p, err := acl.Parse(text)
 	require.NoError(t, err)
-	g.SetGeneration(&outbound.Generation{Policy: p})
+	g.tenant.Rules = p
+	g.SetGeneration(policy.New(g.tenant))
 }
 
 // lines waits until the access log has n lines and returns them.

@@ -46,6 +46,7 @@ var outboundAnswers = map[outbound.Kind]struct {
 	status int
 	class  string
 }{
+	outbound.Looped:           {502, "proxy_loop_detected"},
 	outbound.DNSFailed:        {502, "dns_error"},
 	outbound.DNSTimeout:       {504, "dns_timeout"},
 	outbound.DNSBusy:          {503, classLimit},
@@ -62,7 +63,6 @@ var outboundAnswers = map[outbound.Kind]struct {
 var (
 	errClosedEarly = errors.New("the server closed the connection before its answer")
 	errTooSlow     = errors.New("the server did not answer in time")
-	errLoop        = errors.New("the request has come through this proxy before (Via)")
 	errSwitch      = errors.New("the server switched protocols unasked")
 	errInterim     = errors.New("the server sent too many interim answers")
 	errClientGone  = errors.New("the client does not take its answer")
@@ -91,8 +91,6 @@ func (x *exchange) refuse(err error) (keep bool) {
 	case err == errInterim:
 		x.ask = refusal{status: 502, class: classProtocol, details: fmt.Sprintf(
 			"the server's answer: interim answers (1xx) of more than %d bytes (--max-answer-head)", x.c.srv.AnswerHead.MaxHead)}
-	case err == errLoop:
-		x.ask = refusal{status: 502, class: "proxy_loop_detected", details: err.Error()}
 	case err == errTooSlow:
 		x.ask = refusal{status: 504, class: classTimeout, details: err.Error()}
 	case err == errSwitch:
@@ -119,10 +117,10 @@ func (x *exchange) answerFault(bad *http1.Error) string {
 func (x *exchange) denial() refusal {
 	d := x.rec.Decision
 	r := refusal{status: 403, class: classDenied, phrase: "Egress denied: " + x.decidedBy()}
-	if d.ByAddr && !x.dest.Host.IsAddr() || d.Kind == acl.ReasonGuard || d.ByAddr && d.Rule > 0 {
+	if d.ByAddr && !x.wanted.Target.Host.IsAddr() || d.Kind == acl.ReasonGuard || d.ByAddr && d.Rule > 0 {
 		r.class = classProhibited
 	}
-	if x.dest.Host.IsAddr() && d.Kind == acl.ReasonDefault {
+	if x.wanted.Target.Host.IsAddr() && d.Kind == acl.ReasonDefault {
 		r.advice = "Rules for names never match an address. If the client resolves names by itself (gRPC does), let the proxy do it, or allow the address."
 	}
 	return r
@@ -131,7 +129,7 @@ func (x *exchange) denial() refusal {
 // decidedBy is the reason of the decision as clients may see it.
 func (x *exchange) decidedBy() string {
 	d := x.rec.Decision
-	if x.c.srv.HideRules {
+	if x.tenant().HideRules {
 		d.Text, d.Source = "", ""
 	}
 	if d.Kind == acl.ReasonDefault {

@@ -136,9 +136,7 @@ func (x *exchange) endBadHead(err error) (keep bool) {
 // serve answers the request whose head begins to come, and reports whether the
 // connection can carry another.
 func (x *exchange) serve() (keep bool) {
-	c := x.c
 	err := x.readHead()
-	x.gen = c.srv.live.Load() // one snapshot from here to the end
 	if err == nil {
 		x.target, err = x.req.ParseTarget()
 	}

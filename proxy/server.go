@@ -28,6 +28,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
@@ -44,14 +45,11 @@ type Options struct {
 	TLS     *tls.Config      // for https targets in absolute form; nil: the system's roots
 
 	Name         string // ends loops: this proxy's pseudonym in Via, unique among proxies
-	HideRules    bool   // answers don't show the text of rules
-	Contact      string // whom to ask, shown in answers; "" leaves the line out
 	ForwardedFor bool   // add X-Forwarded-For
 
-	Head              http1.Limits // of a request
-	AnswerHead        http1.Limits // of an answer; MaxHead bounds the interim ones before it too, all together
-	MaxConns          int          // open client connections; 0: as many as the budget has room for
-	MaxConnsPerClient int          // of one client address; 0: no limit
+	Head       http1.Limits // of a request
+	AnswerHead http1.Limits // of an answer; MaxHead bounds the interim ones before it too, all together
+	MaxConns   int          // open client connections; 0: as many as the budget has room for
 
 	HeadTimeout      time.Duration // for a request head, from its first byte or the start
 	ConnectTimeout   time.Duration // to connect, all addresses together
@@ -69,7 +67,7 @@ type Server struct {
 	pump     *tunnel.Pump
 	single   bool // there is one processor
 	panicked contain.Reporter
-	live     atomic.Pointer[outbound.Generation]
+	live     atomic.Pointer[policy.Generation]
 	clock    atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
 	start    time.Time
 	tick     time.Duration
@@ -111,6 +109,7 @@ func New(o Options) *Server {
 	if s.Name == "" {
 		s.Name = fmt.Sprintf("sluice-%08x", rand.Uint32())
 	}
+	s.Gate.Name = s.Name
 	if s.MinRateOver == 0 {
 		s.MinRateOver = paceWindow
 	}
@@ -129,10 +128,10 @@ func New(o Options) *Server {
 }
 
 // SetGeneration puts g in force for the requests that start from now on.
-func (s *Server) SetGeneration(g *outbound.Generation) { s.live.Store(g) }
+func (s *Server) SetGeneration(g *policy.Generation) { s.live.Store(g) }
 
 // Generation returns what is in force, nil before the first SetGeneration.
-func (s *Server) Generation() *outbound.Generation { return s.live.Load() }
+func (s *Server) Generation() *policy.Generation { return s.live.Load() }
 
 // Serve accepts clients from l until Shutdown, and closes l. It returns nil then, and
 // an error when it could not begin. Running out of descriptors is no such error:
@@ -194,7 +193,7 @@ func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
 	if !s.Budget.Take(2) && (s.Gate.Pool.Evict(2) == 0 || !s.Budget.Take(2)) {
 		return metrics.TooManyConnections, false
 	}
-	limit, ok := s.conns.add(c, s.MaxConns, s.MaxConnsPerClient)
+	limit, ok := s.conns.add(c, s.MaxConns, s.live.Load().Tenant(c.client()).Limits.ConnsPerClient)
 	if !ok {
 		s.Budget.Give(2)
 		return limit, false

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 func TestHeadTimeout(t *testing.T) {
@@ -70,13 +71,14 @@ func TestSlowHeadsDoNotSlowOthers(t *testing.T) {
 func TestConnectionLimits(t *testing.T) {
 	tests := []struct {
 		name   string
+		limits policy.Limits
 		change func(*Options)
 		want   string
 		error  string
 	}{
-		{"in all", func(o *Options) { o.MaxConns = 2 }, "503 Service Unavailable: the proxy is at its limit of client connections", "connection_limit_reached"},
-		{"for each client", func(o *Options) { o.MaxConnsPerClient = 2 }, "429 Too Many Requests: too many connections from this client", "http_request_error"},
-		{"descriptors", func(o *Options) {
+		{"in all", policy.Limits{}, func(o *Options) { o.MaxConns = 2 }, "503 Service Unavailable: the proxy is at its limit of client connections", "connection_limit_reached"},
+		{"for each client", policy.Limits{ConnsPerClient: 2}, nil, "429 Too Many Requests: too many connections from this client", "http_request_error"},
+		{"descriptors", policy.Limits{}, func(o *Options) {
 			o.Budget = fdbudget.New(4)
 			o.Gate.Pool = outbound.NewPool(o.Budget, time.Minute)
 		}, "503 Service Unavailable: the proxy is at its limit of client connections", "connection_limit_reached"},
@@ -85,6 +87,8 @@ func TestConnectionLimits(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			echo := rawOrigin(t, func(c *rawClient) { io.Copy(c.TCPConn, c.TCPConn) })
 			g := start(t, allowLoopback, nil, tt.change)
+			g.tenant.Limits = tt.limits
+			g.rules(t, allowLoopback)
 			serve := func() *rawClient { // a tunnel gives way to nobody
 				c := g.dial(t)
 				c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", echo)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // announce tells a person what runs and how to try it.
@@ -34,7 +34,7 @@ func (g *gateway) announce(s streams) {
 		fmt.Fprintf(s.err, "  no rule allows anything: every request is denied\n")
 		defer g.log.Warn("the rules deny everything: none of them allows a destination; add one, such as example.com, or * for all", "from", c.Rules.Source)
 	}
-	fmt.Fprintf(s.err, "source address: %s\n", outbound.NewSources(c.Sources))
+	fmt.Fprintf(s.err, "source address: %s\n", policy.NewSources(c.Sources))
 	if url := tryURL(c.Policy.WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
 		fmt.Fprintf(s.err, "try: curl -x http://%s %s\n", tryAddr(g.proxies[0].Addr()), url)
 	}

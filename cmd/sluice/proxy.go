@@ -20,6 +20,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -63,7 +64,7 @@ func loadProxy(in config.Input) (*config.Proxy, error) {
 	if err != nil {
 		return nil, wrong(err)
 	}
-	if err := outbound.NewSources(c.Sources).Check(); err != nil {
+	if err := outbound.CheckSources(policy.NewSources(c.Sources)); err != nil {
 		return nil, wrong(err)
 	}
 	return c, nil
@@ -144,23 +145,20 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 	gate := outbound.NewGate(g.resolve.Lookup, dial.TCP, outbound.NewPool(budget, time.Minute))
 	gate.Known, gate.Begin = g.resolve.Known, dial.Begin
 	o := proxy.Options{
-		Gate:              gate,
-		Metrics:           g.metrics,
-		Log:               g.log,
-		Budget:            budget,
-		HideRules:         c.HideRules,
-		Contact:           c.Contact,
-		ForwardedFor:      c.ForwardedFor,
-		Head:              http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
-		AnswerHead:        http1.Limits{MaxHead: c.MaxAnswerHead, MaxFields: c.MaxAnswerFields},
-		MaxConns:          c.MaxConns,
-		MaxConnsPerClient: c.MaxConnsPerClient,
-		HeadTimeout:       c.HeadTimeout,
-		ConnectTimeout:    c.ConnectTimeout,
-		IdleTimeout:       c.IdleTimeout,
-		KeepAliveTimeout:  c.KeepAliveTimeout,
-		HalfCloseTimeout:  c.HalfCloseTimeout,
-		MinRate:           c.MinRate,
+		Gate:             gate,
+		Metrics:          g.metrics,
+		Log:              g.log,
+		Budget:           budget,
+		ForwardedFor:     c.ForwardedFor,
+		Head:             http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
+		AnswerHead:       http1.Limits{MaxHead: c.MaxAnswerHead, MaxFields: c.MaxAnswerFields},
+		MaxConns:         c.MaxConns,
+		HeadTimeout:      c.HeadTimeout,
+		ConnectTimeout:   c.ConnectTimeout,
+		IdleTimeout:      c.IdleTimeout,
+		KeepAliveTimeout: c.KeepAliveTimeout,
+		HalfCloseTimeout: c.HalfCloseTimeout,
+		MinRate:          c.MinRate,
 	}
 	if g.access != nil {
 		o.Access = proxy.NewAccessLog(g.access, proxy.Formats[c.AccessLogFormat])

@@ -20,6 +20,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // settle is how long files must be quiet before they are looked at: an editor, and the
@@ -264,15 +265,19 @@ func (r *reloader) refreshOwn() {
 }
 
 func (r *reloader) setGeneration() {
-	r.g.server.SetGeneration(&outbound.Generation{
-		Policy:  r.config.Policy.WithGuard(acl.Guard{Mode: r.config.Guard, Own: r.own}),
-		Sources: outbound.NewSources(r.config.Sources),
-	})
+	c := r.config
+	r.g.server.SetGeneration(policy.New(policy.Tenant{
+		Rules:     c.Policy.WithGuard(acl.Guard{Mode: c.Guard, Own: r.own}),
+		Sources:   policy.NewSources(c.Sources),
+		Limits:    policy.Limits{ConnsPerClient: c.MaxConnsPerClient},
+		HideRules: c.HideRules,
+		Contact:   c.Contact,
+	}))
 }
 
 // live are the settings that a reload puts in force; the others belong to what was
 // made at start.
-var live = []string{"Rules", "Policy", "Guard", "Sources", "Watch", "Warnings", "ShutdownDelay", "DrainTimeout"}
+var live = []string{"Rules", "Policy", "Guard", "Sources", "HideRules", "Contact", "MaxConnsPerClient", "Watch", "Warnings", "ShutdownDelay", "DrainTimeout"}
 
 // needRestart names the settings of b that differ from those of a and are not live.
 func needRestart[T any](a, b *T, live []string) (names []string) {
@@ -296,7 +301,7 @@ const maxShown = 1000
 func (r *reloader) status(st *admin.Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st.Source = outbound.NewSources(r.config.Sources).String()
+	st.Source = policy.NewSources(r.config.Sources).String()
 	st.Guard = r.config.Guard.String()
 	st.Origin, st.Loaded, st.Problem = r.config.Rules.Source, r.loaded, r.problem
 	for rule := range r.config.Policy.Rules() {

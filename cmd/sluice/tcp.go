@@ -18,6 +18,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
@@ -53,7 +54,7 @@ func loadTCP(in config.Input) (*config.TCP, error) {
 	if err != nil {
 		return nil, wrong(err)
 	}
-	if err := outbound.NewSources(c.Sources).Check(); err != nil {
+	if err := outbound.CheckSources(policy.NewSources(c.Sources)); err != nil {
 		return nil, wrong(err)
 	}
 	return c, nil
@@ -211,7 +212,7 @@ func (g *tcpGateway) announce(s streams) {
 			fmt.Fprintf(s.err, "  %s > %s\n", p.Addr, d.Label)
 		}
 	}
-	fmt.Fprintf(s.err, "source address: %s\n", outbound.NewSources(c.Sources))
+	fmt.Fprintf(s.err, "source address: %s\n", policy.NewSources(c.Sources))
 	if len(ports) > 0 {
 		fmt.Fprintf(s.err, "try: nc %s\n", ncAddr(ports[0].Addr.String()))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
 
@@ -109,15 +110,15 @@ func (r *tcpReloader) refreshOwn() {
 	r.g.server.SetGeneration(generationOf(r.config, own))
 }
 
-func generationOf(c *config.TCP, own []netip.Addr) *outbound.Generation {
-	return &outbound.Generation{
-		Policy:  c.Policy.WithGuard(acl.Guard{Mode: c.Guard, Own: own}),
-		Sources: outbound.NewSources(c.Sources),
-	}
+func generationOf(c *config.TCP, own []netip.Addr) *policy.Generation {
+	return policy.New(policy.Tenant{
+		Rules:   c.Policy.WithGuard(acl.Guard{Mode: c.Guard, Own: own}),
+		Sources: policy.NewSources(c.Sources),
+	})
 }
 
 // tcpConfig is c as the server takes it.
-func tcpConfig(c *config.TCP, gen *outbound.Generation) tcp.Config {
+func tcpConfig(c *config.TCP, gen *policy.Generation) tcp.Config {
 	out := tcp.Config{
 		Generation: gen, MaxConns: c.MaxConns, HeadTimeout: c.HeadTimeout,
 		ConnectTimeout: c.ConnectTimeout, DNSTimeout: c.DNSTimeout, IdleTimeout: c.IdleTimeout,
@@ -143,7 +144,7 @@ func (g *tcpGateway) status() admin.Status {
 	r := g.reload
 	st := admin.Status{Version: version, Started: g.started}
 	r.mu.Lock()
-	st.Source, st.Guard = outbound.NewSources(r.config.Sources).String(), r.config.Guard.String()
+	st.Source, st.Guard = policy.NewSources(r.config.Sources).String(), r.config.Guard.String()
 	st.Origin, st.Loaded, st.Problem = r.config.Origin, r.loaded, r.problem
 	r.mu.Unlock()
 	for _, p := range g.server.Status() {

@@ -28,6 +28,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
@@ -61,11 +62,11 @@ func gates() []*gate {
 }
 
 // policies are in force by turns.
-func policies(t testing.TB) (all [2]*outbound.Generation) {
+func policies(t testing.TB) (all [2]*policy.Generation) {
 	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8\n"} {
 		p, err := acl.Parse(text)
 		require.NoError(t, err)
-		all[i] = &outbound.Generation{Policy: p}
+		all[i] = policy.New(policy.Tenant{Rules: p})
 	}
 	return all
 }
@@ -101,7 +102,7 @@ func (g *gate) outbound(res *resolve.Resolver, i int) *outbound.Gate {
 }
 
 // start runs g, whose TCP front door leads to that port.
-func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen *outbound.Generation, tunnels int) {
+func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen *policy.Generation, tunnels int) {
 	g.reg = prometheus.NewRegistry()
 	g.log.t = t
 	g.lines = linelog.New(&g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -94,8 +95,8 @@ func decideByGate(t testing.TB, text string, w *world, q question) answer {
 		return nil, syscall.ECONNREFUSED
 	}
 	pool := outbound.NewPool(nil, time.Minute)
-	gen := &outbound.Generation{Policy: p.WithGuard(standardGuard), Sources: outbound.NewSources(nil)}
-	_, _, err = outbound.NewGate(lookup, dial, pool).Open(t.Context(), gen, target)
+	gen := policy.New(policy.Tenant{Rules: p.WithGuard(standardGuard)})
+	_, _, err = outbound.NewGate(lookup, dial, pool).Open(t.Context(), gen, &outbound.Request{Target: target})
 	var e *outbound.Error
 	require.ErrorAs(t, err, &e, "no dial succeeds")
 	mu.Lock()

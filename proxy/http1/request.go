@@ -172,3 +172,19 @@ func SkipEmptyLines(b []byte) int {
 	}
 	return n
 }
+
+// CameThrough reports whether Via names a proxy of that pseudonym (RFC 9110 section 7.6.3).
+func (r *Request) CameThrough(name string) bool {
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		if f.ID != Via {
+			continue
+		}
+		for _, word := range bytes.FieldsFunc(f.Value, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
+			if string(word) == name {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -47,7 +47,7 @@ func TestAttemptsBesideAreBudgeted(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() {
-				_, err := g.Connect(ctx, &Route{Addrs: addrs, Port: 80})
+				_, err := g.Connect(ctx, &Route{addrs: addrs, port: 80})
 				done <- err
 			}()
 			if tt.budget == 0 {

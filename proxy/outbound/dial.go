@@ -45,6 +45,7 @@ type connLife struct {
 	Dst    netip.AddrPort
 	Source netip.Addr // as bound to; invalid when the kernel chose
 
+	tenant    string // whose it is
 	server    string // name that TLS verified, "" for a plain connection
 	idleSince time.Time
 	pool      *Pool      // that it lies in, or has lain in
@@ -156,8 +157,8 @@ func (c *Conn) Ready(_ *poll.Loop, fd int, _ uint32) { c.pool.spoken(c, fd) }
 // beside the last when it is slow (RFC 8305). The caller closes what it returns.
 // ctx bounds the whole. The error is an *Error.
 func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
-	if len(r.Addrs) == 1 {
-		c, err := g.dialAddr(ctx, r, r.Addrs[0])
+	if len(r.addrs) == 1 {
+		c, err := g.dialAddr(ctx, r, r.addrs[0])
 		if err != nil {
 			return nil, dialError(err)
 		}
@@ -166,16 +167,20 @@ func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
 	return g.race(ctx, r)
 }
 
-// BeginConnect is Connect to one address without waiting, if there is one source to do so
-// from; otherwise able is false, and nothing was done. connecting says that the handshake is under way: see
-// Connected.
-func (g *Gate) BeginConnect(a netip.Addr, port uint16, from Sources) (c *Conn, connecting, able bool, err error) {
-	sources := from.For(a)
-	if g.Begin == nil || len(sources) != 1 {
+// BeginConnect is Connect without waiting, if there is one address, and one source to do so
+// from; otherwise able is false, and nothing was done. connecting says that the handshake is
+// under way: see Connected.
+func (g *Gate) BeginConnect(r *Route) (c *Conn, connecting, able bool, err error) {
+	if g.Begin == nil || len(r.addrs) != 1 {
+		return nil, false, false, nil
+	}
+	a := r.addrs[0]
+	sources := r.sources.For(a)
+	if len(sources) != 1 {
 		return nil, false, false, nil
 	}
 	c = conns.Get().(*Conn)
-	c.Dst, c.Source = netip.AddrPortFrom(a, port), sources[0]
+	c.tenant, c.Dst, c.Source = r.tenant, netip.AddrPortFrom(a, r.port), sources[0]
 	if connecting, err = g.Begin(c.TCP, c.Source, c.Dst); err != nil {
 		err = failed(c.Dst, err)
 		c.Release()
@@ -224,16 +229,16 @@ func (u *Until) Deadline() (time.Time, bool) { return u.At, true }
 // dialAddr tries the sources of the address's family: the next one when the one
 // before has no port left.
 func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, error) {
-	sources := r.Sources.For(a)
+	sources := r.sources.For(a)
 	if len(sources) == 0 {
-		return nil, r.Sources.unroutable(a)
+		return nil, unroutable(r.sources, a)
 	}
-	dst := netip.AddrPortFrom(a, r.Port)
+	dst := netip.AddrPortFrom(a, r.port)
 	var err error
 	for _, s := range sources {
 		var tcp *sock.Conn
 		if tcp, err = g.dialer(ctx, s, dst); err == nil {
-			return &Conn{TCP: tcp, connLife: connLife{Dst: dst, Source: s}}, nil
+			return &Conn{TCP: tcp, connLife: connLife{tenant: r.tenant, Dst: dst, Source: s}}, nil
 		}
 		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			break
@@ -260,13 +265,13 @@ type attempt struct {
 // race is happy eyeballs: one attempt after the other, the next at once when one
 // fails and after attemptDelay when none has answered. The first connection wins.
 func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
-	if len(r.Addrs) == 0 {
+	if len(r.addrs) == 0 {
 		return nil, errDenied // a Route that leads nowhere
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	addrs := append([]netip.Addr(nil), r.Addrs...) // r may be used again while attempts end
-	route := &Route{Port: r.Port, Sources: r.Sources}
+	addrs := r.Addrs() // r may be used again while attempts end
+	route := &Route{tenant: r.tenant, port: r.port, sources: r.sources}
 	results := make(chan attempt, len(addrs))
 	timer := time.NewTimer(attemptDelay)
 	defer timer.Stop()

@@ -16,7 +16,8 @@ import (
 type Kind uint8
 
 const (
-	Denied           Kind = iota // by the policy; Route.Decision says which part
+	Denied           Kind = iota // by the policy; Ticket.Decision says which part
+	Looped                       // the request has come through this proxy before
 	DNSFailed                    // no such name, or the resolver fails
 	DNSTimeout                   // the resolver is too slow
 	DNSBusy                      // as many names as may be are being looked up already
@@ -29,7 +30,7 @@ const (
 	ConnectionFailed             // anything else
 )
 
-// Error is why Judge or Connect gave no connection. Err holds the cause, if any.
+// Error is why Admit or Connect gave no connection. Err holds the cause, if any.
 type Error struct {
 	Kind Kind
 	Err  error
@@ -44,7 +45,10 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-var errDenied = &Error{Kind: Denied}
+var (
+	errDenied = &Error{Kind: Denied}
+	errLooped = &Error{Kind: Looped, Err: errors.New("the request has come through this proxy before (Via)")}
+)
 
 func lookupError(err error) error {
 	kind := DNSFailed

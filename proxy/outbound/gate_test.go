@@ -19,6 +19,8 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -91,11 +93,13 @@ func anyConn(t testing.TB) *sock.Conn {
 	return c
 }
 
-func policy(t testing.TB, text string) *acl.Policy {
+func rules(t testing.TB, text string) *acl.Policy {
 	p, err := acl.Parse(text)
 	require.NoError(t, err)
 	return p
 }
+
+func request(t testing.TB, s string) *Request { return &Request{Target: target(t, s)} }
 
 func target(t testing.TB, s string) acl.Target {
 	tg, err := acl.ParseTarget(s)
@@ -112,7 +116,7 @@ func TestOpen(t *testing.T) {
 		"meta.test":  aa("169.254.169.254"),
 		"none.test":  {},
 	}
-	const rules = "!*.denied.test\n!10.0.0.0/8\n*"
+	const list = "!*.denied.test\n!10.0.0.0/8\n*"
 	tests := []struct {
 		name    string
 		policy  string
@@ -123,33 +127,33 @@ func TestOpen(t *testing.T) {
 		err     string
 		kind    Kind
 	}{
-		{name: "a name is resolved once and its address dialled", policy: rules, target: "pub.test:443",
+		{name: "a name is resolved once and its address dialled", policy: list, target: "pub.test:443",
 			looked: []string{"pub.test"}, dialed: []string{"->192.0.2.1:443"}},
-		{name: "only the allowed address is dialled", policy: rules, target: "mixed.test:443",
+		{name: "only the allowed address is dialled", policy: list, target: "mixed.test:443",
 			looked: []string{"mixed.test"}, dialed: []string{"->192.0.2.1:443"}},
-		{name: "no address allowed", policy: rules, target: "priv.test:443", looked: []string{"priv.test"}, err: "denied", kind: Denied},
-		{name: "guarded address", policy: rules, target: "meta.test:80", looked: []string{"meta.test"}, err: "denied", kind: Denied},
-		{name: "a denied name is not looked up", policy: rules, target: "x.denied.test:443", err: "denied", kind: Denied},
+		{name: "no address allowed", policy: list, target: "priv.test:443", looked: []string{"priv.test"}, err: "denied", kind: Denied},
+		{name: "guarded address", policy: list, target: "meta.test:80", looked: []string{"meta.test"}, err: "denied", kind: Denied},
+		{name: "a denied name is not looked up", policy: list, target: "x.denied.test:443", err: "denied", kind: Denied},
 		{name: "default deny is not looked up", policy: "pub.test", target: "other.test:443", err: "denied", kind: Denied},
 		{name: "no rules", policy: "", target: "pub.test:443", err: "denied", kind: Denied},
-		{name: "a literal is not looked up", policy: rules, target: "192.0.2.9:1", dialed: []string{"->192.0.2.9:1"}},
-		{name: "no such name", policy: rules, target: "nx.test:443", looked: []string{"nx.test"},
+		{name: "a literal is not looked up", policy: list, target: "192.0.2.9:1", dialed: []string{"->192.0.2.9:1"}},
+		{name: "no such name", policy: list, target: "nx.test:443", looked: []string{"nx.test"},
 			err: "look up nx.test: no such name (NXDOMAIN)", kind: DNSFailed},
-		{name: "a name without an address", policy: rules, target: "none.test:443", looked: []string{"none.test"},
+		{name: "a name without an address", policy: list, target: "none.test:443", looked: []string{"none.test"},
 			err: "look up none.test: no address", kind: DNSFailed},
-		{name: "bound to the source", policy: rules, target: "pub.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
+		{name: "bound to the source", policy: list, target: "pub.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
 			looked: []string{"pub.test"}, dialed: []string{"198.51.100.1>192.0.2.1:443"}},
-		{name: "bound to the source of the family", policy: rules, target: "six.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
+		{name: "bound to the source of the family", policy: list, target: "six.test:443", sources: aa("198.51.100.1", "2001:db8::99"),
 			looked: []string{"six.test"}, dialed: []string{"2001:db8::99>[2001:db8::1]:443"}},
-		{name: "no source of the family", policy: rules, target: "six.test:443", sources: aa("198.51.100.1"), looked: []string{"six.test"},
+		{name: "no source of the family", policy: list, target: "six.test:443", sources: aa("198.51.100.1"), looked: []string{"six.test"},
 			err: "no IPv6 source address for 2001:db8::1: EGRESS_SOURCE is 198.51.100.1", kind: Unroutable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &recorder{t: t, answers: answers}
 			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-			gen := &Generation{Policy: policy(t, tt.policy), Sources: NewSources(tt.sources)}
-			c, d, err := g.Open(t.Context(), gen, target(t, tt.target))
+			gen := policy.New(policy.Tenant{Rules: rules(t, tt.policy), Sources: policy.NewSources(tt.sources)})
+			c, d, err := g.Open(t.Context(), gen, request(t, tt.target))
 			assert.Equal(t, tt.looked, r.looked)
 			assert.Equal(t, tt.dialed, r.dialed)
 			if tt.err != "" {
@@ -171,19 +175,19 @@ func TestOpen(t *testing.T) {
 func TestNilGenerationDenies(t *testing.T) {
 	r := &recorder{t: t}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-	for _, gen := range []*Generation{nil, {}} {
-		_, d, err := g.Open(t.Context(), gen, target(t, "192.0.2.1:443"))
+	for _, gen := range []*policy.Generation{nil, {}, policy.New(policy.Tenant{})} {
+		_, d, err := g.Open(t.Context(), gen, request(t, "192.0.2.1:443"))
 		assert.EqualError(t, err, "denied")
 		assert.Equal(t, acl.Deny, d.Verdict)
 	}
 	assert.Empty(t, r.dialed)
 }
 
-// A Route that nothing was judged into leads nowhere.
+// A Route that no gate has made leads nowhere.
 func TestZeroRoute(t *testing.T) {
 	r := &recorder{t: t}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-	_, err := g.Connect(t.Context(), &Route{Port: 80})
+	_, err := g.Connect(t.Context(), new(Route))
 	assert.EqualError(t, err, "denied")
 }
 
@@ -218,7 +222,7 @@ func TestConnectTriesTheNext(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &recorder{t: t, answers: map[string][]netip.Addr{"a.test": tt.addrs}, fail: tt.fail, hang: tt.hang}
 			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-			c, _, err := g.Open(t.Context(), &Generation{Policy: policy(t, "*")}, target(t, "a.test:80"))
+			c, _, err := g.Open(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			assert.Equal(t, tt.dialed, r.dialed)
@@ -241,7 +245,7 @@ func TestConnectTimeLimit(t *testing.T) {
 			hang: map[string]bool{"192.0.2.1:80": true, "192.0.2.2:80": true}}
 		g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		_, _, err := g.Open(ctx, &Generation{Policy: policy(t, "*")}, target(t, "a.test:80"))
+		_, _, err := g.Open(ctx, policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
 		cancel()
 		var e *Error
 		require.ErrorAs(t, err, &e)
@@ -253,11 +257,11 @@ func TestConnectTimeLimit(t *testing.T) {
 func TestNextSourceWhenPortsRunOut(t *testing.T) {
 	r := &recorder{t: t, fail: map[string]error{"198.51.100.1>192.0.2.1:80": syscall.EADDRNOTAVAIL, "198.51.100.1>192.0.2.2:80": syscall.ECONNREFUSED}}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-	gen := &Generation{Policy: policy(t, "*"), Sources: NewSources(aa("198.51.100.1", "198.51.100.2"))}
-	c, _, err := g.Open(t.Context(), gen, target(t, "192.0.2.1:80"))
+	gen := policy.New(policy.Tenant{Rules: rules(t, "*"), Sources: policy.NewSources(aa("198.51.100.1", "198.51.100.2"))})
+	c, _, err := g.Open(t.Context(), gen, request(t, "192.0.2.1:80"))
 	require.NoError(t, err)
 	assert.Equal(t, "198.51.100.2", c.Source.String())
-	_, _, err = g.Open(t.Context(), gen, target(t, "192.0.2.2:80"))
+	_, _, err = g.Open(t.Context(), gen, request(t, "192.0.2.2:80"))
 	assert.Error(t, err)
 	assert.Equal(t, []string{"198.51.100.1>192.0.2.1:80", "198.51.100.2>192.0.2.1:80", "198.51.100.1>192.0.2.2:80"}, r.dialed)
 }
@@ -276,12 +280,9 @@ func TestInterleave(t *testing.T) {
 	}
 }
 
-func TestSources(t *testing.T) {
-	assert.Equal(t, "the kernel's choice", Sources{}.String())
-	s := NewSources(aa("2001:db8::1", "192.0.2.1", "::ffff:192.0.2.2"))
-	assert.Equal(t, "192.0.2.1, 192.0.2.2, 2001:db8::1", s.String())
-	assert.NoError(t, NewSources(aa("127.0.0.5")).Check())
-	err := NewSources(aa("127.0.0.1", "192.0.2.77")).Check()
+func TestCheckSources(t *testing.T) {
+	assert.NoError(t, CheckSources(policy.NewSources(aa("127.0.0.5"))))
+	err := CheckSources(policy.NewSources(aa("127.0.0.1", "192.0.2.77")))
 	require.Error(t, err)
 	assert.Regexp(t, `^EGRESS_SOURCE 192\.0\.2\.77 is not an address of this host \(it has .*127\.0\.0\.1.*\): let sluice-netsetup assign it first, or name one of these$`, err.Error())
 }
@@ -319,7 +320,7 @@ func TestPoolWatches(t *testing.T) {
 			fars[0].Write([]byte("HTTP/1.1 408 Request Timeout"))
 		}
 		require.Eventually(t, func() bool { return p.Len() == 1 }, 10*time.Second, time.Millisecond)
-		c := p.Get(&Route{Addrs: aa("192.0.2.1"), Port: 80}, "")
+		c := p.Get(&Route{addrs: aa("192.0.2.1"), port: 80}, "")
 		require.NotNil(t, c)
 		c.Unwatch()
 		_, err = c.Write([]byte("x"))
@@ -333,26 +334,32 @@ func TestPoolWatches(t *testing.T) {
 // BeginConnect leaves to Connect what takes more than one attempt.
 func TestBeginConnect(t *testing.T) {
 	g := NewGate(nil, nil, nil)
-	a := netip.MustParseAddr("127.0.0.1")
-	_, _, able, _ := g.BeginConnect(a, 80, Sources{})
+	route := func(port uint16, sources ...string) *Route {
+		return &Route{addrs: aa("127.0.0.1"), port: port, sources: policy.NewSources(aa(sources...))}
+	}
+	_, _, able, _ := g.BeginConnect(route(80))
 	assert.False(t, able, "no way to begin")
 	g.Begin = dial.Begin
-	_, _, able, _ = g.BeginConnect(a, 80, NewSources(aa("127.0.0.1", "127.0.0.2")))
+	_, _, able, _ = g.BeginConnect(route(80, "127.0.0.1", "127.0.0.2"))
 	assert.False(t, able, "two sources")
-	_, _, able, _ = g.BeginConnect(a, 80, NewSources(aa("::1")))
+	_, _, able, _ = g.BeginConnect(route(80, "::1"))
 	assert.False(t, able, "no source of the family")
+	two := route(80)
+	two.addrs = aa("127.0.0.1", "127.0.0.2")
+	_, _, able, _ = g.BeginConnect(two)
+	assert.False(t, able, "two addresses")
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	port := uint16(l.Addr().(*net.TCPAddr).Port)
-	c, connecting, able, err := g.BeginConnect(a, port, NewSources(aa("127.0.0.9")))
+	c, connecting, able, err := g.BeginConnect(route(port, "127.0.0.9"))
 	require.NoError(t, err)
 	assert.True(t, able)
 	assert.False(t, connecting)
 	assert.Equal(t, "127.0.0.9", c.Local().String())
 	c.Close()
 	l.Close()
-	_, _, able, err = g.BeginConnect(a, port, Sources{})
+	_, _, able, err = g.BeginConnect(route(port))
 	assert.True(t, able)
 	var e *Error
 	require.ErrorAs(t, err, &e)
@@ -360,37 +367,104 @@ func TestBeginConnect(t *testing.T) {
 	assert.Equal(t, fmt.Sprintf("connect to 127.0.0.1:%d: connection refused", port), err.Error())
 }
 
-// JudgeNow says as Judge does where it knows, and nothing elsewhere.
-func TestJudgeNow(t *testing.T) {
+// AdmitNow says as Admit does where it knows, and nothing elsewhere.
+func TestAdmitNow(t *testing.T) {
 	g := NewGate(nil, nil, nil)
-	gen := &Generation{Policy: policy(t, "!*.bad.test\n192.0.2.0/24\n*.test")}
-	judge := func(s string) (bool, error, *Route) {
-		r := new(Route)
-		known, err := g.JudgeNow(gen, target(t, s), r)
+	gen := policy.New(policy.Tenant{Rules: rules(t, "!*.bad.test\n192.0.2.0/24\n*.test")})
+	admit := func(s string) (bool, error, *Ticket) {
+		r := new(Ticket)
+		known, err := g.AdmitNow(gen, request(t, s), r)
 		return known, err, r
 	}
-	known, err, r := judge("192.0.2.7:80")
+	known, err, r := admit("192.0.2.7:80")
 	assert.True(t, known)
 	assert.NoError(t, err)
-	assert.Equal(t, aa("192.0.2.7"), r.Addrs)
-	known, err, _ = judge("198.51.100.1:80")
+	assert.Equal(t, aa("192.0.2.7"), r.Route.Addrs())
+	known, err, _ = admit("198.51.100.1:80")
 	assert.True(t, known)
 	assert.ErrorIs(t, err, errDenied)
-	known, err, _ = judge("x.bad.test:80")
+	known, err, _ = admit("x.bad.test:80")
 	assert.True(t, known)
 	assert.ErrorIs(t, err, errDenied)
-	known, _, _ = judge("a.test:80")
+	known, _, _ = admit("a.test:80")
 	assert.False(t, known, "no name is known")
 	g.Known = func(name string) ([]netip.Addr, bool, error) { return aa("203.0.113.1"), name == "a.test", nil }
-	known, err, r = judge("a.test:80")
+	known, err, r = admit("a.test:80")
 	assert.True(t, known)
 	assert.NoError(t, err)
-	assert.Equal(t, aa("203.0.113.1"), r.Addrs)
-	known, _, _ = judge("b.test:80")
+	assert.Equal(t, aa("203.0.113.1"), r.Route.Addrs())
+	known, _, _ = admit("b.test:80")
 	assert.False(t, known)
-	known, err = g.JudgeNow(nil, target(t, "a.test:80"), new(Route))
+	known, err = g.AdmitNow(nil, request(t, "a.test:80"), new(Ticket))
 	assert.True(t, known)
 	assert.ErrorIs(t, err, errDenied)
+}
+
+// AdmitAddr judges one address by what is in force now, and leads nowhere else.
+func TestAdmitAddr(t *testing.T) {
+	g := NewGate(nil, nil, nil)
+	admit := func(list, target, addr string) ([]netip.Addr, acl.Verdict, error) {
+		r := new(Ticket)
+		err := g.AdmitAddr(policy.New(policy.Tenant{Rules: rules(t, list)}), request(t, target), netip.MustParseAddr(addr), r)
+		return r.Route.Addrs(), r.Decision.Verdict, err
+	}
+	addrs, verdict, err := admit("!192.0.2.0/24\na.test", "a.test:80", "198.51.100.1")
+	assert.NoError(t, err)
+	assert.Equal(t, acl.Allow, verdict)
+	assert.Equal(t, aa("198.51.100.1"), addrs)
+	addrs, verdict, err = admit("!192.0.2.0/24\na.test", "a.test:80", "192.0.2.1")
+	assert.ErrorIs(t, err, errDenied)
+	assert.Equal(t, acl.Deny, verdict)
+	assert.Empty(t, addrs)
+	addrs, _, err = admit("*", "198.51.100.1:80", "192.0.2.1") // an address is its own only one
+	assert.NoError(t, err)
+	assert.Equal(t, aa("198.51.100.1"), addrs)
+	addrs, _, err = admit("*", "a.test:80", "127.0.0.1") // the guard
+	assert.ErrorIs(t, err, errDenied)
+	assert.Empty(t, addrs)
+}
+
+// What a check refuses has no route, whichever half of admission asks it; and no check is
+// asked about what the rules deny.
+func TestChecks(t *testing.T) {
+	known := func(string) ([]netip.Addr, bool, error) { return aa("192.0.2.1"), true, nil }
+	lookup := func(context.Context, string) ([]netip.Addr, error) { return aa("192.0.2.1"), nil }
+	refused := &Error{Kind: Denied, Err: errors.New("no")}
+	asked := 0
+	g := NewGate(lookup, nil, nil)
+	g.Known, g.Name = known, "me"
+	g.Checks = []Check{func(r *Request, t *Ticket) error {
+		asked++
+		if r.Client == netip.MustParseAddr("192.0.2.66") {
+			return refused
+		}
+		return nil
+	}}
+	gen := policy.New(policy.Tenant{Rules: rules(t, "!bad.test\n*")})
+	halves := map[string]func(*Request, *Ticket) error{
+		"Admit":     func(r *Request, k *Ticket) error { return g.Admit(t.Context(), gen, r, k) },
+		"AdmitNow":  func(r *Request, k *Ticket) error { _, err := g.AdmitNow(gen, r, k); return err },
+		"AdmitAddr": func(r *Request, k *Ticket) error { return g.AdmitAddr(gen, r, netip.MustParseAddr("192.0.2.1"), k) },
+	}
+	for name, half := range halves {
+		for _, to := range []string{"a.test:80", "192.0.2.1:80"} {
+			r, k := request(t, to), new(Ticket)
+			assert.NoError(t, half(r, k), name)
+			assert.Equal(t, 1, k.Route.Len())
+			r.Client = netip.MustParseAddr("192.0.2.66")
+			assert.Equal(t, refused, half(r, k), name)
+			assert.Zero(t, k.Route.Len(), name)
+			r.Client = netip.Addr{}
+			r.HTTP = new(http1.Request)
+			_, err := r.HTTP.Parse([]byte("GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nVia: 1.1 you, 1.1 me\r\n\r\n"), http1.Limits{MaxHead: 1000, MaxFields: 10})
+			require.NoError(t, err)
+			assert.Equal(t, errLooped, half(r, k), name)
+			assert.Zero(t, k.Route.Len(), name)
+		}
+		before := asked
+		assert.ErrorIs(t, half(request(t, "bad.test:80"), new(Ticket)), errDenied)
+		assert.Equal(t, before, asked)
+	}
 }
 
 // Every address is judged: the rules may allow only the last of many.
@@ -402,11 +476,11 @@ func TestLastOfManyAddresses(t *testing.T) {
 	last := netip.MustParseAddr("2001:db8::1")
 	lookup := func(context.Context, string) ([]netip.Addr, error) { return append(many, last), nil }
 	g := NewGate(lookup, nil, nil)
-	var r Route
-	require.NoError(t, g.Judge(t.Context(), &Generation{Policy: policy(t, "2001:db8::1\n")}, target(t, "a.test:80"), &r))
-	assert.Equal(t, []netip.Addr{last}, r.Addrs)
-	require.NoError(t, g.Judge(t.Context(), &Generation{Policy: policy(t, "*\n")}, target(t, "a.test:80"), &r))
-	assert.Equal(t, append([]netip.Addr{last}, many...), r.Addrs)
+	var r Ticket
+	require.NoError(t, g.Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "2001:db8::1\n")}), request(t, "a.test:80"), &r))
+	assert.Equal(t, []netip.Addr{last}, r.Route.Addrs())
+	require.NoError(t, g.Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*\n")}), request(t, "a.test:80"), &r))
+	assert.Equal(t, append([]netip.Addr{last}, many...), r.Route.Addrs())
 }
 
 func TestLookupErrors(t *testing.T) {
@@ -423,7 +497,7 @@ func TestPool(t *testing.T) {
 	budget := fdbudget.New(2)
 	p := NewPool(budget, time.Minute)
 	route := func(s string) *Route {
-		return &Route{Addrs: aa(s), Port: 80}
+		return &Route{addrs: aa(s), port: 80}
 	}
 	put := func(dst string, at time.Time) *Conn {
 		c := &Conn{TCP: anyConn(t), connLife: connLife{Dst: netip.AddrPortFrom(netip.MustParseAddr(dst), 80)}}
@@ -442,8 +516,11 @@ func TestPool(t *testing.T) {
 	assert.Nil(t, p.Get(route("192.0.2.2"), ""))
 	assert.Nil(t, p.Get(route("192.0.2.1"), "tls.test"), "a plain connection is no TLS one")
 	bound := route("192.0.2.1")
-	bound.Sources = NewSources(aa("127.0.0.1"))
+	bound.sources = policy.NewSources(aa("127.0.0.1"))
 	assert.Nil(t, p.Get(bound, ""), "another source")
+	other := route("192.0.2.1")
+	other.tenant = "other"
+	assert.Nil(t, p.Get(other, ""), "another tenant")
 	assert.Same(t, b, p.Get(route("192.0.2.1"), ""), "the one used last comes first")
 	assert.EqualValues(t, 1, budget.Left())
 	p.Put(b, now.Add(2*time.Second))

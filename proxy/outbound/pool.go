@@ -23,8 +23,9 @@ type Pool struct {
 }
 
 // poolKey is what must be the same for a connection to serve another request. The
-// source belongs to it, since tenants and reloads change sources.
+// source belongs to it, since reloads change sources.
 type poolKey struct {
+	tenant string
 	source netip.Addr
 	dst    netip.AddrPort
 	server string
@@ -41,9 +42,9 @@ func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
 // closed it meanwhile, or sent something unasked, which is no answer to anything:
 // the caller finds out, see Conn.Quiet.
 func (p *Pool) Get(r *Route, server string) *Conn {
-	for _, a := range r.Addrs {
-		for _, s := range r.Sources.For(a) {
-			key := poolKey{s, netip.AddrPortFrom(a, r.Port), server}
+	for _, a := range r.addrs {
+		for _, s := range r.sources.For(a) {
+			key := poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server}
 			if c := p.pop(key); c != nil {
 				return c
 			}
@@ -85,7 +86,7 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 		p.drop(c)
 		return
 	}
-	key := poolKey{c.Source, c.Dst, c.server}
+	key := poolKey{c.tenant, c.Source, c.Dst, c.server}
 	p.idle[key] = append(p.idle[key], c)
 	p.mu.Unlock()
 }
@@ -95,7 +96,7 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 func (p *Pool) spoken(c *Conn, fd int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := poolKey{c.Source, c.Dst, c.server}
+	key := poolKey{c.tenant, c.Source, c.Dst, c.server}
 	i := slices.Index(p.idle[key], c)
 	if i < 0 {
 		return // somebody has it, and will see

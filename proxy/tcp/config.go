@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // Config is what a [Server] has in force. It is not changed once it was given to
@@ -13,7 +13,7 @@ import (
 type Config struct {
 	Listeners []Listener
 	// Generation must allow the destinations; nil denies everything.
-	Generation *outbound.Generation
+	Generation *policy.Generation
 
 	MaxConns       int           // open client connections; 0: as many as the budget has room for
 	HeadTimeout    time.Duration // for a client to send its PROXY header or ClientHello

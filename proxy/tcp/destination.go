@@ -118,8 +118,8 @@ func (d *destination) refresh() (wait time.Duration) {
 	live := d.srv.live.Load()
 	ctx, cancel := context.WithTimeout(d.ctx, live.dnsTimeout)
 	defer cancel()
-	var r outbound.Route
-	err := d.srv.Gate.Judge(ctx, live.generation, d.target, &r)
+	var t outbound.Ticket
+	err := d.srv.Gate.Admit(ctx, live.generation, &outbound.Request{Target: d.target}, &t)
 	if d.ctx.Err() != nil {
 		return 0
 	}
@@ -130,9 +130,9 @@ func (d *destination) refresh() (wait time.Duration) {
 	switch {
 	case err == nil:
 		d.good = now
-		d.update(r.Addrs, "")
+		d.update(t.Route.Addrs(), "")
 	case failed != nil && failed.Kind == outbound.Denied:
-		d.update(nil, "denied: "+r.Decision.Reason())
+		d.update(nil, "denied: "+t.Decision.Reason())
 	case isNotFound(err) && now.Sub(d.good) >= d.srv.pace.hold:
 		d.update(nil, err.Error())
 	default: // what was known is the best there is

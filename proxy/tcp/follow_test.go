@@ -20,6 +20,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -89,7 +90,7 @@ func follow(t *testing.T, c Check, f func(w *world, s *Server, d *destination)) 
 		})
 		p, err := acl.Parse("db.test:5432")
 		require.NoError(t, err)
-		s.live.Store(&settings{generation: &outbound.Generation{Policy: p}, connectTimeout: time.Second, dnsTimeout: time.Second})
+		s.live.Store(&settings{generation: policy.New(policy.Tenant{Rules: p}), connectTimeout: time.Second, dnsTimeout: time.Second})
 		port := &port{srv: s, label: "5432", metrics: s.Metrics.Listener("5432")}
 		port.plan.Store(&plan{})
 		d := newDestination(port, target(t, "db.test:5432"), c)

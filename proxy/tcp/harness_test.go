@@ -22,6 +22,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -107,7 +108,7 @@ func (r *rig) apply(ls ...Listener) error {
 	p, err := acl.Parse(strings.Join(rules, "\n"))
 	require.NoError(r.t, err)
 	r.config.Listeners = ls
-	r.config.Generation = &outbound.Generation{Policy: p.WithGuard(acl.Guard{Mode: r.guard}), Sources: outbound.NewSources(r.sources)}
+	r.config.Generation = policy.New(policy.Tenant{Rules: p.WithGuard(acl.Guard{Mode: r.guard}), Sources: policy.NewSources(r.sources)})
 	return r.Apply(r.config)
 }
 

@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
@@ -119,7 +118,7 @@ func (a *address) probe(ctx context.Context) error {
 	}
 	defer s.Budget.Give(1)
 	begin := time.Now()
-	c, err := s.dial(ctx, a.d.target, a.addr)
+	c, err := s.dial(ctx, netip.Addr{}, a.d.target, a.addr)
 	if ctx.Err() == nil {
 		a.d.metrics.Checked(err == nil, time.Since(begin))
 	}
@@ -127,35 +126,6 @@ func (a *address) probe(ctx context.Context) error {
 		c.Close()
 	}
 	return err
-}
-
-// dial connects to one address of t, if the generation in force allows it: it may
-// have changed since the address was resolved.
-func (s *Server) dial(ctx context.Context, t acl.Target, a netip.Addr) (*outbound.Conn, error) {
-	live := s.live.Load()
-	g := live.generation
-	if g == nil || decide(g.Policy, t, a).Verdict != acl.Allow {
-		return nil, &outbound.Error{Kind: outbound.Denied, Err: errors.New("denied by the policy in force")}
-	}
-	ctx = &outbound.Until{Context: ctx, At: time.Now().Add(live.connectTimeout)}
-	r := outbound.Route{Addrs: []netip.Addr{a}, Port: t.Port, Sources: g.Sources}
-	return s.Gate.Connect(ctx, &r)
-}
-
-// begin is dial without waiting: see outbound.Gate.BeginConnect.
-func (s *Server) begin(t acl.Target, a netip.Addr) (c *outbound.Conn, connecting, able bool, err error) {
-	g := s.live.Load().generation
-	if g == nil || decide(g.Policy, t, a).Verdict != acl.Allow {
-		return nil, false, false, nil // dial says why
-	}
-	return s.Gate.BeginConnect(a, t.Port, g.Sources)
-}
-
-func decide(p *acl.Policy, t acl.Target, a netip.Addr) acl.Decision {
-	if t.Host.IsAddr() {
-		return p.DecideHost(t)
-	}
-	return p.DecideAddr(t, a)
 }
 
 // classOf is the class of a failed connection. What is this host's own trouble

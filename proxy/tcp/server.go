@@ -14,6 +14,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
@@ -63,7 +64,7 @@ type Server struct {
 
 // settings are the parts of a Config that concern every port.
 type settings struct {
-	generation                                           *outbound.Generation
+	generation                                           *policy.Generation
 	maxConns                                             int
 	headTimeout, connectTimeout, dnsTimeout, idleTimeout time.Duration
 }
@@ -164,7 +165,7 @@ func (s *Server) Apply(c Config) error {
 
 // SetGeneration puts g in force in the place of the one that Apply set: every
 // address is judged again by it.
-func (s *Server) SetGeneration(g *outbound.Generation) {
+func (s *Server) SetGeneration(g *policy.Generation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := *s.live.Load()

@@ -104,7 +104,7 @@ func (x *session) atOnce() bool {
 	}
 	a := b.order[0]
 	b.at = time.Now()
-	conn, connecting, able, err := x.srv.begin(a.d.target, a.addr)
+	conn, connecting, able, err := x.srv.begin(x.rec.Client.Addr(), a.d.target, a.addr)
 	if !able {
 		a.d.ended(a)
 		return false
@@ -256,7 +256,7 @@ func (x *session) connect(ctx context.Context, g *group) (*address, *outbound.Co
 				continue
 			}
 			begin = time.Now()
-			conn, err = s.dial(ctx, a.d.target, a.addr)
+			conn, err = s.dial(ctx, x.rec.Client.Addr(), a.d.target, a.addr)
 		} else if err == nil {
 			err = conn.Wait(&outbound.Until{Context: ctx, At: begin.Add(s.live.Load().connectTimeout)})
 		}

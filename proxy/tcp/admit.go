@@ -1,0 +1,58 @@
+package tcp
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+)
+
+// admission is what is asked and answered before a connection is made.
+type admission struct {
+	outbound.Request
+	outbound.Ticket
+}
+
+var admissions = sync.Pool{New: func() any { return new(admission) }}
+
+// admit asks whether that client may be connected to one address of t: the generation in
+// force may have changed since the address was resolved. The caller ends the admission.
+func (s *Server) admit(client netip.Addr, t acl.Target, a netip.Addr) (*admission, error) {
+	ad := admissions.Get().(*admission)
+	ad.Request = outbound.Request{Client: client, Target: t}
+	err := s.Gate.AdmitAddr(s.live.Load().generation, &ad.Request, a, &ad.Ticket)
+	if e, ok := errors.AsType[*outbound.Error](err); ok && e.Kind == outbound.Denied && e.Err == nil {
+		err = &outbound.Error{Kind: outbound.Denied, Err: errors.New("denied by the policy in force")}
+	}
+	return ad, err
+}
+
+// end lets others have ad. Its route must not be in use.
+func (ad *admission) end() {
+	*ad = admission{}
+	admissions.Put(ad)
+}
+
+// dial connects to one address of t for that client.
+func (s *Server) dial(ctx context.Context, client netip.Addr, t acl.Target, a netip.Addr) (*outbound.Conn, error) {
+	ad, err := s.admit(client, t, a)
+	defer ad.end()
+	if err != nil {
+		return nil, err
+	}
+	return s.Gate.Connect(&outbound.Until{Context: ctx, At: time.Now().Add(s.live.Load().connectTimeout)}, &ad.Route)
+}
+
+// begin is dial without waiting: see outbound.Gate.BeginConnect.
+func (s *Server) begin(client netip.Addr, t acl.Target, a netip.Addr) (c *outbound.Conn, connecting, able bool, err error) {
+	ad, err := s.admit(client, t, a)
+	defer ad.end()
+	if err != nil {
+		return nil, false, false, nil // dial says why
+	}
+	return s.Gate.BeginConnect(&ad.Route)
+}
