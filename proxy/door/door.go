@@ -1,0 +1,301 @@
+// Package door knows what is open: each client's connection, and the tunnel that it may have
+// become, of every front door. It lets clients in within the limits, has others give way when
+// places run short, looks at all of them now and then, and ends them: one by one, by what
+// they are, or all.
+//
+// Nothing of it is touched by a request. A client costs an entry when it comes and when it
+// goes; what is open is described when somebody asks.
+package door
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+)
+
+// Member is what is open at a door: a client's connection, or the tunnel that it has become.
+// Its methods must not block, nor call the door's but Now, Draining and Cutting; they are
+// called concurrently with everything that it does.
+type Member interface {
+	entry() *Entry // of the Entry that it embeds
+	// Client is the address that counts for limits. It stays the same.
+	Client() netip.Addr
+	// Sweep is the regular look: end it if a time limit has passed.
+	Sweep()
+	// Drain ends it unless a request or a tunnel is under way: no more are to come.
+	Drain()
+	// Cut ends that life of it now.
+	Cut(of Lease, why Why)
+	// Abandon ends it whatever state it is in: a look at it has panicked.
+	Abandon()
+	// Room is what it would give way as now, and for how long it has been so.
+	Room() (Room, time.Duration)
+	// GiveWay ends that life of it if Room still allows that: at once, or soon.
+	GiveWay(of Lease) (given, atOnce bool)
+	// Describe says what is open, and reports false when nothing is any more.
+	Describe(*Open) bool
+}
+
+// Entry is the place of a Member in a door. Members embed it.
+type Entry struct {
+	Life
+	at int // in Door.all
+}
+
+func (e *Entry) entry() *Entry { return e }
+
+// places is how many descriptors each member takes: its own and its server's.
+const places = 2
+
+// Options is what a Door uses.
+type Options struct {
+	Budget *fdbudget.Budget // of descriptors; nil: no limit
+	// Evict closes up to n idle connections, to make room in Budget, and says how many it
+	// has; nil: there are none.
+	Evict  func(n int) int
+	Report contain.Reporter // is told of panics in looks; nil: nobody is
+	Every  time.Duration    // between two looks at all; 0: a second
+	// Swept, if not nil, is called after each look at all.
+	Swept func(now time.Time)
+	// Counted, if not nil, is called for each member that comes (1) and goes (-1).
+	Counted func(int)
+	// Gave, if not nil, is called for each that gives way.
+	Gave func(Room)
+}
+
+// Door is a registry of what is open. Make it with New. Its methods may be called
+// concurrently.
+type Door struct {
+	Options
+	start time.Time
+	clock atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
+
+	draining atomic.Bool
+	cutting  atomic.Bool
+	stop     chan struct{}
+	stopped  sync.WaitGroup
+
+	mu        sync.Mutex
+	all       []Member
+	perClient map[netip.Addr]int
+	empty     chan struct{} // closed when the last one goes; nil when nobody waits
+
+	roundMu sync.Mutex // held by each
+	round   []Member   // whom each goes to, kept for the next time
+
+	shedMu sync.Mutex
+	queue  []candidate // the next to give way at the end
+
+	free    chan struct{} // told when a place is free, if waiters
+	waiters atomic.Int64  // newcomers that wait for a place
+}
+
+// New returns a door that nobody has come through. It runs a goroutine until Close.
+func New(o Options) *Door {
+	if o.Every == 0 {
+		o.Every = time.Second
+	}
+	d := &Door{Options: o, start: time.Now(), stop: make(chan struct{}), free: make(chan struct{}, 1), perClient: make(map[netip.Addr]int)}
+	d.stopped.Go(d.sweep)
+	return d
+}
+
+// Now is the coarse clock: the time since New, as of the last look at all.
+func (d *Door) Now() time.Duration { return time.Duration(d.clock.Load()) }
+
+// Draining reports whether Drain was called: nobody new is let in.
+func (d *Door) Draining() bool { return d.draining.Load() }
+
+// Cutting reports whether CutAll was called.
+func (d *Door) Cutting() bool { return d.cutting.Load() }
+
+// Limits are how many may be open at once; 0 is no limit.
+type Limits struct {
+	Conns          int // in all
+	ConnsPerClient int // of one client address
+}
+
+// Refusal is why a newcomer is not let in. The zero Refusal is none.
+type Refusal uint8
+
+const (
+	Full          Refusal = 1 + iota // too many are open
+	NoDescriptors                    // the budget has none left
+	TooMany                          // of that client
+)
+
+// Enter lets m in, with two descriptors for it, unless a limit says no.
+func (d *Door) Enter(m Member, l Limits) Refusal {
+	if !d.Budget.Take(places) && (d.Evict == nil || d.Evict(places) == 0 || !d.Budget.Take(places)) {
+		return NoDescriptors
+	}
+	if why := d.add(m, l); why != 0 {
+		d.Budget.Give(places)
+		return why
+	}
+	if d.Counted != nil {
+		d.Counted(1)
+	}
+	return 0
+}
+
+func (d *Door) add(m Member, l Limits) Refusal {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	client := m.Client()
+	if l.Conns > 0 && len(d.all) >= l.Conns {
+		return Full
+	}
+	if l.ConnsPerClient > 0 && d.perClient[client] >= l.ConnsPerClient {
+		return TooMany
+	}
+	m.entry().at = len(d.all)
+	d.all = append(d.all, m)
+	d.perClient[client]++
+	return 0
+}
+
+// Replace lets b, which is of the same client, take the place of a.
+func (d *Door) Replace(a, b Member) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	i := a.entry().at
+	b.entry().at = i
+	d.all[i] = b
+}
+
+// Leave forgets a member whose connections are closed.
+func (d *Door) Leave(m Member) {
+	d.Budget.Give(places)
+	if d.Counted != nil {
+		d.Counted(-1)
+	}
+	d.remove(m)
+	if d.waiters.Load() > 0 {
+		select {
+		case d.free <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (d *Door) remove(m Member) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(d.all) - 1
+	i, last := m.entry().at, d.all[n]
+	last.entry().at = i
+	d.all[i], d.all[n] = last, nil
+	d.all = d.all[:n]
+	client := m.Client()
+	if d.perClient[client]--; d.perClient[client] == 0 {
+		delete(d.perClient, client)
+	}
+	if len(d.all) == 0 && d.empty != nil {
+		close(d.empty)
+		d.empty = nil
+	}
+}
+
+// Len is how many are open.
+func (d *Door) Len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.all)
+}
+
+// each calls f for every member that is open when it begins. f may end one, but not call
+// each.
+func (d *Door) each(f func(Member)) {
+	d.roundMu.Lock()
+	defer d.roundMu.Unlock()
+	d.snapshot()
+	for i, m := range d.round {
+		d.contained(m, f)
+		d.round[i] = nil
+	}
+}
+
+func (d *Door) snapshot() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.round = append(d.round[:0], d.all...)
+}
+
+// contained calls f, whose panic ends m alone.
+func (d *Door) contained(m Member, f func(Member)) {
+	defer d.Report.Recover(m.Abandon)
+	f(m)
+}
+
+// sweep moves the coarse clock and looks at all. A timer for each of them would have to be
+// moved for each read, which costs more than the read.
+func (d *Door) sweep() {
+	t := time.NewTicker(d.Every)
+	defer t.Stop()
+	for {
+		select {
+		case <-d.stop:
+			return
+		case now := <-t.C:
+			d.Sweep(now)
+		}
+	}
+}
+
+// Sweep looks at all once, as happens by itself.
+func (d *Door) Sweep(now time.Time) {
+	d.clock.Store(int64(now.Sub(d.start)))
+	d.each(Member.Sweep)
+	if d.Swept != nil {
+		d.Swept(now)
+	}
+}
+
+// Drain lets no more in, and ends what waits for a request.
+func (d *Door) Drain() {
+	d.draining.Store(true)
+	d.each(Member.Drain)
+}
+
+// Wait returns when nothing is open, or ctx has ended: false then.
+func (d *Door) Wait(ctx context.Context) bool {
+	select {
+	case <-d.gone():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// gone is closed when nothing is open.
+func (d *Door) gone() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.empty == nil {
+		d.empty = make(chan struct{})
+	}
+	c := d.empty
+	if len(d.all) == 0 {
+		close(c)
+		d.empty = nil
+	}
+	return c
+}
+
+// CutAll ends everything that is open.
+func (d *Door) CutAll() {
+	d.cutting.Store(true)
+	d.each(func(m Member) { m.Cut(m.entry().Look(), Shutdown) })
+}
+
+// Close ends the looks. Nothing may be open.
+func (d *Door) Close() {
+	close(d.stop)
+	d.stopped.Wait()
+}

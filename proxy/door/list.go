@@ -1,0 +1,67 @@
+package door
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// State is what a client's connection is at.
+type State uint8
+
+const (
+	Waiting State = iota // for a request, or for whatever must come before there is a server
+	Request              // one is under way
+	Tunnel
+)
+
+// String returns "waiting", "request" or "tunnel".
+func (s State) String() string { return [...]string{"waiting", "request", "tunnel"}[s] }
+
+// Open is one thing that is open.
+type Open struct {
+	State  State
+	Client netip.AddrPort
+	Tenant string         // "" for the default one, or when it is not known yet
+	Target acl.Target     // asked for; the zero Target: nothing yet
+	Addr   netip.AddrPort // of the server, in use; invalid: none yet
+	Since  time.Time      // of the request or tunnel; of a connection that waits: the zero Time
+	// Bytes of the tunnel, or of the bodies as far as they are counted by now, from the client
+	// and to it.
+	Received, Sent int64
+}
+
+// List returns what is open, in no order.
+func (d *Door) List() []Open {
+	all := make([]Open, 0, d.Len())
+	d.each(func(m Member) {
+		var o Open
+		if m.Describe(&o) {
+			all = append(all, o)
+		}
+	})
+	return all
+}
+
+// CutWhere ends what which says, and returns how many those are.
+func (d *Door) CutWhere(which func(*Open) bool, why Why) (n int) {
+	d.each(func(m Member) {
+		of := m.entry().Look() // before it is described
+		var o Open
+		if m.Describe(&o) && which(&o) {
+			m.Cut(of, why)
+			n++
+		}
+	})
+	return n
+}
+
+// Revoke ends the requests and tunnels that stand says may not go on, by what they have asked
+// for and the address in use, and returns how many those are. What has no server yet is
+// admitted by what is in force by then.
+func (d *Door) Revoke(stands func(*Open) bool) int {
+	return d.CutWhere(func(o *Open) bool {
+		return o.State != Waiting && o.Addr.IsValid() && !stands(o)
+	}, Revoked)
+}
