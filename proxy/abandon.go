@@ -2,10 +2,9 @@ package proxy
 
 import (
 	"errors"
-)
 
-// classInternal is a fault of this program (RFC 9209 section 2.3.29).
-const classInternal = "proxy_internal_error"
+	"github.com/sluiceproxy/sluice/proxy/answer"
+)
 
 // errInternal says that a part of an exchange has panicked.
 var errInternal = errors.New("a fault of the proxy")
@@ -54,8 +53,8 @@ func (x *exchange) abandon() {
 		x.up.Close()
 	}
 	x.flow.Release()
-	x.rec.Error, x.rec.Status = classInternal, 502
-	x.keepTarget()
+	x.rec.Error, x.rec.Status = answer.ClassInternal, 502
+	x.fillRecord()
 	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)
 }
 

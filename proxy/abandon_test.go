@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
@@ -55,8 +56,8 @@ func TestPanicEndsOneConnection(t *testing.T) {
 				default:
 					log := linelog.New(lines, linelog.Options{})
 					t.Cleanup(func() { log.Close(time.Minute) })
-					o.Access = NewAccessLog(log, func(b []byte, r *Record) []byte {
-						name, _, _ := strings.Cut(strings.TrimPrefix(string(r.get(r.target)), "http://"), ":")
+					o.Access = accesslog.New(log, func(b []byte, r *accesslog.Request) []byte {
+						name, _, _ := strings.Cut(strings.TrimPrefix(string(r.Target()), "http://"), ":")
 						boom(name)
 						return append(b, "a line\n"...)
 					})

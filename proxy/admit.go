@@ -15,7 +15,7 @@ func (x *exchange) admit(port uint16) error {
 	ctx, done := x.c.whileThere()
 	err := s.Gate.Admit(ctx, s.live.Load(), &x.wanted, &x.ticket)
 	done()
-	x.admitted()
+	x.judged = true
 	return err
 }
 
@@ -26,7 +26,7 @@ func (x *exchange) admitNow(port uint16) (known bool, err error) {
 	}
 	s := x.c.srv
 	known, err = s.Gate.AdmitNow(s.live.Load(), &x.wanted, &x.ticket)
-	x.admitted()
+	x.judged = true
 	return known, err
 }
 
@@ -35,13 +35,6 @@ func (x *exchange) readTarget(port uint16) (err error) {
 	x.wanted.Client, x.wanted.HTTP = x.c.client(), &x.req
 	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
 	return err
-}
-
-// admitted keeps what the log line says of the verdict.
-func (x *exchange) admitted() {
-	x.rec.Judged = true
-	x.rec.Decision = x.ticket.Decision
-	x.rec.Resolve = x.ticket.Resolve
 }
 
 // tenant is whose the client is, also before it was admitted.

@@ -123,7 +123,7 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 		able = x.prepare(l)
 	}
 	if !able {
-		x.rec.silent = true // it is begun anew elsewhere
+		x.rec.Silent = true // it is begun anew elsewhere
 		x.end()
 		return false
 	}

@@ -93,7 +93,7 @@ func (c *conn) makeTunnel() {
 		return
 	}
 	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
-	x.keepTarget()
+	x.fillRecord()
 	c.releaseBuffer()
 	c.dropBound()
 	c.away, c.over, c.x = true, true, nil

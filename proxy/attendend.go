@@ -1,6 +1,10 @@
 package proxy
 
-import "os"
+import (
+	"os"
+
+	"github.com/sluiceproxy/sluice/proxy/answer"
+)
 
 // expire ends an attended connection whose time limit has passed. Whoever has had
 // nothing of an answer yet is told.
@@ -23,7 +27,7 @@ func (c *conn) expire() {
 // clientGone ends an attended exchange whose client has reset the connection.
 func (c *conn) clientGone() {
 	x := c.x
-	x.rec.Error = classClientGone
+	x.rec.Error = answer.ClassClientGone
 	x.flow.Release()
 	c.endExchange()
 	c.finish()

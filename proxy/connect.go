@@ -8,15 +8,15 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/contain"
-	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
-// established carries no field: what a client reads behind it is the server's.
-var established = []byte("HTTP/1.1 200 Connection established\r\n\r\n")
+// established is not to be written to.
+var established = []byte(answer.Established)
 
 // connect serves CONNECT (RFC 9110 section 9.3.6). The authority of the request
 // line decides; a Host field is not looked at.
@@ -49,19 +49,19 @@ func (x *exchange) switchTo(head []byte) bool {
 	x.rec.Sent += int64(len(ahead))
 	x.ir = x.iw
 	if _, err := c.tcp.Write(x.out); err != nil {
-		x.rec.Error = classClientGone
+		x.rec.Error = answer.ClassClientGone
 		return false
 	}
 	x.rec.FirstByte = time.Since(x.rec.Start)
 	if early := c.buffered(); len(early) > 0 {
 		if _, err := x.up.Write(early); err != nil {
-			x.rec.Error = classTerminated
+			x.rec.Error = answer.ClassTerminated
 			return false
 		}
 		x.rec.Received += int64(len(early))
 		c.r = c.w
 	}
-	x.keepTarget() // before the buffer that it is in goes
+	x.fillRecord() // before the buffer that it is in goes
 	c.releaseBuffer()
 	x.releaseIn()
 	if x.up.TLS == nil {
@@ -71,7 +71,7 @@ func (x *exchange) switchTo(head []byte) bool {
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
 	c.touch()
-	x.rec.ended(relayTLS(c.tcp, x.up, c.touch, c.srv.panicked))
+	tunnelEnded(&x.rec, relayTLS(c.tcp, x.up, c.touch, c.srv.panicked))
 	c.setUpstream(nil)
 	x.up = nil
 	return false
@@ -89,18 +89,13 @@ func (x *exchange) upgrade() bool {
 	if !x.body.stop(x) {
 		return x.refuse(errClosedEarly)
 	}
-	x.keepTarget()
+	x.fillRecord()
 	if x.rest != nil {
 		x.c.unread(x.rest)
 		x.rest = nil
 	}
-	head := appendStatusLine(nil, &x.resp)
-	head = x.resp.AppendFields(head, http1.ContentLength)
-	head = append(head, "Via: 1.1 "...)
-	head = append(append(head, x.c.srv.Name...), "\r\n"...)
-	head = appendConnection(head, x.resp.Upgrade, false)
 	x.rec.Status = 101
-	return x.switchTo(append(head, "\r\n"...))
+	return x.switchTo(answer.AppendSwitched(nil, &x.resp, x.c.srv.Name))
 }
 
 // relayTLS is Relay for a protocol upgrade on an https target: the bytes are

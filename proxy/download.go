@@ -3,20 +3,12 @@ package proxy
 import (
 	"errors"
 	"io"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/sock"
-)
-
-// Error classes that RFC 9209 has no word for, or only for another side.
-const (
-	classClientGone = "client_aborted"
-	classClientSlow = "client_too_slow"
-	classIdle       = "connection_read_timeout"
 )
 
 // fillIn reads more of what the server sends, behind what is there already. While
@@ -157,7 +149,7 @@ func (x *exchange) unreadIn() []byte {
 
 func (x *exchange) releaseIn() {
 	if x.in != nil {
-		x.keepTarget()
+		x.fillRecord()
 		x.dropIn()
 		x.ir, x.iw = 0, 0
 	}
@@ -187,8 +179,7 @@ func (x *exchange) readResponse() error {
 			return errInterim
 		}
 		if x.req.Minor == 1 { // HTTP/1.0 knows no interim answers
-			x.out = appendStatusLine(x.out[:0], &x.resp)
-			x.out = append(x.resp.AppendFields(x.out, http1.ContentLength), "\r\n"...)
+			x.out = answer.AppendInterim(x.out[:0], &x.resp)
 			x.c.sending.Store(true)
 			_, err := x.c.tcp.Write(x.out)
 			x.c.sending.Store(false)
@@ -227,13 +218,6 @@ func (x *exchange) readResponseHead(toHead bool) (int, error) {
 	}
 }
 
-func appendStatusLine(b []byte, r *http1.Response) []byte {
-	b = append(b, "HTTP/1.1 "...)
-	b = strconv.AppendInt(b, int64(r.Status), 10)
-	b = append(b, ' ')
-	return append(append(b, r.Reason...), "\r\n"...)
-}
-
 // forwardResponse sends the answer to the client and reports whether its
 // connection can carry another request. That to the server goes back to the pool
 // if it can.
@@ -256,8 +240,9 @@ func (x *exchange) composeAnswer() {
 	x.dechunk = x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
 	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.draining.Load()
 	x.keep = x.keep && x.body.nearlyDone()
-	x.composeResponse(x.keep, x.dechunk)
-	x.keepTarget() // the body overwrites what the answer's head was in
+	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk}
+	x.out = head.AppendHead(x.out[:0])
+	x.fillRecord() // the body overwrites what the answer's head was in
 	x.rec.Status = x.resp.Status
 }
 
@@ -273,11 +258,11 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 	}
 	switch {
 	case c.slow.Load():
-		x.rec.Error = classClientSlow
+		x.rec.Error = answer.ClassClientSlow
 		c.tcp.ResetOnClose() // or the kernel would hold what it has not taken for long
 		return false
 	case writeErr != nil || c.gone.Load():
-		x.rec.Error = classClientGone
+		x.rec.Error = answer.ClassClientGone
 		return false
 	case readErr != nil:
 		x.brokenOff(readErr)
@@ -303,43 +288,9 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 // that the client was sent.
 func (x *exchange) brokenOff(err error) {
 	var bad *http1.Error
-	x.rec.Status, x.rec.Error = 502, classTerminated
+	x.rec.Status, x.rec.Error = 502, answer.ClassTerminated
 	if errors.As(err, &bad) {
-		x.rec.Error = classProtocol
+		x.rec.Error = answer.ClassProtocol
 		x.c.tcp.ResetOnClose() // it must not look like the whole
 	}
-}
-
-// composeResponse puts the answer's head into x.out.
-func (x *exchange) composeResponse(keep, dechunk bool) {
-	b := appendStatusLine(x.out[:0], &x.resp)
-	if x.resp.Status == 204 {
-		b = x.resp.AppendFields(b, http1.ContentLength)
-	} else {
-		b = x.resp.AppendFields(b)
-	}
-	b = append(b, "Via: 1."...)
-	b = append(b, '0'+byte(x.resp.Minor), ' ')
-	b = append(b, x.c.srv.Name...)
-	b = append(b, "\r\n"...)
-	if x.resp.ChunkedField() && !dechunk && x.req.Minor == 1 {
-		b = append(b, "Transfer-Encoding: chunked\r\n"...)
-	}
-	connection := ""
-	switch {
-	case !keep:
-		connection = "close"
-	case x.req.Minor == 0:
-		connection = "keep-alive"
-	}
-	if x.resp.ConnAuth && x.resp.Status == 401 {
-		// Some clients don't try such a scheme through a proxy that does not say that it
-		// can (RFC 4559 section 6).
-		b = append(b, "Proxy-Support: Session-Based-Authentication\r\n"...)
-		connection = strings.TrimPrefix(connection+", Proxy-Support", ", ")
-	}
-	if connection != "" {
-		b = append(append(append(b, "Connection: "...), connection...), "\r\n"...)
-	}
-	x.out = append(b, "\r\n"...)
 }

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
@@ -42,10 +42,10 @@ type exchange struct {
 	flow          tunnel.Flow
 	touchFn       func() // conn.touch, bound once
 
-	ask  refusal
-	rec  Record
-	body *upload // the request's body on its way; nil before that
-	rest []byte  // read from the client beyond the end of this request
+	judged bool // ticket has the verdict
+	rec    accesslog.Request
+	body   *upload // the request's body on its way; nil before that
+	rest   []byte  // read from the client beyond the end of this request
 }
 
 // inRoom is what one read of an answer takes. A head that is larger has a buffer of its own.
@@ -64,7 +64,7 @@ var (
 // begin readies x for the request that the client has begun to send.
 func (x *exchange) begin(c *conn) {
 	x.c = c
-	x.rec = Record{text: x.rec.text[:0], Start: time.Now(), ID: c.srv.ids.next(), Client: c.tcp.Remote()}
+	x.rec = accesslog.Request{Text: x.rec.Text[:0], ID: c.srv.ids.next(), Common: accesslog.Common{Start: time.Now(), Client: c.tcp.Remote()}}
 }
 
 // end books the exchange and gives back what it held, and itself. A connection to the
@@ -75,7 +75,7 @@ func (x *exchange) end() {
 		x.body = nil
 	}
 	x.dropUpstream()
-	x.keepTarget()
+	x.fillRecord()
 	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)
 	if x.rest != nil {
 		x.c.unread(x.rest)
@@ -91,12 +91,12 @@ func (x *exchange) end() {
 func (x *exchange) forget() {
 	x.req.Reset()
 	x.resp.Reset()
-	req, resp, out, text, inFn, touchFn := x.req, x.resp, x.out[:0], x.rec.text[:0], x.inFn, x.touchFn
+	req, resp, out, text, inFn, touchFn := x.req, x.resp, x.out[:0], x.rec.Text[:0], x.inFn, x.touchFn
 	if cap(out) > 1<<16 {
 		out = nil
 	}
 	*x = exchange{}
-	x.req, x.resp, x.out, x.rec.text, x.inFn, x.touchFn = req, resp, out, text, inFn, touchFn
+	x.req, x.resp, x.out, x.rec.Text, x.inFn, x.touchFn = req, resp, out, text, inFn, touchFn
 }
 
 func (x *exchange) dropUpstream() {
@@ -105,44 +105,4 @@ func (x *exchange) dropUpstream() {
 		x.up.Close()
 		x.up = nil
 	}
-}
-
-// book writes the log line and counts, with the bytes that Metrics.Moved was not told of. The
-// request is over.
-func (s *Server) book(r *Record, received, sent int64) {
-	if r.silent {
-		return
-	}
-	r.Total = time.Since(r.Start)
-	took := r.Total
-	if r.Tunnel {
-		took = r.FirstByte
-	}
-	reason := metrics.ReasonUnjudged
-	if r.Judged {
-		reason = metrics.ReasonOf(r.Decision)
-	}
-	s.Metrics.Ended(r.Mode, r.Judged && !r.denied(), reason, r.Error, received, sent, took)
-	if s.Access != nil {
-		s.Access.Write(r)
-	}
-}
-
-// keepTarget copies what the log line says of the heads out of the buffers that
-// they are in, before those are used for something else.
-func (x *exchange) keepTarget() {
-	r := &x.rec
-	if x.c.srv.Access == nil || len(r.text) > 0 || len(x.req.Method) == 0 {
-		return
-	}
-	keep := func(b []byte) (s span) {
-		s.from = uint32(len(r.text))
-		r.text = append(r.text, b...)
-		s.to = uint32(len(r.text))
-		return s
-	}
-	r.method, r.target = keep(x.req.Method), keep(x.req.Target)
-	r.userAgent, r.referer = keep(x.req.Get(http1.UserAgent)), keep(x.req.Get(http1.Referer))
-	r.contentType = keep(x.resp.Get(http1.ContentType))
-	r.Minor = uint8(x.req.Minor)
 }

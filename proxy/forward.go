@@ -5,9 +5,9 @@ import (
 	"errors"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -29,7 +29,7 @@ func (x *exchange) forward() bool {
 		case "TRACE":
 			return x.answerTrace()
 		case "OPTIONS":
-			return x.answerOptions()
+			return x.answer(answer.Options())
 		}
 	}
 	err := x.composeRequest()
@@ -54,7 +54,7 @@ func (x *exchange) afterSend(err error) bool {
 func (x *exchange) endUnsent(err error) bool {
 	var body *bodyError
 	if err == errClientGone || x.c.gone.Load() {
-		x.rec.Error = classClientGone
+		x.rec.Error = answer.ClassClientGone
 		return false
 	}
 	if !errors.As(err, &body) {
@@ -65,10 +65,9 @@ func (x *exchange) endUnsent(err error) bool {
 		return x.refuseMessage(bad)
 	}
 	if errors.Is(body.error, os.ErrDeadlineExceeded) {
-		x.ask = refusal{status: 408, class: classRequest, details: "the request body came too slowly", close: true}
-		return x.answer()
+		return x.answer(answer.SlowBody())
 	}
-	x.rec.Error = classClientGone
+	x.rec.Error = answer.ClassClientGone
 	return false
 }
 
@@ -274,27 +273,4 @@ func (x *exchange) appendForwardedFor(b []byte) []byte {
 	}
 	b = x.c.tcp.Remote().Addr().AppendTo(b)
 	return append(b, "\r\n"...)
-}
-
-// answerTrace ends a TRACE here: the request comes back as it was received, less
-// the fields that may hold secrets (RFC 9110 section 9.3.8).
-func (x *exchange) answerTrace() bool {
-	body := append([]byte(nil), x.req.Method...)
-	body = append(append(append(body, ' '), x.req.Target...), " HTTP/1."...)
-	body = append(body, '0'+byte(x.req.Minor), '\r', '\n')
-	for i := range x.req.Fields {
-		f := &x.req.Fields[i]
-		if f.ID == http1.ProxyAuthorization || f.ID == http1.Authorization || bytes.EqualFold(f.Name, []byte("Cookie")) {
-			continue
-		}
-		body = append(body, f.Line...)
-	}
-	x.ask = refusal{status: 200}
-	x.rec.Status, x.rec.Sent = 200, int64(len(body))
-	keep := x.req.KeepAlive && !x.c.srv.draining.Load()
-	x.out = append(x.appendAnswerHead(x.out[:0], "message/http", len(body), keep), body...)
-	x.c.touch()
-	_, err := x.c.tcp.Write(x.out)
-	x.rec.FirstByte = time.Since(x.rec.Start)
-	return err == nil && keep
 }

@@ -1,13 +1,12 @@
 package proxy
 
 import (
-	"errors"
 	"math"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -27,8 +26,8 @@ type openTunnel struct {
 
 // openTunnelLife is what an openTunnel knows of the tunnel that it is now.
 type openTunnelLife struct {
-	rec  Record
-	text [64]byte // what rec.text is in, if there is room
+	rec  accesslog.Request
+	text [64]byte // what rec.Text is in, if there is room
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
@@ -38,9 +37,9 @@ func (x *exchange) handOver() (free bool) {
 	c, s := x.c, x.c.srv
 	o := s.tunnels.Get().(*openTunnel)
 	o.rec = x.rec
-	o.rec.text = append(o.text[:0], x.rec.text...)
+	o.rec.Text = append(o.text[:0], x.rec.Text...)
 	o.last.Store(int64(s.now()))
-	x.rec.silent = true // o books it
+	x.rec.Silent = true // o books it
 	free = c.deadline.Swap(0) != expired
 	c.tunnel.Store(o)
 	s.conns.replace(c, o)
@@ -72,7 +71,7 @@ func (o *openTunnel) Moved(up, down int64) { o.srv.Metrics.Moved(o.rec.Mode, up,
 // Ended books the tunnel. Its connections are closed.
 func (o *openTunnel) Ended(res tunnel.Result) {
 	defer o.release()
-	o.rec.ended(res)
+	tunnelEnded(&o.rec, res)
 	o.srv.book(&o.rec, 0, 0)
 }
 
@@ -84,21 +83,6 @@ func (o *openTunnel) release() {
 	if life := o.life.Load(); life%2 == 0 && o.life.CompareAndSwap(life, life+2) {
 		o.openTunnelLife = openTunnelLife{}
 		o.srv.tunnels.Put(o)
-	}
-}
-
-// ended adds to the record what a tunnel carried and how it ended.
-func (r *Record) ended(res tunnel.Result) {
-	r.Received += res.Up
-	r.Sent += res.Down
-	switch {
-	case res.Err == nil:
-	case res.Err == tunnel.ErrAbandoned:
-		r.Error = classInternal
-	case errors.Is(res.Err, os.ErrDeadlineExceeded):
-		r.Error = classIdle
-	default:
-		r.Error = classTerminated
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -149,12 +151,14 @@ func TestBothPaths(t *testing.T) {
 func newStage(t *testing.T, s *script) *stage {
 	st := &stage{t: t, script: s}
 	st.gateway = start(t, "!denied.test\n127.0.0.0/8\nnowhere.test\n", nil, func(o *Options) {
-		o.Access.format = func(b []byte, r *Record) []byte {
+		lines := linelog.New(io.Discard, linelog.Options{})
+		t.Cleanup(func() { lines.Close(time.Minute) })
+		o.Access = accesslog.New(lines, func(b []byte, r *accesslog.Request) []byte {
 			st.mu.Lock()
 			defer st.mu.Unlock()
-			st.records = append(st.records, string(appendJSON(nil, r)))
+			st.records = append(st.records, string(accesslog.JSON(nil, r)))
 			return b
-		}
+		})
 	})
 	var err error
 	st.l, err = net.Listen("tcp", "127.0.0.1:0")

@@ -24,6 +24,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -98,7 +99,7 @@ func start(t testing.TB, rules string, known names, change func(*Options)) *gate
 		KeepAliveTimeout: 10 * time.Second,
 	}
 	lines := linelog.New(g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
-	o.Access = NewAccessLog(lines, Formats["json"])
+	o.Access = accesslog.New(lines, accesslog.JSON)
 	o.Gate = outbound.NewGate(lookup, dial.TCP, outbound.NewPool(o.Budget, time.Minute))
 	o.Gate.Begin = dial.Begin
 	o.Gate.Known = func(name string) ([]netip.Addr, bool, error) {

@@ -162,7 +162,7 @@ func TestSweepOfAFormerTunnel(t *testing.T) {
 	o.last.Store(1)
 	before := o.life.Load()
 	g.clock.Store(int64(2 * time.Hour)) // it is late
-	o.rec.silent = true
+	o.rec.Silent = true
 	require.True(t, g.Budget.Take(2))
 	g.Metrics.Tunnels.Inc()
 	g.Metrics.Clients.Inc()
@@ -209,7 +209,7 @@ func TestReuseForgets(t *testing.T) {
 	t.Run("openTunnel", func(t *testing.T) {
 		o := g.tunnels.Get().(*openTunnel)
 		nettest.Dirty(t, &o.openTunnelLife, dirty)
-		o.rec.silent = true
+		o.rec.Silent = true
 		require.True(t, g.Budget.Take(2))
 		g.Metrics.Tunnels.Inc()
 		g.Metrics.Clients.Inc()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -121,15 +122,15 @@ func (x *exchange) endBadHead(err error) (keep bool) {
 	var bad *http1.Error
 	switch {
 	case x.c.gone.Load(): // or it had to give way
-		x.rec.silent = true
+		x.rec.Silent = true
 		return false
 	case errors.As(err, &bad):
-		x.keepTarget()
+		x.fillRecord()
 		return x.refuseMessage(bad)
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
-		return x.refuseSlowHead()
+		return x.answer(answer.SlowHead(x.c.srv.HeadTimeout))
 	}
-	x.rec.silent = true // the client went away; there is nothing to tell
+	x.rec.Silent = true // the client went away; there is nothing to tell
 	return false
 }
 
@@ -149,7 +150,7 @@ func (x *exchange) serve() (keep bool) {
 	case http1.AbsoluteForm:
 		return x.forward()
 	case http1.AsteriskForm:
-		return x.answerOptions()
+		return x.answer(answer.Options())
 	}
 	return x.refuseOriginForm()
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accept"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -40,9 +41,9 @@ type Options struct {
 	Gate    *outbound.Gate
 	Metrics *metrics.Metrics
 	Log     *slog.Logger
-	Budget  *fdbudget.Budget // nil: no limit
-	Access  *AccessLog       // nil: no access log
-	TLS     *tls.Config      // for https targets in absolute form; nil: the system's roots
+	Budget  *fdbudget.Budget                  // nil: no limit
+	Access  *accesslog.Log[accesslog.Request] // nil: no access log
+	TLS     *tls.Config                       // for https targets in absolute form; nil: the system's roots
 
 	Name         string // ends loops: this proxy's pseudonym in Via, unique among proxies
 	ForwardedFor bool   // add X-Forwarded-For

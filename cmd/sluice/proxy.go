@@ -16,6 +16,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -161,7 +162,7 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 		MinRate:          c.MinRate,
 	}
 	if g.access != nil {
-		o.Access = proxy.NewAccessLog(g.access, proxy.Formats[c.AccessLogFormat])
+		o.Access = accesslog.New(g.access, accesslog.Formats[c.AccessLogFormat])
 	}
 	if len(c.UpstreamCA) > 0 {
 		roots, err := x509.SystemCertPool()

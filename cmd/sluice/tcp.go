@@ -14,6 +14,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
@@ -130,7 +131,7 @@ func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s strea
 		Panicked: contain.Log(g.log, g.metrics.Panics.Inc),
 	}
 	if g.access != nil {
-		o.Access = func(r *tcp.Record) { g.access.Append(r.AppendJSON) }
+		o.Access = accesslog.New(g.access, accesslog.ConnectionJSON)
 	}
 	g.readyMu.Lock()
 	g.server = tcp.New(o)

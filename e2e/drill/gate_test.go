@@ -24,6 +24,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -108,7 +109,7 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen
 	g.lines = linelog.New(&g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
 	o := proxy.Options{
 		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[0],
-		Access: proxy.NewAccessLog(g.lines, proxy.Formats[g.format]),
+		Access: accesslog.New(g.lines, accesslog.Formats[g.format]),
 		TLS:    trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256}, AnswerHead: http1.Limits{MaxHead: 256 << 10, MaxFields: 1000},
 		HeadTimeout: g.idle, ConnectTimeout: time.Minute, IdleTimeout: g.idle, KeepAliveTimeout: g.idle,
 	}

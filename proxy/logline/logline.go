@@ -10,6 +10,14 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
+// ID appends the id of a request as 16 hex digits.
+func ID(b []byte, id uint64) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, hexDigits[id>>shift&15])
+	}
+	return b
+}
+
 // Time appends t in UTC as RFC 3339 has it, with the given number of digits, 1 to 9,
 // behind the point. It is several times as fast as a layout of package time with so
 // many digits.

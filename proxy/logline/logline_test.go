@@ -26,6 +26,10 @@ func TestTime(t *testing.T) {
 	})
 }
 
+func TestID(t *testing.T) {
+	assert.Equal(t, "00000000deadbeef", string(ID(nil, 0xdeadbeef)))
+}
+
 func TestMillis(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0.000", time.Microsecond: "0.001", 12*time.Second + 34*time.Microsecond: "12000.034", 999 * time.Nanosecond: "0.000",

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -49,7 +50,7 @@ func TestSilentAddress(t *testing.T) {
 	for range 5 {
 		assert.Equal(t, "3", r.got(0))
 	}
-	r.logged(5, func(rec Record) bool { return rec.Attempts == 1 })
+	r.logged(5, func(rec accesslog.Connection) bool { return rec.Attempts == 1 })
 	want := fmt.Sprintf(`# HELP sluice_tcp_connect_errors_total Attempts to connect to the destination that failed, by class.
 # TYPE sluice_tcp_connect_errors_total counter
 sluice_tcp_connect_errors_total{class="denied",destination="db.test:%[1]d",listener="p"} 0

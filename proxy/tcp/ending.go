@@ -2,6 +2,20 @@ package tcp
 
 import "time"
 
+// end is how a connection ended.
+type end int32
+
+const (
+	endClosed end = iota // both sides closed
+	endReset
+	endIdle
+	endShutdown
+	endRefused
+	endShed // it had to give way, and is refused
+)
+
+var endNames = [...]string{"closed", "reset", "idle", "shutdown", "refused", "refused"}
+
 // oneLife is what session.ending counts connections by.
 const oneLife = 1 << 8
 

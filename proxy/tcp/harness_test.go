@@ -18,8 +18,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -39,7 +41,7 @@ type rig struct {
 	config  Config
 
 	mu      sync.Mutex
-	records []Record
+	records []accesslog.Connection
 }
 
 // start makes a server that is in a hurry. Its guard is off: everything here is
@@ -54,11 +56,12 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 	o := Options{
 		Gate: outbound.NewGate(res.Lookup, dial.TCP, outbound.NewPool(nil, time.Minute)),
 		TTL:  res.TTL, Metrics: metrics.NewTCP(r.reg), Log: slog.New(slog.DiscardHandler),
-		Access: func(rec *Record) {
+		Access: accessLog(t, func(b []byte, rec *accesslog.Connection) []byte {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.records = append(r.records, *rec)
-		},
+			return b
+		}),
 	}
 	o.Gate.Begin = dial.Begin
 	for _, f := range change {
@@ -73,6 +76,13 @@ func start(t testing.TB, change ...func(*Options)) *rig {
 		r.Shutdown(ctx)
 	})
 	return r
+}
+
+// accessLog is an access log whose lines go nowhere but to format.
+func accessLog(t testing.TB, format accesslog.Format[accesslog.Connection]) *accesslog.Log[accesslog.Connection] {
+	lines := linelog.New(io.Discard, linelog.Options{})
+	t.Cleanup(func() { lines.Close(time.Minute) })
+	return accesslog.New(lines, format)
 }
 
 func target(t testing.TB, s string) acl.Target {
@@ -150,9 +160,9 @@ func (r *rig) got(i int) string {
 }
 
 // last waits for n records and returns the last.
-func (r *rig) last(n int) Record {
+func (r *rig) last(n int) accesslog.Connection {
 	r.t.Helper()
-	var rec Record
+	var rec accesslog.Connection
 	eventually(r.t, fmt.Sprintf("%d connections are logged", n), func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -165,7 +175,7 @@ func (r *rig) last(n int) Record {
 }
 
 // logged waits until n records are as ok says.
-func (r *rig) logged(n int, ok func(Record) bool) {
+func (r *rig) logged(n int, ok func(accesslog.Connection) bool) {
 	r.t.Helper()
 	defer func() {
 		if r.t.Failed() {

@@ -19,6 +19,8 @@ import (
 	proxyproto "github.com/pires/go-proxyproto"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 )
 
 // told serves connections that begin with a PROXY header, and answers with what
@@ -111,8 +113,8 @@ func TestAcceptProxy(t *testing.T) {
 		require.Empty(t, got, header)
 		n++
 	}
-	r.logged(n, func(rec Record) bool { return rec.Refused == "proxy_header" })
-	r.logged(6, func(rec Record) bool {
+	r.logged(n, func(rec accesslog.Connection) bool { return rec.Refused == "proxy_header" })
+	r.logged(6, func(rec accesslog.Connection) bool {
 		return rec.Client != rec.Peer && rec.End == "closed" && rec.Client.Port() == 1234
 	})
 }
@@ -244,13 +246,15 @@ func TestServerNames(t *testing.T) {
 			require.Equal(t, strings.ToLower(tt.want), strings.ToLower(got), kind)
 		}
 	}
-	r.logged(3*2, func(rec Record) bool { return rec.ServerName == "a.example.com" })
+	r.logged(3*2, func(rec accesslog.Connection) bool { return rec.ServerName == "a.example.com" })
 
 	l.Destinations = nil
 	r.must(l)
 	_, err := ask(r.connect(0), "other.test")
 	require.Error(t, err)
-	r.logged(1, func(rec Record) bool { return rec.Refused == "server_name" && rec.ServerName == "other.test" })
+	r.logged(1, func(rec accesslog.Connection) bool {
+		return rec.Refused == "server_name" && rec.ServerName == "other.test"
+	})
 	got, err := ask(r.connect(0), "a.example.com")
 	require.NoError(t, err)
 	assert.Equal(t, "exact a.example.com", got)
@@ -261,7 +265,7 @@ func TestServerNames(t *testing.T) {
 		_, err := io.ReadAll(c)
 		require.Error(t, err)
 	}
-	r.logged(3, func(rec Record) bool { return rec.Refused == "server_name" })
+	r.logged(3, func(rec accesslog.Connection) bool { return rec.Refused == "server_name" })
 }
 
 // A PROXY header in front of a ClientHello.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
@@ -18,11 +19,7 @@ func TestPanicEndsOneSession(t *testing.T) {
 	budget := fdbudget.New(100)
 	r := start(t, func(o *Options) {
 		o.Budget = budget
-		access := o.Access
-		o.Access = func(rec *Record) {
-			access(rec)
-			panic("a fault")
-		}
+		o.Access = accessLog(t, func([]byte, *accesslog.Connection) []byte { panic("a fault") })
 		o.Panicked = func(cause any, stack []byte) { panics <- fmt.Sprint(cause) }
 	})
 	up := serve(t, "127.0.0.1:0", echo)

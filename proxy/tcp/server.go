@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -27,9 +28,8 @@ type Options struct {
 	Metrics *metrics.TCP
 	Log     *slog.Logger
 	Budget  *fdbudget.Budget // nil: no limit
-	// Access, if non-nil, is given the record of each connection at its end. It is
-	// called concurrently and must not block.
-	Access func(*Record)
+	// Access, if non-nil, is given the record of each connection at its end.
+	Access *accesslog.Log[accesslog.Connection]
 	// Changed, if non-nil, is called when Ready may have changed. It is called
 	// concurrently and must not block.
 	Changed func()

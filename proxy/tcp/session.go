@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
@@ -42,7 +43,7 @@ type sessionLife struct {
 	peer    netip.AddrPort // who connected
 	local   netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
 	early   []byte         // read from the client, and not sent on yet
-	rec     Record
+	rec     accesslog.Connection
 	begun   begun
 	to      *address // that the tunnel leads to
 	relayed bool     // a tunnel was made of it
@@ -55,7 +56,7 @@ func (p *port) accept(x *session) {
 	s := p.srv
 	p.metrics.Accepted()
 	x.peer = x.client.Remote()
-	x.rec = Record{Start: time.Now(), Listener: p.label, Client: x.peer, Peer: x.peer}
+	x.rec = accesslog.Connection{Common: accesslog.Common{Start: time.Now(), Client: x.peer}, Listener: p.label, Peer: x.peer}
 	if ok, why := x.place(); !ok {
 		if s.waiters.Load() < waitersMost && s.shed(x.peer.Addr()) {
 			s.waiters.Add(1)
@@ -384,5 +385,5 @@ func (x *session) log(e end) {
 	x.rec.Name = x.port.plan.Load().Name
 	x.rec.End = endNames[e]
 	x.rec.Total = time.Since(x.rec.Start)
-	x.srv.Access(&x.rec)
+	x.srv.Access.Write(&x.rec)
 }

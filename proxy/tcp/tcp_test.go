@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
@@ -43,7 +44,7 @@ func TestAddress(t *testing.T) {
 	assert.EqualValues(t, 4, rec.Sent)
 	assert.Equal(t, s.addr.String(), rec.Destination)
 	assert.Equal(t, 1, rec.Attempts)
-	assert.Contains(t, string(rec.AppendJSON(nil)), `"end":"closed"}`)
+	assert.Contains(t, string(accesslog.ConnectionJSON(nil, &rec)), `"end":"closed"}`)
 }
 
 // The source address is the one given; the destination sees it.
@@ -342,11 +343,11 @@ func TestShutdown(t *testing.T) {
 	stays.CloseWrite()
 	_, err := io.ReadAll(stays)
 	require.NoError(t, err)
-	r.logged(1, func(rec Record) bool { return rec.End == "closed" && rec.Received == 8 })
+	r.logged(1, func(rec accesslog.Connection) bool { return rec.End == "closed" && rec.Received == 8 })
 	cancel()
 	<-done
 	io.ReadAll(cut)
-	r.logged(1, func(rec Record) bool { return rec.End == "shutdown" && rec.Received == 1 })
+	r.logged(1, func(rec accesslog.Connection) bool { return rec.End == "shutdown" && rec.Received == 1 })
 }
 
 // A reload: sockets that stay are the same, connections live on, what goes goes,

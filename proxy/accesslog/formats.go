@@ -1,4 +1,4 @@
-package proxy
+package accesslog
 
 import (
 	"strconv"
@@ -6,23 +6,20 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/logline"
 )
 
-// appendJSON is the format "json": one object a line.
-func appendJSON(b []byte, r *Record) []byte {
+// JSON is one JSON object a line.
+func JSON(b []byte, r *Request) []byte {
 	b = append(b, `{"time":"`...)
 	b = logline.Time(b, r.Start, 6)
 	b = append(b, `","id":"`...)
-	b = appendID(b, r.ID)
-	b = append(b, `","client":`...)
-	b = logline.AddrPort(b, r.Client)
-	b = append(b, `,"method":`...)
-	b = logline.String(b, r.get(r.method))
-	b = append(b, `,"target":`...)
-	b = logline.String(b, r.get(r.target))
+	b = logline.ID(b, r.ID)
+	b = logline.AddrPort(append(b, `","client":`...), r.Client)
+	b = logline.String(append(b, `,"method":`...), r.get(r.method))
+	b = logline.String(append(b, `,"target":`...), r.get(r.target))
 	b = append(b, `,"verdict":"`...)
 	switch {
 	case !r.Judged:
 		b = append(b, `none"`...)
-	case r.denied():
+	case r.Denied():
 		b = append(b, `deny"`...)
 	default:
 		b = append(b, `allow"`...)
@@ -31,44 +28,26 @@ func appendJSON(b []byte, r *Record) []byte {
 		b = append(b, `,"reason":`...)
 		var room [320]byte
 		b = logline.String(b, r.Decision.AppendReason(room[:0]))
-		if r.Decision.Source != "" {
-			b = append(b, `,"file":`...)
-			b = logline.String(b, r.Decision.Source)
-		}
-		b = append(b, `,"line":`...)
-		b = strconv.AppendInt(b, int64(r.Decision.Line), 10)
+		b = appendText(b, `,"file":`, r.Decision.Source)
+		b = appendInt(b, `,"line":`, int64(r.Decision.Line))
 	}
-	if r.Addr.IsValid() {
-		b = append(b, `,"address":`...)
-		b = logline.AddrPort(b, r.Addr)
-		b = append(b, `,"source":`...)
-		b = logline.Addr(b, r.Source)
-	}
-	b = append(b, `,"status":`...)
-	b = strconv.AppendInt(b, int64(r.Status), 10)
-	b = append(b, `,"received":`...)
-	b = strconv.AppendInt(b, r.Received, 10)
-	b = append(b, `,"sent":`...)
-	b = strconv.AppendInt(b, r.Sent, 10)
+	b = r.appendServer(b)
+	b = appendInt(b, `,"status":`, int64(r.Status))
+	b = appendInt(b, `,"received":`, r.Received)
+	b = appendInt(b, `,"sent":`, r.Sent)
 	b = logline.Millis(append(b, `,"resolve_ms":`...), r.Resolve)
 	b = logline.Millis(append(b, `,"connect_ms":`...), r.Connect)
 	b = logline.Millis(append(b, `,"first_byte_ms":`...), r.FirstByte)
 	b = logline.Millis(append(b, `,"total_ms":`...), r.Total)
-	if r.Error != "" {
-		b = append(b, `,"error":"`...)
-		b = append(b, r.Error...)
-		b = append(b, '"')
-	}
-	if r.Details != "" {
-		b = logline.String(append(b, `,"details":`...), r.Details)
-	}
+	b = appendText(b, `,"error":`, r.Error)
+	b = appendText(b, `,"details":`, r.Details)
 	return append(b, "}\n"...)
 }
 
-// appendSquid is squid's native format, as the replaced image wrote it:
+// Squid is squid's native format, as the replaced image wrote it:
 // time, elapsed ms, client, result/status, bytes, method, URL, user,
 // hierarchy/address, content type.
-func appendSquid(b []byte, r *Record) []byte {
+func Squid(b []byte, r *Request) []byte {
 	end := r.Start.Add(r.Total)
 	b = strconv.AppendInt(b, end.Unix(), 10)
 	b = append(b, '.')
@@ -83,7 +62,7 @@ func appendSquid(b []byte, r *Record) []byte {
 	b = r.Client.Addr().AppendTo(b)
 	b = append(b, ' ')
 	switch {
-	case r.denied():
+	case r.Denied():
 		b = append(b, "TCP_DENIED/"...)
 	case !r.Judged:
 		b = append(b, "NONE/"...)
@@ -111,6 +90,8 @@ func appendSquid(b []byte, r *Record) []byte {
 	return append(b, '\n')
 }
 
+const hexDigits = "0123456789abcdef"
+
 // firstWord cuts the parameters off a media type.
 func firstWord(s []byte) []byte {
 	for i, c := range s {
@@ -137,8 +118,8 @@ func appendWord(b, s []byte) []byte {
 	return b
 }
 
-// appendCombined is the combined log format of Apache httpd.
-func appendCombined(b []byte, r *Record) []byte {
+// Combined is the combined log format of Apache httpd.
+func Combined(b []byte, r *Request) []byte {
 	b = r.Client.Addr().AppendTo(b)
 	b = append(b, " - - ["...)
 	b = r.Start.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")

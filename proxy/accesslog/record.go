@@ -1,0 +1,94 @@
+// Package accesslog is the access log of every front door: what a line says, of a request
+// or of a connection, how it is written down, and the log that it is written to.
+package accesslog
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+)
+
+// Common is what the records of all front doors have. A duration of 0 means that it did
+// not come to that.
+type Common struct {
+	Start    time.Time
+	Client   netip.AddrPort
+	Addr     netip.AddrPort // of the server, connected to; invalid: none
+	Source   netip.Addr     // that the server saw
+	Received int64          // bytes from the client
+	Sent     int64          // bytes to the client
+	Connect  time.Duration
+	Total    time.Duration // from Start to the end
+	Error    string        // "" for none
+}
+
+// Request is what one line says of a request to the HTTP front door, or of the tunnel that
+// it has become. Bytes are those of bodies and tunnels, without heads; Error is a class of
+// RFC 9209.
+type Request struct {
+	Common
+	// Small fields stand together: a tunnel that is open keeps its record.
+	Mode   metrics.Mode
+	Judged bool
+	Tunnel bool
+	Silent bool  // no request: neither logged nor counted
+	Minor  uint8 // of the client's HTTP version
+	Status int   // of the answer; 502 too when the server broke it off after its head was sent
+
+	ID        uint64
+	Decision  acl.Decision
+	Details   string // what was wrong with the request's head, "" for nothing
+	Resolve   time.Duration
+	FirstByte time.Duration // from Start until the first byte of the answer was sent
+
+	Text                                            []byte // room for what Keep copies; it may be used again
+	method, target, userAgent, referer, contentType span
+}
+
+// span is a part of Request.Text.
+type span struct{ from, to uint32 }
+
+// Denied reports whether the policy denied the request. It did not when the verdict was
+// to depend on addresses that the resolver failed to give: an allowed request that failed.
+func (r *Request) Denied() bool { return r.Judged && r.Decision.Verdict == acl.Deny }
+
+// Keep copies what the line says of the heads, which may then be used for something else.
+// Later calls do nothing, nor does one for a request of which not even the method was read.
+func (r *Request) Keep(req *http1.Request, resp *http1.Response) {
+	if len(r.Text) > 0 || len(req.Method) == 0 {
+		return
+	}
+	keep := func(b []byte) (s span) {
+		s.from = uint32(len(r.Text))
+		r.Text = append(r.Text, b...)
+		s.to = uint32(len(r.Text))
+		return s
+	}
+	r.method, r.target = keep(req.Method), keep(req.Target)
+	r.userAgent, r.referer = keep(req.Get(http1.UserAgent)), keep(req.Get(http1.Referer))
+	r.contentType = keep(resp.Get(http1.ContentType))
+	r.Minor = uint8(req.Minor)
+}
+
+// Target is the request's target as the client wrote it, once Keep was called.
+func (r *Request) Target() []byte { return r.get(r.target) }
+
+func (r *Request) get(s span) []byte { return r.Text[s.from:s.to] }
+
+// Connection is what one line says of a connection to the TCP front door. Client is as the
+// PROXY header said, if one was read; Connect is the attempt that succeeded; Error says more
+// about a refusal or an end.
+type Connection struct {
+	Common
+	Listener    string         // its label
+	Name        string         // of the listener, "" for none
+	Peer        netip.AddrPort // who connected: the client, or a load balancer
+	ServerName  string         // of TLS, when the port looks at it
+	Destination string         // HOST:PORT as configured; "" when none was reached
+	Attempts    int            // to connect
+	End         string         // "closed", "reset", "idle", "shutdown" or "refused"
+	Refused     string         // cause, as the metrics name it
+}
