@@ -67,6 +67,29 @@ func TestForbiddenImports(t *testing.T) {
 	}
 }
 
+// What a room may import of this program at most, itself or through others, and why.
+func TestAllowedImports(t *testing.T) {
+	tests := []struct {
+		pkg     string
+		allowed []string
+		why     string
+	}{
+		{"proxy/answer", []string{"acl", "proxy/http1", "proxy/logline"}, "what a client is told is made of plain values: answers open no socket, and know no front door"},
+		{"proxy/accesslog", []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}, "front doors fill records; the log knows none of them, and opens no socket"},
+		{"proxy/policy", []string{"acl"}, "what a request is judged by: values, and no socket"},
+		{"proxy/door", []string{"acl", "proxy/contain", "proxy/fdbudget"}, "the door knows no front door, and no bytes"},
+		{"proxy/logline", nil, "it appends words to lines"},
+		{"internal/linelog", nil, "it writes lines, whatever they say"},
+	}
+	for _, tt := range tests {
+		for _, d := range list(t, "{{join .Deps \"\\n\"}}", "./"+tt.pkg) {
+			if name, ours := strings.CutPrefix(d, module); ours && !slices.Contains(tt.allowed, name) {
+				t.Errorf("%s imports %s: %s", tt.pkg, name, tt.why)
+			}
+		}
+	}
+}
+
 // Who holds the dialler can connect to anything: only what puts a gate together does.
 func TestWhoDials(t *testing.T) {
 	for _, line := range list(t, "{{.ImportPath}}: {{join .Imports \" \"}}", "./...") {
