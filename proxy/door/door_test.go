@@ -168,7 +168,7 @@ func TestDrain(t *testing.T) {
 	assert.False(t, d.Wait(ended))
 	d.CutAll()
 	assert.True(t, d.Cutting())
-	assert.Equal(t, Shutdown, b.Ended())
+	assert.Equal(t, Shutdown, b.Why())
 	assert.True(t, d.Wait(t.Context()), "nobody is there")
 	c := d.guest(t, "192.0.2.1", Limits{})
 	go d.Leave(c)
@@ -183,7 +183,7 @@ func TestMakeRoom(t *testing.T) {
 		g.room, g.age = r, age
 		return g
 	}
-	ended := func(g *guest) bool { return g.Ended() == Shed }
+	ended := func(g *guest) bool { return g.Why() == Shed }
 	greedy := []*guest{in("192.0.2.1", Headless, 0), in("192.0.2.1", Headless, time.Minute), in("192.0.2.1", Idle, time.Hour)}
 	young, old := in("192.0.2.2", Headless, grace-1), in("192.0.2.3", Headless, grace)
 	busy := in("192.0.2.4", InUse, time.Hour)
@@ -246,8 +246,8 @@ func TestListCutRevoke(t *testing.T) {
 	assert.EqualValues(t, Cut, c.cut.Load())
 	assert.Equal(t, 1, d.Revoke(func(o *Open) bool { return o.Addr != bad }))
 	assert.EqualValues(t, Revoked, a.cut.Load())
-	assert.Zero(t, b.Ended())
-	assert.Zero(t, w.Ended())
+	assert.Zero(t, b.Why())
+	assert.Zero(t, w.Why())
 }
 
 // However many come too late, one life ends once, and the next is not theirs.
@@ -259,12 +259,12 @@ func TestLife(t *testing.T) {
 	of = l.Look()
 	assert.True(t, l.End(of, Late))
 	assert.False(t, l.End(of, Gone), "once")
-	assert.Equal(t, Late, l.Ended())
+	assert.Equal(t, Late, l.Why())
 	assert.False(t, l.Again(), "whoever ended it may be at it")
 	assert.False(t, l.EndNow(Cut))
 	assert.False(t, l.Revive(Gone))
 	assert.True(t, l.Revive(Late))
-	assert.Zero(t, l.Ended())
+	assert.Zero(t, l.Why())
 	assert.True(t, l.EndNow(Cut))
 	assert.False(t, l.Revive(0))
 

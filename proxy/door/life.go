@@ -30,8 +30,8 @@ type Lease uint64
 // Look returns the life that it is now. Whoever wants to end it looks before anything else.
 func (l *Life) Look() Lease { return Lease(l.v.Load()) }
 
-// Ended is why it was ended from outside; 0: it was not.
-func (l *Life) Ended() Why { return Why(l.v.Load() % perLife) }
+// Why is why it was ended from outside; 0: it was not.
+func (l *Life) Why() Why { return Why(l.v.Load() % perLife) }
 
 // End ends that life, once. It reports false when it was ended already, or is another by now.
 func (l *Life) End(of Lease, why Why) bool {

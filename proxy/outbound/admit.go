@@ -78,6 +78,13 @@ func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ti
 	return g.finish(r, t, few[:], nil)
 }
 
+// Stands reports whether gen would let a client go on with what it has open: to an address
+// of the target that is in use. The name is not resolved again.
+func (g *Gate) Stands(gen *policy.Generation, client netip.Addr, target acl.Target, inUse netip.Addr) bool {
+	var t Ticket
+	return g.AdmitAddr(gen, &Request{Client: client, Target: target}, inUse, &t) == nil
+}
+
 // begin decides as far as can be without the addresses of a name.
 func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket) (done bool, err error) {
 	tenant := gen.Tenant(r.Client)

@@ -74,6 +74,9 @@ func (c *Conn) Release() {
 	conns.Put(c)
 }
 
+// Tenant is whose it is.
+func (c *Conn) Tenant() string { return c.tenant }
+
 // Local returns the address that the server sees.
 func (c *Conn) Local() netip.Addr {
 	return c.TCP.Local().Addr()

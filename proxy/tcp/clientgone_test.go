@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
@@ -22,9 +23,8 @@ func TestClientGoesBeforeItIsConnected(t *testing.T) {
 	r.must(l)
 	c := r.connect(0)
 	eventually(t, "it is being connected", func() bool {
-		connecting := false
-		r.conns.each(func(x *session) { connecting = connecting || x.connecting.Load() })
-		return connecting
+		open := r.Open()
+		return len(open) == 1 && open[0].State == door.Request
 	})
 	c.SetLinger(0)
 	c.Close()

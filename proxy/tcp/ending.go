@@ -1,9 +1,14 @@
 package tcp
 
-import "time"
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/door"
+)
 
 // end is how a connection ended.
-type end int32
+type end uint8
 
 const (
 	endClosed end = iota // both sides closed
@@ -11,45 +16,90 @@ const (
 	endIdle
 	endShutdown
 	endRefused
-	endShed // it had to give way, and is refused
+	endCut
+	endRevoked
 )
 
-var endNames = [...]string{"closed", "reset", "idle", "shutdown", "refused", "refused"}
+var endNames = [...]string{"closed", "reset", "idle", "shutdown", "refused", "cut", "revoked"}
 
-// oneLife is what session.ending counts connections by.
-const oneLife = 1 << 8
+// ends are the ends of connections that were cut from outside.
+var ends = [...]end{door.Late: endIdle, door.Gone: endReset, door.Shed: endRefused, door.Shutdown: endShutdown,
+	door.Cut: endCut, door.Revoked: endRevoked}
 
-// cutFor is why the session was cut from outside; endClosed: it was not.
-func (x *session) cutFor() end { return end(x.ending.Load() % oneLife) }
+// A session is a door.Member.
 
-// cut ends the session from outside.
-func (x *session) cut(why end) {
-	for old := x.ending.Load(); old%oneLife == 0 && !x.ending.CompareAndSwap(old, old+uint64(why)); {
-		old = x.ending.Load()
-	}
-	x.stop()
-}
+// Client is who connected, whatever a PROXY header says.
+func (x *session) Client() netip.Addr { return x.peer.Addr() }
 
-// sweep is the sweeper's look at the session.
-func (x *session) sweep(clock, idle int64) {
-	old := x.ending.Load() // before anything else of it
-	x.tunnel.Look()
-	last := x.last.Load()
-	late := idle > 0 && last > 0 && clock-last >= idle
-	if late && old%oneLife == 0 && x.ending.CompareAndSwap(old, old+uint64(endIdle)) {
+// Cut ends that life of the session.
+func (x *session) Cut(of door.Lease, why door.Why) {
+	if x.End(of, why) {
 		x.stop()
 	}
-	if old%oneLife != 0 || !x.connecting.Load() {
+}
+
+// Abandon ends it after a panic in a look at it.
+func (x *session) Abandon() { x.Cut(x.Look(), door.Gone) }
+
+// Drain leaves it: whoever has connected still gets through.
+func (x *session) Drain() {}
+
+// Sweep is the sweeper's look at the session.
+func (x *session) Sweep() {
+	of := x.Look() // before anything else of it
+	x.tunnel.Look()
+	last, idle := time.Duration(x.last.Load()), x.srv.live.Load().idleTimeout
+	if idle > 0 && last > 0 && x.srv.door.Now()-last >= idle {
+		x.Cut(of, door.Late)
+	}
+	if !x.connecting.Load() {
 		return
 	}
 	// A client that has reset the connection is not waited for; one that has ended its half
 	// may want the answer.
-	if _, all := x.client.PeerEnd(); all && x.ending.CompareAndSwap(old, old+uint64(endReset)) {
-		x.stop()
+	if _, all := x.client.PeerEnd(); all {
+		x.Cut(of, door.Gone)
 	}
 }
 
-// stop ends a session whose ending is set.
+// Room is that of one who has not said yet where to: its PROXY header or ClientHello has not
+// come.
+func (x *session) Room() (door.Room, time.Duration) {
+	if !x.reading.Load() || x.Why() != 0 {
+		return door.InUse, 0
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return door.Headless, time.Since(x.rec.Start)
+}
+
+// GiveWay ends it as soon as its goroutine sees.
+func (x *session) GiveWay(of door.Lease) (given, atOnce bool) {
+	if !x.reading.Load() || !x.End(of, door.Shed) {
+		return false, false
+	}
+	x.stop()
+	return true, false
+}
+
+// Describe says what the session is.
+func (x *session) Describe(o *door.Open) bool {
+	if x.tunnel.While(func(up, down int64) {
+		*o = door.Open{State: door.Tunnel, Client: x.rec.Client, Tenant: x.tenant, Target: x.to.d.target,
+			Addr: x.rec.Addr, Since: x.rec.Start, Received: up + x.ahead, Sent: down}
+	}) {
+		return true
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	*o = door.Open{Client: x.peer}
+	if x.connecting.Load() {
+		o.State = door.Request
+	}
+	return x.peer.IsValid()
+}
+
+// stop ends a session that was ended from outside.
 func (x *session) stop() {
 	if x.tunnel.Cut() {
 		return

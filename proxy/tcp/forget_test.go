@@ -9,8 +9,8 @@ import (
 )
 
 // Nothing is left in a session of the client that it has had. Beside its life it has what
-// begins anew by itself (socket, tunnel), what counts lives (ending, last), and its place in
-// the registry.
+// begins anew by itself (socket, tunnel), what counts lives, when bytes moved last, and its place
+// at the door.
 func TestReuseForgets(t *testing.T) {
 	s := New(Options{})
 	defer s.Shutdown(t.Context())

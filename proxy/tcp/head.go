@@ -143,7 +143,7 @@ func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
 	up.SetWriteDeadline(time.Now().Add(x.srv.live.Load().connectTimeout))
 	_, err := up.Write(head)
 	up.SetWriteDeadline(time.Time{})
-	if x.cutFor() != endClosed {
+	if x.Why() != 0 {
 		up.SetDeadline(time.Unix(1, 0))
 	}
 	return !errors.Is(err, os.ErrDeadlineExceeded)

@@ -13,6 +13,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -41,20 +42,16 @@ type Options struct {
 // Server serves ports. Make it with New; its methods may be called concurrently.
 type Server struct {
 	Options
-	loops   poll.Loops
-	pump    *tunnel.Pump
-	single  bool // there is one processor
-	live    atomic.Pointer[settings]
-	clock   atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
-	start   time.Time
-	ctx     context.Context // ends when everything is cut
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-	conns   registry
-	free    sync.Pool // of *session
-	pace    pace
-	places  chan struct{} // told when one is free, if there are waiters
-	waiters atomic.Int64  // newcomers that wait for a place
+	loops  poll.Loops
+	pump   *tunnel.Pump
+	single bool // there is one processor
+	live   atomic.Pointer[settings]
+	ctx    context.Context // ends when everything is cut
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	door   *door.Door
+	free   sync.Pool // of *session
+	pace   pace
 
 	mu      sync.Mutex // one Apply, SetGeneration or Shutdown at a time
 	ports   atomic.Pointer[[]*port]
@@ -83,7 +80,8 @@ type pace struct {
 
 // New returns a server without ports. It runs a goroutine until Shutdown.
 func New(o Options) *Server {
-	s := &Server{Options: o, start: time.Now(), places: make(chan struct{}, 1)}
+	s := &Server{Options: o}
+	s.door = door.New(door.Options{Budget: o.Budget, Report: o.Panicked, Every: sweepEvery})
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.loops.Report = o.Panicked
 	s.pump = tunnel.New(o.Budget, &s.loops)
@@ -96,9 +94,12 @@ func New(o Options) *Server {
 	s.live.Store(&settings{})
 	s.ports.Store(&[]*port{})
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.wg.Go(s.sweepAlways)
 	return s
 }
+
+// sweepEvery is how often idle sessions are looked for: the idle time is passed
+// by so much at most.
+const sweepEvery = 250 * time.Millisecond
 
 // ListenError is why a port can't be opened.
 type ListenError struct {
@@ -213,6 +214,19 @@ func (s *Server) Status() []PortStatus {
 	return all
 }
 
+// Open lists the connections that are open, in no order.
+func (s *Server) Open() []door.Open { return s.door.List() }
+
+// Cut ends the connections that which says, and returns how many those are.
+func (s *Server) Cut(which func(*door.Open) bool) int { return s.door.CutWhere(which, door.Cut) }
+
+// Revoke ends the connections that the generation in force would not admit, by the
+// destination and the address in use, and returns how many those are.
+func (s *Server) Revoke() int {
+	g := s.live.Load().generation
+	return s.door.Revoke(func(o *door.Open) bool { return s.Gate.Stands(g, o.Client.Addr(), o.Target, o.Addr.Addr()) })
+}
+
 // Shutdown closes the ports, lets open connections end by themselves, and cuts
 // what is left when ctx ends. It returns when nothing is left. Once is enough.
 func (s *Server) Shutdown(ctx context.Context) {
@@ -227,23 +241,17 @@ func (s *Server) Shutdown(ctx context.Context) {
 	for _, p := range ports {
 		p.serving.Wait()
 	}
-	done := make(chan struct{})
-	go func() {
-		s.conns.wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
+	s.door.Drain()
+	s.door.Wait(ctx)
 	s.cancel()
-	s.conns.each(func(x *session) { x.cut(endShutdown) })
-	<-done
+	s.door.CutAll()
+	s.door.Wait(context.Background())
 	for _, p := range ports {
 		p.close()
 	}
 	s.wg.Wait()
 	s.ended.Do(func() {
+		s.door.Close()
 		s.pump.Close()
 		s.loops.Close()
 	})

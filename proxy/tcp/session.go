@@ -5,11 +5,13 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
@@ -19,10 +21,11 @@ import (
 // until a tunnel is made of it; then it owns nothing, and what is left to do is done
 // by Touch and Ended. After that it is used again for another.
 type session struct {
+	door.Entry
 	srv    *Server
-	at     int // in the registry, whose it is
 	client *sock.Conn
-	socket sock.Conn // what client points to
+	socket sock.Conn  // what client points to
+	mu     sync.Mutex // held while the life begins and is forgotten: see Describe
 	sessionLife
 
 	last       atomic.Int64 // the coarse clock when bytes moved last; 0: not relaying
@@ -31,10 +34,6 @@ type session struct {
 	connecting atomic.Bool                        // to a destination
 	reading    atomic.Bool                        // what must be said before a destination is chosen
 	tunnel     tunnel.Tunnel                      // starts anew by itself
-	// ending is why it was cut from outside, an end, in the low byte; the rest counts the
-	// connections that this has been. So the sweeper can't cut one that is another by now,
-	// and one that is being cut does not become another.
-	ending atomic.Uint64
 }
 
 // sessionLife is what a session knows of the client that it has now.
@@ -46,25 +45,60 @@ type sessionLife struct {
 	rec     accesslog.Connection
 	begun   begun
 	to      *address // that the tunnel leads to
+	tenant  string   // whose the client is, once there is a tunnel
 	relayed bool     // a tunnel was made of it
 	ahead   int64    // bytes of early that went ahead of the tunnel
 }
 
-// accept starts to serve a client, or refuses it. Two descriptors are set aside
-// for it: its own and that of its destination.
+// accept starts to serve a client, or refuses it.
 func (p *port) accept(x *session) {
 	s := p.srv
 	p.metrics.Accepted()
-	x.peer = x.client.Remote()
-	x.rec = accesslog.Connection{Common: accesslog.Common{Start: time.Now(), Client: x.peer}, Listener: p.label, Peer: x.peer}
-	if ok, why := x.place(); !ok {
-		if s.waiters.Load() < waitersMost && s.shed(x.peer.Addr()) {
-			s.waiters.Add(1)
+	x.meet(p)
+	l := s.limits(x.Client())
+	why := s.door.Enter(x, l)
+	if why == door.Full || why == door.NoDescriptors {
+		switch given, atOnce := s.door.MakeRoom(x.Client()); {
+		case atOnce:
+			why = s.door.Enter(x, l)
+		case given:
 			s.wg.Add(1)
-			go x.acceptLater()
+			go x.acceptLater(l)
 			return
 		}
-		x.refuse(metrics.TCPLimit, why)
+	}
+	x.start(why)
+}
+
+// meet makes x that of the client who has come to the port.
+func (x *session) meet(p *port) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.peer = x.client.Remote()
+	x.rec = accesslog.Connection{Common: accesslog.Common{Start: time.Now(), Client: x.peer}, Listener: p.label, Peer: x.peer}
+}
+
+// acceptLater serves x when somebody has given way for it, or refuses it.
+func (x *session) acceptLater(l door.Limits) {
+	defer x.srv.wg.Done()
+	defer x.srv.Panicked.Recover(func() { abort(x.client) })
+	x.start(x.srv.door.Await(x, l))
+}
+
+// limits are those for the connections of a client.
+func (s *Server) limits(client netip.Addr) door.Limits {
+	live := s.live.Load()
+	return door.Limits{Conns: live.maxConns, ConnsPerClient: live.generation.Tenant(client).Limits.ConnsPerClient}
+}
+
+// refusals say why there is no place.
+var refusals = [...]string{door.Full: "too many connections", door.NoDescriptors: "no descriptor is left for it",
+	door.TooMany: "too many connections from this client"}
+
+// start serves a session that has its place, and refuses any other.
+func (x *session) start(why door.Refusal) {
+	if why != 0 {
+		x.refuse(metrics.TCPLimit, refusals[why])
 		return
 	}
 	x.begin()
@@ -143,15 +177,8 @@ func (x *session) abandon() {
 
 // gone is the last that happens to a session. Its connections are closed.
 func (x *session) gone() {
-	x.srv.Budget.Give(2)
 	x.port.metrics.Clients.Dec()
-	x.srv.conns.remove(x)
-	if x.srv.waiters.Load() > 0 {
-		select {
-		case x.srv.places <- struct{}{}:
-		default:
-		}
-	}
+	x.srv.door.Leave(x)
 }
 
 // serve takes the connection to where a tunnel is made of it, or to its end.
@@ -173,7 +200,7 @@ func (x *session) open(ctx context.Context) (metrics.TCPRefusal, error) {
 	x.reading.Store(true)
 	cause, err := x.readHead(pl)
 	x.reading.Store(false)
-	if x.cutFor() == endShed {
+	if x.Why() == door.Shed {
 		return metrics.TCPLimit, errors.New("it gave way to others: it had not said where to")
 	}
 	if err != nil {
@@ -207,7 +234,7 @@ func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
 		return 0, nil
 	}
 	x.client.SetReadDeadline(time.Now().Add(x.srv.live.Load().headTimeout))
-	if x.cutFor() != endClosed {
+	if x.Why() != 0 {
 		x.client.SetReadDeadline(time.Unix(1, 0)) // cut meanwhile
 	}
 	if proxied {
@@ -221,7 +248,7 @@ func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
 		}
 	}
 	x.client.SetReadDeadline(time.Time{})
-	if x.cutFor() != endClosed {
+	if x.Why() != 0 {
 		return metrics.TCPConnect, os.ErrDeadlineExceeded // cut meanwhile
 	}
 	return 0, nil
@@ -268,7 +295,7 @@ func (x *session) connect(ctx context.Context, g *group) (*address, *outbound.Co
 		}
 		a.d.ended(a)
 		if failure = err; ctx.Err() != nil {
-			if x.cutFor() == endReset {
+			if x.Why() == door.Gone {
 				failure = errClientGone
 			}
 			break
@@ -296,10 +323,10 @@ func (g *group) problem() error {
 // first.
 func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 	x.rec.Destination, x.rec.Addr, x.rec.Source = a.d.label, conn.Dst, conn.Local()
-	x.to = a
+	x.to, x.tenant = a, conn.Tenant()
 	x.Touch()
 	x.upstream.Store(conn.TCP)
-	if x.cutFor() != endClosed {
+	if x.Why() != 0 {
 		conn.TCP.SetDeadline(time.Unix(1, 0)) // cut meanwhile
 	}
 	if !x.sendHead(pl, conn.TCP) {
@@ -313,9 +340,9 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 	}
 	x.upstream.Store(nil)
 	x.relayed = true
-	free := x.cutFor() == endClosed // else whoever cuts it may have conn
+	free := x.Why() == 0 // else whoever cuts it may have conn
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
-	if x.cutFor() != endClosed {
+	if x.Why() != 0 {
 		x.tunnel.Cut() // whoever cut it may have come too early
 	}
 	if free {
@@ -324,7 +351,7 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 }
 
 // Touch is called when bytes have moved: the idle time starts anew.
-func (x *session) Touch() { x.last.Store(max(1, x.srv.clock.Load())) }
+func (x *session) Touch() { x.last.Store(max(1, int64(x.srv.door.Now()))) }
 
 // Moved counts bytes that have moved.
 func (x *session) Moved(up, down int64) { x.to.d.metrics.Moved(up, down) }
@@ -337,7 +364,7 @@ func (x *session) Ended(res tunnel.Result) {
 	a.d.metrics.Ended()
 	a.d.ended(a)
 	x.rec.Received, x.rec.Sent = res.Up+x.ahead, res.Down
-	end := x.cutFor()
+	end := ends[x.Why()]
 	switch {
 	case end != endClosed:
 	case errors.Is(res.Err, tunnel.ErrReset):
@@ -351,7 +378,7 @@ func (x *session) Ended(res tunnel.Result) {
 // release gives back what the session had, and itself, to be used again.
 func (x *session) release() {
 	x.gone()
-	if old := x.ending.Load(); old%oneLife == 0 && x.ending.CompareAndSwap(old, old+oneLife) {
+	if x.Again() {
 		x.forget()
 		x.srv.free.Put(x)
 	}
@@ -359,6 +386,8 @@ func (x *session) release() {
 
 // forget leaves nothing of the client that x has had.
 func (x *session) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.sessionLife = sessionLife{}
 	x.upstream.Store(nil)
 	x.quit.Store(nil)

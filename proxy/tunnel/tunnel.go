@@ -228,6 +228,17 @@ func (t *Tunnel) Look() {
 	}
 }
 
+// While calls f with the bytes that have moved by now, from the client and to it, if t has
+// not ended; it can't while f runs. It reports whether it did.
+func (t *Tunnel) While(f func(up, down int64)) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running {
+		f(t.ways[clientSide].moved, t.ways[upstreamSide].moved)
+	}
+	return t.running
+}
+
 // tell tells the owner what has moved. t.mu is held.
 func (t *Tunnel) tell() {
 	moved := [2]int64{t.ways[clientSide].moved, t.ways[upstreamSide].moved}

@@ -1,0 +1,62 @@
+package tcp
+
+import (
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+)
+
+// What is open can be listed, cut, and revoked by a policy that would not admit it: by the
+// destination, and the address in use.
+func TestOpen(t *testing.T) {
+	r := start(t)
+	r.dns.Set("db.test", nettest.Addrs("127.0.0.2"))
+	a, b := serve(t, "127.0.0.2:0", echo), serve(t, "127.0.0.3:0", echo)
+	byName := "db.test:" + fmt.Sprint(a.addr.Port())
+	r.must(listener(t, byName), listener(t, b.addr.String()))
+	eventually(t, "addresses are known", r.Ready)
+	first, second := r.connect(0), r.connect(1)
+	echoes(t, first, "hello")
+	echoes(t, second, "you")
+	var open []door.Open
+	eventually(t, "the bytes are counted", func() bool {
+		open = r.Open()
+		return len(open) == 2 && open[0].Sent+open[1].Sent == int64(len("hello")+len("you"))
+	})
+	for _, o := range open {
+		assert.Equal(t, door.Tunnel, o.State)
+		assert.WithinDuration(t, time.Now(), o.Since, time.Minute)
+		if o.Addr == a.addr {
+			assert.Equal(t, "db.test", o.Target.Host.Name())
+			assert.Equal(t, first.LocalAddr().String(), o.Client.String())
+			assert.EqualValues(t, 5, o.Received)
+			assert.EqualValues(t, 5, o.Sent)
+		} else {
+			assert.Equal(t, b.addr, o.Addr)
+		}
+	}
+	assert.Zero(t, r.Revoke(), "all of it is allowed")
+
+	p, err := acl.Parse("!127.0.0.2\n*")
+	require.NoError(t, err)
+	r.SetGeneration(policy.New(policy.Tenant{Rules: p.WithGuard(acl.Guard{Mode: acl.GuardOff})}))
+	assert.Equal(t, 1, r.Revoke())
+	io.ReadAll(first)
+	eventually(t, "it is booked", func() bool { return len(r.Open()) == 1 })
+	assert.Equal(t, "revoked", r.last(1).End)
+	echoes(t, second, "is let be")
+
+	assert.Equal(t, 1, r.Cut(func(o *door.Open) bool { return o.Addr == b.addr }))
+	io.ReadAll(second)
+	eventually(t, "it is booked", func() bool { return len(r.Open()) == 0 })
+	assert.Equal(t, "cut", r.last(2).End)
+}
