@@ -44,7 +44,7 @@ func (c *conn) close() {
 	c.srv.panicked.Do(c.dropBound)
 	c.tcp.ResetOnClose() // or the client would take what it has for the whole
 	c.tcp.Close()
-	c.srv.released(c)
+	c.srv.door.Leave(c)
 }
 
 // abandon closes what the exchange holds, and books it.

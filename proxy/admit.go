@@ -32,7 +32,7 @@ func (x *exchange) admitNow(port uint16) (known bool, err error) {
 
 // readTarget makes x.wanted what the gate is asked.
 func (x *exchange) readTarget(port uint16) (err error) {
-	x.wanted.Client, x.wanted.HTTP = x.c.client(), &x.req
+	x.wanted.Client, x.wanted.HTTP = x.c.Client(), &x.req
 	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
 	return err
 }
@@ -42,5 +42,5 @@ func (x *exchange) tenant() *policy.Tenant {
 	if t := x.ticket.Tenant; t != nil {
 		return t
 	}
-	return x.c.srv.live.Load().Tenant(x.c.client())
+	return x.c.srv.live.Load().Tenant(x.c.Client())
 }

@@ -13,7 +13,7 @@ import (
 func (x *exchange) answer(own answer.Own) (keep bool) {
 	x.c.revive()
 	whole := x.skipBody() && !own.Close
-	keep = whole && x.req.KeepAlive && !x.c.srv.draining.Load()
+	keep = whole && x.req.KeepAlive && !x.c.srv.door.Draining()
 	x.rec.Status, x.rec.Error = own.Status, own.Class
 	out, n := own.Append(x.out[:0], x.answerTo(keep))
 	if !x.sendOwn(out, n) {
@@ -28,7 +28,7 @@ func (x *exchange) answer(own answer.Own) (keep bool) {
 // answerTrace ends a TRACE here.
 func (x *exchange) answerTrace() (keep bool) {
 	x.rec.Status = 200
-	keep = x.req.KeepAlive && !x.c.srv.draining.Load()
+	keep = x.req.KeepAlive && !x.c.srv.door.Draining()
 	out, n := answer.AppendTrace(x.out[:0], x.answerTo(keep))
 	return x.sendOwn(out, n) && keep
 }

@@ -226,7 +226,7 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, events uint32) {
 
 // quiet waits for the client's next request.
 func (c *conn) quiet(l *poll.Loop) {
-	if !c.watch(l) || c.srv.draining.Load() { // Shutdown sets draining first, and then looks who is quiet
+	if !c.watch(l) || c.srv.door.Draining() { // Shutdown sets draining first, and then looks who is quiet
 		c.goAway(nil)
 	}
 }
@@ -251,6 +251,9 @@ func (c *conn) watch(l *poll.Loop) bool {
 // goAway has a goroutine serve the connection, and go on with x, if there is one.
 func (c *conn) goAway(x *exchange) {
 	c.away, c.wasAway, c.pending, c.x = true, true, false, nil
+	if x != nil {
+		c.doing = x.doing()
+	}
 	c.watchEnd(nil)
 	if x != nil && x.up != nil {
 		if x.up.Unwatch(); x.stage == stageAsk {
@@ -276,18 +279,18 @@ func (c *conn) comeBack() bool {
 	if c.arm(c.srv.KeepAliveTimeout) != nil || c.tcp.Reclaim() != nil || !c.watch(nil) {
 		return false
 	}
-	if c.srv.draining.Load() {
+	if c.srv.door.Draining() {
 		c.watchEnd(nil)
 		return false
 	}
-	c.away, c.more, c.ending = false, false, false
+	c.away, c.more, c.ending, c.doing = false, false, false, doing{}
 	return true
 }
 
 // carryOn goes on, on a goroutine, with an exchange that was attended.
 func (x *exchange) carryOn() (keep bool) {
 	c := x.c
-	if c.deadline.Load() == expired {
+	if c.Why() != 0 {
 		c.wake()
 	}
 	switch x.stage {

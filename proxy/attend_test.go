@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 )
@@ -190,7 +191,7 @@ func TestLongAnswerStalls(t *testing.T) {
 	assert.NoError(t, err)
 	assert.EqualValues(t, size/2, n)
 	assert.Contains(t, g.lines(t, 2)[1], `"error":"connection_terminated"`)
-	g.conns.wait()
+	g.door.Wait(t.Context())
 	assert.Zero(t, g.Gate.Pool.Len())
 }
 
@@ -323,7 +324,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 
 // connecting reports whether an attended exchange waits for a handshake.
 func connecting(g *gateway) (yes bool) {
-	g.conns.each(func(m member) {
+	g.door.Each(func(m door.Member) {
 		if c, ok := m.(*conn); ok {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -415,7 +416,7 @@ func TestEventOfAFormerConnection(t *testing.T) {
 	<-asked
 	l, err := g.loops.Next()
 	require.NoError(t, err)
-	g.conns.each(func(m member) {
+	g.door.Each(func(m door.Member) {
 		own := m.(*conn)
 		fd, ok := own.tcp.Bare()
 		require.True(t, ok)

@@ -51,8 +51,9 @@ func (c *conn) finish() {
 	}
 	c.dropBound()
 	c.tcp.Close()
-	c.srv.released(c)
-	if c.deadline.Swap(0) != expired {
+	c.srv.door.Leave(c)
+	c.deadline.Store(0)
+	if c.Again() {
 		c.reuse()
 	}
 }
@@ -68,6 +69,5 @@ func (c *conn) reuse() {
 	c.r = c.w
 	c.releaseBuffer()
 	c.forget()
-	c.lives.Add(1)
 	c.srv.free.Put(c)
 }

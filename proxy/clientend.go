@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 )
 
@@ -32,19 +33,20 @@ func (c *conn) halfClosed() {
 	if limit == 0 || c.half.Swap(true) {
 		return
 	}
-	end := max(1, int64(c.srv.now()+limit))
+	end := max(1, int64(c.srv.door.Now()+limit))
 	for {
 		old := c.deadline.Load()
-		if old == expired || old > 0 && old <= end || c.deadline.CompareAndSwap(old, end) {
+		if old > 0 && old <= end || c.deadline.CompareAndSwap(old, end) {
 			return
 		}
 	}
 }
 
-// leave is called when the client has reset a connection that a goroutine serves.
+// leave is called when the client has reset a connection that a goroutine serves, or gives
+// way.
 func (c *conn) leave() {
 	if !c.gone.Swap(true) {
-		c.deadline.Store(expired)
+		c.EndNow(door.Gone)
 		c.interrupt()
 		if stop := c.stop.Load(); stop != nil {
 			(*stop)()

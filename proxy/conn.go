@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -19,20 +19,18 @@ import (
 // conn is one client connection. While it is away a goroutine owns all but the atomic
 // fields; otherwise it is attended (see attend.go), and whoever holds mu owns them.
 type conn struct {
+	door.Entry
 	srv    *Server
 	tcp    *sock.Conn
 	socket sock.Conn             // what tcp points to
-	at     int                   // see slot
 	fillFn func(fd uintptr) bool // fillStep, bound once; nil before the first wait
 
 	tunnel             atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
 	upstream           atomic.Pointer[outbound.Conn]
-	lives              atomic.Uint64                      // counts the clients that this has had
 	waiting            atomic.Int32                       // for a request: notWaiting …
-	deadline           atomic.Int64                       // by the coarse clock; 0: none, expired: passed
+	deadline           atomic.Int64                       // by the coarse clock; 0: none
 	half               atomic.Bool                        // the client has ended its half: see halfClosed
 	sending, expecting atomic.Bool                        // a goroutine sends a body to the client, waits for one of it: see pace
-	slow               atomic.Bool                        // the client was cut for that
 	stop               atomic.Pointer[context.CancelFunc] // ends what a goroutine waits for before there is a server: see whileThere
 	gone               atomic.Bool                        // the client has reset the connection, while a goroutine serves it
 
@@ -53,6 +51,7 @@ type connLife struct {
 	wasAway   bool             // a goroutine serves or served it
 	over      bool             // it is being closed, or a tunnel
 	x         *exchange        // is attended; nil: none
+	doing     doing            // while away
 	pending   bool             // x has something to do when the round is over
 	spoken    bool             // x's server has, before it was asked
 	blocked   bool             // the client takes no more of x's answer for now
@@ -76,13 +75,9 @@ func (c *conn) forget() {
 	c.half.Store(false)
 	c.gone.Store(false)
 	c.stop.Store(nil)
-	c.slow.Store(false)
 	c.sending.Store(false)
 	c.expecting.Store(false)
 }
-
-// expired in conn.deadline says that the sweeper has cut the connection.
-const expired = -1
 
 // What conn.waiting says.
 const (
@@ -102,25 +97,22 @@ const headRoom = 4 << 10
 
 var headBuffers = sync.Pool{New: func() any { return new([headRoom]byte) }}
 
-// errExpired says that a time limit has cut the connection.
+// errExpired says that the connection was ended: a time limit has passed, or the door has
+// ended it.
 var errExpired = errors.New("time limit passed")
 
-// arm sets the time limit for what comes next; 0 is none. It fails when the one
-// before has passed.
+// arm sets the time limit for what comes next; 0 is none. It fails when the connection was
+// ended.
 func (c *conn) arm(d time.Duration) error {
+	if c.Why() != 0 {
+		return errExpired
+	}
 	next := int64(0)
 	if d > 0 {
-		next = max(1, int64(c.srv.now()+d))
+		next = max(1, int64(c.srv.door.Now()+d))
 	}
-	for {
-		old := c.deadline.Load()
-		if old == expired {
-			return errExpired
-		}
-		if c.deadline.CompareAndSwap(old, next) {
-			return nil
-		}
-	}
+	c.deadline.Store(next)
+	return nil
 }
 
 // touch says that bytes have moved: the idle time starts anew.
@@ -130,94 +122,6 @@ func (c *conn) touch() {
 		return
 	}
 	c.arm(c.srv.IdleTimeout)
-}
-
-func (c *conn) slot() *int { return &c.at }
-
-func (c *conn) client() netip.Addr { return c.tcp.Remote().Addr() }
-
-// sweep is the sweeper's look at one connection.
-func (c *conn) sweep() {
-	d := c.deadline.Load()
-	if d > 0 && int64(c.srv.now()) >= d && c.deadline.CompareAndSwap(d, expired) {
-		c.wake()
-	}
-	c.keepPace()
-	c.tcp.KeepAlive() // most are gone before a sweep sees them
-	if u := c.upstream.Load(); u != nil {
-		u.TCP.KeepAlive()
-	}
-}
-
-// cut ends the connection now.
-func (c *conn) cut() {
-	if o := c.tunnel.Load(); o != nil {
-		o.cut()
-		return
-	}
-	c.deadline.Store(expired)
-	c.wake()
-}
-
-// wake wakes whoever waits for the client or the server, with a time-out error.
-func (c *conn) wake() {
-	if c.expireAttended() {
-		return
-	}
-	c.interrupt()
-}
-
-// interrupt has the goroutine that serves the connection wait for nothing any more.
-func (c *conn) interrupt() {
-	past := time.Unix(1, 0)
-	c.tcp.SetDeadline(past)
-	if u := c.upstream.Load(); u != nil {
-		u.TCP.SetDeadline(past)
-	}
-}
-
-func (c *conn) expireAttended() (attended bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.away {
-		return false
-	}
-	c.expire()
-	return true
-}
-
-// setUpstream makes u the connection that a time limit cuts too.
-func (c *conn) setUpstream(u *outbound.Conn) {
-	c.upstream.Store(u)
-	if u != nil && c.deadline.Load() == expired {
-		c.wake() // which may have come between
-	}
-}
-
-// closeIfIdle ends a connection between two requests. A request that has just
-// come is still served: see waitForRequest.
-func (c *conn) closeIfIdle() {
-	if c.drainAttended() {
-		return
-	}
-	switch c.waiting.Load() {
-	case waitFirst:
-		c.arm(firstGrace)
-	case waitNext:
-		c.tcp.SetReadDeadline(time.Unix(1, 0))
-	}
-}
-
-func (c *conn) drainAttended() (attended bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.away {
-		return false
-	}
-	if c.x == nil && !c.lingers {
-		c.goAway(nil) // which looks for such a request
-	}
-	return true
 }
 
 // buffered is what was read and not used.

@@ -181,6 +181,7 @@ func (x *exchange) dial(server string) error {
 // use makes up the connection of this exchange.
 func (x *exchange) use(up *outbound.Conn, pooled bool) {
 	x.take(up, pooled)
+	x.c.does(x.doing())
 	x.c.setUpstream(up)
 }
 

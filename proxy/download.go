@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -238,7 +239,7 @@ func (x *exchange) forwardResponse() bool {
 // can carry another.
 func (x *exchange) composeAnswer() {
 	x.dechunk = x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
-	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.draining.Load()
+	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.door.Draining()
 	x.keep = x.keep && x.body.nearlyDone()
 	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk}
 	x.out = head.AppendHead(x.out[:0])
@@ -257,7 +258,7 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		c.tcp.ResetOnClose() // or the client would take what it has for the whole
 	}
 	switch {
-	case c.slow.Load():
+	case c.Why() == door.Slow:
 		x.rec.Error = answer.ClassClientSlow
 		c.tcp.ResetOnClose() // or the kernel would hold what it has not taken for long
 		return false
@@ -273,7 +274,7 @@ func (x *exchange) answered(readErr, writeErr error) (keep bool) {
 		if x.up.Bound = x.authenticates(); x.up.Bound {
 			c.bind(x.up)
 		} else {
-			c.srv.Gate.Pool.Put(x.up, c.srv.start.Add(c.srv.now()))
+			c.srv.Gate.Pool.Put(x.up, c.srv.door.Time())
 		}
 		x.up = nil
 	}

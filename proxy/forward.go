@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -58,7 +59,11 @@ func (x *exchange) endUnsent(err error) bool {
 		return false
 	}
 	if !errors.As(err, &body) {
-		return x.refuse(failedBy(err))
+		err = failedBy(err)
+		if err == errTooSlow && x.c.Why() == door.Slow { // the server waits for the client, as we do
+			return x.answer(answer.SlowBody())
+		}
+		return x.refuse(err)
 	}
 	var bad *http1.Error
 	if errors.As(body.error, &bad) {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -36,7 +37,7 @@ func (c *conn) linger(l *poll.Loop) {
 	}
 	fd, _ := c.tcp.Bare()
 	sock.ShutdownWrite(fd)
-	c.lingerEnd = int64(c.srv.now() + lingerMost)
+	c.lingerEnd = int64(c.srv.door.Now() + lingerMost)
 	if c.arm(lingerTime) != nil || !c.watch(l) {
 		c.finish()
 	}
@@ -44,7 +45,7 @@ func (c *conn) linger(l *poll.Loop) {
 
 // lingerOn is Ready of a connection that lingers.
 func (c *conn) lingerOn() {
-	if c.discard() || c.arm(lingerTime) != nil || int64(c.srv.now()) >= c.lingerEnd {
+	if c.discard() || c.arm(lingerTime) != nil || int64(c.srv.door.Now()) >= c.lingerEnd {
 		c.finish()
 	}
 }
@@ -68,14 +69,14 @@ func (c *conn) discard() (over bool) {
 // the client gets more, since it has not taken the whole answer yet.
 func (c *conn) lingerExpired() (more bool) {
 	fd, ok := c.tcp.Bare()
-	if !ok || c.srv.cutting.Load() || int64(c.srv.now()) >= c.lingerEnd {
+	if !ok || c.srv.door.Cutting() || int64(c.srv.door.Now()) >= c.lingerEnd {
 		return false
 	}
 	if n, err := sock.Unsent(fd); n == 0 || err != nil {
 		return false
 	}
-	c.deadline.Store(max(1, int64(c.srv.now()+lingerTime)))
-	return true
+	c.Revive(door.Late)
+	return c.arm(lingerTime) == nil
 }
 
 // lingerAttended has a connection linger that a goroutine has served.
@@ -86,7 +87,7 @@ func (c *conn) lingerAttended() (left bool) {
 	c.dropBound()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone.Load() || c.deadline.Load() == expired || c.tcp.Reclaim() != nil {
+	if c.gone.Load() || c.Why() != 0 || c.tcp.Reclaim() != nil {
 		return false
 	}
 	c.away, c.more, c.ending = false, false, false

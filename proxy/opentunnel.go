@@ -6,7 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
+	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -14,20 +17,19 @@ import (
 // place of its client's conn, which is then free: nothing else is held for it. At the end
 // it is used again for another.
 type openTunnel struct {
+	door.Entry
 	srv *Server
-	at  int // see slot
 	openTunnelLife
 	tun  tunnel.Tunnel // starts anew by itself
 	last atomic.Int64  // when bytes moved, by the coarse clock
-	// life counts the tunnels that this has been, in steps of two. The sweeper makes it
-	// odd to cut one, and fails when that is over: then it is another, or about to be.
-	life atomic.Uint64
 }
 
 // openTunnelLife is what an openTunnel knows of the tunnel that it is now.
 type openTunnelLife struct {
-	rec  accesslog.Request
-	text [64]byte // what rec.Text is in, if there is room
+	rec    accesslog.Request
+	target acl.Target
+	tenant string
+	text   [64]byte // what rec.Text is in, if there is room
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
@@ -38,11 +40,13 @@ func (x *exchange) handOver() (free bool) {
 	o := s.tunnels.Get().(*openTunnel)
 	o.rec = x.rec
 	o.rec.Text = append(o.text[:0], x.rec.Text...)
-	o.last.Store(int64(s.now()))
+	o.last.Store(int64(s.door.Now()))
 	x.rec.Silent = true // o books it
-	free = c.deadline.Swap(0) != expired
+	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
+	c.deadline.Store(0)
+	free = c.Again()
 	c.tunnel.Store(o)
-	s.conns.replace(c, o)
+	s.door.Replace(c, o)
 	s.Metrics.Tunnels.Inc()
 	if x.rec.Received > 0 || x.rec.Sent > 0 {
 		s.Metrics.Moved(x.rec.Mode, x.rec.Received, x.rec.Sent)
@@ -51,19 +55,18 @@ func (x *exchange) handOver() (free bool) {
 	client, up := tunnel.Side{Conn: c.tcp, Loop: c.loop}, tunnel.Side{Conn: x.up.TCP, Loop: x.up.Loop()}
 	c.setUpstream(nil)
 	x.up = nil
+	of := o.Look()
 	s.pump.Start(&o.tun, client, up, o)
-	if s.cutting.Load() {
-		o.cut() // whoever cut the others may have come too early for this one
+	if why := c.Why(); !free {
+		o.Cut(of, why) // who ended the conn meant this one
+	} else if s.door.Cutting() {
+		o.Cut(of, door.Shutdown) // whoever cut the others may have come too early for it
 	}
 	return free
 }
 
-func (o *openTunnel) slot() *int { return &o.at }
-
-func (o *openTunnel) client() netip.Addr { return o.rec.Client.Addr() }
-
 // Touch is called when bytes have moved.
-func (o *openTunnel) Touch() { o.last.Store(int64(o.srv.now())) }
+func (o *openTunnel) Touch() { o.last.Store(int64(o.srv.door.Now())) }
 
 // Moved counts bytes that have moved.
 func (o *openTunnel) Moved(up, down int64) { o.srv.Metrics.Moved(o.rec.Mode, up, down) }
@@ -72,35 +75,61 @@ func (o *openTunnel) Moved(up, down int64) { o.srv.Metrics.Moved(o.rec.Mode, up,
 func (o *openTunnel) Ended(res tunnel.Result) {
 	defer o.release()
 	tunnelEnded(&o.rec, res)
+	if o.Why() == door.Revoked {
+		o.rec.Error = answer.ClassDenied
+	}
 	o.srv.book(&o.rec, 0, 0)
 }
 
 // release gives back what the tunnel had, and itself, to be used again.
 func (o *openTunnel) release() {
 	o.srv.Metrics.Tunnels.Dec()
-	o.srv.released(o)
+	o.srv.door.Leave(o)
 	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
-	if life := o.life.Load(); life%2 == 0 && o.life.CompareAndSwap(life, life+2) {
+	if o.Again() {
 		o.openTunnelLife = openTunnelLife{}
 		o.srv.tunnels.Put(o)
 	}
 }
 
-// sweep is the sweeper's look at one tunnel.
-func (o *openTunnel) sweep() {
-	life := o.life.Load() // before anything else of it
+// An openTunnel is a door.Member.
+
+// Client is whose tunnel it is.
+func (o *openTunnel) Client() netip.Addr { return o.rec.Client.Addr() }
+
+// Sweep is the sweeper's look at one tunnel.
+func (o *openTunnel) Sweep() {
+	of := o.Look() // before anything else of it
 	o.tun.Look()
-	idle := o.srv.now() - time.Duration(o.last.Load())
-	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit && life%2 == 0 && o.life.CompareAndSwap(life, life+1) {
+	idle := o.srv.door.Now() - time.Duration(o.last.Load())
+	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
+		o.Cut(of, door.Late)
+	}
+}
+
+// Cut ends that life of the tunnel now.
+func (o *openTunnel) Cut(of door.Lease, why door.Why) {
+	if o.End(of, why) {
 		o.tun.Cut()
 	}
 }
 
-// closeIfIdle leaves it: a tunnel that is quiet is still wanted.
-func (o *openTunnel) closeIfIdle() {}
+// Drain leaves it: a tunnel that is quiet is still wanted.
+func (o *openTunnel) Drain() {}
 
-// cut ends the tunnel now.
-func (o *openTunnel) cut() { o.tun.Cut() }
+// Room is that of what is in use.
+func (o *openTunnel) Room() (door.Room, time.Duration) { return door.InUse, 0 }
+
+// GiveWay does not.
+func (o *openTunnel) GiveWay(door.Lease) (given, atOnce bool) { return false, false }
+
+// Describe says what the tunnel is.
+func (o *openTunnel) Describe(to *door.Open) bool {
+	return o.tun.While(func(up, down int64) {
+		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Tenant: o.tenant, Target: o.target,
+			Addr: o.rec.Addr, Since: o.rec.Start, Received: o.rec.Received + up, Sent: o.rec.Sent + down}
+	})
+}
 
 // Abandon ends the tunnel after a panic.
 func (o *openTunnel) Abandon() { o.tun.Abandon() }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"time"
 
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -44,25 +45,21 @@ func (c *conn) keepPace() {
 	if c.srv.MinRate == 0 {
 		return
 	}
+	of := c.Look()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.tooSlow() {
 		return
 	}
-	if old := c.deadline.Load(); old == expired || !c.deadline.CompareAndSwap(old, expired) {
-		return // it moves, or is ended already
+	if !c.End(of, door.Slow) {
+		return // it is ended already
 	}
-	c.slow.Store(true)
-	if c.away {
-		c.interrupt()
-		return
-	}
-	c.expire()
+	c.endNow()
 }
 
 // tooSlow reports whether the client is. c.mu is held.
 func (c *conn) tooSlow() bool {
-	b, now := c.onItsWay(), max(1, int64(c.srv.now()))
+	b, now := c.onItsWay(), max(1, int64(c.srv.door.Now()))
 	if c.over || b == (bodies{}) {
 		c.pace = pace{}
 		return false

@@ -120,8 +120,8 @@ func TestWhoIsNotSlow(t *testing.T) {
 			c := g.dial(t)
 			c.send(t, tt.request, at)
 			tt.client(t, c, hold)
-			passed := g.now() + 5*g.MinRateOver
-			require.Eventually(t, func() bool { return g.now() > passed }, 20*time.Second, 10*time.Millisecond)
+			passed := g.door.Now() + 5*g.MinRateOver
+			require.Eventually(t, func() bool { return g.door.Now() > passed }, 20*time.Second, 10*time.Millisecond)
 			assert.Equal(t, 1.0, testutil.ToFloat64(g.Metrics.Clients))
 			assert.Empty(t, g.log.String())
 			c.Close()

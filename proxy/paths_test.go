@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -306,7 +307,7 @@ func (st *stage) play(at cut) (o outcome) {
 	if s.client == stays {
 		got = atHand(t, client)
 		if s.loop && at == (cut{}) {
-			st.conns.each(func(m member) {
+			st.door.Each(func(m door.Member) {
 				if c, ok := m.(*conn); ok {
 					c.mu.Lock()
 					assert.False(t, c.wasAway, "a goroutine has served it")

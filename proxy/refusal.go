@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
@@ -91,8 +91,9 @@ func (x *exchange) refuseOriginForm() bool {
 
 // refuse tells a client that it came on top of a limit, and reads what it had
 // sent, within bounds, so that the answer is not lost to a reset.
-func (c *conn) refuse(limit metrics.Refusal) {
+func (c *conn) refuse(why door.Refusal) {
 	defer c.tcp.Close()
+	c.srv.Metrics.Refused(refusals[why])
 	select {
 	case c.srv.lingering <- struct{}{}:
 		defer func() { <-c.srv.lingering }()
@@ -103,7 +104,7 @@ func (c *conn) refuse(limit metrics.Refusal) {
 	x := exchanges.Get().(*exchange)
 	x.begin(c)
 	own := answer.Full()
-	if limit == metrics.TooManyFromClient {
+	if why == door.TooMany {
 		own = answer.FullForClient()
 	}
 	x.answer(own)
@@ -114,9 +115,13 @@ func (c *conn) refuse(limit metrics.Refusal) {
 // revive makes a connection usable again that a time limit has cut, so that the
 // client is told. One that was cut to end a drain stays cut.
 func (c *conn) revive() {
-	if c.deadline.Load() == expired && !c.srv.cutting.Load() && !c.gone.Load() {
-		c.deadline.Store(0)
-		c.tcp.SetDeadline(time.Time{})
+	if c.gone.Load() || c.srv.door.Cutting() || !c.Revive(door.Late) && !c.Revive(door.Slow) {
+		return
+	}
+	c.deadline.Store(0)
+	c.tcp.SetDeadline(time.Time{})
+	if c.srv.door.Cutting() { // it may not have been cut, since it was ended already
+		c.Cut(c.Look(), door.Shutdown)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
@@ -160,22 +161,19 @@ func TestSweepOfAFormerTunnel(t *testing.T) {
 	g := start(t, allowLoopback, nil, func(o *Options) { o.IdleTimeout = time.Hour })
 	o := g.tunnels.Get().(*openTunnel)
 	o.last.Store(1)
-	before := o.life.Load()
-	g.clock.Store(int64(2 * time.Hour)) // it is late
+	before := o.Look()
 	o.rec.Silent = true
-	require.True(t, g.Budget.Take(2))
+	require.Zero(t, g.door.Enter(o, door.Limits{}))
 	g.Metrics.Tunnels.Inc()
-	g.Metrics.Clients.Inc()
-	c := &conn{srv: g.Server, away: true}
-	c.tcp = &c.socket
-	g.conns.add(c, 0, 0)
-	g.conns.replace(c, o)
+	g.door.Sweep(time.Now().Add(30 * time.Minute)) // it is not late yet
+	require.Zero(t, o.Why())
 	o.Ended(tunnel.Result{})
-	assert.Equal(t, before+2, o.life.Load())
+	assert.NotEqual(t, before, o.Look())
 	assert.EqualValues(t, math.MaxInt64, o.last.Load())
-	o.sweep()
-	assert.Equal(t, before+2, o.life.Load(), "it is not late now")
-	assert.False(t, o.life.CompareAndSwap(before, before+1), "and whoever saw it so before can't cut it")
+	g.door.Sweep(time.Now().Add(2 * time.Hour))
+	o.Sweep()
+	assert.Zero(t, o.Why(), "it is not late now")
+	assert.False(t, o.End(before, door.Late), "and whoever saw it so before can't cut it")
 }
 
 // Nothing of what a connection was is left when its place is used again, whatever fields it
@@ -193,8 +191,7 @@ func TestReuseForgets(t *testing.T) {
 		for _, name := range nettest.Left(c, fresh) {
 			if !strings.HasPrefix(name, "socket.") && // begins anew by Init
 				name != "fillFn" && // bound to c
-				name != "lives.v" && // counts them
-				name != "at" && // the registry's
+				!strings.HasPrefix(name, "Entry.") && // counts lives, and is the door's
 				name != "deadline.v" { // whoever ends the connection sets it
 				t.Errorf("%s is left", name)
 			}
@@ -210,20 +207,13 @@ func TestReuseForgets(t *testing.T) {
 		o := g.tunnels.Get().(*openTunnel)
 		nettest.Dirty(t, &o.openTunnelLife, dirty)
 		o.rec.Silent = true
-		require.True(t, g.Budget.Take(2))
+		require.Zero(t, g.door.Enter(o, door.Limits{}))
 		g.Metrics.Tunnels.Inc()
-		g.Metrics.Clients.Inc()
-		g.conns.mu.Lock()
-		o.at = len(g.conns.all)
-		g.conns.all = append(g.conns.all, o)
-		g.conns.perClient[o.client()]++
-		g.conns.mu.Unlock()
 		o.Ended(tunnel.Result{})
 		for _, name := range nettest.Left(o, g.tunnels.New()) {
 			if !strings.HasPrefix(name, "tun.") && // begins anew by Start
-				name != "lives.v" && // counts them
-				name != "at" && // the registry's
-				name != "last.v" && name != "life.v" { // see TestSweepOfAFormerTunnel
+				!strings.HasPrefix(name, "Entry.") && // counts lives, and is the door's
+				name != "last.v" { // see TestSweepOfAFormerTunnel
 				t.Errorf("%s is left", name)
 			}
 		}
@@ -235,7 +225,7 @@ func TestSweepKeepsAlive(t *testing.T) {
 	g := start(t, "", nil, nil)
 	g.dial(t)
 	kept := func() (n int) {
-		g.conns.each(func(m member) {
+		g.door.Each(func(m door.Member) {
 			m.(*conn).tcp.Control(func(fd uintptr) {
 				on, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 				n += on
@@ -244,7 +234,7 @@ func TestSweepKeepsAlive(t *testing.T) {
 		return n
 	}
 	require.Eventually(t, func() bool {
-		g.conns.each(member.sweep)
+		g.door.Each(door.Member.Sweep)
 		return kept() == 1
 	}, 10*time.Second, time.Millisecond)
 }

@@ -23,6 +23,7 @@ func (c *conn) serve(x *exchange) (left bool) {
 			keep = x.serve()
 		}
 		x.end()
+		c.does(doing{})
 		x = nil
 		c.served++
 		if !keep && c.lingers {
@@ -59,7 +60,7 @@ func (c *conn) waitForRequest() bool {
 		// In this order: Shutdown sets draining first and then looks who is idle.
 		c.waiting.Store(state)
 		err := error(os.ErrDeadlineExceeded)
-		switch draining := c.srv.draining.Load(); {
+		switch draining := c.srv.door.Draining(); {
 		case draining && state == waitFirst:
 			c.arm(firstGrace)
 			fallthrough
@@ -67,7 +68,7 @@ func (c *conn) waitForRequest() bool {
 			err = c.fill()
 		}
 		c.waiting.Store(notWaiting)
-		if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.draining.Load() {
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.door.Draining() {
 			err = c.lastFill()
 		}
 		if err != nil {

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -26,6 +25,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/accept"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -69,11 +69,8 @@ type Server struct {
 	single   bool // there is one processor
 	panicked contain.Reporter
 	live     atomic.Pointer[policy.Generation]
-	clock    atomic.Int64 // coarse: nanoseconds since start, moved by the sweeper
-	start    time.Time
-	tick     time.Duration
+	door     *door.Door
 	ids      idSource
-	conns    registry
 	free     sync.Pool // of *conn, see conn.reuse
 	tunnels  sync.Pool // of *openTunnel
 	targets  targets
@@ -82,13 +79,7 @@ type Server struct {
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
-	shedder      shedder
-	headBytes    atomic.Int64  // see holdHead
-	places       chan struct{} // told when one is free, if placesWanted
-	placesWanted atomic.Int64
-
-	draining  atomic.Bool   // no new clients, and no request after the one under way
-	cutting   atomic.Bool   // what is open is being cut
+	headBytes atomic.Int64  // see holdHead
 	lingering chan struct{} // slots for refused connections that are read empty
 
 	mu        sync.Mutex
@@ -99,7 +90,7 @@ type Server struct {
 // New returns a server that denies everything until SetGeneration is called. It
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
-	s := &Server{Options: o, start: time.Now(), lingering: make(chan struct{}, 16), places: make(chan struct{}, 1)}
+	s := &Server{Options: o, lingering: make(chan struct{}, 16)}
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.panicked = contain.Log(s.Log, s.Metrics.Panics.Inc)
 	s.loops.Report = s.panicked
@@ -121,10 +112,8 @@ func New(o Options) *Server {
 		return c
 	}
 	s.tunnels.New = func() any { return &openTunnel{srv: s} }
-	s.conns.perClient = make(map[netip.Addr]int)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.tick = sweepEvery(s.Options)
-	s.wg.Go(s.sweep)
+	s.openDoor()
 	return s
 }
 
@@ -139,7 +128,7 @@ func (s *Server) Generation() *policy.Generation { return s.live.Load() }
 // it waits and goes on.
 func (s *Server) Serve(l *sock.Listener) error {
 	s.mu.Lock()
-	if s.draining.Load() {
+	if s.door.Draining() {
 		s.mu.Unlock()
 		l.Close()
 		return nil
@@ -162,47 +151,6 @@ func (s *Server) Serve(l *sock.Listener) error {
 	return nil
 }
 
-// accept starts to serve a client, or refuses it in words. Two descriptors are
-// set aside for it: its own and that of its server.
-func (s *Server) accept(l *poll.Loop, c *conn) {
-	limit, ok := s.admit(c)
-	if !ok && limit == metrics.TooManyConnections && !s.draining.Load() {
-		switch given, atOnce := s.shed(c.client()); {
-		case atOnce:
-			limit, ok = s.admit(c)
-		case given:
-			s.wg.Go(func() {
-				defer s.panicked.Recover(c.Abandon)
-				s.admitLater(c)
-			})
-			return
-		}
-	}
-	if !ok {
-		s.Metrics.Refused(limit)
-		s.wg.Go(func() {
-			defer s.panicked.Recover(func() { c.tcp.Close() })
-			c.refuse(limit)
-		})
-		return
-	}
-	defer s.panicked.Recover(c.Abandon)
-	c.attend(l)
-}
-
-func (s *Server) admit(c *conn) (metrics.Refusal, bool) {
-	if !s.Budget.Take(2) && (s.Gate.Pool.Evict(2) == 0 || !s.Budget.Take(2)) {
-		return metrics.TooManyConnections, false
-	}
-	limit, ok := s.conns.add(c, s.MaxConns, s.live.Load().Tenant(c.client()).Limits.ConnsPerClient)
-	if !ok {
-		s.Budget.Give(2)
-		return limit, false
-	}
-	s.Metrics.Clients.Inc()
-	return 0, true
-}
-
 // run serves a client to the end, or until the connection is attended, or until a tunnel
 // has taken its place, whose end releases what is left.
 func (c *conn) run(x *exchange) {
@@ -215,20 +163,7 @@ func (c *conn) run(x *exchange) {
 	if c.tunnel.Load() == nil {
 		c.unwatchEnd()
 		c.tcp.Close()
-		c.srv.released(c)
-	}
-}
-
-// released forgets a connection whose sockets are closed.
-func (s *Server) released(m member) {
-	s.Budget.Give(2)
-	s.Metrics.Clients.Dec()
-	s.conns.remove(m)
-	if s.placesWanted.Load() > 0 {
-		select {
-		case s.places <- struct{}{}:
-		default:
-		}
+		c.srv.door.Leave(c)
 	}
 }
 
@@ -237,27 +172,20 @@ func (s *Server) released(m member) {
 // left when ctx ends. It returns when nothing is left.
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
-	s.draining.Store(true)
+	s.door.Drain()
 	for _, a := range s.acceptors {
 		a.Stop() // Serve returns, having taken who waits
 	}
 	s.mu.Unlock()
 	s.serving.Wait()
-	s.conns.each(member.closeIfIdle)
-	done := make(chan struct{})
-	go func() {
-		s.conns.wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		s.cutting.Store(true)
-		s.conns.each(member.cut)
+	s.door.Drain()
+	if !s.door.Wait(ctx) {
+		s.door.CutAll()
 	}
 	s.cancel()
-	<-done
+	s.door.Wait(context.Background())
 	s.wg.Wait()
+	s.door.Close()
 	s.Gate.Pool.Close()
 	s.pump.Close()
 	s.loops.Close()

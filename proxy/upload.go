@@ -145,14 +145,14 @@ func (u *upload) stop(x *exchange) bool {
 			x.up.TCP.SetWriteDeadline(time.Unix(1, 0))
 		}
 		<-u.done
-		if errors.Is(u.clientErr, os.ErrDeadlineExceeded) && c.deadline.Load() != expired {
+		if errors.Is(u.clientErr, os.ErrDeadlineExceeded) && c.Why() == 0 {
 			u.clientErr = nil // it was stopped here, not too slow
 		}
 		c.tcp.SetReadDeadline(time.Time{})
 		if x.up != nil {
 			x.up.TCP.SetWriteDeadline(time.Time{})
 		}
-		if c.deadline.Load() == expired {
+		if c.Why() != 0 {
 			c.wake()
 		}
 	}

@@ -78,6 +78,7 @@ type Door struct {
 	draining atomic.Bool
 	cutting  atomic.Bool
 	stop     chan struct{}
+	ended    sync.Once
 	stopped  sync.WaitGroup
 
 	mu        sync.Mutex
@@ -85,8 +86,8 @@ type Door struct {
 	perClient map[netip.Addr]int
 	empty     chan struct{} // closed when the last one goes; nil when nobody waits
 
-	roundMu sync.Mutex // held by each
-	round   []Member   // whom each goes to, kept for the next time
+	roundMu sync.Mutex // held by Each
+	round   []Member   // whom Each goes to, kept for the next time
 
 	shedMu sync.Mutex
 	queue  []candidate // the next to give way at the end
@@ -107,6 +108,9 @@ func New(o Options) *Door {
 
 // Now is the coarse clock: the time since New, as of the last look at all.
 func (d *Door) Now() time.Duration { return time.Duration(d.clock.Load()) }
+
+// Time is Now as a point in time.
+func (d *Door) Time() time.Time { return d.start.Add(d.Now()) }
 
 // Draining reports whether Drain was called: nobody new is let in.
 func (d *Door) Draining() bool { return d.draining.Load() }
@@ -209,9 +213,9 @@ func (d *Door) Len() int {
 	return len(d.all)
 }
 
-// each calls f for every member that is open when it begins. f may end one, but not call
-// each.
-func (d *Door) each(f func(Member)) {
+// Each calls f for every member that is open when it begins. f may end one, but not call
+// Each.
+func (d *Door) Each(f func(Member)) {
 	d.roundMu.Lock()
 	defer d.roundMu.Unlock()
 	d.snapshot()
@@ -251,16 +255,17 @@ func (d *Door) sweep() {
 // Sweep looks at all once, as happens by itself.
 func (d *Door) Sweep(now time.Time) {
 	d.clock.Store(int64(now.Sub(d.start)))
-	d.each(Member.Sweep)
+	d.Each(Member.Sweep)
 	if d.Swept != nil {
 		d.Swept(now)
 	}
 }
 
-// Drain lets no more in, and ends what waits for a request.
+// Drain lets no more in, and ends what waits for a request. It may be called again, for those
+// that were on their way in.
 func (d *Door) Drain() {
 	d.draining.Store(true)
-	d.each(Member.Drain)
+	d.Each(Member.Drain)
 }
 
 // Wait returns when nothing is open, or ctx has ended: false then.
@@ -291,11 +296,11 @@ func (d *Door) gone() <-chan struct{} {
 // CutAll ends everything that is open.
 func (d *Door) CutAll() {
 	d.cutting.Store(true)
-	d.each(func(m Member) { m.Cut(m.entry().Look(), Shutdown) })
+	d.Each(func(m Member) { m.Cut(m.entry().Look(), Shutdown) })
 }
 
-// Close ends the looks. Nothing may be open.
+// Close ends the looks. Nothing may be open. It may be called again.
 func (d *Door) Close() {
-	close(d.stop)
+	d.ended.Do(func() { close(d.stop) })
 	d.stopped.Wait()
 }

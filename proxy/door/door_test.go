@@ -250,6 +250,46 @@ func TestListCutRevoke(t *testing.T) {
 	assert.Zero(t, w.Why())
 }
 
+// However many are open, each is listed once, and who comes and goes meanwhile does no harm.
+func TestListTenThousand(t *testing.T) {
+	d := newDoor(t, Options{})
+	const many = 10_000
+	for i := range many {
+		g := &guest{d: d, addr: addr("192.0.2.1")}
+		g.open = Open{State: Tunnel, Received: int64(i), Addr: netip.MustParseAddrPort("192.0.2.7:443")}
+		require.Zero(t, d.Enter(g, Limits{}))
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				g := &guest{d: d, addr: addr("192.0.2.2"), open: Open{Received: -1}}
+				d.Enter(g, Limits{})
+				d.Leave(g)
+			}
+		}
+	})
+	for range 10 {
+		seen := make([]int, many)
+		for _, o := range d.List() {
+			if o.Received >= 0 {
+				seen[o.Received]++
+			}
+		}
+		for i, n := range seen {
+			require.Equal(t, 1, n, "%d", i)
+		}
+	}
+	assert.Equal(t, many/2, d.Revoke(func(o *Open) bool { return o.Received%2 == 0 }))
+	close(stop)
+	wg.Wait()
+	assert.Equal(t, many/2, d.Len())
+}
+
 // However many come too late, one life ends once, and the next is not theirs.
 func TestLife(t *testing.T) {
 	var l Life

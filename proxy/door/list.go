@@ -35,7 +35,7 @@ type Open struct {
 // List returns what is open, in no order.
 func (d *Door) List() []Open {
 	all := make([]Open, 0, d.Len())
-	d.each(func(m Member) {
+	d.Each(func(m Member) {
 		var o Open
 		if m.Describe(&o) {
 			all = append(all, o)
@@ -46,7 +46,7 @@ func (d *Door) List() []Open {
 
 // CutWhere ends what which says, and returns how many those are.
 func (d *Door) CutWhere(which func(*Open) bool, why Why) (n int) {
-	d.each(func(m Member) {
+	d.Each(func(m Member) {
 		of := m.entry().Look() // before it is described
 		var o Open
 		if m.Describe(&o) && which(&o) {

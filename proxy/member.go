@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+)
+
+// A conn is a door.Member: what the door may do with it at any time.
+
+// Client is who is connected.
+func (c *conn) Client() netip.Addr { return c.tcp.Remote().Addr() }
+
+// Sweep is the sweeper's look at one connection.
+func (c *conn) Sweep() {
+	of := c.Look() // before anything else of it
+	if d := c.deadline.Load(); d > 0 && int64(c.srv.door.Now()) >= d {
+		c.late(of, d)
+	}
+	c.keepPace()
+	c.tcp.KeepAlive() // most are gone before a sweep sees them
+	if u := c.upstream.Load(); u != nil {
+		u.TCP.KeepAlive()
+	}
+}
+
+// late ends the connection, whose time limit was d, unless that has moved since.
+func (c *conn) late(of door.Lease, d int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.deadline.Load() == d && c.End(of, door.Late) {
+		c.endNow()
+	}
+}
+
+// Cut ends that life of the connection now.
+func (c *conn) Cut(of door.Lease, why door.Why) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.End(of, why) {
+		c.endNow()
+	}
+}
+
+// wake has what was ended meanwhile end now.
+func (c *conn) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.endNow()
+}
+
+// endNow ends a connection whose life was ended. c.mu is held.
+func (c *conn) endNow() {
+	if c.away {
+		c.interrupt()
+		return
+	}
+	c.expire()
+}
+
+// interrupt has the goroutine that serves the connection wait for nothing any more.
+func (c *conn) interrupt() {
+	past := time.Unix(1, 0)
+	c.tcp.SetDeadline(past)
+	if u := c.upstream.Load(); u != nil {
+		u.TCP.SetDeadline(past)
+	}
+	if stop := c.stop.Load(); stop != nil && c.Why() != door.Late {
+		(*stop)()
+	}
+}
+
+// setUpstream makes u the connection that a time limit cuts too.
+func (c *conn) setUpstream(u *outbound.Conn) {
+	c.upstream.Store(u)
+	if u != nil && c.Why() != 0 {
+		c.wake() // which may have come between
+	}
+}
+
+// Drain ends a connection between two requests. A request that has just come is still
+// served: see waitForRequest.
+func (c *conn) Drain() {
+	if c.drainAttended() {
+		return
+	}
+	switch c.waiting.Load() {
+	case waitFirst:
+		c.arm(firstGrace)
+	case waitNext:
+		c.tcp.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+func (c *conn) drainAttended() (attended bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away {
+		return false
+	}
+	if c.x == nil && !c.lingers {
+		c.goAway(nil) // which looks for such a request
+	}
+	return true
+}
+
+// Room is what the connection would give way as. While an attended one is being dealt with
+// it is in use.
+func (c *conn) Room() (door.Room, time.Duration) {
+	if !c.mu.TryLock() {
+		return door.InUse, 0
+	}
+	defer c.mu.Unlock()
+	room := c.room()
+	if room == door.Headless {
+		return room, c.srv.HeadTimeout - (time.Duration(c.deadline.Load()) - c.srv.door.Now())
+	}
+	return room, c.srv.KeepAliveTimeout - (time.Duration(c.deadline.Load()) - c.srv.door.Now())
+}
+
+// room is Room; c.mu is held.
+func (c *conn) room() door.Room {
+	switch {
+	case c.over || c.gone.Load() || c.Why() != 0:
+		return door.InUse
+	case c.away:
+		switch c.waiting.Load() {
+		case waitFirst, waitHead:
+			return door.Headless
+		case waitNext:
+			return door.Idle
+		}
+		return door.InUse
+	case c.x != nil:
+		return door.InUse
+	case c.served == 0 && !c.lingers:
+		return door.Headless
+	}
+	return door.Idle
+}
+
+// GiveWay ends a connection that still may be: at once, or as soon as the goroutine that
+// serves it sees.
+func (c *conn) GiveWay(of door.Lease) (given, atOnce bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Look() != of || c.room() == door.InUse {
+		return false, false
+	}
+	if !c.away {
+		c.finish()
+		return true, true
+	}
+	c.leave()
+	return true, false
+}
+
+// doing is what a goroutine that serves a connection is at.
+type doing struct {
+	since  time.Time // zero: nothing
+	tenant string
+	target acl.Target
+	addr   netip.AddrPort
+}
+
+// doing is what the exchange is.
+func (x *exchange) doing() doing {
+	d := doing{since: x.rec.Start, target: x.wanted.Target, addr: x.rec.Addr}
+	if t := x.ticket.Tenant; t != nil {
+		d.tenant = t.Name
+	}
+	return d
+}
+
+// does says what the goroutine that serves the connection is at from now on.
+func (c *conn) does(d doing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doing = d
+}
+
+// Describe says what is open. A tunnel that was made of it describes itself.
+func (c *conn) Describe(o *door.Open) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.away && !c.wasAway || c.tunnel.Load() != nil {
+		return false
+	}
+	*o = door.Open{Client: c.tcp.Remote()}
+	d := c.doing
+	if x := c.x; x != nil {
+		d = x.doing()
+		o.Received, o.Sent = x.rec.Received, x.rec.Sent
+	}
+	if !d.since.IsZero() {
+		o.State, o.Since, o.Tenant, o.Target, o.Addr = door.Request, d.since, d.tenant, d.target, d.addr
+	}
+	return true
+}
