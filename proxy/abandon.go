@@ -29,7 +29,7 @@ func (c *conn) Abandon() {
 }
 
 // abandonAway does so for the goroutine that serves the connection.
-func (c *conn) abandonAway() {
+func (c goConn) abandonAway() {
 	if up := c.upstream.Load(); up != nil {
 		up.Close()
 	}

@@ -77,7 +77,7 @@ func (s *Server) accept(l *poll.Loop, c *conn) {
 	if why != 0 {
 		s.wg.Go(func() {
 			defer s.panicked.Recover(func() { c.tcp.Close() })
-			c.refuse(why)
+			c.onGoroutine().refuse(why)
 		})
 		return
 	}
@@ -91,7 +91,7 @@ func (s *Server) acceptLater(c *conn, limits door.Limits) {
 	why := s.door.Await(c, limits)
 	switch {
 	case why != 0:
-		c.refuse(why)
+		c.onGoroutine().refuse(why)
 	case s.door.Draining(): // Drain has seen who is there
 		c.tcp.Close()
 		s.door.Leave(c)

@@ -7,7 +7,7 @@ import (
 // admit asks whether the request may go where its target says, and waits for the resolver if
 // it must; port is that of the scheme, 0 when the authority must name one. Its error is for
 // refuse.
-func (x *exchange) admit(port uint16) error {
+func (x goExchange) admit(port uint16) error {
 	if err := x.readTarget(port); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 // answer writes an answer of the proxy's own to the client, and reports whether the
 // connection can carry another request. It cannot when the client may still be sending a
 // body.
-func (x *exchange) answer(own answer.Own) (keep bool) {
+func (x goExchange) answer(own answer.Own) (keep bool) {
 	x.c.revive()
 	whole := x.skipBody() && !own.Close
 	keep = whole && x.req.KeepAlive && !x.c.srv.door.Draining()
@@ -26,7 +26,7 @@ func (x *exchange) answer(own answer.Own) (keep bool) {
 }
 
 // answerTrace ends a TRACE here.
-func (x *exchange) answerTrace() (keep bool) {
+func (x goExchange) answerTrace() (keep bool) {
 	x.rec.Status = 200
 	keep = x.req.KeepAlive && !x.c.srv.door.Draining()
 	out, n := answer.AppendTrace(x.out[:0], x.answerTo(keep))
@@ -38,7 +38,7 @@ func (x *exchange) answerTo(keep bool) answer.To {
 }
 
 // sendOwn sends an answer of the proxy's own, whose body has n bytes.
-func (x *exchange) sendOwn(out []byte, n int) (sent bool) {
+func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
 	x.out = out
 	x.rec.Sent = int64(n)
 	x.c.touch()
@@ -50,7 +50,7 @@ func (x *exchange) sendOwn(out []byte, n int) (sent bool) {
 // skipBody passes over the body of a request that is not forwarded. It does so
 // only for a body that is all there: waiting for the rest would let a client send
 // gigabytes for nothing.
-func (x *exchange) skipBody() bool {
+func (x goExchange) skipBody() bool {
 	c := x.c
 	if x.body != nil {
 		return x.body.stop(x) // it was forwarded, or part of it

@@ -267,7 +267,7 @@ func (c *conn) goAway(x *exchange) {
 // comeBack is called by the goroutine that serves the connection, between two requests.
 // It reports whether the connection is attended from then on; then the goroutine has
 // nothing to do with it any more.
-func (c *conn) comeBack() bool {
+func (c goConn) comeBack() bool {
 	if len(c.buffered()) > 0 {
 		return false
 	}
@@ -288,7 +288,7 @@ func (c *conn) comeBack() bool {
 }
 
 // carryOn goes on, on a goroutine, with an exchange that was attended.
-func (x *exchange) carryOn() (keep bool) {
+func (x goExchange) carryOn() (keep bool) {
 	c := x.c
 	if c.Why() != 0 {
 		c.wake()

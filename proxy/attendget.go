@@ -99,7 +99,7 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 		c.goAway(x)
 		return
 	}
-	x.composeAnswer()
+	x.composeAnswer(x.body.whole)
 	x.tail, x.tailData, x.left = nil, 0, 0
 	switch x.resp.Framing {
 	case http1.Length:
@@ -216,7 +216,7 @@ func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
 	if x.stage == stageBody {
 		x.rec.Sent += x.flow.Moved()
 	}
-	keep := x.answered(readErr, writeErr)
+	keep := x.answered(x.body.whole, readErr, writeErr)
 	c.endExchange()
 	switch {
 	case !keep && c.lingers:

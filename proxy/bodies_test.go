@@ -233,7 +233,7 @@ func TestTruncatedAnswer(t *testing.T) {
 		c := g.dial(t)
 		c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", server)
 		c.head(t)
-		g.door.Each(func(m door.Member) { m.(*conn).upstream.Load().TCP.Write([]byte("x")) })
+		g.door.Each(func(m door.Member) { m.(*conn).upstream.Load().TCP.Blocking().Write([]byte("x")) })
 		_, err := io.ReadAll(c.r)
 		assert.Error(t, err)
 	})

@@ -56,7 +56,7 @@ func (c *conn) leave() {
 
 // whileThere is the context of what a goroutine waits for before there is a connection to
 // a server: it ends when the client is gone. done is called when the wait is over.
-func (c *conn) whileThere() (ctx context.Context, done func()) {
+func (c goConn) whileThere() (ctx context.Context, done func()) {
 	ctx, cancel := context.WithCancel(c.srv.ctx)
 	c.stop.Store(&cancel)
 	if c.gone.Load() {

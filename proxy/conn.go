@@ -129,7 +129,7 @@ func (c *conn) buffered() []byte { return c.buf[c.r:c.w] }
 
 // fill reads more behind what is buffered, and makes room for it first. It may
 // move what is buffered. An end of the stream is io.EOF.
-func (c *conn) fill() error {
+func (c goConn) fill() error {
 	if c.buf != nil && c.w == len(c.buf) {
 		c.makeRoom()
 	}

@@ -20,7 +20,7 @@ var established = []byte(answer.Established)
 
 // connect serves CONNECT (RFC 9110 section 9.3.6). The authority of the request
 // line decides; a Host field is not looked at.
-func (x *exchange) connect() bool {
+func (x goExchange) connect() bool {
 	x.rec.Mode = metrics.Connect
 	if err := x.admit(0); err != nil {
 		return x.refuse(err)
@@ -29,7 +29,7 @@ func (x *exchange) connect() bool {
 }
 
 // dialTunnel makes a tunnel to where x.ticket leads.
-func (x *exchange) dialTunnel() bool {
+func (x goExchange) dialTunnel() bool {
 	if err := x.dial(""); err != nil {
 		return x.refuse(err)
 	}
@@ -39,7 +39,7 @@ func (x *exchange) dialTunnel() bool {
 
 // switchTo sends head to the client and makes a tunnel of the connection. What
 // either side sent ahead goes first.
-func (x *exchange) switchTo(head []byte) bool {
+func (x goExchange) switchTo(head []byte) bool {
 	c := x.c
 	x.rec.Tunnel = true
 	c.unwatchEnd() // a tunnel may be half-closed for long
@@ -54,7 +54,7 @@ func (x *exchange) switchTo(head []byte) bool {
 	}
 	x.rec.FirstByte = time.Since(x.rec.Start)
 	if early := c.buffered(); len(early) > 0 {
-		if _, err := x.up.Write(early); err != nil {
+		if _, err := x.up.Blocking().Write(early); err != nil {
 			x.rec.Error = answer.ClassTerminated
 			return false
 		}
@@ -71,7 +71,7 @@ func (x *exchange) switchTo(head []byte) bool {
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
 	c.touch()
-	tunnelEnded(&x.rec, relayTLS(c.tcp, x.up, c.touch, c.srv.panicked))
+	tunnelEnded(&x.rec, relayTLS(c.tcp, x.up.Blocking(), c.touch, c.srv.panicked))
 	c.setUpstream(nil)
 	x.up = nil
 	return false
@@ -79,7 +79,7 @@ func (x *exchange) switchTo(head []byte) bool {
 
 // upgrade makes a tunnel of the connection because the server agreed to switch
 // protocols (RFC 9110 section 7.8).
-func (x *exchange) upgrade() bool {
+func (x goExchange) upgrade() bool {
 	if x.req.Upgrade == nil || x.resp.Upgrade == nil {
 		return x.refuse(errSwitch)
 	}
@@ -100,7 +100,7 @@ func (x *exchange) upgrade() bool {
 
 // relayTLS is Relay for a protocol upgrade on an https target: the bytes are
 // encrypted on one side, so they pass through user space.
-func relayTLS(client *sock.Conn, up *outbound.Conn, touch func(), report contain.Reporter) tunnel.Result {
+func relayTLS(client sock.Blocking, up outbound.Blocking, touch func(), report contain.Reporter) tunnel.Result {
 	client.Share()
 	up.TCP.Share()
 	var res tunnel.Result
@@ -154,7 +154,7 @@ func (t *touching) Write(b []byte) (int, error) {
 
 // dial connects x.up to an address of x.ticket; server, if not "", is the name
 // that TLS must verify.
-func (x *exchange) dial(server string) error {
+func (x goExchange) dial(server string) error {
 	s := x.c.srv
 	start := time.Now()
 	ctx := &x.until
@@ -167,7 +167,7 @@ func (x *exchange) dial(server string) error {
 	up, err := s.Gate.Connect(ctx, &x.ticket.Route)
 	if err == nil && server != "" {
 		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
-		err = up.Secure(ctx, server, s.TLS)
+		err = up.Blocking().Secure(ctx, server, s.TLS)
 		cancel()
 	}
 	x.rec.Connect = time.Since(start)
@@ -179,7 +179,7 @@ func (x *exchange) dial(server string) error {
 }
 
 // use makes up the connection of this exchange.
-func (x *exchange) use(up *outbound.Conn, pooled bool) {
+func (x goExchange) use(up *outbound.Conn, pooled bool) {
 	x.take(up, pooled)
 	x.c.does(x.doing())
 	x.c.setUpstream(up)

@@ -14,26 +14,26 @@ import (
 
 // fillIn reads more of what the server sends, behind what is there already. While
 // nothing is there it holds no buffer: a server may take its time.
-func (x *exchange) fillIn() error {
+func (x goExchange) fillIn() error {
 	if x.in != nil && x.iw == len(x.in) && x.ir > 0 {
 		x.iw = copy(x.in[:], x.in[x.ir:x.iw])
 		x.ir = 0
 	}
 	if x.up.TLS != nil {
 		x.takeIn()
-		n, err := x.up.Read(x.in[x.iw:])
+		n, err := x.up.Blocking().Read(x.in[x.iw:])
 		if x.iw += n; n > 0 {
 			err = nil
 		}
 		x.inErr = err
 	} else {
-		err := x.up.TCP.ReadStep(x.inFn)
+		err := x.up.TCP.Blocking().ReadStep(x.inFn)
 		if err == nil && x.inErr == errUnsent {
-			if _, err = x.up.TCP.Write(x.unsent); err != nil {
+			if _, err = x.up.TCP.Blocking().Write(x.unsent); err != nil {
 				x.outErr = err
 			}
 			x.unsent = nil
-			err = x.up.TCP.ReadStep(x.inFn)
+			err = x.up.TCP.Blocking().ReadStep(x.inFn)
 		}
 		if err != nil {
 			return err
@@ -159,7 +159,7 @@ func (x *exchange) releaseIn() {
 // readResponse reads the head of the final answer, or of a 101, into x.resp, and
 // passes on the interim ones before it. Those are bounded, all together, as one head is:
 // a server that sends them for ever is never idle.
-func (x *exchange) readResponse() error {
+func (x goExchange) readResponse() error {
 	head := string(x.req.Method) == "HEAD"
 	interim, reusable := 0, true
 	for {
@@ -188,7 +188,7 @@ func (x *exchange) readResponse() error {
 				return errClientGone
 			}
 			if x.resp.Status == 100 {
-				x.body.expect(x.c)
+				x.body.expect(x.c.conn)
 			}
 		}
 		x.shrinkIn()
@@ -200,7 +200,7 @@ func (x *exchange) readResponse() error {
 type bodyError struct{ error }
 
 // readResponseHead reads one head into x.resp, and returns its length.
-func (x *exchange) readResponseHead(toHead bool) (int, error) {
+func (x goExchange) readResponseHead(toHead bool) (int, error) {
 	for {
 		if x.iw > x.ir {
 			n, err := x.resp.Parse(x.in[x.ir:x.iw], toHead, x.c.srv.AnswerHead)
@@ -222,8 +222,8 @@ func (x *exchange) readResponseHead(toHead bool) (int, error) {
 // forwardResponse sends the answer to the client and reports whether its
 // connection can carry another request. That to the server goes back to the pool
 // if it can.
-func (x *exchange) forwardResponse() bool {
-	x.composeAnswer()
+func (x goExchange) forwardResponse() bool {
+	x.composeAnswer(x.body.nearlyDone())
 	x.shrinkIn()
 	x.c.touch()
 	x.c.sending.Store(true)
@@ -232,28 +232,31 @@ func (x *exchange) forwardResponse() bool {
 	if readErr != nil && x.rec.FirstByte == 0 { // its first chunk was wrong: nothing was sent
 		return x.refuse(failedBy(readErr))
 	}
-	return x.answered(readErr, writeErr)
+	whole := x.body.stop(x)
+	if readErr == nil && x.resp.Framing == http1.UntilClose && x.body.serverReset() {
+		readErr = unix.ECONNRESET // which the kernel tells once
+	}
+	return x.answered(whole, readErr, writeErr)
 }
 
 // composeAnswer puts the answer's head into x.out, and decides whether the connection
 // can carry another.
-func (x *exchange) composeAnswer() {
+//
+// whole says that the request's body was sent.
+func (x *exchange) composeAnswer(whole bool) {
 	x.dechunk = x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
 	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.door.Draining()
-	x.keep = x.keep && x.body.nearlyDone()
+	x.keep = x.keep && whole
 	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk}
 	x.out = head.AppendHead(x.out[:0])
 	x.fillRecord() // the body overwrites what the answer's head was in
 	x.rec.Status = x.resp.Status
 }
 
-// answered ends an exchange whose answer was sent, or broke off.
-func (x *exchange) answered(readErr, writeErr error) (keep bool) {
+// answered ends an exchange whose answer was sent, or broke off; whole says that the
+// request's body was sent.
+func (x *exchange) answered(whole bool, readErr, writeErr error) (keep bool) {
 	c := x.c
-	whole := x.body.stop(x)
-	if readErr == nil && x.resp.Framing == http1.UntilClose && x.body.serverReset() {
-		readErr = unix.ECONNRESET // which the kernel tells once
-	}
 	if (readErr != nil || writeErr != nil) && (x.resp.Framing == http1.UntilClose || x.dechunk) {
 		c.tcp.ResetOnClose() // or the client would take what it has for the whole
 	}

@@ -70,10 +70,7 @@ func (x *exchange) begin(c *conn) {
 // end books the exchange and gives back what it held, and itself. A connection to the
 // server that is still there is closed.
 func (x *exchange) end() {
-	if x.body != nil {
-		x.body.stop(x)
-		x.body = nil
-	}
+	x.body = nil
 	x.dropUpstream()
 	x.fillRecord()
 	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)

@@ -13,7 +13,7 @@ import (
 )
 
 // forward serves a request in absolute form.
-func (x *exchange) forward() bool {
+func (x goExchange) forward() bool {
 	x.rec.Mode = metrics.Forward
 	port, server := uint16(80), ""
 	if x.target.Scheme == "https" {
@@ -41,7 +41,7 @@ func (x *exchange) forward() bool {
 }
 
 // afterSend goes on when send has brought the head of the final answer, or err.
-func (x *exchange) afterSend(err error) bool {
+func (x goExchange) afterSend(err error) bool {
 	switch {
 	case err != nil:
 		return x.endUnsent(err)
@@ -52,7 +52,7 @@ func (x *exchange) afterSend(err error) bool {
 }
 
 // endUnsent ends an exchange that has no answer from the server.
-func (x *exchange) endUnsent(err error) bool {
+func (x goExchange) endUnsent(err error) bool {
 	var body *bodyError
 	if err == errClientGone || x.c.gone.Load() {
 		x.rec.Error = answer.ClassClientGone
@@ -79,7 +79,7 @@ func (x *exchange) endUnsent(err error) bool {
 // send sends the request and reads the head of the final answer. A connection
 // from the pool may have been closed by the server meanwhile: then a request that
 // can be sent again is, once, over a new one.
-func (x *exchange) send(server string) error {
+func (x goExchange) send(server string) error {
 	again := x.body.whole && idempotent(x.req.Method)
 	for {
 		var err error
@@ -110,7 +110,7 @@ func (x *exchange) send(server string) error {
 
 // connectServer makes x.up a connection: one that is bound to this client, one from the pool
 // if it may be, or a new one.
-func (x *exchange) connectServer(server string, pool bool) error {
+func (x goExchange) connectServer(server string, pool bool) error {
 	x.up = nil
 	for {
 		up := x.takeBound(server)
@@ -130,10 +130,10 @@ func (x *exchange) connectServer(server string, pool bool) error {
 }
 
 // awaited reads the head of the answer to a request that was sent, but for x.unsent.
-func (x *exchange) awaited() error {
+func (x goExchange) awaited() error {
 	x.outErr = nil
 	if x.unsent != nil {
-		_, x.outErr = x.up.Write(x.unsent)
+		_, x.outErr = x.up.Blocking().Write(x.unsent)
 		x.unsent = nil
 	}
 	return x.readAfterSend()
@@ -141,7 +141,7 @@ func (x *exchange) awaited() error {
 
 // readAfterSend reads the head of the answer. The server may have answered and closed
 // before it took the request whole: that answer counts.
-func (x *exchange) readAfterSend() error {
+func (x goExchange) readAfterSend() error {
 	err := x.readResponse()
 	x.unsent = nil
 	if err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
@@ -151,12 +151,12 @@ func (x *exchange) readAfterSend() error {
 }
 
 // request sends the request over x.up and reads the head of the answer.
-func (x *exchange) request() error {
+func (x goExchange) request() error {
 	x.outErr, x.unsent = nil, nil
 	x.ir, x.iw = 0, 0
 	if x.body.whole && x.up.TLS == nil {
 		x.unsent = x.out
-	} else if _, x.outErr = x.up.Write(x.out); x.outErr == nil {
+	} else if _, x.outErr = x.up.Blocking().Write(x.out); x.outErr == nil {
 		x.body.start(x)
 	}
 	return x.readAfterSend()

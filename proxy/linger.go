@@ -80,7 +80,7 @@ func (c *conn) lingerExpired() (more bool) {
 }
 
 // lingerAttended has a connection linger that a goroutine has served.
-func (c *conn) lingerAttended() (left bool) {
+func (c goConn) lingerAttended() (left bool) {
 	c.r = c.w
 	c.releaseBuffer()
 	c.unwatchEnd()
@@ -96,7 +96,7 @@ func (c *conn) lingerAttended() (left bool) {
 }
 
 // lingerRefused does so, within narrower bounds, for a client that was refused a place.
-func (c *conn) lingerRefused() {
+func (c goConn) lingerRefused() {
 	c.tcp.CloseWrite()
 	io.CopyN(io.Discard, onlyReader{c.tcp}, lingerBytes)
 }

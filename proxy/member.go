@@ -176,7 +176,7 @@ func (x *exchange) doing() doing {
 }
 
 // does says what the goroutine that serves the connection is at from now on.
-func (c *conn) does(d doing) {
+func (c goConn) does(d doing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.doing = d

@@ -40,7 +40,7 @@ var (
 )
 
 // refuse answers the request with what err stands for.
-func (x *exchange) refuse(err error) (keep bool) {
+func (x goExchange) refuse(err error) (keep bool) {
 	if x.c.gone.Load() {
 		x.rec.Error = answer.ClassClientGone
 		return false
@@ -75,13 +75,13 @@ func (x *exchange) refusal(err error) answer.Own {
 }
 
 // refuseMessage answers a request that must not be processed further.
-func (x *exchange) refuseMessage(bad *http1.Error) bool {
+func (x goExchange) refuseMessage(bad *http1.Error) bool {
 	x.rec.Details = bad.Msg
 	return x.answer(answer.BadRequest(bad))
 }
 
 // refuseOriginForm answers whoever takes the proxy for a web server.
-func (x *exchange) refuseOriginForm() bool {
+func (x goExchange) refuseOriginForm() bool {
 	host := string(x.req.Host)
 	if host == "" {
 		host = x.c.tcp.Local().String()
@@ -91,7 +91,7 @@ func (x *exchange) refuseOriginForm() bool {
 
 // refuse tells a client that it came on top of a limit, and reads what it had
 // sent, within bounds, so that the answer is not lost to a reset.
-func (c *conn) refuse(why door.Refusal) {
+func (c goConn) refuse(why door.Refusal) {
 	defer c.tcp.Close()
 	c.srv.Metrics.Refused(refusals[why])
 	select {
@@ -102,12 +102,12 @@ func (c *conn) refuse(why door.Refusal) {
 	}
 	c.tcp.SetDeadline(time.Now().Add(2 * time.Second))
 	x := exchanges.Get().(*exchange)
-	x.begin(c)
+	x.begin(c.conn)
 	own := answer.Full()
 	if why == door.TooMany {
 		own = answer.FullForClient()
 	}
-	x.answer(own)
+	goExchange{x, c}.answer(own)
 	x.end()
 	c.lingerRefused()
 }

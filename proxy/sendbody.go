@@ -10,7 +10,7 @@ import (
 
 // sendBody writes x.out and the body behind it. The head goes out at once, with
 // what is there of the body, so that a stream of events is not held up.
-func (x *exchange) sendBody(dechunk bool) (readErr, writeErr error) {
+func (x goExchange) sendBody(dechunk bool) (readErr, writeErr error) {
 	switch x.resp.Framing {
 	case http1.Length:
 		return x.sendBytes(x.resp.Length)
@@ -23,10 +23,10 @@ func (x *exchange) sendBody(dechunk bool) (readErr, writeErr error) {
 }
 
 // flush writes x.out, which holds n bytes of body, to the client.
-func (x *exchange) flush(n int64) error { return x.flushTwo(n, nil) }
+func (x goExchange) flush(n int64) error { return x.flushTwo(n, nil) }
 
 // flushTwo does so with more bytes of body behind it.
-func (x *exchange) flushTwo(n int64, more []byte) error {
+func (x goExchange) flushTwo(n int64, more []byte) error {
 	_, err := x.c.tcp.WriteTwo(x.out, more)
 	x.tailData = n + int64(len(more))
 	x.sent()
@@ -49,7 +49,7 @@ func (x *exchange) sent() {
 const copyMost = 4 << 10
 
 // sendBytes sends a body of n bytes, or, with n < 0, all until the server closes.
-func (x *exchange) sendBytes(n int64) (readErr, writeErr error) {
+func (x goExchange) sendBytes(n int64) (readErr, writeErr error) {
 	b := x.unreadIn()
 	if n >= 0 && int64(len(b)) > n {
 		b = b[:n]
@@ -72,21 +72,21 @@ func (x *exchange) sendBytes(n int64) (readErr, writeErr error) {
 	}
 	if x.up.TLS == nil {
 		x.releaseIn()
-		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, n, x.touchFn)
+		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP.Blocking(), n, x.touchFn)
 		x.rec.Sent += moved
 		return readErr, writeErr
 	}
 	return x.sendFromTLS(n)
 }
 
-func (x *exchange) sendFromTLS(n int64) (readErr, writeErr error) {
+func (x goExchange) sendFromTLS(n int64) (readErr, writeErr error) {
 	x.takeIn()
 	for n != 0 {
 		room := x.in[:]
 		if n > 0 && n < inRoom {
 			room = room[:n]
 		}
-		k, err := x.up.Read(room)
+		k, err := x.up.Blocking().Read(room)
 		if k > 0 {
 			if _, err := x.c.tcp.Write(room[:k]); err != nil {
 				return nil, err
@@ -112,7 +112,7 @@ func (x *exchange) sendFromTLS(n int64) (readErr, writeErr error) {
 
 // sendChunks sends a chunked body, as it is or, to an HTTP/1.0 client, without
 // its framing. Nothing is sent before what is there was found to be right.
-func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
+func (x goExchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 	chunks := http1.Chunked{Lenient: true}
 	for {
 		n, data, err := x.takeChunks(&chunks, dechunk)
@@ -132,7 +132,7 @@ func (x *exchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 			return nil, nil
 		}
 		if left := chunks.Left(); left > inRoom && x.iw == 0 && x.up.TLS == nil {
-			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP, left, x.touchFn)
+			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP.Blocking(), left, x.touchFn)
 			x.rec.Sent += moved
 			if readErr != nil || writeErr != nil {
 				return readErr, writeErr

@@ -12,17 +12,17 @@ import (
 // serve answers one request after the other until one side wants no more, or until the
 // connection can be attended: then it is left to that. x, if not nil, is an exchange to
 // go on with first.
-func (c *conn) serve(x *exchange) (left bool) {
+func (c goConn) serve(x *exchange) (left bool) {
 	for x != nil || c.waitForRequest() {
 		keep := false
 		if x != nil {
-			keep = x.carryOn()
+			keep = x.onGoroutine().carryOn()
 		} else {
 			x = exchanges.Get().(*exchange)
-			x.begin(c)
-			keep = x.serve()
+			x.begin(c.conn)
+			keep = x.onGoroutine().serve()
 		}
-		x.end()
+		x.onGoroutine().end()
 		c.does(doing{})
 		x = nil
 		c.served++
@@ -43,7 +43,7 @@ func (c *conn) serve(x *exchange) (left bool) {
 
 // waitForRequest returns true when the first byte of a request is buffered. While
 // it waits for it the connection is idle, and holds no buffer.
-func (c *conn) waitForRequest() bool {
+func (c goConn) waitForRequest() bool {
 	limit, state := c.srv.KeepAliveTimeout, waitNext
 	if c.served == 0 {
 		limit, state = c.srv.HeadTimeout, waitFirst
@@ -79,7 +79,7 @@ func (c *conn) waitForRequest() bool {
 
 // lastFill takes what has come by now, when the connection is about to be closed
 // because the server drains: a request that was on its way is still answered.
-func (c *conn) lastFill() error {
+func (c goConn) lastFill() error {
 	c.n, c.err = 0, nil
 	if err := c.tcp.Control(func(fd uintptr) { c.fillStep(fd) }); err != nil {
 		return err
@@ -92,7 +92,7 @@ func (c *conn) lastFill() error {
 }
 
 // readHead reads the request head that has begun to come.
-func (x *exchange) readHead() error {
+func (x goExchange) readHead() error {
 	c := x.c
 	if err := c.arm(c.srv.HeadTimeout); err != nil {
 		return err
@@ -119,7 +119,7 @@ func (x *exchange) readHead() error {
 }
 
 // endBadHead ends an exchange whose head cannot be used.
-func (x *exchange) endBadHead(err error) (keep bool) {
+func (x goExchange) endBadHead(err error) (keep bool) {
 	var bad *http1.Error
 	switch {
 	case x.c.gone.Load(): // or it had to give way
@@ -137,7 +137,7 @@ func (x *exchange) endBadHead(err error) (keep bool) {
 
 // serve answers the request whose head begins to come, and reports whether the
 // connection can carry another.
-func (x *exchange) serve() (keep bool) {
+func (x goExchange) serve() (keep bool) {
 	err := x.readHead()
 	if err == nil {
 		x.target, err = x.req.ParseTarget()

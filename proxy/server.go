@@ -155,8 +155,9 @@ func (s *Server) Serve(l *sock.Listener) error {
 // has taken its place, whose end releases what is left.
 func (c *conn) run(x *exchange) {
 	defer c.srv.wg.Done()
-	defer c.srv.panicked.Recover(c.abandonAway)
-	if c.serve(x) {
+	own := c.onGoroutine()
+	defer c.srv.panicked.Recover(own.abandonAway)
+	if own.serve(x) {
 		return
 	}
 	c.dropBound()

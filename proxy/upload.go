@@ -77,7 +77,7 @@ func scan(c *http1.Chunked, b []byte) (n int, data int64, err error) {
 
 // start sends the rest of the body beside the reading of the answer: a server may
 // answer before it has the whole, or want its 100 (Continue) seen first.
-func (u *upload) start(x *exchange) {
+func (u *upload) start(x goExchange) {
 	if u.whole {
 		return
 	}
@@ -99,7 +99,7 @@ func (u *upload) start(x *exchange) {
 			u.err = u.sendTLS(x)
 		default:
 			var readErr, writeErr error
-			u.received, readErr, writeErr = x.c.srv.pump.Copy(x.up.TCP, x.c.tcp, u.left, func() { u.touch(x.c) })
+			u.received, readErr, writeErr = x.c.srv.pump.Copy(x.up.TCP.Blocking(), x.c.tcp, u.left, func() { u.touch(x.c.conn) })
 			u.err = errors.Join(readErr, writeErr)
 			if readErr != nil {
 				u.clientFailed(x, readErr)
@@ -131,7 +131,7 @@ func (u *upload) touch(c *conn) {
 
 // stop ends the upload, if one runs, and waits for it: nobody reads from the
 // client after it but the caller. It reports whether the body was sent whole.
-func (u *upload) stop(x *exchange) bool {
+func (u *upload) stop(x goExchange) bool {
 	if u.done == nil {
 		return u.whole
 	}
@@ -187,14 +187,14 @@ func (u *upload) nearlyDone() bool {
 }
 
 // clientFailed ends the wait for an answer to a request that will not be whole.
-func (u *upload) clientFailed(x *exchange, err error) {
+func (u *upload) clientFailed(x goExchange, err error) {
 	u.clientErr = err
 	x.up.TCP.SetReadDeadline(time.Unix(1, 0))
 }
 
 // sendChunked passes a chunked body on as it comes, having looked at every byte
 // of its framing.
-func (u *upload) sendChunked(x *exchange) error {
+func (u *upload) sendChunked(x goExchange) error {
 	c := x.c
 	in := inBuffers.Get().(*[inRoom]byte)
 	defer inBuffers.Put(in)
@@ -207,12 +207,12 @@ func (u *upload) sendChunked(x *exchange) error {
 			return err
 		}
 		if n > 0 {
-			if _, err := x.up.Write(in[:n]); err != nil {
+			if _, err := x.up.Blocking().Write(in[:n]); err != nil {
 				return err
 			}
 			u.received += data
 			have = copy(in[:], in[n:have])
-			u.touch(c)
+			u.touch(c.conn)
 		}
 		if u.chunks.Done() {
 			u.rest = append([]byte(nil), in[:have]...)
@@ -227,18 +227,18 @@ func (u *upload) sendChunked(x *exchange) error {
 }
 
 // sendTLS is for a body of known length to an https target.
-func (u *upload) sendTLS(x *exchange) error {
+func (u *upload) sendTLS(x goExchange) error {
 	in := inBuffers.Get().(*[inRoom]byte)
 	defer inBuffers.Put(in)
 	for u.left > 0 {
 		n, err := x.c.tcp.Read(in[:min(u.left, inRoom)])
 		if n > 0 {
-			if _, err := x.up.Write(in[:n]); err != nil {
+			if _, err := x.up.Blocking().Write(in[:n]); err != nil {
 				return err
 			}
 			u.left -= int64(n)
 			u.received += int64(n)
-			u.touch(x.c)
+			u.touch(x.c.conn)
 		}
 		if err != nil && u.left > 0 {
 			u.clientFailed(x, err)

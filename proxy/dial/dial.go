@@ -25,7 +25,7 @@ func TCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn
 	c := new(sock.Conn)
 	connecting, err := Begin(c, source, dst)
 	if connecting {
-		err = c.Wait(ctx)
+		err = c.Blocking().Wait(ctx)
 	}
 	if err != nil {
 		return nil, err

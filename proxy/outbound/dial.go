@@ -32,7 +32,7 @@ type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*s
 type Begin func(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error)
 
 // Conn is a connection to an upstream server. It is used by one goroutine at a
-// time.
+// time; its Blocking has what waits for the server.
 type Conn struct {
 	TCP *sock.Conn
 	connLife
@@ -80,22 +80,6 @@ func (c *Conn) Tenant() string { return c.tenant }
 // Local returns the address that the server sees.
 func (c *Conn) Local() netip.Addr {
 	return c.TCP.Local().Addr()
-}
-
-// Read reads what the server sent, decrypted.
-func (c *Conn) Read(b []byte) (int, error) {
-	if c.TLS != nil {
-		return c.TLS.Read(b)
-	}
-	return c.TCP.Read(b)
-}
-
-// Write sends b to the server, encrypted if the connection is.
-func (c *Conn) Write(b []byte) (int, error) {
-	if c.TLS != nil {
-		return c.TLS.Write(b)
-	}
-	return c.TCP.Write(b)
 }
 
 // Close closes the connection without a word; a TLS server is not told, since
@@ -199,15 +183,6 @@ func (c *Conn) Connected() (over bool, err error) {
 		err = failed(c.Dst, err)
 	}
 	return over, err
-}
-
-// Wait waits until the handshake that BeginConnect began is over. On an error, an
-// *Error, the connection is closed.
-func (c *Conn) Wait(ctx context.Context) error {
-	if err := c.TCP.Wait(ctx); err != nil {
-		return failed(c.Dst, err)
-	}
-	return nil
 }
 
 // TooSlow is the error of a handshake that took too long.
@@ -335,25 +310,4 @@ func closeLosers(results <-chan attempt, n int) {
 			res.conn.Close()
 		}
 	}
-}
-
-// Secure makes the connection a TLS one and verifies that the server is name, by
-// roots (nil: those of the system). On an error, an *Error, the connection is
-// closed.
-func (c *Conn) Secure(ctx context.Context, name string, config *tls.Config) error {
-	config = config.Clone()
-	config.ServerName = name
-	config.NextProtos = []string{"http/1.1"}
-	c.records = &records{Conn: c.TCP}
-	t := tls.Client(c.records, config)
-	if err := t.HandshakeContext(ctx); err != nil {
-		c.Close()
-		e := dialError(fmt.Errorf("TLS with %s: %w", name, err))
-		if e.Kind == ConnectionFailed {
-			e.Kind = TLSFailed
-		}
-		return e
-	}
-	c.TLS, c.server = t, name
-	return nil
 }

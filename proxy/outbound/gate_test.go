@@ -323,7 +323,7 @@ func TestPoolWatches(t *testing.T) {
 		c := p.Get(&Route{addrs: aa("192.0.2.1"), port: 80}, "")
 		require.NotNil(t, c)
 		c.Unwatch()
-		_, err = c.Write([]byte("x"))
+		_, err = c.Blocking().Write([]byte("x"))
 		require.NoError(t, err)
 		_, err = fars[1].Read(make([]byte, 1))
 		assert.NoError(t, err, "the other one was left")
@@ -505,7 +505,7 @@ func TestPool(t *testing.T) {
 		return c
 	}
 	closed := func(c *Conn) bool {
-		_, err := c.TCP.Write(nil)
+		_, err := c.TCP.Blocking().Write(nil)
 		return errors.Is(err, net.ErrClosed)
 	}
 	now := time.Unix(1000, 0)

@@ -34,7 +34,7 @@ func (c *Conn) Truncated() bool { return c.TLS != nil && c.records.ended }
 // records is the transport beneath a TLS connection. It knows whether what was read from
 // it ends with a record (RFC 8446 section 5.1), which crypto/tls does not tell.
 type records struct {
-	*sock.Conn
+	sock.Blocking
 	looking bool // reads give nothing, so that TLS gives what it has
 	ended   bool // the stream has
 
@@ -48,7 +48,7 @@ func (r *records) Read(b []byte) (int, error) {
 	if r.looking {
 		return 0, errNothing
 	}
-	n, err := r.Conn.Read(b)
+	n, err := r.Blocking.Read(b)
 	r.follow(b[:n])
 	r.ended = r.ended || err == io.EOF
 	return n, err

@@ -1,26 +1,10 @@
 package sock
 
 import (
-	"context"
-	"errors"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// Wait waits until the handshake that proxy/dial began is over. On an error, also that of
-// ctx, the connection is closed.
-func (c *Conn) Wait(ctx context.Context) error {
-	err := c.connected(ctx)
-	if err == nil {
-		_, err = c.Connected()
-	}
-	if err != nil {
-		c.Close()
-	}
-	return err
-}
 
 // Connected reports whether the handshake that proxy/dial began is over, or has failed.
 func (c *Conn) Connected() (over bool, err error) {
@@ -57,27 +41,4 @@ func (c *Conn) settle(fd int) (over bool, err error) {
 		return true, os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
 	return true, nil
-}
-
-// connected waits until the handshake is over.
-func (c *Conn) connected(ctx context.Context) error {
-	f, err := c.wait()
-	if err != nil {
-		return err
-	}
-	if d, ok := ctx.Deadline(); ok {
-		f.SetWriteDeadline(d)
-	}
-	stop := context.AfterFunc(ctx, func() { f.SetWriteDeadline(time.Unix(1, 0)) })
-	err = c.plain(f.raw.Write(func(fd uintptr) bool { return pollOut(int(fd)) != 0 }))
-	if !stop() || errors.Is(err, os.ErrDeadlineExceeded) {
-		if ctx.Err() == context.Canceled {
-			return context.Canceled
-		}
-		return os.ErrDeadlineExceeded
-	}
-	if err != nil {
-		return err
-	}
-	return f.SetWriteDeadline(time.Time{})
 }

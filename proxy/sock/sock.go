@@ -23,10 +23,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conn is one connection, a net.Conn. Deadlines may be set concurrently with all
-// other methods. Until the first step has blocked, or a deadline was set, the others
-// are for one goroutine; after that, as with net.TCPConn, Read, Write and Close may
-// be called concurrently.
+// Conn is one connection, as an event loop has it: no method of it waits for the peer. Its
+// Blocking has those that do. Deadlines may be set concurrently with all other methods. Until
+// the first step has blocked, or a deadline was set, the others are for one goroutine; after
+// that, as with net.TCPConn, Read, Write and Close may be called concurrently.
 type Conn struct {
 	connLife
 
@@ -46,8 +46,6 @@ type connLife struct {
 	out, out2 []byte // what Write has left to send
 	outErr    error  // why it ended
 }
-
-var _ net.Conn = (*Conn)(nil)
 
 // known is a connection as the runtime knows it.
 type known struct {
@@ -108,31 +106,6 @@ func (c *Conn) Bare() (fd int, ok bool) {
 	return fd, fd >= 0
 }
 
-// ReadStep calls step, which reads without blocking, until it returns true, and
-// waits before each further call until there is something to read.
-func (c *Conn) ReadStep(step func(fd uintptr) bool) error {
-	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
-		return nil
-	}
-	k, err := c.wait()
-	if err != nil {
-		return err
-	}
-	return c.plain(k.raw.Read(step))
-}
-
-// WriteStep is the same for writing.
-func (c *Conn) WriteStep(step func(fd uintptr) bool) error {
-	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
-		return nil
-	}
-	k, err := c.wait()
-	if err != nil {
-		return err
-	}
-	return c.plain(k.raw.Write(step))
-}
-
 // Control calls f with the descriptor, which stays open meanwhile.
 func (c *Conn) Control(f func(fd uintptr)) error {
 	if fd, ok := c.Bare(); ok {
@@ -144,64 +117,6 @@ func (c *Conn) Control(f func(fd uintptr)) error {
 		return err
 	}
 	return c.plain(k.raw.Control(f))
-}
-
-// Read reads what is there, or waits for it.
-func (c *Conn) Read(b []byte) (int, error) {
-	if fd, ok := c.Bare(); ok && len(b) > 0 {
-		n, err := TryRead(fd, b)
-		switch {
-		case n > 0:
-			return n, nil
-		case err == nil:
-			return 0, io.EOF
-		case err != unix.EAGAIN:
-			return 0, err
-		}
-	}
-	f, err := c.wait()
-	if err != nil {
-		return 0, err
-	}
-	n, err := f.Read(b)
-	return n, c.plain(err)
-}
-
-// Write writes all of b. One goroutine at a time may write.
-func (c *Conn) Write(b []byte) (int, error) { return c.WriteTwo(b, nil) }
-
-// WriteTwo writes all of a and b as if b stood behind a.
-func (c *Conn) WriteTwo(a, b []byte) (int, error) {
-	size := len(a) + len(b)
-	c.out, c.out2, c.outErr = a, b, nil
-	fd, bare := c.Bare()
-	if !bare || !c.outStep(uintptr(fd)) {
-		if k, err := c.wait(); err != nil {
-			c.outErr = err
-		} else if err := k.raw.Write(c.outFn); err != nil {
-			c.outErr = c.plain(err)
-		}
-	}
-	n := size - len(c.out) - len(c.out2)
-	c.out, c.out2 = nil, nil
-	return n, c.outErr
-}
-
-// outStep is a step of RawConn.Write: it sends what is left to send.
-func (c *Conn) outStep(fd uintptr) bool {
-	for len(c.out)+len(c.out2) > 0 {
-		n, err := TryWriteTwo(int(fd), c.out, c.out2)
-		if err == unix.EAGAIN {
-			return false
-		}
-		if err != nil {
-			c.outErr = err
-			return true
-		}
-		k := min(n, len(c.out))
-		c.out, c.out2 = c.out[k:], c.out2[n-k:]
-	}
-	return true
 }
 
 // plain strips what os says around an error.

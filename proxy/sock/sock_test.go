@@ -36,7 +36,7 @@ func listen(t testing.TB, addr string) (*sock.Listener, netip.AddrPort) {
 }
 
 // pair returns a sock.Conn and its far end, which gives up after a while.
-func pair(t testing.TB) (*sock.Conn, *net.TCPConn) {
+func pair(t testing.TB) (sock.Blocking, *net.TCPConn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -48,11 +48,11 @@ func pair(t testing.TB) (*sock.Conn, *net.TCPConn) {
 	far := accepted.(*net.TCPConn)
 	require.NoError(t, far.SetDeadline(time.Now().Add(20*time.Second)))
 	t.Cleanup(func() { c.Close(); far.Close() })
-	return c, far
+	return c.Blocking(), far
 }
 
 // both runs f with a bare connection and with one that the runtime knows.
-func both(t *testing.T, f func(t *testing.T, c *sock.Conn, far *net.TCPConn)) {
+func both(t *testing.T, f func(t *testing.T, c sock.Blocking, far *net.TCPConn)) {
 	for name, shared := range map[string]bool{"bare": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
 			c, far := pair(t)
@@ -67,7 +67,7 @@ func both(t *testing.T, f func(t *testing.T, c *sock.Conn, far *net.TCPConn)) {
 }
 
 func TestReadAndWrite(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		_, err := c.Write([]byte("question"))
 		require.NoError(t, err)
 		require.NoError(t, c.CloseWrite())
@@ -86,7 +86,7 @@ func TestReadAndWrite(t *testing.T) {
 
 // More than the kernel takes at once goes out whole.
 func TestWriteWaits(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		b := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 		go func() {
 			n, err := c.Write(b)
@@ -104,7 +104,7 @@ func TestWriteWaits(t *testing.T) {
 func TestWriteTwo(t *testing.T) {
 	head, body := []byte("head"), bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
 	for _, parts := range [][2][]byte{{head, body}, {body, head}, {body, body}, {head, nil}, {nil, body}, {nil, nil}} {
-		both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+		both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 			go func() {
 				n, err := c.WriteTwo(parts[0], parts[1])
 				assert.NoError(t, err)
@@ -119,7 +119,7 @@ func TestWriteTwo(t *testing.T) {
 }
 
 func TestSteps(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		go far.Write([]byte("x"))
 		var b [8]byte
 		n := 0
@@ -140,13 +140,13 @@ func TestSteps(t *testing.T) {
 }
 
 func TestResets(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		c.ResetOnClose()
 		require.NoError(t, c.Close())
 		_, err := far.Read(make([]byte, 1))
 		assert.ErrorIs(t, err, syscall.ECONNRESET)
 	})
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		far.SetLinger(0)
 		far.Close()
 		_, err := c.Read(make([]byte, 1))
@@ -159,7 +159,7 @@ func TestResets(t *testing.T) {
 // A deadline that is set from outside wakes a reader, and holds for one that comes
 // later, bare as the connection may have been.
 func TestDeadline(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		go c.SetDeadline(time.Unix(1, 0))
 		_, err := c.Read(make([]byte, 1))
 		assert.Equal(t, os.ErrDeadlineExceeded, err)
@@ -173,7 +173,7 @@ func TestDeadline(t *testing.T) {
 }
 
 func TestClosed(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		require.NoError(t, c.Close())
 		_, err := c.Read(make([]byte, 1))
 		assert.Equal(t, net.ErrClosed, err)
@@ -205,7 +205,7 @@ func TestCloseWakes(t *testing.T) {
 
 // What was detached lives on, and the sock.Conn has no hold on it.
 func TestDetach(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		fd, err := c.Detach()
 		require.NoError(t, err)
 		assert.Equal(t, net.ErrClosed, c.Close())
@@ -320,7 +320,7 @@ func TestDialWaits(t *testing.T) {
 	defer c.Close()
 	_, bare := c.Bare()
 	assert.False(t, bare, "it had to wait")
-	_, err := c.Write([]byte("x"))
+	_, err := c.Blocking().Write([]byte("x"))
 	assert.NoError(t, err)
 }
 
@@ -384,9 +384,9 @@ func TestOptionsAreHandedDown(t *testing.T) {
 }
 
 func TestKeepAlive(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, _ *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, _ *net.TCPConn) {
 		_, bare := c.Bare()
-		assert.Zero(t, option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+		assert.Zero(t, option(t, c.Conn, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
 		c.KeepAlive()
 		c.KeepAlive()
 		_, still := c.Bare()
@@ -395,7 +395,7 @@ func TestKeepAlive(t *testing.T) {
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
 			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
 		} {
-			assert.Equal(t, want[2], option(t, c, want[0], want[1]), "%v", want)
+			assert.Equal(t, want[2], option(t, c.Conn, want[0], want[1]), "%v", want)
 		}
 		c.Close()
 		c.KeepAlive()
@@ -423,10 +423,10 @@ func TestInitAgain(t *testing.T) {
 		_, bare := c.Bare()
 		assert.True(t, bare, "%d", i)
 		assert.Zero(t, option(t, c, unix.SOL_SOCKET, unix.SO_KEEPALIVE), "%d", i)
-		_, err = far.Write([]byte("x"))
+		_, err = far.Blocking().Write([]byte("x"))
 		require.NoError(t, err)
 		var b [2]byte
-		n, err := c.Read(b[:])
+		n, err := c.Blocking().Read(b[:])
 		require.NoError(t, err)
 		assert.Equal(t, "x", string(b[:n]), "%d", i)
 		end()
@@ -462,7 +462,7 @@ func TestKeepAliveAtAnyTime(t *testing.T) {
 		}
 		_, bare := c.Bare()
 		require.True(t, bare)
-		_, err = c.Write([]byte("x"))
+		_, err = c.Blocking().Write([]byte("x"))
 		require.NoError(t, err)
 		c.Close()
 		far.Close()
@@ -498,7 +498,7 @@ func BenchmarkDial(b *testing.B) {
 // Reclaim makes a connection bare again, with nothing lost of what had come, and as often
 // as need be.
 func TestReclaim(t *testing.T) {
-	both(t, func(t *testing.T, c *sock.Conn, far *net.TCPConn) {
+	both(t, func(t *testing.T, c sock.Blocking, far *net.TCPConn) {
 		buf := make([]byte, 10)
 		for range 3 {
 			_, err := far.Write([]byte("ab"))
@@ -548,7 +548,7 @@ func TestBegin(t *testing.T) {
 	assert.NoError(t, err)
 	assert.False(t, over)
 	accept()
-	require.NoError(t, slow.Wait(t.Context()))
+	require.NoError(t, slow.Blocking().Wait(t.Context()))
 	over, err = slow.Connected()
 	assert.NoError(t, err)
 	assert.True(t, over)
@@ -561,6 +561,6 @@ func TestBegin(t *testing.T) {
 	require.True(t, connecting)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	assert.Equal(t, os.ErrDeadlineExceeded, late.Wait(ctx))
+	assert.Equal(t, os.ErrDeadlineExceeded, late.Blocking().Wait(ctx))
 	assert.Equal(t, net.ErrClosed, late.Close(), "Wait has closed it")
 }

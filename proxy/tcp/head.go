@@ -30,7 +30,7 @@ var errNoProxyHeader = errors.New("no PROXY protocol header")
 
 // more reads what the client sends next behind what was read, up to limit bytes
 // in all.
-func (x *session) more(limit int) error {
+func (x goSession) more(limit int) error {
 	n := len(x.early)
 	if n >= limit {
 		return fmt.Errorf("more than %d bytes without an end", limit)
@@ -64,7 +64,7 @@ func (pl *plan) trusts(peer netip.Addr) bool {
 // readProxyHeader reads the header and leaves what follows it in early. It finds
 // the header's end by itself, so that one that comes in pieces is read, and
 // nothing behind it.
-func (x *session) readProxyHeader() error {
+func (x goSession) readProxyHeader() error {
 	for {
 		n, limit, err := proxyHeaderLength(x.early)
 		if err != nil {
@@ -132,7 +132,7 @@ func (x *session) proxyHeader(version int) []byte {
 // sendHead sends the PROXY header and the bytes that were read early. It reports
 // false when they were not taken in time; that the destination has gone away is
 // found, and told to the client, by the relay.
-func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
+func (x goSession) sendHead(pl *plan, up sock.Blocking) bool {
 	var head []byte
 	if pl.SendProxy > 0 {
 		head = x.proxyHeader(pl.SendProxy)
@@ -151,7 +151,7 @@ func (x *session) sendHead(pl *plan, up *sock.Conn) bool {
 
 // readServerName reads the ClientHello, and leaves it in early. What is no TLS, or
 // names no server, has no server name.
-func (x *session) readServerName() error {
+func (x goSession) readServerName() error {
 	for {
 		name, err := ServerName(x.early)
 		switch {

@@ -150,7 +150,8 @@ func (x *session) atOnce() bool {
 	}
 	x.rec.Attempts++
 	x.connected(a, b.at)
-	x.relay(pl, a, conn)
+	x.reached(a, conn)
+	x.makeTunnel(conn)
 	return true
 }
 
@@ -181,6 +182,13 @@ func (x *session) gone() {
 	x.srv.door.Leave(x)
 }
 
+// goSession is a session as the goroutine has it that serves it: it may wait for the client
+// and for the destination. A loop has no such thing.
+type goSession struct {
+	*session
+	client sock.Blocking
+}
+
 // serve takes the connection to where a tunnel is made of it, or to its end.
 func (x *session) serve() {
 	defer x.srv.wg.Done()
@@ -188,14 +196,14 @@ func (x *session) serve() {
 	ctx, cancel := context.WithCancel(x.srv.ctx)
 	defer cancel() // and x may be another client's by then
 	x.quit.Store(&cancel)
-	if cause, err := x.open(ctx); err != nil {
+	if cause, err := (goSession{x, x.client.Blocking()}).open(ctx); err != nil {
 		x.refuse(cause, err.Error())
 		x.gone()
 	}
 }
 
 // open makes a tunnel of the connection.
-func (x *session) open(ctx context.Context) (metrics.TCPRefusal, error) {
+func (x goSession) open(ctx context.Context) (metrics.TCPRefusal, error) {
 	pl := x.port.plan.Load()
 	x.reading.Store(true)
 	cause, err := x.readHead(pl)
@@ -228,7 +236,7 @@ func (x *session) open(ctx context.Context) (metrics.TCPRefusal, error) {
 }
 
 // readHead reads what the client must say before a destination is chosen.
-func (x *session) readHead(pl *plan) (metrics.TCPRefusal, error) {
+func (x goSession) readHead(pl *plan) (metrics.TCPRefusal, error) {
 	proxied := pl.trusts(x.peer.Addr())
 	if !proxied && pl.names == nil {
 		return 0, nil
@@ -261,7 +269,7 @@ var errClientGone = errors.New("the client has gone")
 var errGone = errors.New("the destination left the configuration")
 
 // connect tries addresses until one answers.
-func (x *session) connect(ctx context.Context, g *group) (*address, *outbound.Conn, metrics.TCPRefusal, error) {
+func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.Conn, metrics.TCPRefusal, error) {
 	s := x.srv
 	order, b := x.begun.order, x.begun
 	if x.begun = (begun{}); order == nil {
@@ -286,7 +294,7 @@ func (x *session) connect(ctx context.Context, g *group) (*address, *outbound.Co
 			begin = time.Now()
 			conn, err = s.dial(ctx, x.rec.Client.Addr(), a.d.target, a.addr)
 		} else if err == nil {
-			err = conn.Wait(&outbound.Until{Context: ctx, At: begin.Add(s.live.Load().connectTimeout)})
+			err = conn.Blocking().Wait(&outbound.Until{Context: ctx, At: begin.Add(s.live.Load().connectTimeout)})
 		}
 		x.rec.Attempts++
 		if err == nil {
@@ -319,9 +327,8 @@ func (g *group) problem() error {
 	return errors.New("no address is known yet")
 }
 
-// relay makes a tunnel of the two connections, in which what was read early goes
-// first.
-func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
+// reached says which connection is the destination's.
+func (x *session) reached(a *address, conn *outbound.Conn) {
 	x.rec.Destination, x.rec.Addr, x.rec.Source = a.d.label, conn.Dst, conn.Local()
 	x.to, x.tenant = a, conn.Tenant()
 	x.Touch()
@@ -329,8 +336,14 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 	if x.Why() != 0 {
 		conn.TCP.SetDeadline(time.Unix(1, 0)) // cut meanwhile
 	}
-	if !x.sendHead(pl, conn.TCP) {
-		abort(x.client)
+}
+
+// relay makes a tunnel of the two connections, in which what was read early goes
+// first.
+func (x goSession) relay(pl *plan, a *address, conn *outbound.Conn) {
+	x.reached(a, conn)
+	if !x.sendHead(pl, conn.TCP.Blocking()) {
+		abort(x.session.client)
 		abort(conn.TCP)
 		x.Ended(tunnel.Result{Err: os.ErrDeadlineExceeded})
 		return
@@ -338,6 +351,11 @@ func (x *session) relay(pl *plan, a *address, conn *outbound.Conn) {
 	if x.ahead, x.early = int64(len(x.early)), nil; x.ahead > 0 { // a tunnel holds no buffer
 		a.d.metrics.Moved(x.ahead, 0)
 	}
+	x.makeTunnel(conn)
+}
+
+// makeTunnel makes a tunnel of the two connections.
+func (x *session) makeTunnel(conn *outbound.Conn) {
 	x.upstream.Store(nil)
 	x.relayed = true
 	free := x.Why() == 0 // else whoever cuts it may have conn

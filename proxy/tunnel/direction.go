@@ -26,7 +26,7 @@ type direction struct {
 }
 
 // run moves bytes until src ends (both errors nil), all were moved, or an error.
-func (d *direction) run(src, dst *sock.Conn) (readErr, writeErr error) {
+func (d *direction) run(src, dst sock.Blocking) (readErr, writeErr error) {
 	defer d.release()
 	read, splice, drain := d.read, d.spliceIn, d.spliceOut // one closure each
 	var err error

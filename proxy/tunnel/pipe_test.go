@@ -44,7 +44,7 @@ func TestPipeThatIsNotEmptyIsClosed(t *testing.T) {
 	for name, move := range map[string]func(t *testing.T, p *Pump, far *net.TCPConn, src, dst *sock.Conn, slow *net.TCPConn){
 		"copy, by a time limit": func(t *testing.T, p *Pump, _ *net.TCPConn, src, dst *sock.Conn, _ *net.TCPConn) {
 			require.NoError(t, dst.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
-			_, _, err := p.Copy(dst, src, 1<<30, func() {})
+			_, _, err := p.Copy(dst.Blocking(), src.Blocking(), 1<<30, func() {})
 			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		},
 		"copy, by the receiver's reset": func(t *testing.T, p *Pump, _ *net.TCPConn, src, dst *sock.Conn, slow *net.TCPConn) {
@@ -53,7 +53,7 @@ func TestPipeThatIsNotEmptyIsClosed(t *testing.T) {
 				slow.SetLinger(0)
 				slow.Close()
 			}()
-			_, _, err := p.Copy(dst, src, 1<<30, func() {})
+			_, _, err := p.Copy(dst.Blocking(), src.Blocking(), 1<<30, func() {})
 			require.Error(t, err)
 		},
 		"flow": func(t *testing.T, p *Pump, _ *net.TCPConn, src, dst *sock.Conn, _ *net.TCPConn) {

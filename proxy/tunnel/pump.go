@@ -62,7 +62,7 @@ func (p *Pump) Close() { p.pipes.close() }
 // io.ErrUnexpectedEOF when src ended before; of the two errors at most one is
 // set. With n < 0 it moves all that comes until src ends, which is no error. It
 // closes neither connection.
-func (p *Pump) Copy(dst, src *sock.Conn, n int64, touch func()) (moved int64, readErr, writeErr error) {
+func (p *Pump) Copy(dst, src sock.Blocking, n int64, touch func()) (moved int64, readErr, writeErr error) {
 	d := direction{pump: p, touch: touch, left: n, bulk: n >= bulkBody}
 	readErr, writeErr = d.run(src, dst)
 	if readErr == nil && writeErr == nil && n >= 0 && d.moved < n {

@@ -1,0 +1,59 @@
+package outbound
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+)
+
+// Blocking is a Conn with the methods that wait for the server: not for an event loop.
+type Blocking struct{ *Conn }
+
+// Blocking is c as a goroutine of its own may use it.
+func (c *Conn) Blocking() Blocking { return Blocking{c} }
+
+// Read reads what the server sent, decrypted.
+func (c Blocking) Read(b []byte) (int, error) {
+	if c.TLS != nil {
+		return c.TLS.Read(b)
+	}
+	return c.TCP.Blocking().Read(b)
+}
+
+// Write sends b to the server, encrypted if the connection is.
+func (c Blocking) Write(b []byte) (int, error) {
+	if c.TLS != nil {
+		return c.TLS.Write(b)
+	}
+	return c.TCP.Blocking().Write(b)
+}
+
+// Wait waits until the handshake that BeginConnect began is over. On an error, an
+// *Error, the connection is closed.
+func (c Blocking) Wait(ctx context.Context) error {
+	if err := c.TCP.Blocking().Wait(ctx); err != nil {
+		return failed(c.Dst, err)
+	}
+	return nil
+}
+
+// Secure makes the connection a TLS one and verifies that the server is name, by
+// roots (nil: those of the system). On an error, an *Error, the connection is
+// closed.
+func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) error {
+	config = config.Clone()
+	config.ServerName = name
+	config.NextProtos = []string{"http/1.1"}
+	c.records = &records{Blocking: c.TCP.Blocking()}
+	t := tls.Client(c.records, config)
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.Close()
+		e := dialError(fmt.Errorf("TLS with %s: %w", name, err))
+		if e.Kind == ConnectionFailed {
+			e.Kind = TLSFailed
+		}
+		return e
+	}
+	c.TLS, c.server = t, name
+	return nil
+}
