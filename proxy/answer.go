@@ -1,69 +1,241 @@
 package proxy
 
 import (
-	"time"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// answer writes an answer of the proxy's own to the client, and reports whether the
-// connection can carry another request. It cannot when the client may still be sending a
-// body.
-func (x goExchange) answer(own answer.Own) (keep bool) {
-	x.c.revive()
-	whole := x.skipBody() && !own.Close
-	keep = whole && x.req.KeepAlive && !x.c.srv.door.Draining()
-	x.rec.Status, x.rec.Error = own.Status, own.Class
-	out, n := own.Append(x.out[:0], x.answerTo(keep))
-	if !x.sendOwn(out, n) {
+// takeAnswer reads what has come, and makes the answer ready to be sent.
+func (c *conn) takeAnswer(l *poll.Loop, fd int) {
+	x := c.x
+	x.takeIn()
+	n, err := sock.TryRead(fd, x.in[x.iw:])
+	if err == unix.EAGAIN {
+		x.dropIn()
+		return
+	}
+	c.touch()
+	x.iw += max(n, 0)
+	if n <= 0 || !x.readAnswer() {
+		c.goAway(x)
+		return
+	}
+	x.composeAnswer(x.body.whole)
+	x.tail, x.tailData, x.left = nil, 0, 0
+	switch x.resp.Framing {
+	case http1.Length:
+		x.tail = x.in[x.ir:x.iw]
+		if int64(len(x.tail)) > x.resp.Length {
+			x.tail = x.tail[:x.resp.Length]
+		}
+		x.tailData = int64(len(x.tail))
+		x.left = x.resp.Length - x.tailData
+		x.ir += len(x.tail)
+	case http1.ChunkedEnc:
+		chunks := http1.Chunked{Lenient: true}
+		n, data, _ := x.takeChunks(&chunks, x.dechunk) // readAnswer has seen them
+		x.ir += n
+		x.tailData = data
+	}
+	if len(x.tail) <= copyMost {
+		x.out = append(x.out, x.tail...)
+		x.tail = nil
+	}
+	x.stage = stageAnswer
+	c.push(l)
+}
+
+// readAnswer reports whether what has come is the head of the final answer, with a body
+// that can be sent without looking at more of it. Only then the head is used up.
+func (x *exchange) readAnswer() bool {
+	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", x.c.srv.AnswerHead)
+	if err != nil || x.resp.Status < 200 {
 		return false
 	}
-	if !keep {
-		x.c.lastAnswer()
-	}
-	return keep
-}
-
-// answerTrace ends a TRACE here.
-func (x goExchange) answerTrace() (keep bool) {
-	x.rec.Status = 200
-	keep = x.req.KeepAlive && !x.c.srv.door.Draining()
-	out, n := answer.AppendTrace(x.out[:0], x.answerTo(keep))
-	return x.sendOwn(out, n) && keep
-}
-
-func (x *exchange) answerTo(keep bool) answer.To {
-	return answer.To{Req: &x.req, ID: x.rec.ID, Now: time.Now(), Contact: x.tenant().Contact, Keep: keep}
-}
-
-// sendOwn sends an answer of the proxy's own, whose body has n bytes.
-func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
-	x.out = out
-	x.rec.Sent = int64(n)
-	x.c.touch()
-	x.rec.FirstByte = time.Since(x.rec.Start)
-	_, err := x.c.tcp.Write(x.out)
-	return err == nil
-}
-
-// skipBody passes over the body of a request that is not forwarded. It does so
-// only for a body that is all there: waiting for the rest would let a client send
-// gigabytes for nothing.
-func (x goExchange) skipBody() bool {
-	c := x.c
-	if x.body != nil {
-		return x.body.stop(x) // it was forwarded, or part of it
-	}
-	switch x.req.Framing {
-	case http1.NoBody:
-		return true
-	case http1.Length:
-		if x.req.Length > int64(len(c.buffered())) {
+	switch x.resp.Framing {
+	case http1.NoBody, http1.Length:
+	case http1.ChunkedEnc:
+		chunks := http1.Chunked{Lenient: true}
+		if _, _, err := scan(&chunks, x.in[n:x.iw]); err != nil || !chunks.Done() {
 			return false
 		}
-		c.r += int(x.req.Length)
-		return true
+	default:
+		return false
 	}
+	x.ir = n
+	return true
+}
+
+// sendAnswer sends what is ready of the answer.
+func (c *conn) sendAnswer(l *poll.Loop) {
+	x := c.x
+	fd, _ := c.tcp.Bare()
+	for len(x.out)+len(x.tail) > 0 { // to the end, or the kernel would not tell when there is room
+		n, err := sock.TryWriteTwo(fd, x.out, x.tail)
+		if err == unix.EAGAIN {
+			c.block(l)
+			return
+		}
+		if err != nil {
+			c.endAnswer(l, nil, err)
+			return
+		}
+		if n == len(x.out)+len(x.tail) {
+			x.out, x.tail = x.out[:0], nil
+			break
+		}
+		k := min(n, len(x.out))
+		x.out, x.tail = x.out[k:], x.tail[n-k:]
+	}
+	x.sent()
+	if x.left == 0 {
+		c.endAnswer(l, nil, nil)
+		return
+	}
+	c.touch()
+	x.releaseIn()
+	x.stage = stageBody
+	c.srv.pump.NewFlow(&x.flow, x.left, x.touchFn)
+	c.moveBody(l)
+}
+
+// afterSend goes on when send has brought the head of the final answer, or err.
+func (x goExchange) afterSend(err error) bool {
+	switch {
+	case err != nil:
+		return x.endUnsent(err)
+	case x.resp.Status == 101:
+		return x.upgrade()
+	}
+	return x.forwardResponse()
+}
+
+// endUnsent ends an exchange that has no answer from the server.
+func (x goExchange) endUnsent(err error) bool {
+	var body *bodyError
+	if err == errClientGone || x.c.gone.Load() {
+		x.rec.Error = answer.ClassClientGone
+		return false
+	}
+	if !errors.As(err, &body) {
+		err = failedBy(err)
+		if err == errTooSlow && x.c.Why() == door.Slow { // the server waits for the client, as we do
+			return x.answer(answer.SlowBody())
+		}
+		return x.refuse(err)
+	}
+	var bad *http1.Error
+	if errors.As(body.error, &bad) {
+		return x.refuseMessage(bad)
+	}
+	if errors.Is(body.error, os.ErrDeadlineExceeded) {
+		return x.answer(answer.SlowBody())
+	}
+	x.rec.Error = answer.ClassClientGone
 	return false
+}
+
+// readResponse reads the head of the final answer, or of a 101, into x.resp, and
+// passes on the interim ones before it. Those are bounded, all together, as one head is:
+// a server that sends them for ever is never idle.
+func (x goExchange) readResponse() error {
+	head := string(x.req.Method) == "HEAD"
+	interim, reusable := 0, true
+	for {
+		x.resp.Reset()
+		n, err := x.readResponseHead(head)
+		if err != nil {
+			if !x.body.stop(x) && x.body.clientErr != nil {
+				return &bodyError{x.body.clientErr}
+			}
+			return err
+		}
+		reusable = reusable && x.resp.KeepAlive
+		if s := x.resp.Status; s >= 200 || s == 101 {
+			x.resp.KeepAlive = reusable
+			return nil
+		}
+		if interim += n; interim > x.c.srv.AnswerHead.MaxHead {
+			return errInterim
+		}
+		if x.req.Minor == 1 { // HTTP/1.0 knows no interim answers
+			x.out = answer.AppendInterim(x.out[:0], &x.resp)
+			x.c.sending.Store(true)
+			_, err := x.c.tcp.Write(x.out)
+			x.c.sending.Store(false)
+			if err != nil {
+				return errClientGone
+			}
+			if x.resp.Status == 100 {
+				x.body.expect(x.c.conn)
+			}
+		}
+		x.shrinkIn()
+	}
+}
+
+// bodyError is what the client did wrong while its body was passed on: an
+// *http1.Error, or it went away.
+type bodyError struct{ error }
+
+// readResponseHead reads one head into x.resp, and returns its length.
+func (x goExchange) readResponseHead(toHead bool) (int, error) {
+	for {
+		if x.iw > x.ir {
+			n, err := x.resp.Parse(x.in[x.ir:x.iw], toHead, x.c.srv.AnswerHead)
+			if err == nil {
+				x.ir += n
+				return n, nil
+			}
+			if !errors.Is(err, http1.ErrIncomplete) {
+				return 0, err
+			}
+			x.growIn()
+		}
+		if err := x.fillIn(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// forwardResponse sends the answer to the client and reports whether its
+// connection can carry another request. That to the server goes back to the pool
+// if it can.
+func (x goExchange) forwardResponse() bool {
+	x.composeAnswer(x.body.nearlyDone())
+	x.shrinkIn()
+	x.c.touch()
+	x.c.sending.Store(true)
+	readErr, writeErr := x.sendBody(x.dechunk)
+	x.c.sending.Store(false)
+	if readErr != nil && x.rec.FirstByte == 0 { // its first chunk was wrong: nothing was sent
+		return x.refuse(failedBy(readErr))
+	}
+	whole := x.body.stop(x)
+	if readErr == nil && x.resp.Framing == http1.UntilClose && x.body.serverReset() {
+		readErr = unix.ECONNRESET // which the kernel tells once
+	}
+	return x.answered(whole, readErr, writeErr)
+}
+
+// composeAnswer puts the answer's head into x.out, and decides whether the connection
+// can carry another.
+//
+// whole says that the request's body was sent.
+func (x *exchange) composeAnswer(whole bool) {
+	x.dechunk = x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
+	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.door.Draining()
+	x.keep = x.keep && whole
+	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk}
+	x.out = head.AppendHead(x.out[:0])
+	x.fillRecord() // the body overwrites what the answer's head was in
+	x.rec.Status = x.resp.Status
 }

@@ -1,6 +1,15 @@
 package proxy
 
-import "github.com/sluiceproxy/sluice/proxy/sock"
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
 
 // What a loop calls never waits, and what waits can't be called by a loop: it has another
 // receiver. A conn and an exchange are what both share; goConn and goExchange are the same as
@@ -23,10 +32,213 @@ func (c *conn) onGoroutine() goConn { return goConn{c, c.tcp.Blocking()} }
 
 func (x *exchange) onGoroutine() goExchange { return goExchange{x, x.c.onGoroutine()} }
 
-// end ends the body's way too, and books the exchange.
-func (x goExchange) end() {
-	if x.body != nil {
-		x.body.stop(x)
+// run serves a client to the end, or until the connection is attended, or until a tunnel
+// has taken its place, whose end releases what is left.
+func (c *conn) run(x *exchange) {
+	defer c.srv.wg.Done()
+	own := c.onGoroutine()
+	defer c.srv.panicked.Recover(own.abandonAway)
+	if own.serve(x) {
+		return
 	}
-	x.exchange.end()
+	c.dropBound()
+	if c.tunnel.Load() == nil {
+		c.unwatchEnd()
+		c.tcp.Close()
+		c.srv.door.Leave(c)
+	}
+}
+
+// serve answers one request after the other until one side wants no more, or until the
+// connection can be attended: then it is left to that. x, if not nil, is an exchange to
+// go on with first.
+func (c goConn) serve(x *exchange) (left bool) {
+	for x != nil || c.waitForRequest() {
+		keep := false
+		if x != nil {
+			keep = x.onGoroutine().carryOn()
+		} else {
+			x = exchanges.Get().(*exchange)
+			x.begin(c.conn)
+			keep = x.onGoroutine().serve()
+		}
+		x.onGoroutine().end()
+		c.does(doing{})
+		x = nil
+		c.served++
+		if !keep && c.lingers {
+			return c.lingerAttended()
+		}
+		if !keep {
+			break
+		}
+		if c.comeBack() {
+			return true
+		}
+	}
+	c.r = c.w
+	c.releaseBuffer()
+	return false
+}
+
+// waitForRequest returns true when the first byte of a request is buffered. While
+// it waits for it the connection is idle, and holds no buffer.
+func (c goConn) waitForRequest() bool {
+	limit, state := c.srv.KeepAliveTimeout, waitNext
+	if c.served == 0 {
+		limit, state = c.srv.HeadTimeout, waitFirst
+	}
+	for first := true; ; first = false {
+		c.r += http1.SkipEmptyLines(c.buffered())
+		if b := c.buffered(); len(b) > 0 && string(b) != "\r" {
+			return true
+		}
+		c.releaseBuffer()
+		if first && c.arm(limit) != nil {
+			return false
+		}
+		// In this order: Shutdown sets draining first and then looks who is idle.
+		c.waiting.Store(state)
+		err := error(os.ErrDeadlineExceeded)
+		switch draining := c.srv.door.Draining(); {
+		case draining && state == waitFirst:
+			c.arm(firstGrace)
+			fallthrough
+		case !draining:
+			err = c.fill()
+		}
+		c.waiting.Store(notWaiting)
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.srv.door.Draining() {
+			err = c.lastFill()
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
+
+// lastFill takes what has come by now, when the connection is about to be closed
+// because the server drains: a request that was on its way is still answered.
+func (c goConn) lastFill() error {
+	c.n, c.err = 0, nil
+	if err := c.tcp.Control(func(fd uintptr) { c.fillStep(fd) }); err != nil {
+		return err
+	}
+	if c.err == nil && c.n == 0 {
+		return os.ErrDeadlineExceeded
+	}
+	c.tcp.SetReadDeadline(time.Time{})
+	return c.err
+}
+
+// serve answers the request whose head begins to come, and reports whether the
+// connection can carry another.
+func (x goExchange) serve() (keep bool) {
+	err := x.readHead()
+	if err == nil {
+		x.target, err = x.req.ParseTarget()
+	}
+	if err != nil {
+		return x.endBadHead(err)
+	}
+	switch x.target.Form {
+	case http1.AuthorityForm:
+		return x.connect()
+	case http1.AbsoluteForm:
+		return x.forward()
+	case http1.AsteriskForm:
+		return x.answer(answer.Options())
+	}
+	return x.refuseOriginForm()
+}
+
+// carryOn goes on, on a goroutine, with an exchange that was attended.
+func (x goExchange) carryOn() (keep bool) {
+	c := x.c
+	if c.Why() != 0 {
+		c.wake()
+	}
+	switch x.stage {
+	case stageConnecting:
+		x.rec.Connect = time.Since(x.begun)
+		x.failed = x.up.TooSlow()
+		x.dropUpstream()
+		fallthrough
+	case stageFailed:
+		return x.refuse(x.failed)
+	case stageDial:
+		if x.rec.Mode == metrics.Connect {
+			return x.dialTunnel()
+		}
+	case stageConnected:
+		return x.switchTo(x.tail)
+	}
+	return x.afterSend(x.send(""))
+}
+
+// readHead reads the request head that has begun to come.
+func (x goExchange) readHead() error {
+	c := x.c
+	if err := c.arm(c.srv.HeadTimeout); err != nil {
+		return err
+	}
+	held := 0
+	defer func() { c.srv.headBytes.Add(int64(-held)) }()
+	for {
+		n, err := x.req.Parse(c.buffered(), c.srv.Head)
+		if err == nil {
+			c.r += n
+			return nil
+		}
+		if !errors.Is(err, http1.ErrIncomplete) {
+			return err
+		}
+		c.waiting.Store(waitHead)
+		err = c.fill()
+		c.waiting.Store(notWaiting)
+		if err != nil {
+			return err
+		}
+		held = c.holdHead(held)
+	}
+}
+
+// endBadHead ends an exchange whose head cannot be used.
+func (x goExchange) endBadHead(err error) (keep bool) {
+	var bad *http1.Error
+	switch {
+	case x.c.gone.Load(): // or it had to give way
+		x.rec.Silent = true
+		return false
+	case errors.As(err, &bad):
+		x.fillRecord()
+		return x.refuseMessage(bad)
+	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
+		return x.answer(answer.SlowHead(x.c.srv.HeadTimeout))
+	}
+	x.rec.Silent = true // the client went away; there is nothing to tell
+	return false
+}
+
+// comeBack is called by the goroutine that serves the connection, between two requests.
+// It reports whether the connection is attended from then on; then the goroutine has
+// nothing to do with it any more.
+func (c goConn) comeBack() bool {
+	if len(c.buffered()) > 0 {
+		return false
+	}
+	c.releaseBuffer()
+	c.unwatchEnd()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// When the limit could be armed anew, nobody is about to set a deadline.
+	if c.arm(c.srv.KeepAliveTimeout) != nil || c.tcp.Reclaim() != nil || !c.watch(nil) {
+		return false
+	}
+	if c.srv.door.Draining() {
+		c.watchEnd(nil)
+		return false
+	}
+	c.away, c.more, c.ending, c.doing = false, false, false, doing{}
+	return true
 }

@@ -6,10 +6,8 @@ import (
 	"net"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/sluiceproxy/sluice/proxy/answer"
-	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
@@ -39,15 +37,6 @@ var (
 	errClientGone  = errors.New("the client does not take its answer")
 )
 
-// refuse answers the request with what err stands for.
-func (x goExchange) refuse(err error) (keep bool) {
-	if x.c.gone.Load() {
-		x.rec.Error = answer.ClassClientGone
-		return false
-	}
-	return x.answer(x.refusal(err))
-}
-
 // refusal is the answer that err stands for. This is the one place where errors become
 // answers.
 func (x *exchange) refusal(err error) answer.Own {
@@ -73,60 +62,6 @@ func (x *exchange) refusal(err error) answer.Own {
 	}
 	return answer.Failed(class, err.Error())
 }
-
-// refuseMessage answers a request that must not be processed further.
-func (x goExchange) refuseMessage(bad *http1.Error) bool {
-	x.rec.Details = bad.Msg
-	return x.answer(answer.BadRequest(bad))
-}
-
-// refuseOriginForm answers whoever takes the proxy for a web server.
-func (x goExchange) refuseOriginForm() bool {
-	host := string(x.req.Host)
-	if host == "" {
-		host = x.c.tcp.Local().String()
-	}
-	return x.answer(answer.NoOrigin(host))
-}
-
-// refuse tells a client that it came on top of a limit, and reads what it had
-// sent, within bounds, so that the answer is not lost to a reset.
-func (c goConn) refuse(why door.Refusal) {
-	defer c.tcp.Close()
-	c.srv.Metrics.Refused(refusals[why])
-	select {
-	case c.srv.lingering <- struct{}{}:
-		defer func() { <-c.srv.lingering }()
-	default:
-		return // too many to be told apart
-	}
-	c.tcp.SetDeadline(time.Now().Add(2 * time.Second))
-	x := exchanges.Get().(*exchange)
-	x.begin(c.conn)
-	own := answer.Full()
-	if why == door.TooMany {
-		own = answer.FullForClient()
-	}
-	goExchange{x, c}.answer(own)
-	x.end()
-	c.lingerRefused()
-}
-
-// revive makes a connection usable again that a time limit has cut, so that the
-// client is told. One that was cut to end a drain stays cut.
-func (c *conn) revive() {
-	if c.gone.Load() || c.srv.door.Cutting() || !c.Revive(door.Late) && !c.Revive(door.Slow) {
-		return
-	}
-	c.deadline.Store(0)
-	c.tcp.SetDeadline(time.Time{})
-	if c.srv.door.Cutting() { // it may not have been cut, since it was ended already
-		c.Cut(c.Look(), door.Shutdown)
-	}
-}
-
-// onlyReader hides what else a connection can do.
-type onlyReader struct{ io.Reader }
 
 // failedBy sorts an error of reading from or writing to the server. One that was
 // sorted already, as those of the gate are, stays.

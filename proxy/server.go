@@ -151,23 +151,6 @@ func (s *Server) Serve(l *sock.Listener) error {
 	return nil
 }
 
-// run serves a client to the end, or until the connection is attended, or until a tunnel
-// has taken its place, whose end releases what is left.
-func (c *conn) run(x *exchange) {
-	defer c.srv.wg.Done()
-	own := c.onGoroutine()
-	defer c.srv.panicked.Recover(own.abandonAway)
-	if own.serve(x) {
-		return
-	}
-	c.dropBound()
-	if c.tunnel.Load() == nil {
-		c.unwatchEnd()
-		c.tcp.Close()
-		c.srv.door.Leave(c)
-	}
-}
-
 // Shutdown stops accepting, lets the requests and tunnels under way end by
 // themselves, closes connections between two requests at once, and cuts what is
 // left when ctx ends. It returns when nothing is left.

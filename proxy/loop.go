@@ -2,12 +2,9 @@ package proxy
 
 import (
 	"bytes"
-	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/metrics"
-	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -22,18 +19,6 @@ import (
 // Whatever else happens, the connection goes away to a goroutine, with the exchange as
 // far as it has come; conn.run and the rest of this package do there whatever may have
 // to wait. It comes back when it is between two requests.
-
-// The stages of an exchange that is attended.
-const (
-	stageAsk        = iota // the request is to be sent; also of one that never was attended
-	stageAsked             // it was sent
-	stageAnswer            // the answer is to be sent, or what has come of it
-	stageBody              // the rest of its body is on its way: see exchange.flow
-	stageConnecting        // the handshake with the server is under way
-	stageConnected         // CONNECT: the tunnel is to be made
-	stageDial              // there is no connection yet
-	stageFailed            // there will be none: see exchange.failed
-)
 
 var connectMethod = []byte("CONNECT ")
 
@@ -144,17 +129,6 @@ func (c *conn) proceed(l *poll.Loop) {
 	}
 }
 
-// parse reads the whole head, whose target must have that form.
-func (x *exchange) parse(form http1.Form) bool {
-	n, err := x.req.Parse(x.c.buffered(), x.c.srv.Head)
-	if err != nil {
-		return false
-	}
-	x.c.r += n
-	x.target, err = x.req.ParseTarget()
-	return err == nil && x.target.Form == form
-}
-
 // orNext returns l, or another loop if it is nil.
 func (s *Server) orNext(l *poll.Loop) (*poll.Loop, error) {
 	if l != nil {
@@ -262,51 +236,4 @@ func (c *conn) goAway(x *exchange) {
 	}
 	c.srv.wg.Add(1)
 	go c.run(x)
-}
-
-// comeBack is called by the goroutine that serves the connection, between two requests.
-// It reports whether the connection is attended from then on; then the goroutine has
-// nothing to do with it any more.
-func (c goConn) comeBack() bool {
-	if len(c.buffered()) > 0 {
-		return false
-	}
-	c.releaseBuffer()
-	c.unwatchEnd()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// When the limit could be armed anew, nobody is about to set a deadline.
-	if c.arm(c.srv.KeepAliveTimeout) != nil || c.tcp.Reclaim() != nil || !c.watch(nil) {
-		return false
-	}
-	if c.srv.door.Draining() {
-		c.watchEnd(nil)
-		return false
-	}
-	c.away, c.more, c.ending, c.doing = false, false, false, doing{}
-	return true
-}
-
-// carryOn goes on, on a goroutine, with an exchange that was attended.
-func (x goExchange) carryOn() (keep bool) {
-	c := x.c
-	if c.Why() != 0 {
-		c.wake()
-	}
-	switch x.stage {
-	case stageConnecting:
-		x.rec.Connect = time.Since(x.begun)
-		x.failed = x.up.TooSlow()
-		x.dropUpstream()
-		fallthrough
-	case stageFailed:
-		return x.refuse(x.failed)
-	case stageDial:
-		if x.rec.Mode == metrics.Connect {
-			return x.dialTunnel()
-		}
-	case stageConnected:
-		return x.switchTo(x.tail)
-	}
-	return x.afterSend(x.send(""))
 }

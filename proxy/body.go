@@ -6,7 +6,41 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
+
+// moveBody moves as much of the body as has come and is taken.
+func (c *conn) moveBody(l *poll.Loop) {
+	x := c.x
+	from, _ := x.up.TCP.Bare()
+	to, _ := c.tcp.Bare()
+	switch progress, readErr, writeErr := x.flow.Move(from, to); progress {
+	case tunnel.Reads: // an event will tell
+	case tunnel.Writes:
+		c.block(l)
+	case tunnel.More:
+		c.push(l)
+	default:
+		c.endAnswer(l, readErr, writeErr)
+	}
+}
+
+// block waits until the client takes more of the answer.
+func (c *conn) block(l *poll.Loop) {
+	c.blocked = true
+	if c.asked {
+		return
+	}
+	if !c.watch(l) {
+		c.expire()
+		return
+	}
+	fd, _ := c.tcp.Bare()
+	if c.asked = true; c.loop.Ask(fd, poll.Bytes|poll.Room) != nil {
+		c.expire()
+	}
+}
 
 // sendBody writes x.out and the body behind it. The head goes out at once, with
 // what is there of the body, so that a stream of events is not held up.

@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
 	"time"
 
-	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -15,27 +13,32 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
+// makeTunnel tells the client, and makes a tunnel of the connection.
+func (c *conn) makeTunnel() {
+	x := c.x
+	fd, _ := c.tcp.Bare()
+	n, _ := sock.TryWrite(fd, x.tail)
+	if n != len(x.tail) {
+		x.tail = x.tail[max(n, 0):]
+		c.goAway(x)
+		return
+	}
+	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
+	x.fillRecord()
+	c.releaseBuffer()
+	c.dropBound()
+	c.away, c.over, c.x = true, true, nil
+	up := x.up
+	free := x.handOver()
+	x.end()
+	if free {
+		up.Release()
+		c.reuse()
+	}
+}
+
 // established is not to be written to.
 var established = []byte(answer.Established)
-
-// connect serves CONNECT (RFC 9110 section 9.3.6). The authority of the request
-// line decides; a Host field is not looked at.
-func (x goExchange) connect() bool {
-	x.rec.Mode = metrics.Connect
-	if err := x.admit(0); err != nil {
-		return x.refuse(err)
-	}
-	return x.dialTunnel()
-}
-
-// dialTunnel makes a tunnel to where x.ticket leads.
-func (x goExchange) dialTunnel() bool {
-	if err := x.dial(""); err != nil {
-		return x.refuse(err)
-	}
-	x.rec.Status = 200
-	return x.switchTo(established)
-}
 
 // switchTo sends head to the client and makes a tunnel of the connection. What
 // either side sent ahead goes first.
@@ -150,42 +153,4 @@ type touching struct {
 func (t *touching) Write(b []byte) (int, error) {
 	t.touch()
 	return t.Writer.Write(b)
-}
-
-// dial connects x.up to an address of x.ticket; server, if not "", is the name
-// that TLS must verify.
-func (x goExchange) dial(server string) error {
-	s := x.c.srv
-	start := time.Now()
-	ctx := &x.until
-	if x.ticket.Route.Len() > 1 {
-		ctx = new(outbound.Until) // attempts that came too late may look at it still
-	}
-	there, done := x.c.whileThere()
-	defer done()
-	*ctx = outbound.Until{Context: there, At: start.Add(s.ConnectTimeout)}
-	up, err := s.Gate.Connect(ctx, &x.ticket.Route)
-	if err == nil && server != "" {
-		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
-		err = up.Blocking().Secure(ctx, server, s.TLS)
-		cancel()
-	}
-	x.rec.Connect = time.Since(start)
-	if err != nil {
-		return err
-	}
-	x.use(up, false)
-	return nil
-}
-
-// use makes up the connection of this exchange.
-func (x goExchange) use(up *outbound.Conn, pooled bool) {
-	x.take(up, pooled)
-	x.c.does(x.doing())
-	x.c.setUpstream(up)
-}
-
-func (x *exchange) take(up *outbound.Conn, pooled bool) {
-	x.up, x.pooled = up, pooled
-	x.rec.Addr, x.rec.Source = up.Dst, up.Local()
 }

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// readyToAsk makes ready to send the request over x.up.
+func (x *exchange) readyToAsk(l *poll.Loop) {
+	c := x.c
+	l, err := c.srv.orNext(l)
+	if err == nil {
+		err = x.up.Watch(l, (*serverSide)(c))
+	}
+	if x.stage = stageAsk; err != nil {
+		x.failed, x.stage = err, stageFailed
+	}
+}
+
+// ask sends the request, unless the server has spoken since its last answer: nobody
+// knows what that is meant for.
+func (c *conn) ask(l *poll.Loop) {
+	x := c.x
+	fd, _ := x.up.TCP.Bare()
+	if x.pooled && !sock.Quiet(fd) {
+		x.dropUpstream()
+		c.goAway(x)
+		return
+	}
+	n, _ := sock.TryWrite(fd, x.out)
+	x.stage = stageAsked
+	switch {
+	case n != len(x.out):
+		x.unsent = x.out[max(n, 0):]
+		c.goAway(x)
+	case c.spoken:
+		c.takeAnswer(l, fd)
+	default:
+		c.watch(l) // or nobody would see that the client goes meanwhile
+	}
+}
+
+// send sends the request and reads the head of the final answer. A connection
+// from the pool may have been closed by the server meanwhile: then a request that
+// can be sent again is, once, over a new one.
+func (x goExchange) send(server string) error {
+	again := x.body.whole && idempotent(x.req.Method)
+	for {
+		var err error
+		if x.stage == stageAsked { // while it was attended
+			x.stage = stageAsk
+			err = x.awaited()
+		} else {
+			if err = x.connectServer(server, again); err != nil {
+				return err
+			}
+			x.c.touch()
+			err = x.request()
+		}
+		if err == errStale {
+			x.dropUpstream()
+			continue
+		}
+		if err == nil {
+			return nil
+		}
+		if !again || !x.pooled || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
+			return err
+		}
+		again = false
+		x.dropUpstream()
+	}
+}
+
+// request sends the request over x.up and reads the head of the answer.
+func (x goExchange) request() error {
+	x.outErr, x.unsent = nil, nil
+	x.ir, x.iw = 0, 0
+	if x.body.whole && x.up.TLS == nil {
+		x.unsent = x.out
+	} else if _, x.outErr = x.up.Blocking().Write(x.out); x.outErr == nil {
+		x.body.start(x)
+	}
+	return x.readAfterSend()
+}
+
+// awaited reads the head of the answer to a request that was sent, but for x.unsent.
+func (x goExchange) awaited() error {
+	x.outErr = nil
+	if x.unsent != nil {
+		_, x.outErr = x.up.Blocking().Write(x.unsent)
+		x.unsent = nil
+	}
+	return x.readAfterSend()
+}
+
+// readAfterSend reads the head of the answer. The server may have answered and closed
+// before it took the request whole: that answer counts.
+func (x goExchange) readAfterSend() error {
+	err := x.readResponse()
+	x.unsent = nil
+	if err != nil && x.outErr != nil && failedBy(err) == errClosedEarly {
+		return x.outErr
+	}
+	return err
+}
+
+// sendStep sends a request at the very moment when the wait for its answer begins.
+// The answer's arrival can't be missed then, so that no read has to find out that it
+// is not there yet; and the look at whether a pooled connection is still quiet is
+// the read that comes before. It reports whether there is something to read.
+func (x *exchange) sendStep(fd int) (read bool) {
+	x.inErr = nil
+	if x.pooled {
+		if !sock.Quiet(fd) {
+			x.unsent, x.inErr = nil, errStale
+			return false
+		}
+	}
+	n, err := sock.TryWrite(fd, x.unsent)
+	switch {
+	case n == len(x.unsent):
+		x.unsent = nil
+		return false
+	case err != nil && err != unix.EAGAIN:
+		x.unsent, x.outErr = nil, err
+		return true // an answer may have come before that
+	}
+	x.unsent, x.inErr = x.unsent[max(n, 0):], errUnsent
+	return false
+}
+
+// errStale says that a connection from the pool was closed by the server, or that
+// the server spoke on it unasked, which may be meant for whoever comes next: nothing
+// was sent on it.
+var errStale = errors.New("the pooled connection is stale")
+
+// errUnsent says that the server did not take the request at once.
+var errUnsent = errors.New("part of the request is not sent")
+
+// idempotent reports whether a request may be sent again (RFC 9110 section
+// 9.2.2). Others are never sent over a pooled connection: whether a server took
+// them before it closed cannot be known.
+func idempotent(method []byte) bool {
+	switch string(method) {
+	case "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,157 @@
+package proxy
+
+import (
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+)
+
+// prepare makes ready what is to be sent, and the connection to send it over.
+func (x *exchange) prepare(l *poll.Loop) bool {
+	c, s := x.c, x.c.srv
+	if !x.parse(http1.AbsoluteForm) || x.req.Upgrade != nil || x.target.Scheme != "http" {
+		return false
+	}
+	switch string(x.req.Method) {
+	case "TRACE", "OPTIONS": // may be for the proxy itself
+		return false
+	}
+	if x.req.Framing == http1.ChunkedEnc || x.req.Length != int64(len(c.buffered())) {
+		return false // not the whole of its body has come, or more
+	}
+	x.rec.Mode = metrics.Forward
+	known, err := x.admitNow(80)
+	if !known {
+		return false
+	}
+	if err == nil {
+		err = x.composeRequest()
+	}
+	if err != nil {
+		x.failed, x.stage = err, stageFailed
+		return true
+	}
+	up := x.takeBound("")
+	if up == nil && idempotent(x.req.Method) {
+		up = s.Gate.Pool.Get(&x.ticket.Route, "")
+	}
+	if up != nil {
+		c.upstream.Store(up)
+		x.take(up, true)
+		x.readyToAsk(l)
+		return true
+	}
+	x.beginDial(l)
+	return true
+}
+
+// beginConnect begins to serve a CONNECT.
+func (x *exchange) beginConnect(l *poll.Loop) bool {
+	c := x.c
+	if !x.parse(http1.AuthorityForm) || c.r != c.w {
+		return false
+	}
+	x.rec.Mode = metrics.Connect
+	known, err := x.admitNow(0)
+	switch {
+	case !known:
+		return false
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+	default:
+		x.beginDial(l)
+	}
+	return true
+}
+
+// parse reads the whole head, whose target must have that form.
+func (x *exchange) parse(form http1.Form) bool {
+	n, err := x.req.Parse(x.c.buffered(), x.c.srv.Head)
+	if err != nil {
+		return false
+	}
+	x.c.r += n
+	x.target, err = x.req.ParseTarget()
+	return err == nil && x.target.Form == form
+}
+
+// admitNow is admit where nobody has to be waited for; otherwise known is false.
+func (x *exchange) admitNow(port uint16) (known bool, err error) {
+	if err := x.readTarget(port); err != nil {
+		return true, err
+	}
+	s := x.c.srv
+	known, err = s.Gate.AdmitNow(s.live.Load(), &x.wanted, &x.ticket)
+	x.judged = true
+	return known, err
+}
+
+// forward serves a request in absolute form.
+func (x goExchange) forward() bool {
+	x.rec.Mode = metrics.Forward
+	port, server := uint16(80), ""
+	if x.target.Scheme == "https" {
+		port = 443
+	}
+	if err := x.admit(port); err != nil {
+		return x.refuse(err)
+	}
+	if x.target.Scheme == "https" {
+		server = x.wanted.Target.Host.String()
+	}
+	if x.req.MaxForwards == 0 {
+		switch string(x.req.Method) {
+		case "TRACE":
+			return x.answerTrace()
+		case "OPTIONS":
+			return x.answer(answer.Options())
+		}
+	}
+	err := x.composeRequest()
+	if err == nil {
+		err = x.send(server)
+	}
+	return x.afterSend(err)
+}
+
+// connect serves CONNECT (RFC 9110 section 9.3.6). The authority of the request
+// line decides; a Host field is not looked at.
+func (x goExchange) connect() bool {
+	x.rec.Mode = metrics.Connect
+	if err := x.admit(0); err != nil {
+		return x.refuse(err)
+	}
+	return x.dialTunnel()
+}
+
+// admit asks whether the request may go where its target says, and waits for the resolver if
+// it must; port is that of the scheme, 0 when the authority must name one. Its error is for
+// refuse.
+func (x goExchange) admit(port uint16) error {
+	if err := x.readTarget(port); err != nil {
+		return err
+	}
+	s := x.c.srv
+	ctx, done := x.c.whileThere()
+	err := s.Gate.Admit(ctx, s.live.Load(), &x.wanted, &x.ticket)
+	done()
+	x.judged = true
+	return err
+}
+
+// readTarget makes x.wanted what the gate is asked.
+func (x *exchange) readTarget(port uint16) (err error) {
+	x.wanted.Client, x.wanted.HTTP = x.c.Client(), &x.req
+	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
+	return err
+}
+
+// tenant is whose the client is, also before it was admitted.
+func (x *exchange) tenant() *policy.Tenant {
+	if t := x.ticket.Tenant; t != nil {
+		return t
+	}
+	return x.c.srv.live.Load().Tenant(x.c.Client())
+}

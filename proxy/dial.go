@@ -1,0 +1,131 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+)
+
+// beginDial begins to connect to the server.
+func (x *exchange) beginDial(l *poll.Loop) {
+	c, s := x.c, x.c.srv
+	x.begun = time.Now()
+	up, connecting, able, err := s.Gate.BeginConnect(&x.ticket.Route)
+	switch {
+	case !able:
+		x.stage = stageDial // it may take happy eyeballs
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		x.rec.Connect = time.Since(x.begun)
+	case connecting:
+		x.up, x.stage = up, stageConnecting
+		c.upstream.Store(up)
+		c.arm(s.ConnectTimeout)
+		if l, err = s.orNext(l); err == nil {
+			err = up.WatchConnecting(l, (*serverSide)(c))
+		}
+		if err != nil {
+			x.failed, x.stage = err, stageFailed
+		}
+	default:
+		c.upstream.Store(up)
+		x.connected(up, l)
+	}
+}
+
+// connected goes on when there is a connection to the server.
+func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
+	x.take(up, false)
+	x.rec.Connect = time.Since(x.begun)
+	if x.rec.Mode == metrics.Forward {
+		x.readyToAsk(l)
+		return
+	}
+	x.rec.Status, x.tail = 200, established
+	x.stage = stageConnected
+}
+
+// endConnect is called when there may be news of a handshake.
+func (c *conn) endConnect(l *poll.Loop) {
+	x := c.x
+	switch over, err := x.up.Connected(); {
+	case err != nil:
+		x.failed, x.stage = err, stageFailed
+		x.rec.Connect = time.Since(x.begun)
+		c.goAway(x)
+	case over:
+		x.connected(x.up, l)
+		c.proceed(l)
+	}
+}
+
+// dialTunnel makes a tunnel to where x.ticket leads.
+func (x goExchange) dialTunnel() bool {
+	if err := x.dial(""); err != nil {
+		return x.refuse(err)
+	}
+	x.rec.Status = 200
+	return x.switchTo(established)
+}
+
+// connectServer makes x.up a connection: one that is bound to this client, one from the pool
+// if it may be, or a new one.
+func (x goExchange) connectServer(server string, pool bool) error {
+	x.up = nil
+	for {
+		up := x.takeBound(server)
+		if up == nil && pool {
+			up = x.c.srv.Gate.Pool.Get(&x.ticket.Route, server)
+		}
+		if up == nil {
+			return x.dial(server)
+		}
+		up.Unwatch()
+		if up.TLS == nil && x.body.whole || up.Quiet() { // else sendStep finds out
+			x.use(up, true)
+			return nil
+		}
+		up.Close()
+	}
+}
+
+// dial connects x.up to an address of x.ticket; server, if not "", is the name
+// that TLS must verify.
+func (x goExchange) dial(server string) error {
+	s := x.c.srv
+	start := time.Now()
+	ctx := &x.until
+	if x.ticket.Route.Len() > 1 {
+		ctx = new(outbound.Until) // attempts that came too late may look at it still
+	}
+	there, done := x.c.whileThere()
+	defer done()
+	*ctx = outbound.Until{Context: there, At: start.Add(s.ConnectTimeout)}
+	up, err := s.Gate.Connect(ctx, &x.ticket.Route)
+	if err == nil && server != "" {
+		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
+		err = up.Blocking().Secure(ctx, server, s.TLS)
+		cancel()
+	}
+	x.rec.Connect = time.Since(start)
+	if err != nil {
+		return err
+	}
+	x.use(up, false)
+	return nil
+}
+
+// use makes up the connection of this exchange.
+func (x goExchange) use(up *outbound.Conn, pooled bool) {
+	x.take(up, pooled)
+	x.c.does(x.doing())
+	x.c.setUpstream(up)
+}
+
+func (x *exchange) take(up *outbound.Conn, pooled bool) {
+	x.up, x.pooled = up, pooled
+	x.rec.Addr, x.rec.Source = up.Dst, up.Local()
+}

@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"errors"
+	"os"
+
+	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+)
+
+// endAnswer ends the exchange: its answer was sent, or broke off.
+func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
+	x := c.x
+	if x.stage == stageBody {
+		x.rec.Sent += x.flow.Moved()
+	}
+	keep := x.answered(x.body.whole, readErr, writeErr)
+	c.endExchange()
+	switch {
+	case !keep && c.lingers:
+		c.linger(l)
+	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
+		c.finish()
+	case c.more:
+		c.takeRequest(l)
+	default:
+		c.quiet(l)
+	}
+}
+
+// endExchange books the exchange that is attended, and lets it go.
+func (c *conn) endExchange() {
+	c.x.end()
+	c.x, c.pending, c.blocked = nil, false, false
+	c.served++
+	c.r = c.w
+	c.releaseBuffer()
+}
+
+// expire ends an attended connection whose time limit has passed. Whoever has had
+// nothing of an answer yet is told.
+func (c *conn) expire() {
+	switch x := c.x; {
+	case x == nil && c.lingers && c.lingerExpired():
+	case x == nil:
+		c.finish()
+	case x.stage == stageAnswer || x.stage == stageBody && c.blocked:
+		x.flow.Release()
+		c.endAnswer(nil, nil, os.ErrDeadlineExceeded)
+	case x.stage == stageBody:
+		x.flow.Release()
+		c.endAnswer(nil, os.ErrDeadlineExceeded, nil)
+	default:
+		c.goAway(x)
+	}
+}
+
+// clientGone ends an attended exchange whose client has reset the connection.
+func (c *conn) clientGone() {
+	x := c.x
+	x.rec.Error = answer.ClassClientGone
+	x.flow.Release()
+	c.endExchange()
+	c.finish()
+}
+
+// finish closes an attended connection.
+func (c *conn) finish() {
+	c.away, c.over = true, true
+	if fd, _ := c.tcp.Bare(); c.loop != nil {
+		c.loop.Forget(fd)
+		c.loop = nil
+	}
+	c.dropBound()
+	c.tcp.Close()
+	c.srv.door.Leave(c)
+	c.deadline.Store(0)
+	if c.Again() {
+		c.reuse()
+	}
+}
+
+// reuse lets another client have the place of c, which is closed or a tunnel now, unless
+// a goroutine has ever served it. c.mu may be held, and nothing is done with c after. What
+// comes too late finds c.away, or events of the other client, which are hints to try; the
+// sweeper can't cut that one, since it has marked c.deadline before, or fails to.
+func (c *conn) reuse() {
+	if c.wasAway {
+		return
+	}
+	c.r = c.w
+	c.releaseBuffer()
+	c.forget()
+	c.srv.free.Put(c)
+}
+
+// answered ends an exchange whose answer was sent, or broke off; whole says that the
+// request's body was sent.
+func (x *exchange) answered(whole bool, readErr, writeErr error) (keep bool) {
+	c := x.c
+	if (readErr != nil || writeErr != nil) && (x.resp.Framing == http1.UntilClose || x.dechunk) {
+		c.tcp.ResetOnClose() // or the client would take what it has for the whole
+	}
+	switch {
+	case c.Why() == door.Slow:
+		x.rec.Error = answer.ClassClientSlow
+		c.tcp.ResetOnClose() // or the kernel would hold what it has not taken for long
+		return false
+	case writeErr != nil || c.gone.Load():
+		x.rec.Error = answer.ClassClientGone
+		return false
+	case readErr != nil:
+		x.brokenOff(readErr)
+		return false
+	}
+	if whole && x.resp.KeepAlive && x.ir == x.iw {
+		c.setUpstream(nil)
+		if x.up.Bound = x.authenticates(); x.up.Bound {
+			c.bind(x.up)
+		} else {
+			c.srv.Gate.Pool.Put(x.up, c.srv.door.Time())
+		}
+		x.up = nil
+	}
+	if keep = x.keep && whole; !keep {
+		c.lastAnswer()
+	}
+	return keep
+}
+
+// brokenOff books an answer of which the server sent the beginning only, or one that
+// cannot be framed from here on. The log does not call it a success, whatever the status
+// that the client was sent.
+func (x *exchange) brokenOff(err error) {
+	var bad *http1.Error
+	x.rec.Status, x.rec.Error = 502, answer.ClassTerminated
+	if errors.As(err, &bad) {
+		x.rec.Error = answer.ClassProtocol
+		x.c.tcp.ResetOnClose() // it must not look like the whole
+	}
+}
+
+// end ends the body's way too, and books the exchange.
+func (x goExchange) end() {
+	if x.body != nil {
+		x.body.stop(x)
+	}
+	x.exchange.end()
+}

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"io"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+)
+
+// refuse answers the request with what err stands for.
+func (x goExchange) refuse(err error) (keep bool) {
+	if x.c.gone.Load() {
+		x.rec.Error = answer.ClassClientGone
+		return false
+	}
+	return x.answer(x.refusal(err))
+}
+
+// answer writes an answer of the proxy's own to the client, and reports whether the
+// connection can carry another request. It cannot when the client may still be sending a
+// body.
+func (x goExchange) answer(own answer.Own) (keep bool) {
+	x.c.revive()
+	whole := x.skipBody() && !own.Close
+	keep = whole && x.req.KeepAlive && !x.c.srv.door.Draining()
+	x.rec.Status, x.rec.Error = own.Status, own.Class
+	out, n := own.Append(x.out[:0], x.answerTo(keep))
+	if !x.sendOwn(out, n) {
+		return false
+	}
+	if !keep {
+		x.c.lastAnswer()
+	}
+	return keep
+}
+
+// answerTrace ends a TRACE here.
+func (x goExchange) answerTrace() (keep bool) {
+	x.rec.Status = 200
+	keep = x.req.KeepAlive && !x.c.srv.door.Draining()
+	out, n := answer.AppendTrace(x.out[:0], x.answerTo(keep))
+	return x.sendOwn(out, n) && keep
+}
+
+// refuseMessage answers a request that must not be processed further.
+func (x goExchange) refuseMessage(bad *http1.Error) bool {
+	x.rec.Details = bad.Msg
+	return x.answer(answer.BadRequest(bad))
+}
+
+// refuseOriginForm answers whoever takes the proxy for a web server.
+func (x goExchange) refuseOriginForm() bool {
+	host := string(x.req.Host)
+	if host == "" {
+		host = x.c.tcp.Local().String()
+	}
+	return x.answer(answer.NoOrigin(host))
+}
+
+// sendOwn sends an answer of the proxy's own, whose body has n bytes.
+func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
+	x.out = out
+	x.rec.Sent = int64(n)
+	x.c.touch()
+	x.rec.FirstByte = time.Since(x.rec.Start)
+	_, err := x.c.tcp.Write(x.out)
+	return err == nil
+}
+
+// skipBody passes over the body of a request that is not forwarded. It does so
+// only for a body that is all there: waiting for the rest would let a client send
+// gigabytes for nothing.
+func (x goExchange) skipBody() bool {
+	c := x.c
+	if x.body != nil {
+		return x.body.stop(x) // it was forwarded, or part of it
+	}
+	switch x.req.Framing {
+	case http1.NoBody:
+		return true
+	case http1.Length:
+		if x.req.Length > int64(len(c.buffered())) {
+			return false
+		}
+		c.r += int(x.req.Length)
+		return true
+	}
+	return false
+}
+
+func (x *exchange) answerTo(keep bool) answer.To {
+	return answer.To{Req: &x.req, ID: x.rec.ID, Now: time.Now(), Contact: x.tenant().Contact, Keep: keep}
+}
+
+// refuse tells a client that it came on top of a limit, and reads what it had
+// sent, within bounds, so that the answer is not lost to a reset.
+func (c goConn) refuse(why door.Refusal) {
+	defer c.tcp.Close()
+	c.srv.Metrics.Refused(refusals[why])
+	select {
+	case c.srv.lingering <- struct{}{}:
+		defer func() { <-c.srv.lingering }()
+	default:
+		return // too many to be told apart
+	}
+	c.tcp.SetDeadline(time.Now().Add(2 * time.Second))
+	x := exchanges.Get().(*exchange)
+	x.begin(c.conn)
+	own := answer.Full()
+	if why == door.TooMany {
+		own = answer.FullForClient()
+	}
+	goExchange{x, c}.answer(own)
+	x.end()
+	c.lingerRefused()
+}
+
+// revive makes a connection usable again that a time limit has cut, so that the
+// client is told. One that was cut to end a drain stays cut.
+func (c *conn) revive() {
+	if c.gone.Load() || c.srv.door.Cutting() || !c.Revive(door.Late) && !c.Revive(door.Slow) {
+		return
+	}
+	c.deadline.Store(0)
+	c.tcp.SetDeadline(time.Time{})
+	if c.srv.door.Cutting() { // it may not have been cut, since it was ended already
+		c.Cut(c.Look(), door.Shutdown)
+	}
+}
+
+// onlyReader hides what else a connection can do.
+type onlyReader struct{ io.Reader }
