@@ -49,7 +49,7 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 		x.out = append(x.out, x.tail...)
 		x.tail = nil
 	}
-	x.stage = stageAnswer
+	x.to(stageAnswer)
 	c.push(l)
 }
 
@@ -77,16 +77,37 @@ func (x *exchange) readAnswer() bool {
 // sendAnswer sends what is ready of the answer.
 func (c *conn) sendAnswer(l *poll.Loop) {
 	x := c.x
+	switch sent, err := c.sendOut(l); {
+	case err != nil:
+		c.endAnswer(l, nil, err)
+		return
+	case !sent:
+		return
+	}
+	if x.left == 0 {
+		c.endAnswer(l, nil, nil)
+		return
+	}
+	c.touch()
+	x.releaseIn()
+	x.to(stageBody)
+	c.srv.pump.NewFlow(&x.flow, x.left, x.touchFn)
+	c.moveBody(l)
+}
+
+// sendOut sends what is in x.out and x.tail, and books it. It reports false while the client
+// takes no more.
+func (c *conn) sendOut(l *poll.Loop) (sent bool, err error) {
+	x := c.x
 	fd, _ := c.tcp.Bare()
 	for len(x.out)+len(x.tail) > 0 { // to the end, or the kernel would not tell when there is room
 		n, err := sock.TryWriteTwo(fd, x.out, x.tail)
 		if err == unix.EAGAIN {
 			c.block(l)
-			return
+			return false, nil
 		}
 		if err != nil {
-			c.endAnswer(l, nil, err)
-			return
+			return false, err
 		}
 		if n == len(x.out)+len(x.tail) {
 			x.out, x.tail = x.out[:0], nil
@@ -96,15 +117,7 @@ func (c *conn) sendAnswer(l *poll.Loop) {
 		x.out, x.tail = x.out[k:], x.tail[n-k:]
 	}
 	x.sent()
-	if x.left == 0 {
-		c.endAnswer(l, nil, nil)
-		return
-	}
-	c.touch()
-	x.releaseIn()
-	x.stage = stageBody
-	c.srv.pump.NewFlow(&x.flow, x.left, x.touchFn)
-	c.moveBody(l)
+	return true, nil
 }
 
 // afterSend goes on when send has brought the head of the final answer, or err.

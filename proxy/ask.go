@@ -16,9 +16,11 @@ func (x *exchange) readyToAsk(l *poll.Loop) {
 	if err == nil {
 		err = x.up.Watch(l, (*serverSide)(c))
 	}
-	if x.stage = stageAsk; err != nil {
-		x.failed, x.stage = err, stageFailed
+	if err != nil {
+		x.fail(err)
+		return
 	}
+	x.to(stageAsk)
 }
 
 // ask sends the request, unless the server has spoken since its last answer: nobody
@@ -32,7 +34,7 @@ func (c *conn) ask(l *poll.Loop) {
 		return
 	}
 	n, _ := sock.TryWrite(fd, x.out)
-	x.stage = stageAsked
+	x.to(stageAsked)
 	switch {
 	case n != len(x.out):
 		x.unsent = x.out[max(n, 0):]
@@ -49,10 +51,9 @@ func (c *conn) ask(l *poll.Loop) {
 // can be sent again is, once, over a new one.
 func (x goExchange) send(server string) error {
 	again := x.body.whole && idempotent(x.req.Method)
-	for {
+	for asked := x.stage == stageAsked; ; asked = false { // by the loop, the first time
 		var err error
-		if x.stage == stageAsked { // while it was attended
-			x.stage = stageAsk
+		if asked {
 			err = x.awaited()
 		} else {
 			if err = x.connectServer(server, again); err != nil {

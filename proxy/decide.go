@@ -30,7 +30,7 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 		err = x.composeRequest()
 	}
 	if err != nil {
-		x.failed, x.stage = err, stageFailed
+		x.fail(err)
 		return true
 	}
 	up := x.takeBound("")
@@ -59,7 +59,7 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 	case !known:
 		return false
 	case err != nil:
-		x.failed, x.stage = err, stageFailed
+		x.fail(err)
 	default:
 		x.beginDial(l)
 	}

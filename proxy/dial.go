@@ -16,19 +16,20 @@ func (x *exchange) beginDial(l *poll.Loop) {
 	up, connecting, able, err := s.Gate.BeginConnect(&x.ticket.Route)
 	switch {
 	case !able:
-		x.stage = stageDial // it may take happy eyeballs
+		x.to(stageDial) // it may take happy eyeballs
 	case err != nil:
-		x.failed, x.stage = err, stageFailed
+		x.fail(err)
 		x.rec.Connect = time.Since(x.begun)
 	case connecting:
-		x.up, x.stage = up, stageConnecting
+		x.up = up
+		x.to(stageConnecting)
 		c.upstream.Store(up)
 		c.arm(s.ConnectTimeout)
 		if l, err = s.orNext(l); err == nil {
 			err = up.WatchConnecting(l, (*serverSide)(c))
 		}
 		if err != nil {
-			x.failed, x.stage = err, stageFailed
+			x.fail(err)
 		}
 	default:
 		c.upstream.Store(up)
@@ -45,7 +46,7 @@ func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
 		return
 	}
 	x.rec.Status, x.tail = 200, established
-	x.stage = stageConnected
+	x.to(stageConnected)
 }
 
 // endConnect is called when there may be news of a handshake.
@@ -53,9 +54,9 @@ func (c *conn) endConnect(l *poll.Loop) {
 	x := c.x
 	switch over, err := x.up.Connected(); {
 	case err != nil:
-		x.failed, x.stage = err, stageFailed
+		x.fail(err)
 		x.rec.Connect = time.Since(x.begun)
-		c.goAway(x)
+		c.refuseNow(l)
 	case over:
 		x.connected(x.up, l)
 		c.proceed(l)

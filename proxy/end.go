@@ -16,7 +16,20 @@ func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
 	if x.stage == stageBody {
 		x.rec.Sent += x.flow.Moved()
 	}
-	keep := x.answered(x.body.whole, readErr, writeErr)
+	c.afterExchange(l, x.answered(x.body.whole, readErr, writeErr))
+}
+
+// endRefusal ends the exchange: the proxy's own answer was sent, or broke off.
+func (c *conn) endRefusal(l *poll.Loop, err error) {
+	keep := c.x.keep && err == nil
+	if !keep && err == nil {
+		c.lastAnswer()
+	}
+	c.afterExchange(l, keep)
+}
+
+// afterExchange goes on with the client's connection.
+func (c *conn) afterExchange(l *poll.Loop, keep bool) {
 	c.endExchange()
 	switch {
 	case !keep && c.lingers:
@@ -49,6 +62,8 @@ func (c *conn) expire() {
 	case x.stage == stageAnswer || x.stage == stageBody && c.blocked:
 		x.flow.Release()
 		c.endAnswer(nil, nil, os.ErrDeadlineExceeded)
+	case x.stage == stageRefusing:
+		c.endRefusal(nil, os.ErrDeadlineExceeded)
 	case x.stage == stageBody:
 		x.flow.Release()
 		c.endAnswer(nil, os.ErrDeadlineExceeded, nil)

@@ -23,7 +23,7 @@ type exchange struct {
 
 	up     *outbound.Conn
 	pooled bool      // up has served others before
-	stage  int       // stageAsk …
+	stage  stage     // on the loop
 	begun  time.Time // when it began to connect, while attended
 	failed error     // why it has no connection, while attended
 	resp   http1.Response

@@ -161,11 +161,9 @@ func (x goExchange) carryOn() (keep bool) {
 	switch x.stage {
 	case stageConnecting:
 		x.rec.Connect = time.Since(x.begun)
-		x.failed = x.up.TooSlow()
+		err := x.up.TooSlow()
 		x.dropUpstream()
-		fallthrough
-	case stageFailed:
-		return x.refuse(x.failed)
+		return x.refuse(err)
 	case stageDial:
 		if x.rec.Mode == metrics.Connect {
 			return x.dialTunnel()

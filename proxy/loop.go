@@ -120,8 +120,10 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 // proceed goes on with an exchange whose stage was set by an attempt to get a connection.
 func (c *conn) proceed(l *poll.Loop) {
 	switch c.x.stage {
-	case stageDial, stageFailed:
+	case stageDial:
 		c.goAway(c.x)
+	case stageFailed:
+		c.refuseNow(l)
 	case stageConnecting: // an event will tell
 	default:
 		c.touch()
@@ -165,6 +167,8 @@ func (c *conn) do(l *poll.Loop) {
 		c.moveBody(l)
 	case stageConnected:
 		c.makeTunnel()
+	case stageRefusing:
+		c.sendRefusal(l)
 	default:
 		c.ask(l)
 	}

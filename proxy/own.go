@@ -7,7 +7,62 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 )
+
+// fail says that there will be no connection.
+func (x *exchange) fail(err error) {
+	x.failed = err
+	x.to(stageFailed)
+}
+
+// refuseNow tells the client on the loop why there is no connection.
+func (c *conn) refuseNow(l *poll.Loop) {
+	x := c.x
+	x.dropUpstream()
+	x.composeOwn(x.refusal(x.failed), x.passBody())
+	x.tail = nil
+	x.to(stageRefusing)
+	c.touch()
+	c.push(l)
+}
+
+// sendRefusal sends what is left of that.
+func (c *conn) sendRefusal(l *poll.Loop) {
+	if sent, err := c.sendOut(l); sent || err != nil {
+		c.endRefusal(l, err)
+	}
+}
+
+// composeOwn puts an answer of the proxy's own into x.out, and decides whether the connection
+// can carry another request; whole says that the request's body was read.
+func (x *exchange) composeOwn(own answer.Own, whole bool) {
+	x.keep = whole && !own.Close && x.req.KeepAlive && !x.c.srv.door.Draining()
+	x.rec.Status, x.rec.Error = own.Status, own.Class
+	n := 0
+	x.out, n = own.Append(x.out[:0], x.answerTo(x.keep))
+	x.tailData = int64(n)
+}
+
+// passBody passes over the body of a request that is not forwarded. It does so
+// only for a body that is all there: waiting for the rest would let a client send
+// gigabytes for nothing.
+func (x *exchange) passBody() bool {
+	if x.body != nil {
+		return x.body.whole
+	}
+	switch x.req.Framing {
+	case http1.NoBody:
+		return true
+	case http1.Length:
+		if x.req.Length > int64(len(x.c.buffered())) {
+			return false
+		}
+		x.c.r += int(x.req.Length)
+		return true
+	}
+	return false
+}
 
 // refuse answers the request with what err stands for.
 func (x goExchange) refuse(err error) (keep bool) {
@@ -23,17 +78,14 @@ func (x goExchange) refuse(err error) (keep bool) {
 // body.
 func (x goExchange) answer(own answer.Own) (keep bool) {
 	x.c.revive()
-	whole := x.skipBody() && !own.Close
-	keep = whole && x.req.KeepAlive && !x.c.srv.door.Draining()
-	x.rec.Status, x.rec.Error = own.Status, own.Class
-	out, n := own.Append(x.out[:0], x.answerTo(keep))
-	if !x.sendOwn(out, n) {
+	x.composeOwn(own, x.skipBody())
+	if !x.sendOwn(x.out, int(x.tailData)) {
 		return false
 	}
-	if !keep {
+	if !x.keep {
 		x.c.lastAnswer()
 	}
-	return keep
+	return x.keep
 }
 
 // answerTrace ends a TRACE here.
@@ -69,25 +121,12 @@ func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
 	return err == nil
 }
 
-// skipBody passes over the body of a request that is not forwarded. It does so
-// only for a body that is all there: waiting for the rest would let a client send
-// gigabytes for nothing.
+// skipBody is passBody also for a request that was forwarded, or part of it.
 func (x goExchange) skipBody() bool {
-	c := x.c
 	if x.body != nil {
-		return x.body.stop(x) // it was forwarded, or part of it
+		return x.body.stop(x)
 	}
-	switch x.req.Framing {
-	case http1.NoBody:
-		return true
-	case http1.Length:
-		if x.req.Length > int64(len(c.buffered())) {
-			return false
-		}
-		c.r += int(x.req.Length)
-		return true
-	}
-	return false
+	return x.passBody()
 }
 
 func (x *exchange) answerTo(keep bool) answer.To {

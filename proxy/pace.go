@@ -34,7 +34,7 @@ func (c *conn) onItsWay() (b bodies) {
 		return bodies{down: c.sending.Load(), up: c.expecting.Load()}
 	}
 	if c.x != nil {
-		b.down = c.x.stage == stageBody || c.x.stage == stageAnswer && c.blocked
+		b.down = c.x.stage == stageBody || c.x.stage != stageBody && c.blocked
 	}
 	return b
 }

@@ -63,12 +63,12 @@ var scripts = []script{
 	{name: "POST long", request: "POST http://@/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabcdefghi", hears: "ghi", reply: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", loop: true},
 	{name: "pipeline", request: simple + simple, reply: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", records: 2},
 	{name: "pipeline with a denied one", request: simple + "GET http://denied.test/ HTTP/1.1\r\nHost: x\r\n\r\n" + simple, reply: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", records: 3},
-	{name: "denied", request: "GET http://denied.test/ HTTP/1.1\r\nHost: x\r\n\r\n"},
-	{name: "denied POST", request: "POST http://denied.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"},
-	{name: "denied CONNECT", request: "CONNECT denied.test:443 HTTP/1.1\r\n\r\n"},
-	{name: "no such name", request: "GET http://nowhere.test/ HTTP/1.1\r\nHost: x\r\n\r\n"},
-	{name: "CONNECT to no such name", request: "CONNECT nowhere.test:443 HTTP/1.1\r\n\r\n"},
-	{name: "loop", request: "GET http://@/ HTTP/1.1\r\nHost: x\r\nVia: 1.1 sluice-test\r\n\r\n"},
+	{name: "denied", request: "GET http://denied.test/ HTTP/1.1\r\nHost: x\r\n\r\n", loop: true},
+	{name: "denied POST", request: "POST http://denied.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", loop: true},
+	{name: "denied CONNECT", request: "CONNECT denied.test:443 HTTP/1.1\r\n\r\n", loop: true},
+	{name: "no such name", request: "GET http://nowhere.test/ HTTP/1.1\r\nHost: x\r\n\r\n", loop: true},
+	{name: "CONNECT to no such name", request: "CONNECT nowhere.test:443 HTTP/1.1\r\n\r\n", loop: true},
+	{name: "loop", request: "GET http://@/ HTTP/1.1\r\nHost: x\r\nVia: 1.1 sluice-test\r\n\r\n", loop: true},
 	{name: "bad target", request: "GET http://a@b:1/ HTTP/1.1\r\nHost: x\r\n\r\n"},
 	{name: "origin form", request: "GET / HTTP/1.1\r\nHost: x\r\n\r\n"},
 	{name: "OPTIONS", request: "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"},
@@ -105,8 +105,8 @@ type outcome struct {
 // prefix has a goroutine serve what stands behind it, since it comes in the same piece.
 const prefix = "GET http://denied.test/prefix HTTP/1.1\r\nHost: x\r\n\r\n"
 
-// stage is a gateway with a server, on which scripts are played.
-type stage struct {
+// theatre is a gateway with a server, on which scripts are played.
+type theatre struct {
 	*gateway
 	t      *testing.T
 	l      net.Listener
@@ -126,7 +126,7 @@ func TestBothPaths(t *testing.T) {
 		s := &scripts[i]
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			st := newStage(t, s)
+			st := newTheatre(t, s)
 			want := st.play(cut{})
 			assert.Equal(t, s.client, want.Ends)
 			request, reply := st.fill(s.request), s.reply
@@ -149,8 +149,8 @@ func TestBothPaths(t *testing.T) {
 	}
 }
 
-func newStage(t *testing.T, s *script) *stage {
-	st := &stage{t: t, script: s}
+func newTheatre(t *testing.T, s *script) *theatre {
+	st := &theatre{t: t, script: s}
 	st.gateway = start(t, "!denied.test\n127.0.0.0/8\nnowhere.test\n", nil, func(o *Options) {
 		lines := linelog.New(io.Discard, linelog.Options{})
 		t.Cleanup(func() { lines.Close(time.Minute) })
@@ -192,10 +192,10 @@ func newStage(t *testing.T, s *script) *stage {
 	return st
 }
 
-func (st *stage) fill(s string) string { return strings.ReplaceAll(s, "@", st.l.Addr().String()) }
+func (st *theatre) fill(s string) string { return strings.ReplaceAll(s, "@", st.l.Addr().String()) }
 
 // serve plays the server's part on one connection, and returns what it has heard.
-func (st *stage) serve(c *net.TCPConn) string {
+func (st *theatre) serve(c *net.TCPConn) string {
 	defer c.Close()
 	c.SetDeadline(time.Now().Add(20 * time.Second))
 	s := st.script
@@ -273,7 +273,7 @@ func addrOf(a unix.Sockaddr) string {
 }
 
 // play plays the script once, and returns what came of it.
-func (st *stage) play(at cut) (o outcome) {
+func (st *theatre) play(at cut) (o outcome) {
 	t, s := st.t, st.script
 	st.mu.Lock()
 	st.cut, st.records, st.heard, st.ended = at, nil, nil, 0

@@ -15,7 +15,7 @@ import (
 )
 
 // logged are the records so far, without times, ids and ports.
-func (st *stage) logged() (all []string) {
+func (st *theatre) logged() (all []string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, line := range st.records {
@@ -34,7 +34,7 @@ func (st *stage) logged() (all []string) {
 }
 
 // counted are the counters, and how many durations were observed.
-func (st *stage) counted() map[string]float64 {
+func (st *theatre) counted() map[string]float64 {
 	all, err := st.reg.Gather()
 	require.NoError(st.t, err)
 	m := make(map[string]float64)
@@ -61,7 +61,7 @@ var varies = regexp.MustCompile(`(?m)^(Date: |X-Request-Id: |Request id: +).*$`)
 func normal(s string) string { return varies.ReplaceAllString(s, "$1-") }
 
 // withoutPrefix takes away what comes of the prefix, which is alike each time.
-func (st *stage) withoutPrefix(o *outcome) {
+func (st *theatre) withoutPrefix(o *outcome) {
 	require.Contains(st.t, o.Records[0], "denied.test/prefix")
 	o.Records = o.Records[1:]
 	_, after, ok := strings.Cut(o.Client, "Request id:   -\n")
@@ -82,7 +82,7 @@ func (st *stage) withoutPrefix(o *outcome) {
 }
 
 // whatWasHeard is what servers were sent, in order, when they are done.
-func (st *stage) whatWasHeard() string {
+func (st *theatre) whatWasHeard() string {
 	done := func() bool {
 		st.Gate.Pool.Evict(100)
 		st.mu.Lock()

@@ -1,13 +1,49 @@
 package proxy
 
-// The stages of an exchange that is attended.
+// stage is how far an exchange has come on the loop:
+//
+//	new ─┬─> dial               a goroutine goes on: several addresses, or sources
+//	     ├─> connecting ─┬──────────> connected
+//	     │               ├─> ask …
+//	     │               └─> failed …
+//	     ├─> connected          CONNECT: the tunnel is made
+//	     ├─> ask ──> asked ──> answer ──> body
+//	     └─> failed ──> refusing
+//
+// Up to asked and connected a goroutine may take over, which goes on from there
+// (goExchange.carryOn), and moves to no other. At the end of connected there is a tunnel; at
+// the end of answer, body and refusing the exchange is over.
+type stage uint8
+
 const (
-	stageAsk        = iota // the request is to be sent; also of one that never was attended
-	stageAsked             // it was sent
-	stageAnswer            // the answer is to be sent, or what has come of it
-	stageBody              // the rest of its body is on its way: see exchange.flow
-	stageConnecting        // the handshake with the server is under way
-	stageConnected         // CONNECT: the tunnel is to be made
-	stageDial              // there is no connection yet
-	stageFailed            // there will be none: see exchange.failed
+	stageNew        stage = iota // nothing is known; also of one that a goroutine has begun
+	stageDial                    // there is no connection yet
+	stageConnecting              // the handshake with the server is under way
+	stageConnected               // CONNECT: the tunnel is to be made
+	stageAsk                     // the request is to be sent
+	stageAsked                   // it was sent
+	stageAnswer                  // the answer is to be sent, or what has come of it
+	stageBody                    // the rest of its body is on its way: see exchange.flow
+	stageFailed                  // there will be no connection: see exchange.failed
+	stageRefusing                // the client is told so
+	numStages
 )
+
+// follows are the stages that may come next.
+var follows = [numStages][]stage{
+	stageNew:        {stageDial, stageConnecting, stageConnected, stageAsk, stageFailed},
+	stageConnecting: {stageConnected, stageAsk, stageFailed},
+	stageAsk:        {stageAsked},
+	stageAsked:      {stageAnswer},
+	stageAnswer:     {stageBody},
+	stageFailed:     {stageRefusing},
+}
+
+// to moves x to the next stage. With the race detector it panics where the diagram has no
+// arrow.
+func (x *exchange) to(next stage) {
+	if checkStages {
+		checkStage(x.stage, next)
+	}
+	x.stage = next
+}
