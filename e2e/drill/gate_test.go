@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -108,7 +110,7 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen
 	g.log.t = t
 	g.lines = linelog.New(&g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
 	o := proxy.Options{
-		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[0],
+		Gate: g.outbound(res, 0), Metrics: metrics.New(g.reg, "drill"), Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})), Budget: g.budgets[0],
 		Access: accesslog.New(g.lines, accesslog.Formats[g.format]),
 		TLS:    trust, Name: "sluice-" + g.name, Head: http1.Limits{MaxHead: 64 << 10, MaxFields: 256}, AnswerHead: http1.Limits{MaxHead: 256 << 10, MaxFields: 1000},
 		HeadTimeout: g.idle, ConnectTimeout: time.Minute, IdleTimeout: g.idle, KeepAliveTimeout: g.idle,
@@ -122,7 +124,8 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen
 	go func() { g.served <- g.http.Serve(l) }()
 
 	gate := g.outbound(res, 1)
-	g.tcp = tcp.New(tcp.Options{Gate: gate, TTL: res.TTL, Metrics: metrics.NewTCP(g.reg), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[1]})
+	g.tcp = tcp.New(tcp.Options{Gate: gate, TTL: res.TTL, Metrics: metrics.NewTCP(g.reg), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[1],
+		Panicked: contain.Log(o.Log, o.Metrics.Panics.Inc)})
 	to, err := acl.ParseTarget(fmt.Sprintf("127.0.0.1:%d", tunnels))
 	require.NoError(t, err)
 	require.NoError(t, g.tcp.Apply(tcp.Config{
@@ -136,8 +139,18 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen
 func (g *gate) stop(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	g.http.Shutdown(ctx)
-	g.tcp.Shutdown(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		g.http.Shutdown(ctx)
+		g.tcp.Shutdown(ctx)
+	}()
+	select {
+	case <-over:
+	case <-time.After(3 * time.Minute):
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("%s: what was cut has not ended: %+v, %+v\n%s", g.name, g.http.Open(), g.tcp.Open(), stacks[:runtime.Stack(stacks, true)])
+	}
 	assert.NoError(t, ctx.Err(), "%s: what was open has not ended by itself", g.name)
 	assert.NoError(t, <-g.served)
 	assert.Zero(t, g.lines.Close(time.Minute))
@@ -152,6 +165,8 @@ func (g *gate) stop(t testing.TB) {
 			switch f.GetName() {
 			case "sluice_client_connections", "sluice_tunnels", "sluice_tcp_connections":
 				assert.Zero(t, m.GetGauge().GetValue(), "%s: %s %v", g.name, f.GetName(), m.Label)
+			case "sluice_panics_total":
+				assert.Zero(t, m.GetCounter().GetValue(), "%s: panics", g.name)
 			case "sluice_requests_total":
 				requests += int(m.GetCounter().GetValue())
 			}
