@@ -49,6 +49,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"proxy/tunnel", module + "acl", "a tunnel moves bytes; what may be connected was decided before"},
 		{"proxy/resolve", module + "acl", "the resolver does not decide"},
 		{"proxy/tcp", module + "internal/config", "components take what they use, not the configuration"},
+		{"proxy/tlshello", "net", "tlshello is what a client says: bytes in, a reading out"},
+		{"proxy/tlshello", module + "acl", "tlshello knows no policy, and leaves names as they are spelt"},
 		{"cmd/sluice-netsetup", "net/http", "privileged: it listens on nothing and speaks with nobody"},
 		{"cmd/sluice-netsetup", module + "proxy", "privileged: it parses no client's bytes"},
 		{"cmd/sluice-netsetup", module + "acl", "privileged: it decides on no client"},

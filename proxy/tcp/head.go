@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/tlshello"
 )
 
 // Limits of what is read before a destination is chosen.
@@ -153,14 +154,14 @@ func (x goSession) sendHead(pl *plan, up sock.Blocking) bool {
 // names no server, has no server name.
 func (x goSession) readServerName() error {
 	for {
-		name, err := ServerName(x.early)
+		hello, err := tlshello.Parse(x.early)
 		switch {
 		case err == nil:
-			if h, err := acl.ParseHost(name); err == nil {
+			if h, err := acl.ParseHost(hello.ServerName); err == nil {
 				x.rec.ServerName = h.Name()
 			}
 			return nil
-		case !errors.Is(err, ErrMore):
+		case !errors.Is(err, tlshello.ErrMore):
 			return nil // no TLS: for the default destination, if there is one
 		}
 		if err := x.more(maxHello); err != nil {

@@ -2,7 +2,6 @@ package tcp
 
 import (
 	"bufio"
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -284,44 +283,4 @@ func TestProxyThenServerName(t *testing.T) {
 	assert.Equal(t, "here a.test", string(b))
 	tc.Close()
 	assert.Equal(t, "192.0.2.1:1234", r.last(1).Client.String())
-}
-
-// hello is what a client sends first.
-func hello(t testing.TB, name string) []byte {
-	near, far := net.Pipe()
-	defer far.Close()
-	go func() {
-		tls.Client(near, &tls.Config{ServerName: name, InsecureSkipVerify: true}).Handshake()
-		near.Close()
-	}()
-	b := make([]byte, 64<<10)
-	n, err := far.Read(b)
-	require.NoError(t, err)
-	return b[:n]
-}
-
-func TestServerNameStepByStep(t *testing.T) {
-	b := hello(t, "www.example.com")
-	for i := range b {
-		_, err := ServerName(b[:i])
-		require.ErrorIs(t, err, ErrMore, i)
-	}
-	name, err := ServerName(append(bytes.Clone(b), "what comes behind"...))
-	require.NoError(t, err)
-	assert.Equal(t, "www.example.com", name)
-	for text, want := range map[string]error{
-		"":                                     ErrMore,
-		"\x16":                                 ErrMore,
-		"\x16\x03\x01":                         ErrMore,
-		"\x16\x02":                             ErrNotTLS,
-		"\x15\x03\x01\x00\x02":                 ErrNotTLS, // an alert
-		"\x16\x03\x01\x00\x00":                 ErrNotTLS, // an empty record
-		"\x16\x03\x01\x00\x01\x02":             ErrNotTLS, // a ServerHello
-		"\x16\x03\x01\x00\x04\x01\xff\xff\xff": ErrNotTLS, // 16 MiB
-		"\x16\x03\x01\x00\x04\x01\x00\x00\x00": ErrNotTLS, // nothing in it
-		"SSH-2.0-x\r\n":                        ErrNotTLS,
-	} {
-		_, err := ServerName([]byte(text))
-		assert.ErrorIs(t, err, want, "%q", text)
-	}
 }
