@@ -26,7 +26,7 @@ demo: build ## (root) a client, the gateway and two servers in network namespace
 test: ## install what the tests need and run all of them
 	bash scripts/test.sh
 
-lint: ## formatting, vet, tidiness of go.mod
+lint: ## formatting, vet, staticcheck, tidiness of go.mod
 	bash scripts/lint.sh
 
 fuzz: ## run every fuzz target for FUZZTIME (5m)

@@ -208,27 +208,40 @@ func TestNoAllocations(t *testing.T) {
 	}
 	p := mustParse(t, "!*.example.com", "a.com:80", "api-*.a.com", "*x*y*.b.com", "!10.0.0.0/8", "10.1.0.0/16:80", "2001:db8::/32", "*").
 		WithGuard(Guard{Mode: GuardStrict, Own: []netip.Addr{netip.MustParseAddr("192.0.2.1")}})
-	for _, c := range []struct{ target, addr string }{
-		{"www.example.com:443", "192.0.2.1"},
-		{"a.com:80", "10.1.2.3"},
-		{"api-1.a.com:443", "8.8.8.8"},
-		{"axbyc.b.com:443", "64:ff9b::a00:1"},
-		{"nothing.test:443", "2001:db8::1"},
-		{"a.very.long.name.with.many.labels.example.net:443", "169.254.169.254"},
-		{"192.0.2.1:443", "192.0.2.1"},
-		{"[2001:db8::1]:443", "2001:db8::1"},
+	type said struct {
+		verdict Verdict
+		reason  string
+	}
+	for _, c := range []struct {
+		target, addr   string
+		byName, byAddr said
+	}{
+		{"www.example.com:443", "192.0.2.1", said{Deny, "line 1 !*.example.com"}, said{Deny, "line 1 !*.example.com"}},
+		{"a.com:80", "10.1.2.3", said{NeedAddr, "line 2 a.com:80"}, said{Allow, "line 2 a.com:80"}},
+		{"api-1.a.com:443", "8.8.8.8", said{NeedAddr, "line 3 api-*.a.com"}, said{Allow, "line 3 api-*.a.com"}},
+		{"axbyc.b.com:443", "64:ff9b::a00:1", said{NeedAddr, "line 4 *x*y*.b.com"}, said{Deny, "guard special-purpose"}},
+		{"nothing.test:443", "2001:db8::1", said{NeedAddr, "line 8 *"}, said{Allow, "line 7 2001:db8::/32"}},
+		{"a.very.long.name.with.many.labels.example.net:443", "169.254.169.254", said{NeedAddr, "line 8 *"}, said{Deny, "guard link-local"}},
+		{"192.0.2.1:443", "192.0.2.1", said{Deny, "guard own address"}, said{Deny, "guard own address"}},
+		{"[2001:db8::1]:443", "2001:db8::1", said{Allow, "line 7 2001:db8::/32"}, said{Allow, "line 7 2001:db8::/32"}},
 	} {
 		a := netip.MustParseAddr(c.addr)
 		var buf [256]byte
+		check := func(d Decision, want said) {
+			if why := d.AppendReason(buf[:0]); d.Verdict != want.verdict || string(why) != want.reason {
+				t.Fatalf("%s %s: %v, %s", c.target, c.addr, d.Verdict, why)
+			}
+		}
 		require.Zero(t, testing.AllocsPerRun(100, func() {
 			tgt, err := ParseTarget(c.target)
 			if err != nil {
 				t.Fatal(err)
 			}
-			d := p.DecideHost(tgt)
-			d = p.DecideAddr(tgt, a)
-			d.AppendReason(buf[:0])
-			tgt.AppendTo(buf[:0])
+			check(p.DecideHost(tgt), c.byName)
+			check(p.DecideAddr(tgt, a), c.byAddr)
+			if text := tgt.AppendTo(buf[:0]); string(text) != c.target {
+				t.Fatalf("%s: %s", c.target, text)
+			}
 		}), c.target)
 	}
 }

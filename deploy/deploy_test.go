@@ -418,19 +418,23 @@ func TestNetworks(t *testing.T) {
 	require.Equal(t, 2, found)
 }
 
-// TestConstraintsNameTheAccount: the SCC's one user is the gateway's account.
+// TestConstraintsNameTheAccount: the one user of every SCC is the gateway's account, and
+// every gateway beside it asks for that SCC.
 func TestConstraintsNameTheAccount(t *testing.T) {
+	constraints, gateways := 0, 0
 	for _, s := range rendered(t) {
 		for _, scc := range s.kinds("SecurityContextConstraints") {
 			require.Equal(t, []string{"system:serviceaccount:egress:sluice"}, texts(scc, "users"))
 			require.NotNil(t, s.find("ServiceAccount", "sluice", "egress"))
+			constraints++
 			for _, p := range s.kinds("Deployment") {
 				require.Equal(t, scc.name(), p.text("spec", "template", "metadata", "annotations", "openshift.io/required-scc"))
+				gateways++
 			}
-			return
 		}
 	}
-	t.Fatal("no SecurityContextConstraints")
+	require.NotZero(t, constraints)
+	require.NotZero(t, gateways)
 }
 
 // TestImageIsNamedAsDocumented: what "kustomize edit set image" writes, as

@@ -95,15 +95,6 @@ func TestSlowReadersCostNoMemory(t *testing.T) {
 	}
 }
 
-// warmUp lets the heap find its size.
-func warmUp(t testing.TB, g *gateway, addr string) {
-	t.Helper()
-	for range 3 {
-		_, _, err := readAnswer(ask(t, g.connect(), "http://"+addr+"/chunks", addr))
-		require.NoError(t, err)
-	}
-}
-
 // ask sends a GET on c.
 func ask(t testing.TB, c net.Conn, target, host string) net.Conn {
 	t.Helper()

@@ -37,7 +37,7 @@ func ParseMode(s string) (Mode, error) {
 	if i := slices.Index(modeNames[1:], s); i >= 0 {
 		return Mode(i + 1), nil
 	}
-	return NoMode, fmt.Errorf("Unrecognized EGRESS_ROUTER_MODE '%s': it is one of %s", printable(s), strings.Join(modeNames[1:], ", ")) //nolint:staticcheck // the original's wording
+	return NoMode, fmt.Errorf("Unrecognized EGRESS_ROUTER_MODE '%s': it is one of %s", printable(s), strings.Join(modeNames[1:], ", "))
 }
 
 // Redirects reports whether the mode has redirect rules, and EGRESS_DESTINATION

@@ -163,7 +163,7 @@ func isNumber(s string) bool {
 func parsePort(s string) (uint16, error) {
 	n, err := strconv.ParseUint(s, 10, 16)
 	if err != nil || n == 0 || s[0] == '0' {
-		return 0, fmt.Errorf("Invalid port: %s, must be in the range 1 to 65535", s) //nolint:staticcheck // the original's wording
+		return 0, fmt.Errorf("Invalid port: %s, must be in the range 1 to 65535", s)
 	}
 	return uint16(n), nil
 }

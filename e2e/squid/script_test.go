@@ -31,7 +31,7 @@ type squidRule struct {
 // else is allowed. The error is what the script dies of.
 func translate(text string) (rules []squidRule, star bool, err error) {
 	if text == "" {
-		return nil, false, fmt.Errorf("No EGRESS_HTTP_PROXY_DESTINATION specified") //nolint:staticcheck // the script's own words
+		return nil, false, fmt.Errorf("No EGRESS_HTTP_PROXY_DESTINATION specified")
 	}
 	for _, dest := range bashRead(text + "\n") {
 		if scriptSkipped.MatchString(dest) {
@@ -42,7 +42,7 @@ func translate(text string) (rules []squidRule, star bool, err error) {
 			continue
 		}
 		if star {
-			return nil, false, fmt.Errorf("Wildcard must be last rule, if present") //nolint:staticcheck // as above
+			return nil, false, fmt.Errorf("Wildcard must be last rule, if present")
 		}
 		var r squidRule
 		dest, r.deny = strings.CutPrefix(dest, "!")
@@ -54,7 +54,7 @@ func translate(text string) (rules []squidRule, star bool, err error) {
 		case scriptName.MatchString(dest):
 			r.kind, r.arg = "dstdomain", dest
 		default:
-			return nil, false, fmt.Errorf("Bad destination '%s'", dest) //nolint:staticcheck // as above
+			return nil, false, fmt.Errorf("Bad destination '%s'", dest)
 		}
 		rules = append(rules, r)
 	}

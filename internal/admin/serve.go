@@ -52,14 +52,12 @@ type places struct {
 
 // Accept makes room for each connection that it returns.
 func (p *places) Accept() (net.Conn, error) {
-	for {
-		c, err := p.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		p.enter(c)
-		return c, nil
+	c, err := p.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	p.enter(c)
+	return c, nil
 }
 
 func (p *places) enter(c net.Conn) {

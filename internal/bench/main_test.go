@@ -197,10 +197,7 @@ func TestChoose(t *testing.T) {
 
 func TestGoalsAreMeasured(t *testing.T) {
 	// The cells that goals name must be those that rows make.
-	b := &bench{sluices: []*peers.Peer{peers.Sluice("sluice", "")}}
-	for _, p := range peers.All("bin") {
-		b.others = append(b.others, p)
-	}
+	b := &bench{sluices: []*peers.Peer{peers.Sluice("sluice", "")}, others: peers.All("bin")}
 	r := report.Run{Tables: []*report.Table{}}
 	for _, w := range works {
 		table := w.newTable()

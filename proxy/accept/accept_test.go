@@ -94,8 +94,7 @@ func TestTurns(t *testing.T) {
 	var served, before atomic.Int32
 	all := make(chan struct{})
 	const many = turn + 1
-	var a *Acceptor
-	a = New(l, func(on *poll.Loop, c *sock.Conn) {
+	a := New(l, func(on *poll.Loop, c *sock.Conn) {
 		c.Close()
 		if served.Add(1) == 1 {
 			on.Later(task(func() { before.Store(served.Load()) }))

@@ -371,25 +371,25 @@ func TestBeginConnect(t *testing.T) {
 func TestAdmitNow(t *testing.T) {
 	g := NewGate(nil, nil, nil)
 	gen := policy.New(policy.Tenant{Rules: rules(t, "!*.bad.test\n192.0.2.0/24\n*.test")})
-	admit := func(s string) (bool, error, *Ticket) {
+	admit := func(s string) (bool, *Ticket, error) {
 		r := new(Ticket)
 		known, err := g.AdmitNow(gen, request(t, s), r)
-		return known, err, r
+		return known, r, err
 	}
-	known, err, r := admit("192.0.2.7:80")
+	known, r, err := admit("192.0.2.7:80")
 	assert.True(t, known)
 	assert.NoError(t, err)
 	assert.Equal(t, aa("192.0.2.7"), r.Route.Addrs())
-	known, err, _ = admit("198.51.100.1:80")
+	known, _, err = admit("198.51.100.1:80")
 	assert.True(t, known)
 	assert.ErrorIs(t, err, errDenied)
-	known, err, _ = admit("x.bad.test:80")
+	known, _, err = admit("x.bad.test:80")
 	assert.True(t, known)
 	assert.ErrorIs(t, err, errDenied)
 	known, _, _ = admit("a.test:80")
 	assert.False(t, known, "no name is known")
 	g.Known = func(name string) ([]netip.Addr, bool, error) { return aa("203.0.113.1"), name == "a.test", nil }
-	known, err, r = admit("a.test:80")
+	known, r, err = admit("a.test:80")
 	assert.True(t, known)
 	assert.NoError(t, err)
 	assert.Equal(t, aa("203.0.113.1"), r.Route.Addrs())

@@ -24,8 +24,7 @@ import (
 // others nothing.
 func TestSilentAddress(t *testing.T) {
 	silent := netip.MustParseAddr("127.0.0.2")
-	var r *rig
-	r = start(t, func(o *Options) {
+	r := start(t, func(o *Options) {
 		o.Gate = outbound.NewGate(
 			func(context.Context, string) ([]netip.Addr, error) {
 				return []netip.Addr{silent, netip.MustParseAddr("127.0.0.3")}, nil

@@ -35,7 +35,6 @@ type world struct {
 	dials  []time.Duration
 	refuse bool
 	begin  time.Time
-	near   net.Conn
 }
 
 func (w *world) lookup(context.Context, string) ([]netip.Addr, error) {
