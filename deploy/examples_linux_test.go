@@ -163,7 +163,7 @@ func redirects(t *testing.T, mode string) {
 			require.Zero(t, c.exit(), c.log(t))
 		}
 		ports := servicePorts(t, p)
-		eventually(t, "the pod redirects", func() bool {
+		nettest.Eventually(t, "the pod redirects", func() bool {
 			return reach(net, "tcp", ports["web"]) == "203.0.113.25:80 saw 192.0.2.12"
 		})
 		assert.Equal(t, "203.0.113.26:80 saw 192.0.2.12", reach(net, "tcp", ports["web-alt"]))
@@ -220,13 +220,13 @@ func TestTCPExample(t *testing.T) {
 	k.sandbox(p)
 
 	c = k.start(p, main, p.environ(t, main), nil)
-	eventually(t, "it is ready", func() bool { return probe(t, net, main) == "200" })
+	nettest.Eventually(t, "it is ready", func() bool { return probe(t, net, main) == "200" })
 	requirePowerless(t, c, "/", "/proc/sys")
 	ports := servicePorts(t, p)
 	for name, want := range map[string]string{
 		"https": "203.0.113.25:443", "postgres": "203.0.113.27:5432", "web": "203.0.113.26:80",
 	} {
-		eventually(t, name+" leads to its destination", func() bool { return !strings.Contains(reach(net, "tcp", ports[name]), "reset") })
+		nettest.Eventually(t, name+" leads to its destination", func() bool { return !strings.Contains(reach(net, "tcp", ports[name]), "reset") })
 		assert.Equal(t, want+" saw 192.0.2.11", reach(net, "tcp", ports[name]), name)
 	}
 	require.Len(t, ports, 3)

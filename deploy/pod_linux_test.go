@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -74,15 +73,6 @@ func curl(t *testing.T, p *nettest.Topology, args ...string) string {
 	return out.String()
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for limit := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(limit) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 // theDeployment is the pod of the overlay for openshift-sdn.
 func theDeployment(t *testing.T) pod {
 	t.Helper()
@@ -131,7 +121,7 @@ func TestPod(t *testing.T) {
 		require.Zero(t, c.exit(), c.log(t))
 	}
 	c := k.start(p, main, here(t, p, main), map[string]string{"/etc/sluice": volume.dir})
-	eventually(t, "it is ready", func() bool {
+	nettest.Eventually(t, "it is ready", func() bool {
 		return strings.Contains(curl(t, net, "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "http://"+nettest.PodV4+":9090/readyz"), "200")
 	})
 	requirePowerless(t, c, "/", "/etc/sluice", "/proc/sys")
@@ -142,7 +132,7 @@ func TestPod(t *testing.T) {
 	require.Contains(t, curl(t, net, "http://telemetry.example.com/"), "!telemetry.example.com")
 
 	volume.write(map[string]string{"rules.txt": "!www.example.com\n" + rules})
-	eventually(t, "the changed ConfigMap is in force", func() bool {
+	nettest.Eventually(t, "the changed ConfigMap is in force", func() bool {
 		return strings.Contains(curl(t, net, "http://www.example.com/"), "!www.example.com")
 	})
 	require.Equal(t, "you come from "+nettest.SourceV6+"\n", curl(t, net, "http://six.example.com/"))

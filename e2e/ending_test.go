@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // At SIGTERM it says that it is not ready, takes no new connection, lets what is
@@ -30,11 +32,11 @@ func TestDrain(t *testing.T) {
 			status, _ := g.admin("/readyz")
 			require.Equal(t, 200, status)
 			g.signal(sig)
-			eventually(t, "it is not ready", func() bool {
+			nettest.Eventually(t, "it is not ready", func() bool {
 				status, _ := g.admin("/readyz")
 				return status == http.StatusServiceUnavailable
 			})
-			eventually(t, "new connections are refused", func() bool {
+			nettest.Eventually(t, "new connections are refused", func() bool {
 				c, err := net.Dial("tcp", g.Addr)
 				if err == nil {
 					_ = c.Close()
@@ -60,7 +62,7 @@ func TestDrainEnds(t *testing.T) {
 		g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "10m"}})
 		open := g.tunnel(echo(t))
 		g.signal(syscall.SIGTERM)
-		eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
+		nettest.Eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
 		g.signal(syscall.SIGTERM)
 		assert.Equal(t, 0, g.exit())
 		_, err := open.Read(make([]byte, 1))
@@ -104,7 +106,7 @@ func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
 		t.Fatal(failure)
 	}
 	g.signal(syscall.SIGTERM)
-	eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
+	nettest.Eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
 	close(finish)
 	assert.Equal(t, "first last <nil>", <-got)
 	assert.Equal(t, 0, g.exit())
@@ -223,7 +225,7 @@ func TestAccessLogFormats(t *testing.T) {
 			open := g.tunnel(echo(t))
 			echoes(t, open, "word")
 			_ = open.Close()
-			eventually(t, "all is logged", func() bool { return len(g.accessLog()) == 3 })
+			nettest.Eventually(t, "all is logged", func() bool { return len(g.accessLog()) == 3 })
 			for i, line := range g.accessLog() {
 				assert.Regexp(t, regexp.MustCompile(want[i]), line)
 			}

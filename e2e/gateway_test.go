@@ -54,7 +54,7 @@ func start(t testing.TB, s setup) *gateway {
 	t.Helper()
 	g := launch(t, s)
 	announced := regexp.MustCompile(`listens on ([^\s,]+)(?:, \S+)*, admin on http://(\S+)/\n(?s:.*)source address: .*\n`)
-	eventually(t, "the program is up", func() bool {
+	nettest.Eventually(t, "the program is up", func() bool {
 		m := announced.FindStringSubmatch(g.stderr())
 		if m != nil {
 			g.Addr, g.Admin = strings.Replace(m[1], "[::]", "127.0.0.1", 1), m[2]
@@ -221,18 +221,6 @@ func (g *gateway) accessLog() []string {
 		return nil
 	}
 	return strings.Split(text, "\n")
-}
-
-// eventually polls until ok, for at most 20 seconds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	limit := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(limit) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
 }
 
 // output is what a command of a test's client gave.

@@ -4,19 +4,22 @@ package e2e
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // memory is what the process holds now, and held at most, in MiB.
@@ -74,15 +77,10 @@ func TestSlowReadersCostNoMemory(t *testing.T) {
 			for i := range conns {
 				conns[i] = open()
 			}
-			last := int64(-1)
-			eventually(t, "the server can send no more", func() bool {
-				time.Sleep(200 * time.Millisecond)
-				now := sent.Load()
-				stuck := now == last && now > 0
-				last = now
-				return stuck
+			nettest.Eventually(t, "the program and the server can send no more", func() bool {
+				return windowsClosed(t, g.Addr) == clients && windowsClosed(t, addr) == clients
 			})
-			assert.Less(t, last, int64(clients*size))
+			assert.Less(t, sent.Load(), int64(clients*size))
 			now, _ := g.memory()
 			assert.Less(t, now-before, growth, "MiB more than before")
 			_, body, err := readAnswer(conns[0])
@@ -91,8 +89,28 @@ func TestSlowReadersCostNoMemory(t *testing.T) {
 			for _, c := range conns {
 				_ = c.Close()
 			}
+			nettest.Eventually(t, "all are gone", func() bool {
+				return windowsClosed(t, g.Addr) == 0 && windowsClosed(t, addr) == 0
+			})
 		})
 	}
+}
+
+// windowsClosed counts the connections of whoever listens at addr whose other end takes
+// nothing more: the kernel probes whether it does again, which is timer 4 of proc(5).
+func windowsClosed(t testing.TB, addr string) (n int) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/self/net/tcp")
+	require.NoError(t, err)
+	a := netip.MustParseAddrPort(addr)
+	local := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(a.Addr().AsSlice()), a.Port())
+	for line := range strings.Lines(string(table)) {
+		// sl local_address rem_address st tx_queue:rx_queue tr:tm->when ...
+		if f := strings.Fields(line); f[1] == local && strings.HasPrefix(f[5], "04:") {
+			n++
+		}
+	}
+	return n
 }
 
 // ask sends a GET on c.

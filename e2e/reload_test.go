@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 const (
@@ -93,14 +95,14 @@ func TestReload(t *testing.T) {
 			require.Equal(t, "200 200", both(t, c, first, second))
 
 			change(denied + "\n" + loopback)
-			eventually(t, "the new rules are in force", func() bool { return both(t, c, first, second) == "403 200" })
+			nettest.Eventually(t, "the new rules are in force", func() bool { return both(t, c, first, second) == "403 200" })
 			echoes(t, open, "with other rules")
 			assert.Equal(t, "1", g.metric(reloadOK))
 			assert.Equal(t, "2", g.metric("sluice_rules"))
 
 			good := g.metric(succeeded)
 			change("10.0.0.300\n" + loopback + "*\n!x.test\n")
-			eventually(t, "the wrong rules are refused", func() bool { return g.metric(failed) != "0" })
+			nettest.Eventually(t, "the wrong rules are refused", func() bool { return g.metric(failed) != "0" })
 			assert.Equal(t, "0", g.metric(reloadOK))
 			assert.Equal(t, good, g.metric(succeeded))
 			assert.Equal(t, "2", g.metric("sluice_rules"))
@@ -113,7 +115,7 @@ func TestReload(t *testing.T) {
 			echoes(t, open, "with wrong rules")
 
 			change("!127.0.0.1\n")
-			eventually(t, "the third rules are in force", func() bool { return both(t, c, first, second) == "403 403" })
+			nettest.Eventually(t, "the third rules are in force", func() bool { return both(t, c, first, second) == "403 403" })
 			assert.Equal(t, "1", g.metric(reloadOK))
 			echoes(t, open, "a tunnel outlives the rule that let it in")
 		})
@@ -125,7 +127,7 @@ func TestSighupAlone(t *testing.T) {
 	g := start(t, setup{rules: loopback})
 	require.Equal(t, "1", g.metric(succeeded))
 	g.signal(syscall.SIGHUP)
-	eventually(t, "the same rules are loaded again", func() bool { return g.metric(succeeded) == "2" })
+	nettest.Eventually(t, "the same rules are loaded again", func() bool { return g.metric(succeeded) == "2" })
 }
 
 // both are the statuses of two servers.
@@ -172,7 +174,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	for i := range 20 {
 		m.swap(lists[i%2])
 		want := []string{"403 200", "200 403"}[i%2]
-		eventually(t, "the list is in force", func() bool { return both(t, g.client(), first, second) == want })
+		nettest.Eventually(t, "the list is in force", func() bool { return both(t, g.client(), first, second) == want })
 	}
 	close(stop)
 	seen := <-done

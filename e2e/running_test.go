@@ -14,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // The tests from here on need no network but loopback, which a rule must unlock.
@@ -106,7 +108,7 @@ func TestOutOfDescriptors(t *testing.T) {
 				flood[i] = g.connect()
 				_, _ = io.WriteString(flood[i], c.head) // it may be refused already
 			}
-			eventually(t, "connections are refused", func() bool {
+			nettest.Eventually(t, "connections are refused", func() bool {
 				return g.metric(refused) != before
 			})
 			if c.head != "" {
@@ -123,7 +125,7 @@ func TestOutOfDescriptors(t *testing.T) {
 			for _, f := range flood {
 				_ = f.Close()
 			}
-			eventually(t, "clients are served again", func() bool {
+			nettest.Eventually(t, "clients are served again", func() bool {
 				resp, err := g.client().Get("http://" + page + "/")
 				if err != nil {
 					return false
@@ -131,7 +133,7 @@ func TestOutOfDescriptors(t *testing.T) {
 				_ = resp.Body.Close()
 				return resp.StatusCode == 200
 			})
-			eventually(t, "all connections are given up", func() bool {
+			nettest.Eventually(t, "all connections are given up", func() bool {
 				return g.metric("sluice_tunnels") == "0"
 			})
 		})

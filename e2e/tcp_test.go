@@ -85,11 +85,11 @@ func (p tcpPod) launch(t testing.TB, sources, destinations string) *gateway {
 func (p tcpPod) start(t testing.TB, sources, destinations string) *gateway {
 	t.Helper()
 	g := p.launch(t, sources, destinations)
-	eventually(t, "the program is up", func() bool {
+	nettest.Eventually(t, "the program is up", func() bool {
 		require.False(t, g.ended(), "it ended:\n%s", g.stderr())
 		return strings.Contains(g.stderr(), "source address: ")
 	})
-	eventually(t, "it is ready", func() bool { status, _ := g.admin("/readyz"); return status == 200 })
+	nettest.Eventually(t, "it is ready", func() bool { status, _ := g.admin("/readyz"); return status == 200 })
 	return g
 }
 

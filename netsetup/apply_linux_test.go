@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
@@ -58,12 +57,30 @@ func events(t *testing.T, p *nettest.Topology, f func()) (all []string) {
 	return all
 }
 
+// settled reports whether the link is up with what it sends over, which the kernel finds
+// some time after it was set up, and none of its addresses is still being tried.
+func settled(t *testing.T, name string) bool {
+	t.Helper()
+	l := link(t, name)
+	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+	require.NoError(t, err)
+	for _, a := range addrs {
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+			return false
+		}
+	}
+	return l.Attrs().OperState == netlink.OperUp
+}
+
 func TestSecondRunChangesNothing(t *testing.T) {
 	p := network(t)
 	c := everything(t)
 	first := events(t, p, func() { require.NotEmpty(t, mustSetup(t, p, c).Changes) })
 	require.Greater(t, len(first), 10, "the monitor sees changes")
-	time.Sleep(100 * time.Millisecond) // what the kernel tells later, of the link
+	nettest.Eventually(t, "the kernel has told of the link what it tells later", func() (ok bool) {
+		in(t, p.Egress, func() { ok = settled(t, "macvlan0") })
+		return ok
+	})
 	require.Empty(t, events(t, p, func() { require.Empty(t, mustSetup(t, p, c).Changes) }))
 	require.Equal(t, []string{
 		"default via 198.51.100.1 dev macvlan0 proto 83 src 198.51.100.50",

@@ -47,10 +47,10 @@ func TestStandardErrorFails(t *testing.T) {
 			t.Cleanup(func() { cmd.Process.Kill() })
 			until := func(part string) {
 				t.Helper()
-				require.Eventually(t, func() bool {
+				nettest.Eventually(t, "the metrics say "+part, func() bool {
 					text, _ := os.ReadFile(prom)
 					return strings.Contains(string(text), part)
-				}, 30*time.Second, 20*time.Millisecond, part)
+				})
 			}
 			until("successful 1\n")
 			require.NoError(t, os.Remove(rules))

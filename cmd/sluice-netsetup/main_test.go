@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,7 +127,7 @@ func TestLegacy(t *testing.T) {
 	go func() { done <- program(t, p.Egress, environ) }()
 	until := func(parts ...string) {
 		t.Helper()
-		require.Eventually(t, func() bool {
+		nettest.Eventually(t, fmt.Sprintf("the metrics say %q", parts), func() bool {
 			text, _ := os.ReadFile(prom)
 			for _, part := range parts {
 				if !strings.Contains(string(text), part) {
@@ -134,7 +135,7 @@ func TestLegacy(t *testing.T) {
 				}
 			}
 			return true
-		}, 20*time.Second, 20*time.Millisecond, "%q", parts)
+		})
 	}
 	until(`sluice_redirect_connections_total{family="ip",rule="80 tcp 203.0.113.10"} 0`, "successful 1\n")
 	write("81 tcp " + nettest.ServerAV4)

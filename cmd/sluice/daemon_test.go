@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // daemon is "sluice proxy" or "sluice tcp" as a process of its own, whose standard
@@ -72,7 +74,7 @@ func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *
 			t.Logf("the program said:\n%s", b)
 		}
 	})
-	eventually(t, "it is ready", func() bool { return d.status("/readyz") == 200 })
+	nettest.Eventually(t, "it is ready", func() bool { return d.status("/readyz") == 200 })
 	return d
 }
 
@@ -187,11 +189,11 @@ func TestReaderOfLogsEnds(t *testing.T) {
 			w.Close()
 			r.Close()
 			d.send()
-			eventually(t, "a line is lost", func() bool { return d.metric(logDropped) == "1" })
+			nettest.Eventually(t, "a line is lost", func() bool { return d.metric(logDropped) == "1" })
 			d.signal(syscall.SIGHUP)
-			eventually(t, "a message is lost", func() bool { return d.metric(messagesDropped) != "0" })
+			nettest.Eventually(t, "a message is lost", func() bool { return d.metric(messagesDropped) != "0" })
 			d.send()
-			eventually(t, "another line is lost", func() bool { return d.metric(logDropped) == "2" })
+			nettest.Eventually(t, "another line is lost", func() bool { return d.metric(logDropped) == "2" })
 			d.signal(syscall.SIGTERM)
 			d.exits(0)
 		})
@@ -207,7 +209,7 @@ func TestLogsStall(t *testing.T) {
 			d.send()
 			was := d.metric(reloaded)
 			d.signal(syscall.SIGHUP)
-			eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
+			nettest.Eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
 			d.send()
 			d.signal(syscall.SIGTERM)
 			d.exits(0)
@@ -217,7 +219,7 @@ func TestLogsStall(t *testing.T) {
 			d := startDaemon(t, mode, w, w, "--drain-timeout=10m")
 			d.open()
 			d.signal(syscall.SIGTERM)
-			eventually(t, "it drains", func() bool { return d.status("/readyz") == 503 })
+			nettest.Eventually(t, "it drains", func() bool { return d.status("/readyz") == 503 })
 			begun := time.Now()
 			d.signal(syscall.SIGTERM)
 			d.exits(0)
@@ -236,7 +238,7 @@ func TestAccessLogIsFIFO(t *testing.T) {
 			d.send()
 			was := d.metric(reloaded)
 			d.signal(syscall.SIGHUP)
-			eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
+			nettest.Eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
 			d.send()
 			r, err := os.Open(fifo)
 			require.NoError(t, err)
@@ -261,7 +263,7 @@ func TestAccessLogOnFullDisk(t *testing.T) {
 			d := startDaemon(t, mode, nil, nil, "--access-log", "/dev/full")
 			d.send()
 			d.send()
-			eventually(t, "both are counted", func() bool { return d.metric(logDropped) == "2" })
+			nettest.Eventually(t, "both are counted", func() bool { return d.metric(logDropped) == "2" })
 			d.signal(syscall.SIGTERM)
 			d.exits(0)
 			assert.Contains(t, d.read("stderr"), `"msg":"write the access log: write /dev/full: no space left on device: lines are lost"`)
@@ -276,7 +278,7 @@ func (d *daemon) setting(line string) {
 	b, err := os.ReadFile(d.file())
 	require.NoError(d.t, err)
 	require.NoError(d.t, os.WriteFile(d.file(), append(b, line+"\n"...), 0o600))
-	eventually(d.t, line+" is in force", func() bool { return d.metric(reloaded) != was })
+	nettest.Eventually(d.t, line+" is in force", func() bool { return d.metric(reloaded) != was })
 }
 
 // Between the signal and the drain it is not ready, and serves who comes all the same.
@@ -286,7 +288,7 @@ func TestShutdownDelay(t *testing.T) {
 			d := startDaemon(t, mode, nil, nil, "--shutdown-delay=2s")
 			begun := time.Now()
 			d.signal(syscall.SIGTERM)
-			eventually(t, "it is not ready", func() bool { return d.status("/readyz") == 503 })
+			nettest.Eventually(t, "it is not ready", func() bool { return d.status("/readyz") == 503 })
 			for time.Since(begun) < time.Second {
 				d.send()
 			}
@@ -299,7 +301,7 @@ func TestShutdownDelay(t *testing.T) {
 			d := startDaemon(t, mode, nil, nil, "--shutdown-delay=10m", "--drain-timeout=10m")
 			c := d.open()
 			d.signal(syscall.SIGTERM)
-			eventually(t, "it is not ready", func() bool { return d.status("/readyz") == 503 })
+			nettest.Eventually(t, "it is not ready", func() bool { return d.status("/readyz") == 503 })
 			d.signal(syscall.SIGHUP) // is none
 			d.send()
 			d.signal(syscall.SIGINT)

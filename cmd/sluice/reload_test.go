@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 const refused = `sluice_config_reloads_total{result="failure"}`
@@ -64,11 +66,11 @@ func TestFileBecomesAnotherKind(t *testing.T) {
 			for _, name := range []string{"fifo", "zero", "2 GB"} {
 				was, wasRefused := d.metric(reloaded), d.metric(refused)
 				d.put(d.main(), kinds[name].make)
-				eventually(t, name+" is refused", func() bool { return d.metric(refused) != wasRefused })
+				nettest.Eventually(t, name+" is refused", func() bool { return d.metric(refused) != wasRefused })
 				assert.Contains(t, d.read("stderr"), kinds[name].said)
 				d.send()
 				d.put(d.main(), text(string(good)+"# "+name+"\n"))
-				eventually(t, "there is a good one", func() bool { return d.metric(reloaded) != was })
+				nettest.Eventually(t, "there is a good one", func() bool { return d.metric(reloaded) != was })
 			}
 			rss, err := strconv.ParseFloat(d.metric("process_resident_memory_bytes"), 64)
 			require.NoError(t, err)
@@ -130,7 +132,7 @@ func TestFileBeingWritten(t *testing.T) {
 			_, err = io.WriteString(f, next[30:])
 			require.NoError(t, err)
 			require.NoError(t, f.Close())
-			eventually(t, "the whole is in force", func() bool { return d.metric(reloaded) != was })
+			nettest.Eventually(t, "the whole is in force", func() bool { return d.metric(reloaded) != was })
 			assert.Equal(t, "0", d.metric(refused))
 			d.send()
 		})
@@ -152,11 +154,11 @@ func (d *daemon) get() int {
 func TestRulesGoneAndEmpty(t *testing.T) {
 	d := startDaemon(t, "proxy", nil, nil)
 	require.NoError(t, os.Remove(d.rules()))
-	eventually(t, "it is refused", func() bool { return d.metric(refused) == "1" })
+	nettest.Eventually(t, "it is refused", func() bool { return d.metric(refused) == "1" })
 	assert.Equal(t, 200, d.get())
 	assert.Contains(t, d.read("stderr"), `"msg":"reload refused, the configuration before stays in force","problem":"`+d.file()+":4: open "+d.rules()+": no such file or directory")
 	require.NoError(t, text("")(d.rules()))
-	eventually(t, "the empty list is in force", func() bool { return d.metric("sluice_rules") == "0" })
+	nettest.Eventually(t, "the empty list is in force", func() bool { return d.metric("sluice_rules") == "0" })
 	assert.Equal(t, 403, d.get())
 	assert.Equal(t, "1", d.metric("sluice_config_last_reload_successful"))
 	assert.Equal(t, "1", d.metric(refused), "what was refused is not read again and again")
@@ -170,7 +172,7 @@ func TestRulesHaveLostTheirEnd(t *testing.T) {
 		t.Helper()
 		was := d.metric(metric)
 		require.NoError(t, text(rules)(d.rules()))
-		eventually(t, what, func() bool { return d.metric(metric) != was })
+		nettest.Eventually(t, what, func() bool { return d.metric(metric) != was })
 	}
 	change("127.0.0.0/8\n*.ok.test\n#@ end\n", "it has an end", reloaded)
 	change("127.0.0.0/8\n*", "it has lost its end", refused)
@@ -201,7 +203,7 @@ func TestNewRulesFileBeingWritten(t *testing.T) {
 	_, err = f.WriteString("\n127.0.0.0/8\n10.0.0.0/8\n")
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	eventually(t, "the new rules are in force", func() bool { return d.metric("sluice_rules") == "2" })
+	nettest.Eventually(t, "the new rules are in force", func() bool { return d.metric("sluice_rules") == "2" })
 	assert.Equal(t, 200, d.get())
 }
 
@@ -234,10 +236,10 @@ func TestReloadBesideBusyLog(t *testing.T) {
 			require.NoError(t, err)
 			was := d.metric(reloaded)
 			require.NoError(t, text(string(good)+"# changed\n")(d.main()))
-			eventually(t, "the change is in force", func() bool { return d.metric(reloaded) != was })
+			nettest.Eventually(t, "the change is in force", func() bool { return d.metric(reloaded) != was })
 			was = d.metric(reloaded)
 			d.signal(syscall.SIGHUP)
-			eventually(t, "it is loaded when asked to", func() bool { return d.metric(reloaded) != was })
+			nettest.Eventually(t, "it is loaded when asked to", func() bool { return d.metric(reloaded) != was })
 		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // While clients wait for names that no server answers, the proxy accepts others and
@@ -39,7 +41,7 @@ func TestSilentDNSHoldsNothingUp(t *testing.T) {
 		_ = cmd.Wait()
 	})
 	var at []string // proxy, admin
-	eventually(t, "the program is up", func() bool {
+	nettest.Eventually(t, "the program is up", func() bool {
 		text, err := os.ReadFile(said.Name())
 		require.NoError(t, err)
 		at = regexp.MustCompile(`listens on (\S+), admin on http://(\S+)/`).FindStringSubmatch(string(text))
@@ -61,7 +63,7 @@ func TestSilentDNSHoldsNothingUp(t *testing.T) {
 		require.NoError(t, err)
 		return len(fds)
 	}
-	eventually(t, "all are accepted", func() bool { return files() >= 240 })
+	nettest.Eventually(t, "all are accepted", func() bool { return files() >= 240 })
 	c := ask("denied.test:443")
 	require.NoError(t, c.SetReadDeadline(time.Now().Add(20*time.Second)))
 	answer := make([]byte, 256)

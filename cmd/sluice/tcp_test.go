@@ -64,7 +64,7 @@ func tcpProgram(t testing.TB, bin string, dns *nettest.DNS, file string, args ..
 			t.Errorf("the program said:\n%s", out)
 		}
 	})
-	eventually(t, "the program is up", func() bool { return strings.Contains(p.read("stderr"), "source address: ") })
+	nettest.Eventually(t, "the program is up", func() bool { return strings.Contains(p.read("stderr"), "source address: ") })
 	said := p.read("stderr")
 	p.admin = regexp.MustCompile(`admin on http://(\S+)/`).FindStringSubmatch(said)[1]
 	for _, m := range regexp.MustCompile(`(?m)^  (\S+) > `).FindAllStringSubmatch(said, -1) {
@@ -141,18 +141,6 @@ func (p *program) exit() int {
 		p.t.Fatal("the program has not ended")
 	}
 	return p.cmd.ProcessState.ExitCode()
-}
-
-// eventually polls until ok, for at most 30 seconds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	limit := time.Now().Add(30 * time.Second)
-	for !ok() {
-		if time.Now().After(limit) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }
 
 // echoServer sends back what comes, with a word first.
@@ -233,12 +221,14 @@ func TestTCPProgram(t *testing.T) {
 	assert.Equal(t, 503, status)
 	status, _ = p.ask("/healthz")
 	assert.Equal(t, 200, status)
-	_, page := p.ask("/")
-	assert.Contains(t, page, "no such name (NXDOMAIN)")
+	nettest.Eventually(t, "the page says why", func() bool {
+		_, page := p.ask("/")
+		return strings.Contains(page, "no such name (NXDOMAIN)")
+	})
 	require.ErrorIs(t, p.refused(0), syscall.ECONNRESET)
 
 	dns.Set("db.test", nettest.Addrs("127.0.0.2").TTL(1))
-	eventually(t, "it heals", func() bool { status, _ := p.ask("/readyz"); return status == 200 })
+	nettest.Eventually(t, "it heals", func() bool { status, _ := p.ask("/readyz"); return status == 200 })
 	c := p.connect(0)
 	io.WriteString(c, "hello")
 	hears(t, c, "hello")
@@ -248,21 +238,21 @@ func TestTCPProgram(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(p.file(), []byte(config("'*'")), 0o600))
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	eventually(t, "the reload is refused", func() bool { return p.metric("sluice_config_last_reload_successful") == "0" })
+	nettest.Eventually(t, "the reload is refused", func() bool { return p.metric("sluice_config_last_reload_successful") == "0" })
 	assert.Contains(t, p.read("stderr"), "Bad destination '*'")
 	io.WriteString(c, "still")
 	hears(t, c, "still")
 
 	// By the file alone; the socket stays, the open connection too.
 	require.NoError(t, os.WriteFile(p.file(), []byte(config(b)), 0o600))
-	eventually(t, "the reload is in force", func() bool { return p.metric("sluice_config_last_reload_successful") == "1" })
+	nettest.Eventually(t, "the reload is in force", func() bool { return p.metric("sluice_config_last_reload_successful") == "1" })
 	d := p.connect(0)
 	hears(t, d, "second:")
 	io.WriteString(c, "still")
 	hears(t, c, "still")
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	eventually(t, "it is not ready", func() bool { status, _ := p.ask("/readyz"); return status == 503 })
+	nettest.Eventually(t, "it is not ready", func() bool { status, _ := p.ask("/readyz"); return status == 503 })
 	io.WriteString(c, "draining")
 	hears(t, c, "draining")
 	c.CloseWrite()
@@ -290,7 +280,7 @@ func TestTCPFromEnvironment(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	defer cmd.Process.Kill()
 	var c net.Conn
-	eventually(t, "it listens", func() bool { c, err = net.Dial("tcp", "127.0.0.1:"+free); return err == nil })
+	nettest.Eventually(t, "it listens", func() bool { c, err = net.Dial("tcp", "127.0.0.1:"+free); return err == nil })
 	hears(t, c, "here")
 	c.Close()
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))

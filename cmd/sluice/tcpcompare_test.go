@@ -284,7 +284,7 @@ func (s *stage) startHAProxy() bool {
 	go func() { cmd.Wait(); close(done) }()
 	s.t.Cleanup(func() { syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); <-done })
 	up := false
-	eventually(s.t, "haproxy is up, or has ended", func() bool {
+	nettest.Eventually(s.t, "haproxy is up, or has ended", func() bool {
 		select {
 		case <-done:
 			return true
@@ -338,7 +338,7 @@ func (v visit) String() string {
 // until visits until ip answers, and returns how long that took.
 func (s *stage) until(ip string) string {
 	begin := time.Now()
-	eventually(s.t, ip+" answers", func() bool { return s.visit().word == ip })
+	nettest.Eventually(s.t, ip+" answers", func() bool { return s.visit().word == ip })
 	return about(time.Since(begin))
 }
 

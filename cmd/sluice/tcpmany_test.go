@@ -147,13 +147,13 @@ func (m *many) allCarryBytes(programs []*program, n int) {
 		require.Equal(m.t, n, echoed)
 	}
 	m.eventuallySessions(programs, n)
-	eventually(m.t, fmt.Sprintf("the servers have %d connections", n), func() bool { return m.atServers() == n })
+	nettest.Eventually(m.t, fmt.Sprintf("the servers have %d connections", n), func() bool { return m.atServers() == n })
 }
 
 // eventuallySessions waits until the programs have n sessions.
 func (m *many) eventuallySessions(programs []*program, n int) {
 	m.t.Helper()
-	eventually(m.t, fmt.Sprintf("there are %d sessions", n), func() bool {
+	nettest.Eventually(m.t, fmt.Sprintf("there are %d sessions", n), func() bool {
 		sessions := 0
 		for _, p := range programs {
 			for _, addr := range m.addrs {
@@ -182,9 +182,9 @@ func (m *many) isAsNew(programs []*program, n int) {
 	m.clients.tell("Close", n, nil)
 	m.eventuallySessions(programs, 0)
 	for _, p := range programs {
-		eventually(m.t, "the descriptors are closed", func() bool { return p.descriptors() < keptAside })
+		nettest.Eventually(m.t, "the descriptors are closed", func() bool { return p.descriptors() < keptAside })
 	}
-	eventually(m.t, "the servers know", func() bool { return m.atServers() == 0 })
+	nettest.Eventually(m.t, "the servers know", func() bool { return m.atServers() == 0 })
 }
 
 // descriptors is how many a program has open.

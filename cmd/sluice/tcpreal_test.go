@@ -65,7 +65,7 @@ func background(t testing.TB, cmd *exec.Cmd) (stop func()) {
 func redis(t testing.TB, ip, port, whoami string) (stop func()) {
 	t.Helper()
 	stop = background(t, exec.Command(need(t, "redis-server"), "--bind", ip, "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir()))
-	eventually(t, "Redis is up", func() bool {
+	nettest.Eventually(t, "Redis is up", func() bool {
 		c, err := net.Dial("tcp", ip+":"+port)
 		if err != nil {
 			return false
@@ -103,18 +103,18 @@ func TestTCPRedis(t *testing.T) {
 	dns := nettest.NewDNS(t)
 	dns.Set("redis.test", nettest.Addrs("127.0.0.2").TTL(1))
 	p := tcpProgram(t, os.Args[0], dns, "tcp:\n- {listen: 127.0.0.1:0, destinations: 'redis.test:"+port+"'}\n")
-	eventually(t, "it answers", func() bool { return who(t, p.ports[0]) == "one" })
+	nettest.Eventually(t, "it answers", func() bool { return who(t, p.ports[0]) == "one" })
 	c := p.connect(0)
 	require.Equal(t, "+OK", command(t, c, "CLIENT SETNAME stays"))
 
 	dns.Set("redis.test", nettest.Addrs("127.0.0.3").TTL(1))
-	eventually(t, "new clients reach the new server", func() bool { return who(t, p.ports[0]) == "two" })
+	nettest.Eventually(t, "new clients reach the new server", func() bool { return who(t, p.ports[0]) == "two" })
 	require.Equal(t, "$3", command(t, c, "GET whoami"))
 	require.Equal(t, ":1", command(t, c, "INCR counter"), "the old connection lives on, on the old server")
 	assert.Equal(t, "1", p.metric(`sluice_tcp_addresses{destination="redis.test:`+port+`",listener="127.0.0.1:0",state="draining"}`))
 
 	dns.Set("redis.test", nettest.Addrs("127.0.0.2", "127.0.0.3").TTL(1))
-	eventually(t, "both are used", func() bool {
+	nettest.Eventually(t, "both are used", func() bool {
 		return p.metric(`sluice_tcp_addresses{destination="redis.test:`+port+`",listener="127.0.0.1:0",state="up"}`) == "2"
 	})
 	stopTwo()
@@ -122,7 +122,7 @@ func TestTCPRedis(t *testing.T) {
 		require.Equal(t, "one", who(t, p.ports[0]), "no client notices that one has died")
 	}
 	redis(t, "127.0.0.3", port, "three")
-	eventually(t, "what came back is used again", func() bool { return who(t, p.ports[0]) == "three" })
+	nettest.Eventually(t, "what came back is used again", func() bool { return who(t, p.ports[0]) == "three" })
 	require.Equal(t, ":2", command(t, c, "INCR counter"))
 }
 
@@ -136,7 +136,7 @@ func TestTCPSocatHalfClose(t *testing.T) {
 	data := make([]byte, 5<<20)
 	rand.Read(data)
 	want := fmt.Sprintf("%x  -\n", sha256.Sum256(data))
-	eventually(t, "it answers", func() bool {
+	nettest.Eventually(t, "it answers", func() bool {
 		cmd := exec.Command(socat, "-t", "20", "-", "TCP:"+p.ports[0])
 		cmd.Stdin = bytes.NewReader(data)
 		out, err := cmd.Output()

@@ -147,7 +147,7 @@ func (c *client) send(p *plan, goOn <-chan bool) error {
 func (c *client) receive(p *plan, goOn chan<- bool) (a received) {
 	defer close(goOn)
 	if p.class == classStall {
-		time.Sleep(c.g.idle * 3)
+		givenUp(c.TCPConn, c.g.idle*3)
 	}
 	var h head
 	for {

@@ -20,6 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the plans; 0: a new one")
@@ -157,8 +159,7 @@ func TestDrill(t *testing.T) {
 	l.Close()
 	before := descriptors(t)
 	t.Run("load", load)
-	assert.Eventually(t, func() bool { return descriptors(t) <= before }, 10*time.Second, 10*time.Millisecond,
-		"descriptors: %d before", before)
+	nettest.Eventually(t, fmt.Sprintf("no more than %d descriptors are open", before), func() bool { return descriptors(t) <= before })
 }
 
 func load(t *testing.T) {
@@ -181,6 +182,8 @@ func load(t *testing.T) {
 		wg.Go(w.run)
 	}
 	wg.Go(func() {
+		turn := time.NewTicker(10 * time.Millisecond)
+		defer turn.Stop()
 		for i := 0; d.ctx.Err() == nil; i++ {
 			for _, g := range d.gates {
 				g.http.SetGeneration(generations[i%2])
@@ -189,7 +192,10 @@ func load(t *testing.T) {
 			if i%100 == 0 {
 				runtime.GC() // which empties the pools
 			}
-			time.Sleep(10 * time.Millisecond)
+			select {
+			case <-turn.C:
+			case <-d.ctx.Done():
+			}
 		}
 	})
 	wg.Wait()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // wrong is an error that no end of a connection excuses.
@@ -66,7 +68,7 @@ func (p *piecewise) Write(b []byte) (int, error) {
 				return 0, err
 			}
 			if p.pieces > 0 && p.sent < 100<<10 && oneIn(p.r, 3) {
-				time.Sleep(time.Duration(p.r.IntN(2000)) * time.Microsecond)
+				pause(time.Duration(p.r.IntN(2000)) * time.Microsecond)
 			} else {
 				runtime.Gosched()
 			}
@@ -74,6 +76,10 @@ func (p *piecewise) Write(b []byte) (int, error) {
 	}
 	return all, nil
 }
+
+// pause waits for nothing: it is part of the load that pieces come apart in time, by as
+// much as their plan draws.
+func pause(d time.Duration) { <-time.After(d) }
 
 func (p *piecewise) flush() error {
 	if len(p.buf) == 0 {
@@ -265,16 +271,24 @@ func delivered(c *net.TCPConn) bool {
 	if err != nil {
 		return false
 	}
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); time.Sleep(50 * time.Microsecond) {
-		all := false
+	return nettest.Within(10*time.Second, func() (all bool) {
 		raw.Control(func(fd uintptr) {
 			info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
 			left, leftErr := unix.IoctlGetInt(int(fd), unix.TIOCOUTQ)
 			all = err != nil || leftErr != nil || left == 0 || info.State == unix.BPF_TCP_CLOSE
 		})
-		if all {
-			return true
-		}
+		return all
+	})
+}
+
+// givenUp waits until the other end has closed or reset the connection, at most for the
+// time given. What has come is not read.
+func givenUp(c *net.TCPConn, limit time.Duration) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
 	}
-	return false
+	raw.Control(func(fd uintptr) {
+		unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}, int(limit.Milliseconds()))
+	})
 }

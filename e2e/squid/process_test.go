@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // baseConfig is the script's own squid.conf without its http_port, and with what
@@ -89,23 +91,18 @@ func (s *squid) stop() {
 
 func (s *squid) awaitPort(t testing.TB, n *network, port int) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	nettest.Eventually(t, "squid listens", func() bool {
+		select {
+		case <-s.done:
+			t.Fatalf("squid ended (%v):\n%s", s.cmd.ProcessState, s.stderr.String())
+		default:
+		}
 		c, err := n.ns.DialContext(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			_ = c.Close()
-			return
 		}
-		select {
-		case <-tick.C:
-		case <-s.done:
-			t.Fatalf("squid ended (%v):\n%s", s.cmd.ProcessState, s.stderr.String())
-		case <-limit:
-			t.Fatalf("squid does not listen: %v", err)
-		}
-	}
+		return err == nil
+	})
 }
 
 // parses reports whether squid accepts a configuration with the rules, and what it

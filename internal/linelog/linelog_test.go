@@ -82,23 +82,18 @@ func (h *heard) faults() []string {
 	return append([]string(nil), h.failed...)
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	require.Eventually(t, ok, 20*time.Second, time.Millisecond, what)
-}
-
 // On a full disk lines are lost, counted and told of once; the torn one gets an end
 // before the next begins.
 func TestFullDisk(t *testing.T) {
 	d, h := &disk{room: 14}, &heard{}
 	l := New(d, h.options())
 	fmt.Fprint(l, "line one\nline two\nline three\n")
-	eventually(t, "two lines are lost", func() bool { return h.lines() == 2 })
+	nettest.Eventually(t, "two lines are lost", func() bool { return h.lines() == 2 })
 	fmt.Fprint(l, "line four\n")
-	eventually(t, "another is lost", func() bool { return h.lines() == 3 })
+	nettest.Eventually(t, "another is lost", func() bool { return h.lines() == 3 })
 	d.free(1000)
 	fmt.Fprint(l, "line five\nline six\n")
-	eventually(t, "there is room again", func() bool { return strings.HasSuffix(d.text(), "six\n") })
+	nettest.Eventually(t, "there is room again", func() bool { return strings.HasSuffix(d.text(), "six\n") })
 	assert.Zero(t, l.Close(time.Minute))
 	assert.Equal(t, "line one\nline \nline five\nline six\n", d.text())
 	assert.Equal(t, 3, h.lines())
@@ -158,7 +153,7 @@ func TestDeviceFull(t *testing.T) {
 	for i := range 100 {
 		fmt.Fprintln(l, i)
 	}
-	eventually(t, "all are lost", func() bool { return h.lines() == 100 })
+	nettest.Eventually(t, "all are lost", func() bool { return h.lines() == 100 })
 	l.Close(time.Minute)
 	assert.Equal(t, []string{"write /dev/full: no space left on device: lines are lost"}, h.faults())
 }
@@ -270,16 +265,16 @@ func TestReopen(t *testing.T) {
 	l, err := Open(path, h.options())
 	require.NoError(t, err)
 	fmt.Fprint(l, "one\n")
-	eventually(t, "it is written", func() bool { return read("log") == "one\n" })
+	nettest.Eventually(t, "it is written", func() bool { return read("log") == "one\n" })
 	require.NoError(t, os.Rename(path, path+".1"))
 	l.Reopen()
-	eventually(t, "there is a new file", func() bool { _, err := os.Stat(path); return err == nil })
+	nettest.Eventually(t, "there is a new file", func() bool { _, err := os.Stat(path); return err == nil })
 	fmt.Fprint(l, "two\n")
-	eventually(t, "it is written", func() bool { return read("log") == "two\n" })
+	nettest.Eventually(t, "it is written", func() bool { return read("log") == "two\n" })
 	require.NoError(t, os.Rename(path, path+".2"))
 	require.NoError(t, os.Mkdir(path, 0o700))
 	l.Reopen()
-	eventually(t, "the fault is told", func() bool { return len(h.faults()) == 1 })
+	nettest.Eventually(t, "the fault is told", func() bool { return len(h.faults()) == 1 })
 	fmt.Fprint(l, "three\n")
 	assert.Zero(t, l.Close(time.Minute))
 	assert.Equal(t, "one\n", read("log.1"))

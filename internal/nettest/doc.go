@@ -3,6 +3,7 @@
 // world. Everything listens on loopback, or on sockets that the test hands over
 // (in a network namespace, say), and is closed by the test's own Cleanup.
 //
-// Nothing here sleeps. What a test wants to be late waits for a channel that the
-// test closes.
+// Nothing here lasts for a time that somebody has guessed. What a test wants to be late
+// waits for a channel that the test closes; what it waits for itself, it names to
+// [Eventually].
 package nettest

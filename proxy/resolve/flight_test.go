@@ -2,6 +2,7 @@ package resolve
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -27,7 +28,7 @@ func (b *bench) waiting(name string) int {
 // untilWaiting returns when n callers wait for name.
 func (b *bench) untilWaiting(name string, n int) {
 	b.t.Helper()
-	require.Eventually(b.t, func() bool { return b.waiting(name) == n }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(b.t, fmt.Sprintf("%d wait for %s", n, name), func() bool { return b.waiting(name) == n })
 }
 
 func TestConcurrentQuestionsAreFolded(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,11 +37,11 @@ func crowd(ctx context.Context, t testing.TB, r *Resolver, n int) *sync.WaitGrou
 	for i := range n {
 		all.Go(func() { _, _ = r.Lookup(ctx, fmt.Sprintf("name%d.silent.test", i)) })
 	}
-	require.Eventually(t, func() bool {
+	nettest.Eventually(t, "all wait", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return len(r.flights) == n
-	}, 20*time.Second, time.Millisecond)
+	})
 	return &all
 }
 
@@ -48,14 +49,21 @@ func crowd(ctx context.Context, t testing.TB, r *Resolver, n int) *sync.WaitGrou
 // memory, descriptors and goroutines, its own among them.
 func BenchmarkWaiting(b *testing.B) {
 	const callers = 2000
-	r, err := New(Options{Servers: []netip.AddrPort{hush(b)}, ResolvConf: os.DevNull, HostsFile: os.DevNull, Timeout: time.Minute})
+	var silences atomic.Int64
+	r, err := New(Options{Servers: []netip.AddrPort{hush(b)}, ResolvConf: os.DevNull, HostsFile: os.DevNull, Timeout: time.Minute,
+		Observe: func(e Event) {
+			if e.Kind == QueryTimeout {
+				silences.Add(1)
+			}
+		}})
 	require.NoError(b, err)
 	defer r.Close()
 	for b.Loop() {
 		ctx, leave := context.WithCancel(context.Background())
 		before, goroutines := inUse(), runtime.NumGoroutine()
+		silences.Store(0)
 		all := crowd(ctx, b, r, callers)
-		time.Sleep(1500 * time.Millisecond)
+		nettest.Eventually(b, "each family of each name was asked for again", func() bool { return silences.Load() >= 2*callers })
 		b.ReportMetric(float64(inUse()-before)/callers, "B/caller")
 		b.ReportMetric(float64(runtime.NumGoroutine()-goroutines)/callers, "goroutines/caller")
 		b.ReportMetric(float64(descriptors(b)), "descriptors")
@@ -114,7 +122,7 @@ func TestManyWaitByFewDescriptors(t *testing.T) {
 		require.Equal(t, r.sockets.count(), open)
 		leave()
 		all.Wait()
-		require.Eventually(t, func() bool { return udpSockets(t) == before }, 10*time.Second, time.Millisecond)
+		nettest.Eventually(t, "the sockets are closed", func() bool { return udpSockets(t) == before })
 	}
 	require.NoError(t, r.Close())
 	require.NoError(t, r.Close())
@@ -147,8 +155,7 @@ func TestNamesInFlightAreBounded(t *testing.T) {
 
 	leave()
 	all.Wait()
-	require.Eventually(t, func() bool { return r.look("other.test") == "192.0.2.1 2001:db8::1" }, 10*time.Second, time.Millisecond,
-		"it is not remembered")
+	nettest.Eventually(t, "it is no longer remembered", func() bool { return r.look("other.test") == "192.0.2.1 2001:db8::1" })
 }
 
 // A budget that has little gives a part of it, and one that has next to nothing is told of.

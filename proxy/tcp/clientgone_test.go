@@ -22,13 +22,13 @@ func TestClientGoesBeforeItIsConnected(t *testing.T) {
 	l.Check = Check{}
 	r.must(l)
 	c := r.connect(0)
-	eventually(t, "it is being connected", func() bool {
+	nettest.Eventually(t, "it is being connected", func() bool {
 		open := r.Open()
 		return len(open) == 1 && open[0].State == door.Request
 	})
 	c.SetLinger(0)
 	c.Close()
-	eventually(t, "its descriptors are free", func() bool { return budget.Left() == 100 })
+	nettest.Eventually(t, "its descriptors are free", func() bool { return budget.Left() == 100 })
 	assert.Equal(t, "the client has gone", r.last(1).Error)
 	assert.True(t, r.Ready(), "the address is not to blame")
 }

@@ -107,7 +107,7 @@ func TestAttemptsAreDistinct(t *testing.T) {
 	r.dns.Set("a.test", nettest.Addrs("127.0.0.2"))
 	r.dns.Set("b.test", nettest.Addrs("127.0.0.2"))
 	r.must(listener(t, "a.test:"+port, "b.test:"+port))
-	eventually(t, "both are resolved", func() bool {
+	nettest.Eventually(t, "both are resolved", func() bool {
 		st := r.Status()[0]
 		return len(st.Destinations[0].Addresses) == 1 && len(st.Destinations[1].Addresses) == 1
 	})

@@ -163,7 +163,7 @@ func (r *rig) got(i int) string {
 func (r *rig) last(n int) accesslog.Connection {
 	r.t.Helper()
 	var rec accesslog.Connection
-	eventually(r.t, fmt.Sprintf("%d connections are logged", n), func() bool {
+	nettest.Eventually(r.t, fmt.Sprintf("%d connections are logged", n), func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if len(r.records) >= n {
@@ -182,7 +182,7 @@ func (r *rig) logged(n int, ok func(accesslog.Connection) bool) {
 			r.t.Logf("logged: %+v", r.records)
 		}
 	}()
-	eventually(r.t, "the connections are logged", func() bool {
+	nettest.Eventually(r.t, "the connections are logged", func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		found := 0
@@ -197,18 +197,6 @@ func (r *rig) logged(n int, ok func(accesslog.Connection) bool) {
 
 // state is what is known of the first destination of the first port.
 func (r *rig) state() string { return r.Status()[0].Destinations[0].String() }
-
-// eventually polls until ok, for at most 20 seconds.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	limit := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(limit) {
-			t.Fatalf("waited in vain until %s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
 
 // server accepts connections and serves them.
 type server struct {

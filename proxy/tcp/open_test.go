@@ -23,12 +23,12 @@ func TestOpen(t *testing.T) {
 	a, b := serve(t, "127.0.0.2:0", echo), serve(t, "127.0.0.3:0", echo)
 	byName := "db.test:" + fmt.Sprint(a.addr.Port())
 	r.must(listener(t, byName), listener(t, b.addr.String()))
-	eventually(t, "addresses are known", r.Ready)
+	nettest.Eventually(t, "addresses are known", r.Ready)
 	first, second := r.connect(0), r.connect(1)
 	echoes(t, first, "hello")
 	echoes(t, second, "you")
 	var open []door.Open
-	eventually(t, "the bytes are counted", func() bool {
+	nettest.Eventually(t, "the bytes are counted", func() bool {
 		open = r.Open()
 		return len(open) == 2 && open[0].Sent+open[1].Sent == int64(len("hello")+len("you"))
 	})
@@ -51,12 +51,12 @@ func TestOpen(t *testing.T) {
 	r.SetGeneration(policy.New(policy.Tenant{Rules: p.WithGuard(acl.Guard{Mode: acl.GuardOff})}))
 	assert.Equal(t, 1, r.Revoke())
 	io.ReadAll(first)
-	eventually(t, "it is booked", func() bool { return len(r.Open()) == 1 })
+	nettest.Eventually(t, "it is booked", func() bool { return len(r.Open()) == 1 })
 	assert.Equal(t, "revoked", r.last(1).End)
 	echoes(t, second, "is let be")
 
 	assert.Equal(t, 1, r.Cut(func(o *door.Open) bool { return o.Addr == b.addr }))
 	io.ReadAll(second)
-	eventually(t, "it is booked", func() bool { return len(r.Open()) == 0 })
+	nettest.Eventually(t, "it is booked", func() bool { return len(r.Open()) == 0 })
 	assert.Equal(t, "cut", r.last(2).End)
 }

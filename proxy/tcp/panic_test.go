@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
@@ -36,8 +37,8 @@ func TestPanicEndsOneSession(t *testing.T) {
 	assert.Error(t, err)
 	assert.Equal(t, "a fault", <-panics, "at the end of one that came to nothing")
 	echoes(t, other, "after")
-	eventually(t, "only the other one holds descriptors", func() bool { return budget.Left() == 98 })
+	nettest.Eventually(t, "only the other one holds descriptors", func() bool { return budget.Left() == 98 })
 	other.Close()
 	assert.Equal(t, "a fault", <-panics)
-	eventually(t, "none does", func() bool { return budget.Left() == 100 })
+	nettest.Eventually(t, "none does", func() bool { return budget.Left() == 100 })
 }

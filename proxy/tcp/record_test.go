@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // Bytes are counted while a connection lasts, those read early too, and once.
@@ -32,7 +34,7 @@ func TestBytesAreCountedAsTheyMove(t *testing.T) {
 	_, err = io.ReadFull(c, make([]byte, 5))
 	require.NoError(t, err)
 	echoes(t, c, " and late")
-	eventually(t, "counted", func() bool { return counted() == [2]float64{14, 14} })
+	nettest.Eventually(t, "counted", func() bool { return counted() == [2]float64{14, 14} })
 	echoes(t, c, "!")
 	c.Close()
 	last := r.last(1)

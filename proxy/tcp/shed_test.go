@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
@@ -62,7 +63,7 @@ func TestWhoGivesWay(t *testing.T) {
 			for range places - 1 {
 				dial("127.0.0.3")
 			}
-			eventually(t, "all places are taken", func() bool { return reading() == places-1 })
+			nettest.Eventually(t, "all places are taken", func() bool { return reading() == places-1 })
 			for range 3 {
 				word(dial("127.0.0.4"), head, "let in")
 			}

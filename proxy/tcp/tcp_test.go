@@ -70,15 +70,15 @@ func TestNameMoves(t *testing.T) {
 	c := r.connect(0)
 	echoes(t, c, "one")
 	r.dns.Set("db.test", nettest.Addrs(b).TTL(0))
-	eventually(t, "the move is seen", func() bool { return strings.Contains(r.state(), b+" (up") })
+	nettest.Eventually(t, "the move is seen", func() bool { return strings.Contains(r.state(), b+" (up") })
 	assert.Equal(t, "new", r.got(0))
 	assert.Contains(t, r.state(), "127.0.0.2 (draining, 1 open)")
 	echoes(t, c, "two")
 	c.Close()
-	eventually(t, "the old address is forgotten", func() bool { return !strings.Contains(r.state(), "127.0.0.2") })
+	nettest.Eventually(t, "the old address is forgotten", func() bool { return !strings.Contains(r.state(), "127.0.0.2") })
 	// And back again, to one that had been there before.
 	r.dns.Set("db.test", nettest.Addrs("127.0.0.2", b).TTL(0))
-	eventually(t, "both are there", func() bool { return strings.Count(r.state(), "(up") == 2 })
+	nettest.Eventually(t, "both are there", func() bool { return strings.Count(r.state(), "(up") == 2 })
 }
 
 // A name that does not exist at the start: the port listens, resets whoever
@@ -96,16 +96,16 @@ func TestHeals(t *testing.T) {
 	assert.Equal(t, "no_address", rec.Refused)
 	assert.Contains(t, rec.Error, "no such name (NXDOMAIN)")
 	r.dns.Set("db.test", nettest.Addrs("127.0.0.1").TTL(0))
-	eventually(t, "it heals", r.Ready)
+	nettest.Eventually(t, "it heals", r.Ready)
 	assert.Equal(t, "here", r.got(0))
 	assert.NotEmpty(t, changes)
 	// Servers that fail are no reason to forget an address.
 	r.dns.Set("db.test", nettest.ServFail())
-	eventually(t, "the failure is seen", func() bool { return strings.Contains(r.state(), "SERVFAIL") })
+	nettest.Eventually(t, "the failure is seen", func() bool { return strings.Contains(r.state(), "SERVFAIL") })
 	assert.Equal(t, "here", r.got(0))
 	// That the name is gone is one, after a while (here 0).
 	r.dns.Set("db.test", nettest.NXDomain())
-	eventually(t, "the end is seen", func() bool { return !r.Ready() })
+	nettest.Eventually(t, "the end is seen", func() bool { return !r.Ready() })
 	refused(t, r, 0)
 }
 
@@ -128,7 +128,7 @@ func TestDeadAddress(t *testing.T) {
 	assert.Zero(t, seen["3"])
 	assert.Contains(t, r.state(), "127.0.0.3 (down")
 	serve(t, "127.0.0.3:"+port, say("back"))
-	eventually(t, "it is used again", func() bool { return r.got(0) == "back" })
+	nettest.Eventually(t, "it is used again", func() bool { return r.got(0) == "back" })
 	assert.Contains(t, r.state(), "127.0.0.3 (up")
 }
 
@@ -291,7 +291,7 @@ func TestIdleHour(t *testing.T) {
 	echoes(t, d, "new")
 	hour()
 	echoes(t, d, "after an hour")
-	eventually(t, "two hours are too much", func() bool {
+	nettest.Eventually(t, "two hours are too much", func() bool {
 		hour()
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -312,7 +312,7 @@ func TestQuietHoldsNoGoroutine(t *testing.T) {
 		echoes(t, c, "hello")
 		open = append(open, c)
 	}
-	eventually(t, "no goroutine is a session's", func() bool {
+	nettest.Eventually(t, "no goroutine is a session's", func() bool {
 		var b bytes.Buffer
 		require.NoError(t, pprof.Lookup("goroutine").WriteTo(&b, 2))
 		return !strings.Contains(b.String(), "tcp.(*session)")
@@ -335,7 +335,7 @@ func TestShutdown(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { r.Shutdown(ctx); close(done) }()
-	eventually(t, "the port is closed", func() bool {
+	nettest.Eventually(t, "the port is closed", func() bool {
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
@@ -394,7 +394,7 @@ func TestReload(t *testing.T) {
 	r.last(4)
 	families, err := r.reg.Gather()
 	require.NoError(t, err)
-	eventually(t, "series of what has gone are gone", func() bool {
+	nettest.Eventually(t, "series of what has gone are gone", func() bool {
 		families, err = r.reg.Gather()
 		require.NoError(t, err)
 		for _, f := range families {
@@ -418,12 +418,12 @@ func TestLimits(t *testing.T) {
 	refused(t, r, 0)
 	assert.Equal(t, "limit", r.last(1).Refused)
 	c.Close()
-	eventually(t, "there is room again", func() bool { return budget.Left() >= 3 })
+	nettest.Eventually(t, "there is room again", func() bool { return budget.Left() >= 3 })
 	r.config.MaxConns = 1
 	r.must(r.config.Listeners...)
 	refused(t, r, 0)
 	assert.Equal(t, "too many connections", r.last(3).Error)
 	d.Close()
-	eventually(t, "there is room again", func() bool { _, err := r.ask(0); return err == nil })
-	eventually(t, "all is given back", func() bool { return budget.Left() == 5 })
+	nettest.Eventually(t, "there is room again", func() bool { _, err := r.ask(0); return err == nil })
+	nettest.Eventually(t, "all is given back", func() bool { return budget.Left() == 5 })
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -47,14 +48,11 @@ func TestIdleHoldsTwoDescriptors(t *testing.T) {
 		all = append(all, r)
 	}
 	// The far ends are this process's too; ready pipes are shared by all.
-	settled := func() bool {
+	nettest.Eventually(t, "two descriptors a tunnel and no goroutine are in use", func() bool {
 		p.pipes.mu.Lock()
 		defer p.pipes.mu.Unlock()
 		return openFiles(t) == files+50*4+2*len(p.pipes.ready) && runtime.NumGoroutine() <= goroutines
-	}
-	for end := time.Now().Add(10 * time.Second); !settled(); runtime.Gosched() {
-		require.True(t, time.Now().Before(end), "%d goroutines, %d descriptors", runtime.NumGoroutine()-goroutines, openFiles(t)-files)
-	}
+	})
 	for _, r := range all {
 		r.mu.Lock()
 		for _, w := range r.ways {
@@ -87,11 +85,11 @@ func TestSlowReceiver(t *testing.T) {
 				r.server.Write(b)
 				r.server.CloseWrite()
 			}()
-			require.Eventually(t, func() bool { // the sender is stopped: all buffers are full
+			nettest.Eventually(t, "the sender is stopped: all buffers are full", func() bool {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				return r.ways[upstreamSide].blocked
-			}, 10*time.Second, time.Millisecond)
+			})
 			exchange(t, r.client, r.server, []byte("still moving"))
 			exchange(t, other.client, other.server, []byte("and so do others"))
 			exchange(t, third.server, third.client, []byte("all of them"))
@@ -123,14 +121,14 @@ func TestMutedWhileBlocked(t *testing.T) {
 					defer r.mu.Unlock()
 					return r.ways[upstreamSide]
 				}
-				require.Eventually(t, func() bool { return way().muted }, 10*time.Second, time.Millisecond)
+				nettest.Eventually(t, "the way is muted", func() bool { return way().muted })
 				assert.True(t, way().blocked || way().readable)
 				exchange(t, r.client, r.server, []byte("still moving"))
 				got := make([]byte, len(b))
 				_, err := io.ReadFull(r.client, got)
 				require.NoError(t, err)
 				assert.Equal(t, sha256.Sum256(b), sha256.Sum256(got))
-				require.Eventually(t, func() bool { return !way().muted }, 10*time.Second, time.Millisecond)
+				nettest.Eventually(t, "the way is muted no longer", func() bool { return !way().muted })
 				exchange(t, r.server, r.client, []byte("awake"))
 			}
 			r.server.Close()

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
@@ -193,12 +194,12 @@ func TestIdleHoldsNoPipe(t *testing.T) {
 	go r.client.Write(b)
 	_, err := io.ReadFull(r.server, make([]byte, len(b)))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool {
+	nettest.Eventually(t, "all pipes are ready", func() bool {
 		r.pump.pipes.mu.Lock()
 		defer r.pump.pipes.mu.Unlock()
 		n := len(r.pump.pipes.ready)
 		return n > 0 && budget.Left() == int64(100-2*n)
-	}, 10*time.Second, time.Millisecond)
+	})
 	r.client.Close()
 	io.ReadAll(r.server)
 	r.server.Close()
