@@ -61,9 +61,7 @@ func outside(t *testing.T, p *nettest.Topology) {
 // curl asks for the URL by the proxy, as the client of examples/client.yaml would.
 func curl(t *testing.T, p *nettest.Topology, args ...string) string {
 	t.Helper()
-	if _, err := exec.LookPath("curl"); err != nil {
-		nettest.Unavailable(t, "curl is not installed")
-	}
+	nettest.Need(t, "curl")
 	cmd := exec.Command("curl", append([]string{"-sS", "--max-time", "20"}, args...)...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "http_proxy=http://" + nettest.PodV4 + ":8080"}
 	var out strings.Builder

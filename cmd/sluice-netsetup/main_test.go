@@ -17,15 +17,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
-// asNetsetup makes the test's own binary the program.
-const asNetsetup = "TEST_AS_NETSETUP"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asNetsetup) != "" {
-		main()
-	}
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // outcome is what a run of the program left.
 type outcome struct {

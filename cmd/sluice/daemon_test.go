@@ -336,7 +336,7 @@ func TestEndGoesByReloadedSettings(t *testing.T) {
 func TestFloodOfAdminPort(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
-			d := startDaemonBy(t, []string{need(t, "prlimit"), "--nofile=1024:1024"}, mode, nil, nil)
+			d := startDaemonBy(t, []string{nettest.Need(t, "prlimit"), "--nofile=1024:1024"}, mode, nil, nil)
 			for range 1200 {
 				c, err := net.Dial("tcp", d.admin)
 				require.NoError(t, err)

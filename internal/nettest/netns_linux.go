@@ -27,6 +27,17 @@ func Unavailable(t testing.TB, why string) {
 	t.Skip(why)
 }
 
+// Need is the path of a program that is installed; the test is skipped as by [Unavailable]
+// when it is not.
+func Need(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Unavailable(t, name+" is not installed")
+	}
+	return path
+}
+
 // Netns is a network namespace without a name: it is gone when the test and the
 // processes in it are. It takes root, or a user namespace (unshare -Urn), but
 // touches nothing outside itself. Methods may be called concurrently.

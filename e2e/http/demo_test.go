@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"os"
@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -22,18 +23,18 @@ func TestDemo(t *testing.T) {
 		t.Skip("the demo makes named network namespaces: run as root of the machine, not of a user namespace")
 	}
 	nettest.NewNetns(t, "probe") // skips where root may not make any
-	for _, program := range []string{"bash", "ip", "python3", "openssl"} {
-		need(t, program)
+	for _, name := range []string{"bash", "ip", "python3", "openssl"} {
+		nettest.Need(t, name)
 	}
 	before := leftovers(t)
-	got := command(t, nil, []string{"SLUICE=" + racy()}, "bash", "../deploy/demo.sh")
+	got := program.Command(t, nil, []string{"SLUICE=" + program.Racy(t)}, "bash", "../../deploy/demo.sh")
 	require.Equal(t, 0, got.Status, got.Out+got.Err)
 	assert.Contains(t, got.Out, "  www.example.com saw 198.51.100.50\n")
 	assert.Contains(t, got.Out, "  www.example.com saw 2001:db8:1::50\n")
 	assert.Contains(t, got.Out, "www.example.com had 3 requests, telemetry.example.com had 0.\n")
 	assert.Contains(t, got.Out, "  deny  403  telemetry.example.com:443        line 5 !telemetry.example.com\n")
 
-	failed := command(t, nil, []string{"SLUICE=/bin/false"}, "bash", "../deploy/demo.sh")
+	failed := program.Command(t, nil, []string{"SLUICE=/bin/false"}, "bash", "../../deploy/demo.sh")
 	assert.Equal(t, 1, failed.Status, failed.Out+failed.Err)
 	assert.Equal(t, before, leftovers(t), "it cleans up after itself, also when it fails")
 }

@@ -1,19 +1,18 @@
-package main
+//go:build linux
+
+package http
 
 import (
 	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -23,33 +22,11 @@ func TestSilentDNSHoldsNothingUp(t *testing.T) {
 	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { silent.Close() })
-	itself, err := os.Executable()
-	require.NoError(t, err)
-	dir := t.TempDir()
-	rules := filepath.Join(dir, "rules")
-	require.NoError(t, os.WriteFile(rules, []byte("!denied.test\n*\n"), 0o600))
-	said, err := os.Create(filepath.Join(dir, "stderr"))
-	require.NoError(t, err)
-	t.Cleanup(func() { said.Close() })
-	cmd := exec.Command("sh", "-c", `ulimit -n 1024 && exec "$0" "$@"`, itself, "proxy", "--rules="+rules, "--listen=127.0.0.1:0",
-		"--admin=127.0.0.1:0", "--access-log=off", "--dns-timeout=1m", "--resolver="+silent.LocalAddr().String())
-	cmd.Env = append(os.Environ(), asSluice+"=1")
-	cmd.Stderr = said
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	var at []string // proxy, admin
-	nettest.Eventually(t, "the program is up", func() bool {
-		text, err := os.ReadFile(said.Name())
-		require.NoError(t, err)
-		at = regexp.MustCompile(`listens on (\S+), admin on http://(\S+)/`).FindStringSubmatch(string(text))
-		return at != nil && strings.Contains(string(text), "source address: ")
-	})
+	g := start(t, program.Setup{Rules: "!denied.test\n*\n", Files: 1024,
+		Args: []string{"--access-log=off", "--dns-timeout=1m", "--resolver=" + silent.LocalAddr().String()}})
 
 	ask := func(target string) net.Conn {
-		c, err := net.Dial("tcp", at[1])
+		c, err := net.Dial("tcp", g.Addr)
 		require.NoError(t, err)
 		t.Cleanup(func() { c.Close() })
 		fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %[1]s\r\n\r\n", target)
@@ -59,7 +36,7 @@ func TestSilentDNSHoldsNothingUp(t *testing.T) {
 		ask(fmt.Sprintf("name%d.test:443", i))
 	}
 	files := func() int {
-		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", cmd.Process.Pid))
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", g.PID()))
 		require.NoError(t, err)
 		return len(fds)
 	}
@@ -77,7 +54,7 @@ func TestSilentDNSHoldsNothingUp(t *testing.T) {
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	for range 10 {
-		resp, err := client.Get("http://" + at[2] + "/healthz")
+		resp, err := client.Get("http://" + g.Admin + "/healthz")
 		require.NoError(t, err)
 		resp.Body.Close()
 		require.Equal(t, http.StatusOK, resp.StatusCode)

@@ -1,10 +1,10 @@
-package main
+//go:build linux
+
+package tcp
 
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -30,7 +31,6 @@ const (
 // many are connections through programs, from one process to two others.
 type many struct {
 	t       *testing.T
-	bin     string
 	files   int // a program's limit of open files
 	servers [2]*peers
 	addrs   [2]string
@@ -46,11 +46,11 @@ func TestTCPManyConnections(t *testing.T) {
 	m := newMany(t)
 	begin := time.Now()
 	first, held := m.fill()
-	programs, atOnce, filled := []*program{first}, held, first.resident()
+	programs, atOnce, filled := []*tcpProgram{first}, held, first.resident()
 	took := time.Since(begin)
 	for atOnce < manyConnections {
 		p := m.program()
-		got := m.open(Opening{Addr: p.ports[0], Count: min(manyConnections-atOnce, held), AtATime: 16})
+		got := m.open(Opening{Addr: p.Ports[0], Count: min(manyConnections-atOnce, held), AtATime: 16})
 		require.Zero(t, got.Refused)
 		programs, atOnce = append(programs, p), atOnce+got.Served
 	}
@@ -69,11 +69,7 @@ func newMany(t *testing.T) *many {
 	if lim.Max < manyConnections+keptAside {
 		nettest.Unavailable(t, fmt.Sprintf("10,000 clients take as many descriptors, and the limit is %d (ulimit -Hn)", lim.Max))
 	}
-	m := &many{t: t, bin: filepath.Join(t.TempDir(), "sluice"), files: int(min(lim.Max, enoughFiles))}
-	out, err := exec.Command("go", "build", "-o", m.bin+"-itself", ".").CombinedOutput()
-	require.NoError(t, err, string(out))
-	script := fmt.Sprintf("#!/bin/sh\nulimit -n %d && exec %s-itself \"$@\"\n", m.files, m.bin)
-	require.NoError(t, os.WriteFile(m.bin, []byte(script), 0o700))
+	m := &many{t: t, files: int(min(lim.Max, enoughFiles))}
 	for i := range m.servers {
 		m.servers[i] = startPeers(t, "Servers")
 		m.servers[i].tell("Addr", struct{}{}, &m.addrs[i])
@@ -83,11 +79,11 @@ func newMany(t *testing.T) *many {
 }
 
 // program starts one that leads to both servers.
-func (m *many) program() *program {
+func (m *many) program() *tcpProgram {
 	m.t.Helper()
 	file := fmt.Sprintf("tcp:\n- {listen: 127.0.0.1:0, destinations: [%q, %q]}\n", m.addrs[0], m.addrs[1])
 	// From a source address, as in a pod.
-	return tcpProgram(m.t, m.bin, nettest.NewDNS(m.t), file, "--access-log=off", "--source=127.0.0.1")
+	return startBy(m.t, program.Setup{Config: file, Files: m.files, Plain: true, Args: []string{"--access-log=off", "--source=127.0.0.1"}}, nettest.NewDNS(m.t))
 }
 
 func (m *many) open(o Opening) (got Opened) {
@@ -98,15 +94,15 @@ func (m *many) open(o Opening) (got Opened) {
 
 // fill opens connections through a program until it has room for no more: in a
 // crowd, in which some descriptors are for pipes, then one after the other.
-func (m *many) fill() (p *program, held int) {
+func (m *many) fill() (p *tcpProgram, held int) {
 	m.t.Helper()
 	p = m.program()
-	crowd := m.open(Opening{Addr: p.ports[0], Count: manyConnections, AtATime: 16})
-	rest := m.open(Opening{Addr: p.ports[0], Count: enoughFiles, AtATime: 1, TillFull: true})
+	crowd := m.open(Opening{Addr: p.Ports[0], Count: manyConnections, AtATime: 16})
+	rest := m.open(Opening{Addr: p.Ports[0], Count: enoughFiles, AtATime: 1, TillFull: true})
 	held = crowd.Served + rest.Served
 	require.Equal(m.t, 1, rest.Refused, "room for %d?", held)
 	require.GreaterOrEqual(m.t, held, (m.files-keptAside)/2)
-	require.Equal(m.t, fmt.Sprint(crowd.Refused+1), p.metric(refusedForLimit))
+	require.Equal(m.t, fmt.Sprint(crowd.Refused+1), p.Metric(refusedForLimit))
 	return p, held
 }
 
@@ -114,32 +110,32 @@ const refusedForLimit = `sluice_tcp_refused_total{cause="limit",listener="127.0.
 
 // refusesWhenFull wants a program that is full to reset who comes, at once, and
 // otherwise to be well.
-func (m *many) refusesWhenFull(p *program, held int) {
+func (m *many) refusesWhenFull(p *tcpProgram, held int) {
 	m.t.Helper()
-	before, err := strconv.Atoi(p.metric(refusedForLimit))
+	before, err := strconv.Atoi(p.Metric(refusedForLimit))
 	require.NoError(m.t, err)
 	const more = 500
-	got := m.open(Opening{Addr: p.ports[0], Count: more, AtATime: 16})
+	got := m.open(Opening{Addr: p.Ports[0], Count: more, AtATime: 16})
 	require.Equal(m.t, Opened{Refused: more, Slowest: got.Slowest}, got)
 	assert.Less(m.t, got.Slowest, 10*time.Second)
-	assert.Equal(m.t, fmt.Sprint(before+more), p.metric(refusedForLimit))
+	assert.Equal(m.t, fmt.Sprint(before+more), p.Metric(refusedForLimit))
 	for _, path := range []string{"/healthz", "/readyz", "/"} {
-		status, _ := p.ask(path)
+		status, _ := p.Ask(path)
 		assert.Equal(m.t, 200, status, path)
 	}
-	assert.NotContains(m.t, p.read("stderr"), "cannot accept", "the kernel never refuses it a descriptor")
+	assert.NotContains(m.t, p.Stderr(), "cannot accept", "the kernel never refuses it a descriptor")
 	m.t.Logf("%d more were reset, the slowest after %s; %d descriptors open", more, got.Slowest.Round(time.Microsecond), p.descriptors())
 
 	// Who goes makes room.
 	const some = 100
 	m.clients.tell("Close", some, nil)
-	m.eventuallySessions([]*program{p}, held-some)
-	require.Equal(m.t, some, m.open(Opening{Addr: p.ports[0], Count: some, AtATime: 1}).Served)
+	m.eventuallySessions([]*tcpProgram{p}, held-some)
+	require.Equal(m.t, some, m.open(Opening{Addr: p.Ports[0], Count: some, AtATime: 1}).Served)
 }
 
 // allCarryBytes wants n connections to be open at the clients, at the programs and
 // at the servers, and every one to bring back what its client sends.
-func (m *many) allCarryBytes(programs []*program, n int) {
+func (m *many) allCarryBytes(programs []*tcpProgram, n int) {
 	m.t.Helper()
 	for range 2 {
 		var echoed int
@@ -151,13 +147,13 @@ func (m *many) allCarryBytes(programs []*program, n int) {
 }
 
 // eventuallySessions waits until the programs have n sessions.
-func (m *many) eventuallySessions(programs []*program, n int) {
+func (m *many) eventuallySessions(programs []*tcpProgram, n int) {
 	m.t.Helper()
 	nettest.Eventually(m.t, fmt.Sprintf("there are %d sessions", n), func() bool {
 		sessions := 0
 		for _, p := range programs {
 			for _, addr := range m.addrs {
-				k, err := strconv.Atoi(p.metric(fmt.Sprintf(`sluice_tcp_sessions{destination="%s",listener="127.0.0.1:0"}`, addr)))
+				k, err := strconv.Atoi(p.Metric(fmt.Sprintf(`sluice_tcp_sessions{destination="%s",listener="127.0.0.1:0"}`, addr)))
 				require.NoError(m.t, err)
 				sessions += k
 			}
@@ -177,7 +173,7 @@ func (m *many) atServers() (n int) {
 }
 
 // isAsNew closes all n connections, and wants the programs to keep nothing of them.
-func (m *many) isAsNew(programs []*program, n int) {
+func (m *many) isAsNew(programs []*tcpProgram, n int) {
 	m.t.Helper()
 	m.clients.tell("Close", n, nil)
 	m.eventuallySessions(programs, 0)
@@ -188,17 +184,17 @@ func (m *many) isAsNew(programs []*program, n int) {
 }
 
 // descriptors is how many a program has open.
-func (p *program) descriptors() int {
+func (p *tcpProgram) descriptors() int {
 	p.t.Helper()
-	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.PID()))
 	require.NoError(p.t, err)
 	return len(all)
 }
 
 // resident is a program's memory.
-func (p *program) resident() string {
+func (p *tcpProgram) resident() string {
 	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	require.NoError(p.t, err)
 	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindStringSubmatch(string(b))
 	require.NotNil(p.t, m)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"crypto/ecdsa"
@@ -23,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -150,7 +151,7 @@ func (o *outside) gateway(t testing.TB, rules string, args ...string) *gateway {
 	if !hasFlag(args, "--source") {
 		args = append(args, sources...)
 	}
-	return start(t, setup{ns: o.Egress, rules: rules, args: args})
+	return start(t, program.Setup{Netns: o.Egress, Rules: rules, Args: args})
 }
 
 func hasFlag(args []string, flag string) bool {
@@ -164,9 +165,9 @@ func hasFlag(args []string, flag string) bool {
 
 // curl runs curl in the client pod. Out holds the heads of all answers, those to
 // CONNECT too, and the body.
-func (o *outside) curl(t testing.TB, args ...string) output {
+func (o *outside) curl(t testing.TB, args ...string) program.Output {
 	t.Helper()
-	return command(t, o.Client, nil, "curl",
+	return program.Command(t, o.Client, nil, "curl",
 		append([]string{"--silent", "--show-error", "--include", "--max-time", "60",
 			"--proxy", proxyURL, "--cacert", o.CA.File}, args...)...)
 }

@@ -1,16 +1,12 @@
 //go:build linux
 
-package e2e
+package tcp
 
 import (
 	"bufio"
 	"context"
-	"errors"
 	"io"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,18 +16,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
-
-// netsetup is the path of sluice-netsetup as it ships.
-var netsetup = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(binaries, "sluice-netsetup")
-	out, err := exec.Command("go", "build", "-o", path, "../cmd/sluice-netsetup").CombinedOutput()
-	if err != nil {
-		err = errors.New(string(out))
-	}
-	return path, err
-})
 
 // tcpPod is a topology whose egress pod is as the node leaves it: macvlan0 is down
 // and without addresses, and everything leaves by the cluster's network, which
@@ -50,46 +37,29 @@ func newTCPPod(t testing.TB) tcpPod {
 
 func (p tcpPod) ip(t testing.TB, ns *nettest.Netns, args string) {
 	t.Helper()
-	got := command(t, ns, nil, "ip", strings.Fields(args)...)
+	got := program.Command(t, ns, nil, "ip", strings.Fields(args)...)
 	require.Zero(t, got.Status, "ip %s: %s", args, got.Err)
 }
 
 // setup runs sluice-netsetup in the pod, as its init container does.
 func (p tcpPod) setup(t testing.TB, sources, gateways string) {
 	t.Helper()
-	bin, err := netsetup()
-	require.NoError(t, err)
-	got := command(t, p.Egress, []string{"EGRESS_ROUTER_MODE=dns-proxy", "EGRESS_SOURCE=" + sources, "EGRESS_GATEWAY=" + gateways}, bin)
+	got := program.Command(t, p.Egress, []string{"EGRESS_ROUTER_MODE=dns-proxy", "EGRESS_SOURCE=" + sources, "EGRESS_GATEWAY=" + gateways}, program.Netsetup(t))
 	require.Zero(t, got.Status, got.Err)
 }
 
-// launch runs the program in the pod, as its main container does: without a
+// setting runs the program in the pod as its main container does: without a
 // command, since the environment says that it is "sluice tcp".
-func (p tcpPod) launch(t testing.TB, sources, destinations string) *gateway {
-	t.Helper()
-	g := &gateway{t: t, ns: p.Egress, Admin: "127.0.0.1:9090", dir: t.TempDir(), done: make(chan struct{})}
-	g.cmd = exec.Command(racy())
-	g.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0", "SLUICE_RESOLVER=" + nettest.NodeV4,
-		"EGRESS_SOURCE=" + sources, "EGRESS_DNS_PROXY_DESTINATION=" + destinations}
-	g.cmd.Stdout, g.cmd.Stderr = g.create("stdout"), g.create("stderr")
-	require.NoError(t, p.Egress.Start(g.cmd))
-	go func() {
-		_ = g.cmd.Wait() // the state is looked at later
-		close(g.done)
-	}()
-	t.Cleanup(g.kill)
-	return g
+func (p tcpPod) setting(sources, destinations string) program.Setup {
+	return program.Setup{Netns: p.Egress, Bare: true, Env: []string{"SLUICE_RESOLVER=" + nettest.NodeV4,
+		"EGRESS_SOURCE=" + sources, "EGRESS_DNS_PROXY_DESTINATION=" + destinations}}
 }
 
 // start runs the program and waits until it has destinations.
-func (p tcpPod) start(t testing.TB, sources, destinations string) *gateway {
+func (p tcpPod) start(t testing.TB, sources, destinations string) *program.Program {
 	t.Helper()
-	g := p.launch(t, sources, destinations)
-	nettest.Eventually(t, "the program is up", func() bool {
-		require.False(t, g.ended(), "it ended:\n%s", g.stderr())
-		return strings.Contains(g.stderr(), "source address: ")
-	})
-	nettest.Eventually(t, "it is ready", func() bool { status, _ := g.admin("/readyz"); return status == 200 })
+	g := program.Start(t, p.setting(sources, destinations))
+	nettest.Eventually(t, "it is ready", func() bool { status, _ := g.Ask("/readyz"); return status == 200 })
 	return g
 }
 
@@ -152,9 +122,9 @@ func TestTCPServerSeesTheEgressSource(t *testing.T) {
 		"5434 four.example.com 5432", "5435 six.example.com 5432", "5436 both.example.com 5432",
 	}, "\n")
 
-	g := p.launch(t, bothSources, destinations)
-	assert.Equal(t, 2, g.exit())
-	assert.Contains(t, g.stderr(), "EGRESS_SOURCE "+nettest.SourceV4+" is not an address of this host")
+	g := program.Launch(t, p.setting(bothSources, destinations))
+	assert.Equal(t, 2, g.Exit())
+	assert.Contains(t, g.Stderr(), "EGRESS_SOURCE "+nettest.SourceV4+" is not an address of this host")
 
 	p.setup(t, bothSources, bothGateways)
 	p.start(t, bothSources, destinations)
@@ -172,7 +142,7 @@ func TestTCPServerSeesTheEgressSource(t *testing.T) {
 			for range c.want {
 				conn, line, err := p.ask(t, pod, c.port)
 				require.NoError(t, err)
-				echoes(t, conn, "and bytes")
+				program.Echoes(t, conn, "and bytes")
 				saw = append(saw, line)
 			}
 			assert.ElementsMatch(t, c.want, saw, "%s port %s", pod, c.port)

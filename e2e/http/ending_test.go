@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"encoding/json"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -27,13 +28,13 @@ import (
 func TestDrain(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
-			g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "10m"}})
-			open, idle := g.tunnel(echo(t)), g.connect()
-			status, _ := g.admin("/readyz")
+			g := start(t, program.Setup{Rules: loopback, Args: []string{"--drain-timeout", "10m"}})
+			open, idle := g.tunnel(echo(t)), g.Connect()
+			status, _ := g.Ask("/readyz")
 			require.Equal(t, 200, status)
-			g.signal(sig)
+			g.Signal(sig)
 			nettest.Eventually(t, "it is not ready", func() bool {
-				status, _ := g.admin("/readyz")
+				status, _ := g.Ask("/readyz")
 				return status == http.StatusServiceUnavailable
 			})
 			nettest.Eventually(t, "new connections are refused", func() bool {
@@ -46,33 +47,33 @@ func TestDrain(t *testing.T) {
 			_, err := idle.Read(make([]byte, 1))
 			assert.Equal(t, io.EOF, err, "a connection without a request is closed")
 			for range 3 {
-				echoes(t, open, "still here")
+				program.Echoes(t, open, "still here")
 			}
-			assert.False(t, g.ended())
-			status, _ = g.admin("/healthz")
+			assert.False(t, g.Ended())
+			status, _ = g.Ask("/healthz")
 			assert.Equal(t, 200, status)
 			_ = open.Close()
-			assert.Equal(t, 0, g.exit())
+			assert.Equal(t, 0, g.Exit())
 		})
 	}
 }
 
 func TestDrainEnds(t *testing.T) {
 	t.Run("by a second signal", func(t *testing.T) {
-		g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "10m"}})
+		g := start(t, program.Setup{Rules: loopback, Args: []string{"--drain-timeout", "10m"}})
 		open := g.tunnel(echo(t))
-		g.signal(syscall.SIGTERM)
-		nettest.Eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
-		g.signal(syscall.SIGTERM)
-		assert.Equal(t, 0, g.exit())
+		g.Signal(syscall.SIGTERM)
+		nettest.Eventually(t, "it drains", func() bool { return strings.Contains(g.Stderr(), `"msg":"draining"`) })
+		g.Signal(syscall.SIGTERM)
+		assert.Equal(t, 0, g.Exit())
 		_, err := open.Read(make([]byte, 1))
 		assert.Error(t, err)
 	})
 	t.Run("by --drain-timeout", func(t *testing.T) {
-		g := start(t, setup{rules: loopback, args: []string{"--drain-timeout", "100ms"}})
+		g := start(t, program.Setup{Rules: loopback, Args: []string{"--drain-timeout", "100ms"}})
 		open := g.tunnel(echo(t))
-		g.signal(syscall.SIGTERM)
-		assert.Equal(t, 0, g.exit())
+		g.Signal(syscall.SIGTERM)
+		assert.Equal(t, 0, g.Exit())
 		_, err := open.Read(make([]byte, 1))
 		assert.Error(t, err)
 	})
@@ -88,10 +89,10 @@ func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
 		<-finish
 		_, _ = io.WriteString(w, "last")
 	}))
-	g := start(t, setup{rules: loopback})
+	g := start(t, program.Setup{Rules: loopback})
 	got := make(chan string, 1)
 	go func() {
-		resp, err := g.client().Get("http://" + addr + "/")
+		resp, err := g.Client().Get("http://" + addr + "/")
 		if err != nil {
 			got <- err.Error()
 			return
@@ -105,26 +106,26 @@ func TestDrainAnswersWhatIsUnderWay(t *testing.T) {
 	case failure := <-got:
 		t.Fatal(failure)
 	}
-	g.signal(syscall.SIGTERM)
-	nettest.Eventually(t, "it drains", func() bool { return strings.Contains(g.stderr(), `"msg":"draining"`) })
+	g.Signal(syscall.SIGTERM)
+	nettest.Eventually(t, "it drains", func() bool { return strings.Contains(g.Stderr(), `"msg":"draining"`) })
 	close(finish)
 	assert.Equal(t, "first last <nil>", <-got)
-	assert.Equal(t, 0, g.exit())
+	assert.Equal(t, 0, g.Exit())
 }
 
 // What is wrong is said at once and whole, and nothing listens meanwhile: the
 // ports given are taken, which would be the first thing to go wrong.
 func TestWrongSettings(t *testing.T) {
 	taken := listen(t).Addr().String()
-	g := launch(t, setup{
-		rules: "10.0.0.300\n*\nwww.example.com\n",
-		env:   []string{"EGRESS_SOURCE=203.0.113.300", "SLUICE_DNS_TIMEOUT=5"},
-		args: []string{
+	g := program.Launch(t, program.Setup{
+		Rules: "10.0.0.300\n*\nwww.example.com\n",
+		Env:   []string{"EGRESS_SOURCE=203.0.113.300", "SLUICE_DNS_TIMEOUT=5"},
+		Args: []string{
 			"--listen", taken, "--listen", "localhost:80", "--resolver", "dns.test",
 			"--guard", "none", "--max-head", "1GiB", "--access-log-format", "xml",
 		},
 	})
-	assert.Equal(t, 2, g.exit())
+	assert.Equal(t, 2, g.Exit())
 	want := []string{
 		`--listen: "localhost:80" is no address to listen at; write :PORT, ADDR:PORT or [ADDR]:PORT, ADDR without a name`,
 		`--guard: bad guard 'none': write default, strict or off`,
@@ -136,12 +137,12 @@ func TestWrongSettings(t *testing.T) {
 		g.Rules + `:1: Bad destination '10.0.0.300'`,
 		g.Rules + `:2: Wildcard must be last rule, if present`,
 	}
-	lines := strings.Split(strings.TrimSpace(g.stderr()), "\n")
-	require.Len(t, lines, len(want), "%s", g.stderr())
+	lines := strings.Split(strings.TrimSpace(g.Stderr()), "\n")
+	require.Len(t, lines, len(want), "%s", g.Stderr())
 	for i, line := range lines {
 		assert.True(t, strings.HasPrefix(line, want[i]), "%s\nwant %s", line, want[i])
 	}
-	assert.Empty(t, g.stdout())
+	assert.Empty(t, g.Stdout())
 }
 
 func TestPortTaken(t *testing.T) {
@@ -150,9 +151,9 @@ func TestPortTaken(t *testing.T) {
 		"--listen": "sluice: --listen: listen on " + taken + ": another program has the port; end that, or choose another port: bind: address already in use\n",
 		"--admin":  "sluice: --admin: listen on " + taken + ": another program has the port; end that, or choose another port: bind: address already in use\n",
 	} {
-		g := launch(t, setup{rules: "*\n", args: []string{flag, taken}})
-		assert.Equal(t, 2, g.exit())
-		assert.Equal(t, want, g.stderr())
+		g := program.Launch(t, program.Setup{Rules: "*\n", Args: []string{flag, taken}})
+		assert.Equal(t, 2, g.Exit())
+		assert.Equal(t, want, g.Stderr())
 	}
 }
 
@@ -160,12 +161,12 @@ func TestPortTaken(t *testing.T) {
 func TestAccessLogIsComplete(t *testing.T) {
 	const requests, clients = 2000, 8
 	for _, file := range []string{"-", filepath.Join(t.TempDir(), "access.log")} {
-		g := start(t, setup{rules: loopback, args: []string{"--access-log", file}})
+		g := start(t, program.Setup{Rules: loopback, Args: []string{"--access-log", file}})
 		url := "http://" + origin(t, witness("server")) + "/"
 		var all sync.WaitGroup
 		for range clients {
 			all.Go(func() {
-				c := g.client()
+				c := g.Client()
 				for range requests / clients {
 					resp, err := c.Get(url)
 					if assert.NoError(t, err) {
@@ -176,10 +177,10 @@ func TestAccessLogIsComplete(t *testing.T) {
 			})
 		}
 		all.Wait()
-		assert.Equal(t, "2000", g.metric(`sluice_requests_total{mode="forward",reason="rule",verdict="allow"}`))
-		g.signal(syscall.SIGTERM)
-		require.Equal(t, 0, g.exit())
-		lines := g.accessLog()
+		assert.Equal(t, "2000", g.Metric(`sluice_requests_total{mode="forward",reason="rule",verdict="allow"}`))
+		g.Signal(syscall.SIGTERM)
+		require.Equal(t, 0, g.Exit())
+		lines := g.AccessLog()
 		if file != "-" {
 			b, err := os.ReadFile(file)
 			require.NoError(t, err)
@@ -218,15 +219,15 @@ func TestAccessLogFormats(t *testing.T) {
 		},
 	} {
 		t.Run(format, func(t *testing.T) {
-			g := start(t, setup{rules: loopback, args: []string{"--access-log-format", format}})
-			c := g.client()
+			g := start(t, program.Setup{Rules: loopback, Args: []string{"--access-log-format", format}})
+			c := g.Client()
 			get(t, c, "http://"+origin(t, witness("server"))+"/")
 			get(t, c, "http://192.0.2.1/")
 			open := g.tunnel(echo(t))
-			echoes(t, open, "word")
+			program.Echoes(t, open, "word")
 			_ = open.Close()
-			nettest.Eventually(t, "all is logged", func() bool { return len(g.accessLog()) == 3 })
-			for i, line := range g.accessLog() {
+			nettest.Eventually(t, "all is logged", func() bool { return len(g.AccessLog()) == 3 })
+			for i, line := range g.AccessLog() {
 				assert.Regexp(t, regexp.MustCompile(want[i]), line)
 			}
 		})

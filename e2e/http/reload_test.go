@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"fmt"
@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -61,18 +62,18 @@ func (m *configMap) swap(rules string) {
 // ways are how new rules come.
 var ways = map[string]func(t testing.TB) (g *gateway, change func(rules string)){
 	"SIGHUP": func(t testing.TB) (*gateway, func(string)) {
-		g := start(t, setup{rules: loopback})
+		g := start(t, program.Setup{Rules: loopback})
 		return g, func(rules string) {
 			require.NoError(t, os.WriteFile(g.Rules, []byte(rules), 0o600))
-			g.signal(syscall.SIGHUP)
+			g.Signal(syscall.SIGHUP)
 		}
 	},
 	"ConfigMap": func(t testing.TB) (*gateway, func(string)) {
 		m := newConfigMap(t, loopback)
-		return start(t, setup{args: []string{"--rules", m.path()}}), m.swap
+		return start(t, program.Setup{Args: []string{"--rules", m.path()}}), m.swap
 	},
 	"file": func(t testing.TB) (*gateway, func(string)) {
-		g := start(t, setup{rules: loopback})
+		g := start(t, program.Setup{Rules: loopback})
 		return g, func(rules string) {
 			tmp := g.Rules + ".new"
 			require.NoError(t, os.WriteFile(tmp, []byte(rules), 0o600))
@@ -87,47 +88,47 @@ func TestReload(t *testing.T) {
 	for name, begin := range ways {
 		t.Run(name, func(t *testing.T) {
 			g, change := begin(t)
-			c, far := g.client(), echo(t)
+			c, far := g.Client(), echo(t)
 			first, second := origin(t, witness("first")), origin(t, witness("second"))
 			denied := fmt.Sprintf("!127.0.0.1:%d", netip.MustParseAddrPort(first).Port())
 			open := g.tunnel(far)
-			echoes(t, open, "before")
+			program.Echoes(t, open, "before")
 			require.Equal(t, "200 200", both(t, c, first, second))
 
 			change(denied + "\n" + loopback)
 			nettest.Eventually(t, "the new rules are in force", func() bool { return both(t, c, first, second) == "403 200" })
-			echoes(t, open, "with other rules")
-			assert.Equal(t, "1", g.metric(reloadOK))
-			assert.Equal(t, "2", g.metric("sluice_rules"))
+			program.Echoes(t, open, "with other rules")
+			assert.Equal(t, "1", g.Metric(reloadOK))
+			assert.Equal(t, "2", g.Metric("sluice_rules"))
 
-			good := g.metric(succeeded)
+			good := g.Metric(succeeded)
 			change("10.0.0.300\n" + loopback + "*\n!x.test\n")
-			nettest.Eventually(t, "the wrong rules are refused", func() bool { return g.metric(failed) != "0" })
-			assert.Equal(t, "0", g.metric(reloadOK))
-			assert.Equal(t, good, g.metric(succeeded))
-			assert.Equal(t, "2", g.metric("sluice_rules"))
+			nettest.Eventually(t, "the wrong rules are refused", func() bool { return g.Metric(failed) != "0" })
+			assert.Equal(t, "0", g.Metric(reloadOK))
+			assert.Equal(t, good, g.Metric(succeeded))
+			assert.Equal(t, "2", g.Metric("sluice_rules"))
 			assert.Equal(t, "403 200", both(t, c, first, second), "the rules before stay")
-			assert.Contains(t, g.stderr(), ":1: Bad destination '10.0.0.300'")
-			assert.Contains(t, g.stderr(), ":3: Wildcard must be last rule, if present")
-			status, page := g.admin("/")
+			assert.Contains(t, g.Stderr(), ":1: Bad destination '10.0.0.300'")
+			assert.Contains(t, g.Stderr(), ":3: Wildcard must be last rule, if present")
+			status, page := g.Ask("/")
 			assert.Equal(t, 200, status)
 			assert.Contains(t, page, "The last reload was refused")
-			echoes(t, open, "with wrong rules")
+			program.Echoes(t, open, "with wrong rules")
 
 			change("!127.0.0.1\n")
 			nettest.Eventually(t, "the third rules are in force", func() bool { return both(t, c, first, second) == "403 403" })
-			assert.Equal(t, "1", g.metric(reloadOK))
-			echoes(t, open, "a tunnel outlives the rule that let it in")
+			assert.Equal(t, "1", g.Metric(reloadOK))
+			program.Echoes(t, open, "a tunnel outlives the rule that let it in")
 		})
 	}
 }
 
 // SIGHUP reloads whether or not a file seems to have changed.
 func TestSighupAlone(t *testing.T) {
-	g := start(t, setup{rules: loopback})
-	require.Equal(t, "1", g.metric(succeeded))
-	g.signal(syscall.SIGHUP)
-	nettest.Eventually(t, "the same rules are loaded again", func() bool { return g.metric(succeeded) == "2" })
+	g := start(t, program.Setup{Rules: loopback})
+	require.Equal(t, "1", g.Metric(succeeded))
+	g.Signal(syscall.SIGHUP)
+	nettest.Eventually(t, "the same rules are loaded again", func() bool { return g.Metric(succeeded) == "2" })
 }
 
 // both are the statuses of two servers.
@@ -149,10 +150,10 @@ func TestReloadUnderLoad(t *testing.T) {
 		fmt.Sprintf("!127.0.0.1:%d\n127.0.0.1\n", port(second)),
 	}
 	m := newConfigMap(t, lists[1])
-	g := start(t, setup{args: []string{"--rules", m.path()}})
+	g := start(t, program.Setup{Args: []string{"--rules", m.path()}})
 	stop, done := make(chan struct{}), make(chan map[string]int)
 	go func() {
-		seen, c := map[string]int{}, g.client()
+		seen, c := map[string]int{}, g.Client()
 		for {
 			select {
 			case <-stop:
@@ -174,7 +175,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	for i := range 20 {
 		m.swap(lists[i%2])
 		want := []string{"403 200", "200 403"}[i%2]
-		nettest.Eventually(t, "the list is in force", func() bool { return both(t, g.client(), first, second) == want })
+		nettest.Eventually(t, "the list is in force", func() bool { return both(t, g.Client(), first, second) == want })
 	}
 	close(stop)
 	seen := <-done

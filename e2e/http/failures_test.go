@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"testing"
@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -97,7 +98,7 @@ func TestEgressRouterVariables(t *testing.T) {
 		"EGRESS_SOURCE=" + nettest.SourceV4 + "/24",
 		"EGRESS_HTTP_PROXY_DESTINATION=!203.0.113.20\n203.0.113.0/24\n",
 	}
-	start(t, setup{ns: o.Egress, env: env})
+	start(t, program.Setup{Netns: o.Egress, Env: env})
 	got := o.curl(t, "http://203.0.113.10/")
 	assert.Equal(t, "server-a saw "+nettest.SourceV4, lastLine(got.Out), got.Err)
 	got = o.curl(t, "http://203.0.113.20/")
@@ -107,9 +108,9 @@ func TestEgressRouterVariables(t *testing.T) {
 func TestSourceNotOnTheHost(t *testing.T) {
 	o := nettest.NewTopology(t)
 	for _, source := range []string{"198.51.100.51", "2001:db8:1::51"} {
-		g := launch(t, setup{ns: o.Egress, rules: "*\n", args: []string{"--source", nettest.SourceV4, "--source", source}})
-		assert.Equal(t, 2, g.exit())
+		g := program.Launch(t, program.Setup{Netns: o.Egress, Rules: "*\n", Args: []string{"--source", nettest.SourceV4, "--source", source}})
+		assert.Equal(t, 2, g.Exit())
 		require.Regexp(t, `^EGRESS_SOURCE `+source+` is not an address of this host \(it has .*\b`+nettest.SourceV4+
-			`\b.*\): let sluice-netsetup assign it first, or name one of these\n$`, g.stderr())
+			`\b.*\): let sluice-netsetup assign it first, or name one of these\n$`, g.Stderr())
 	}
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package tcp
 
 import (
 	"net"
@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -49,7 +50,7 @@ func TestTCPTwoSources(t *testing.T) {
 		var open []net.Conn
 		for i := range 8 {
 			conn, saw, err := p.ask(t, nettest.PodV4, c.port)
-			require.NoError(t, err, g.stderr())
+			require.NoError(t, err, g.Stderr())
 			assert.Equal(t, "server-a saw "+[]string{c.first, c.second}[i/4], saw, "connection %d", i)
 			open = append(open, conn)
 		}
@@ -59,7 +60,7 @@ func TestTCPTwoSources(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "server-b saw "+c.first, saw, "towards another destination every port is free")
 		for _, conn := range open {
-			echoes(t, conn, "all at once")
+			program.Echoes(t, conn, "all at once")
 		}
 	}
 }
@@ -75,7 +76,7 @@ func TestTCPWithoutSource(t *testing.T) {
 	for _, c := range []struct{ port, server string }{{"5432", "server-a"}, {"5433", "server-b"}} {
 		for range 4 {
 			_, saw, err := p.ask(t, nettest.PodV4, c.port)
-			require.NoError(t, err, g.stderr())
+			require.NoError(t, err, g.Stderr())
 			assert.Equal(t, c.server+" saw "+nettest.PodV4, saw)
 		}
 	}

@@ -1,6 +1,9 @@
-package main
+//go:build linux
+
+package haproxy
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -17,18 +20,23 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
-// TestCompareHAProxy puts "sluice tcp" and, with -update, a real haproxy that is
+func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
+
+var update = flag.Bool("update", false, "run haproxy too, and write the table into docs/tcp.md")
+
+// TestCompare puts "sluice tcp" and, with -update, a real haproxy that is
 // set up as the original script does it, before the same faults, and writes what
 // clients saw into docs/tcp.md. Without -update it runs Sluice alone and wants of
 // it what the table says.
-func TestCompareHAProxy(t *testing.T) {
+func TestCompare(t *testing.T) {
 	doc := filepath.Join("..", "..", "docs", "tcp.md")
 	b, err := os.ReadFile(doc)
 	require.NoError(t, err)
-	const from, to = "<!-- compare: go test ./cmd/sluice -run TestCompareHAProxy -update -->\n", "<!-- /compare -->"
+	const from, to = "<!-- compare: go test ./e2e/haproxy -update -->\n", "<!-- /compare -->"
 	before, rest, ok := strings.Cut(string(b), from)
 	require.True(t, ok, "docs/tcp.md has lost its marker")
 	table, after, ok := strings.Cut(rest, to)
@@ -107,7 +115,7 @@ var faults = []struct {
 		c, err := net.Dial("tcp", s.addr)
 		require.NoError(s.t, err)
 		defer c.Close()
-		hears(s.t, c, "127.0.0.2")
+		program.Hears(s.t, c, "127.0.0.2")
 		s.dns.Set("db.test", nettest.Addrs("127.0.0.3").TTL(1))
 		took := s.until("127.0.0.3")
 		c.SetDeadline(time.Now().Add(5 * time.Second))
@@ -161,7 +169,7 @@ var faults = []struct {
 		c, err := net.Dial("tcp", s.addr)
 		require.NoError(s.t, err)
 		defer c.Close()
-		hears(s.t, c, "127.0.0.2")
+		program.Hears(s.t, c, "127.0.0.2")
 		begin := time.Now()
 		c.SetDeadline(begin.Add(65 * time.Second))
 		if _, err := c.Read(make([]byte, 1)); err == io.EOF {
@@ -187,7 +195,7 @@ type stage struct {
 }
 
 func newStage(t *testing.T, haproxy bool) *stage {
-	return &stage{t: t, haproxy: haproxy, dns: nettest.NewDNS(t), port: freePort(t)}
+	return &stage{t: t, haproxy: haproxy, dns: nettest.NewDNS(t), port: program.FreePort(t)}
 }
 
 // server answers with its address, then echoes.
@@ -223,8 +231,9 @@ func (s *stage) start() bool {
 	if s.haproxy {
 		return s.startHAProxy()
 	}
-	p := tcpProgram(s.t, os.Args[0], s.dns, "tcp:\n- {listen: 127.0.0.1:0, destinations: 'db.test:"+s.port+"'}\n")
-	s.addr = p.ports[0]
+	p := program.Start(s.t, program.Setup{Command: "tcp", Config: "tcp:\n- {listen: 127.0.0.1:0, destinations: 'db.test:" + s.port + "'}\n",
+		Args: []string{"--guard=off", "--resolver=" + s.dns.Addr().String()}})
+	s.addr = p.Ports[0]
 	return true
 }
 
@@ -263,9 +272,9 @@ backend be1
 // startHAProxy runs haproxy in a mount namespace where the hosts file says what
 // DNS says at the start: it asks libc then.
 func (s *stage) startHAProxy() bool {
-	need(s.t, "haproxy")
+	nettest.Need(s.t, "haproxy")
 	dir := s.t.TempDir()
-	s.addr = "127.0.0.1:" + freePort(s.t)
+	s.addr = "127.0.0.1:" + program.FreePort(s.t)
 	kind := "server dest1"
 	if len(s.known) > 1 {
 		kind = fmt.Sprintf("server-template dest %d", len(s.known))

@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"bufio"
@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -137,7 +138,7 @@ func TestDenialReachesTheUser(t *testing.T) {
 		{"wget", []string{"-O-", "--tries=1"}, "ERROR 403: " + denial, "Proxy tunneling failed: " + denial},
 	} {
 		for scheme, message := range map[string]string{"http://": c.message, "https://": c.tunnel} {
-			got := command(t, o.Client, proxyEnv, c.client, append(c.args, scheme+deniedHost+"/")...)
+			got := program.Command(t, o.Client, proxyEnv, c.client, append(c.args, scheme+deniedHost+"/")...)
 			assert.Contains(t, got.Err, message, c.client)
 			assert.Less(t, got.Took, 5*time.Second, c.client) // wget waits a minute when there is no answer
 		}
@@ -159,7 +160,7 @@ func TestClientsByEnvironment(t *testing.T) {
 	} {
 		for _, scheme := range []string{"http://", "https://"} {
 			t.Run(filepath.Base(c.client)+" "+scheme, func(t *testing.T) {
-				got := command(t, o.Client, append(c.env, proxyEnv...), c.client, append(c.args, scheme+allowedHost+"/")...)
+				got := program.Command(t, o.Client, append(c.env, proxyEnv...), c.client, append(c.args, scheme+allowedHost+"/")...)
 				assert.Equal(t, saw, strings.TrimSpace(got.Out), got.Err)
 			})
 		}
@@ -175,7 +176,7 @@ func TestPythonShowsTheDenial(t *testing.T) {
 		"http://":  "urllib.error.HTTPError: HTTP Error 403: " + denial,
 		"https://": "OSError: Tunnel connection failed: 403 " + denial,
 	} {
-		got := command(t, o.Client, proxyEnv, "/usr/bin/python3", "-c", pythonGet, scheme+deniedHost+"/")
+		got := program.Command(t, o.Client, proxyEnv, "/usr/bin/python3", "-c", pythonGet, scheme+deniedHost+"/")
 		assert.Contains(t, got.Err, want)
 	}
 }
@@ -183,14 +184,14 @@ func TestPythonShowsTheDenial(t *testing.T) {
 // What ssh's ProxyCommand is made of: a tunnel of any protocol.
 func TestSocatTunnel(t *testing.T) {
 	o, _ := newSite(t)
-	need(t, "socat")
+	nettest.Need(t, "socat")
 	l := o.ServerA.Listen(nettest.ServerAV4 + ":22")
 	o.DNS.Set("ssh.example.com", nettest.Addrs(nettest.ServerAV4))
 	serveBanner(t, l, "SSH-2.0-test\r\n")
 	const pod = nettest.PodV4
-	got := command(t, o.Client, nil, "socat", "-T30", "-u", "PROXY:"+pod+":ssh.example.com:22,proxyport=8080", "STDOUT")
+	got := program.Command(t, o.Client, nil, "socat", "-T30", "-u", "PROXY:"+pod+":ssh.example.com:22,proxyport=8080", "STDOUT")
 	assert.Equal(t, "SSH-2.0-test\r\n", got.Out, got.Err)
-	got = command(t, o.Client, nil, "socat", "-u", "PROXY:"+pod+":"+deniedHost+":22,proxyport=8080", "STDOUT")
+	got = program.Command(t, o.Client, nil, "socat", "-u", "PROXY:"+pod+":"+deniedHost+":22,proxyport=8080", "STDOUT")
 	assert.Contains(t, got.Err, denial)
 }
 

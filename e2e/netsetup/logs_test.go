@@ -1,4 +1,6 @@
-package main
+//go:build linux
+
+package netsetup
 
 import (
 	"os"
@@ -12,8 +14,11 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
+
+func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
 
 // In legacy mode it stays, follows its files and ends by SIGTERM whatever becomes of
 // standard error: the reader goes away, or stalls. An empty file is
@@ -36,10 +41,9 @@ func TestStandardErrorFails(t *testing.T) {
 			require.NoError(t, err)
 			t.Cleanup(func() { r.Close(); w.Close() })
 			spoil(r, w)
-			self, err := os.Executable()
-			require.NoError(t, err)
-			cmd := exec.Command(self)
-			cmd.Env = append(topologyEnv()[:2], asNetsetup+"=1", "SLUICE_DESTINATIONS="+rules, "SLUICE_METRICS_FILE="+prom, "SLUICE_PROBE=false")
+			cmd := exec.Command(program.Netsetup(t))
+			cmd.Env = []string{"EGRESS_SOURCE=" + nettest.SourceV4 + "/24", "EGRESS_GATEWAY=198.51.100.1",
+				"SLUICE_DESTINATIONS=" + rules, "SLUICE_METRICS_FILE=" + prom, "SLUICE_PROBE=false"}
 			cmd.Stderr = w
 			require.NoError(t, p.Egress.Start(cmd))
 			done := make(chan error, 1)

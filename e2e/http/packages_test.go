@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"crypto/rand"
@@ -15,12 +15,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // succeed runs a command here and wants it to succeed.
 func succeed(t testing.TB, env []string, name string, args ...string) string {
 	t.Helper()
-	got := command(t, nil, env, name, args...)
+	got := program.Command(t, nil, env, name, args...)
 	require.Equal(t, 0, got.Status, "%s %q: %s%s", name, args, got.Out, got.Err)
 	return strings.TrimSpace(got.Out)
 }
@@ -59,24 +62,24 @@ func newRepository(t testing.TB, mux *http.ServeMux) (head string) {
 
 func TestGit(t *testing.T) {
 	o, mux := newSite(t)
-	need(t, "git")
+	nettest.Need(t, "git")
 	head := newRepository(t, mux)
 	env := append(append([]string{"GIT_SSL_CAINFO=" + o.CA.File}, gitEnv...), proxyEnv...)
 	for _, scheme := range []string{"http://", "https://"} {
 		t.Run(scheme, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "clone")
-			got := command(t, o.Client, env, "git", "clone", "-q", scheme+allowedHost+"/git/repo.git", dir)
+			got := program.Command(t, o.Client, env, "git", "clone", "-q", scheme+allowedHost+"/git/repo.git", dir)
 			require.Equal(t, 0, got.Status, got.Err)
 			require.Equal(t, head, succeed(t, gitEnv, "git", "-C", dir, "rev-parse", "HEAD"))
 
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "more"), []byte(scheme), 0o600))
 			succeed(t, gitEnv, "git", "-C", dir, "add", "more")
 			succeed(t, gitEnv, "git", "-C", dir, "commit", "-q", "-m", scheme)
-			got = command(t, o.Client, env, "git", "-C", dir, "push", "-q", "origin", "main")
+			got = program.Command(t, o.Client, env, "git", "-C", dir, "push", "-q", "origin", "main")
 			require.Equal(t, 0, got.Status, got.Err)
 			head = succeed(t, gitEnv, "git", "-C", dir, "rev-parse", "HEAD")
 
-			got = command(t, o.Client, env, "git", "ls-remote", scheme+deniedHost+"/git/repo.git")
+			got = program.Command(t, o.Client, env, "git", "ls-remote", scheme+deniedHost+"/git/repo.git")
 			assert.Contains(t, got.Err, "403")
 			assert.NotEqual(t, 0, got.Status)
 		})
@@ -131,16 +134,16 @@ func aptArgs(t testing.TB, dir, ca, source string) []string {
 
 func TestApt(t *testing.T) {
 	o, mux := newSite(t)
-	need(t, "apt-get")
-	need(t, "dpkg-deb")
+	nettest.Need(t, "apt-get")
+	nettest.Need(t, "dpkg-deb")
 	deb := newAptRepository(t, mux)
 	for _, scheme := range []string{"http://", "https://"} {
 		t.Run(scheme, func(t *testing.T) {
 			dir := t.TempDir()
 			args := aptArgs(t, dir, o.CA.File, scheme+allowedHost+"/apt/")
-			apt := func(more ...string) output {
+			apt := func(more ...string) program.Output {
 				t.Helper()
-				got := command(t, o.Client, nil, "env", append(args[:len(args):len(args)], more...)...)
+				got := program.Command(t, o.Client, nil, "env", append(args[:len(args):len(args)], more...)...)
 				require.Equal(t, 0, got.Status, got.Out+got.Err)
 				return got
 			}
@@ -152,7 +155,7 @@ func TestApt(t *testing.T) {
 			assert.Equal(t, sha256.Sum256(deb), sha256.Sum256(got))
 
 			denied := aptArgs(t, t.TempDir(), o.CA.File, scheme+deniedHost+"/apt/")
-			failed := command(t, o.Client, nil, "env", append(denied, "update")...)
+			failed := program.Command(t, o.Client, nil, "env", append(denied, "update")...)
 			assert.Contains(t, failed.Out+failed.Err, denial)
 		})
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package e2e
+package http
 
 import (
 	"fmt"
@@ -8,13 +8,13 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -37,26 +37,8 @@ func listen(t testing.TB) net.Listener {
 
 // echo serves connections that get back what they send.
 func echo(t testing.TB) (addr string) {
-	t.Helper()
-	l := listen(t)
-	var open sync.WaitGroup
-	open.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() {
-				_, _ = io.Copy(c, c)
-				_ = c.Close()
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		open.Wait()
-	})
-	return l.Addr().String()
+	addr, _ = program.EchoServer(t, "127.0.0.1:0", "")
+	return addr
 }
 
 func get(t testing.TB, c *http.Client, url string) (status int, body string) {
@@ -72,29 +54,18 @@ func get(t testing.TB, c *http.Client, url string) (status int, body string) {
 // tunnel opens a tunnel to addr.
 func (g *gateway) tunnel(addr string) net.Conn {
 	g.t.Helper()
-	c := g.connect()
+	c := g.Connect()
 	_, err := fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", addr, addr)
 	require.NoError(g.t, err)
 	require.Regexp(g.t, "^HTTP/1.1 200 ", readHead(g.t, c))
 	return c
 }
 
-// echoes wants a word back from the other end of the tunnel.
-func echoes(t testing.TB, c net.Conn, word string) {
-	t.Helper()
-	_, err := io.WriteString(c, word)
-	require.NoError(t, err)
-	got := make([]byte, len(word))
-	_, err = io.ReadFull(c, got)
-	require.NoError(t, err)
-	require.Equal(t, word, string(got))
-}
-
 // With 256 descriptors it stays up under a flood of tunnels, and of connections
 // that say nothing, tells those it refuses, keeps the admin port alive, and is as
 // new when the flood is over.
 func TestOutOfDescriptors(t *testing.T) {
-	g := start(t, setup{rules: loopback, files: 256})
+	g := start(t, program.Setup{Rules: loopback, Files: 256})
 	far, page := echo(t), origin(t, witness("server"))
 	for _, c := range []struct{ name, head string }{
 		{"tunnels", "CONNECT " + far + " HTTP/1.1\r\nHost: " + far + "\r\n\r\n"},
@@ -102,14 +73,14 @@ func TestOutOfDescriptors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			const refused = `sluice_refused_connections_total{limit="connections"}`
-			before := g.metric(refused)
+			before := g.Metric(refused)
 			flood := make([]net.Conn, 400)
 			for i := range flood {
-				flood[i] = g.connect()
+				flood[i] = g.Connect()
 				_, _ = io.WriteString(flood[i], c.head) // it may be refused already
 			}
 			nettest.Eventually(t, "connections are refused", func() bool {
-				return g.metric(refused) != before
+				return g.Metric(refused) != before
 			})
 			if c.head != "" {
 				answers := firstLines(flood)
@@ -119,14 +90,14 @@ func TestOutOfDescriptors(t *testing.T) {
 					"in the rush some are not told, but none is told anything else: %v", answers)
 			}
 			for _, path := range []string{"/healthz", "/readyz", "/metrics", "/"} {
-				status, _ := g.admin(path)
+				status, _ := g.Ask(path)
 				assert.Equal(t, 200, status, path)
 			}
 			for _, f := range flood {
 				_ = f.Close()
 			}
 			nettest.Eventually(t, "clients are served again", func() bool {
-				resp, err := g.client().Get("http://" + page + "/")
+				resp, err := g.Client().Get("http://" + page + "/")
 				if err != nil {
 					return false
 				}
@@ -134,11 +105,11 @@ func TestOutOfDescriptors(t *testing.T) {
 				return resp.StatusCode == 200
 			})
 			nettest.Eventually(t, "all connections are given up", func() bool {
-				return g.metric("sluice_tunnels") == "0"
+				return g.Metric("sluice_tunnels") == "0"
 			})
 		})
 	}
-	require.False(t, g.ended())
+	require.False(t, g.Ended())
 }
 
 // firstLines counts how the answers begin; "" stands for no answer.
@@ -153,13 +124,13 @@ func firstLines(conns []net.Conn) map[string]int {
 }
 
 func TestUnfinishedHeadsSlowNobody(t *testing.T) {
-	g := start(t, setup{rules: loopback})
+	g := start(t, program.Setup{Rules: loopback})
 	url := "http://" + origin(t, witness("server")) + "/"
 	for range 200 {
-		_, err := io.WriteString(g.connect(), "GET "+url+" HTTP/1.1\r\nHost: ")
+		_, err := io.WriteString(g.Connect(), "GET "+url+" HTTP/1.1\r\nHost: ")
 		require.NoError(t, err)
 	}
-	c := g.client()
+	c := g.Client()
 	c.Transport.(*http.Transport).DisableKeepAlives = true
 	begun := time.Now()
 	for range 50 {
@@ -167,7 +138,7 @@ func TestUnfinishedHeadsSlowNobody(t *testing.T) {
 		require.Equal(t, 200, status)
 	}
 	took := time.Since(begun)
-	open, err := strconv.Atoi(g.metric("sluice_client_connections"))
+	open, err := strconv.Atoi(g.Metric("sluice_client_connections"))
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, open, 200, "they were still open")
 	assert.Less(t, took, 15*time.Second) // one that waits for their time limit takes 30 s

@@ -1,0 +1,83 @@
+//go:build linux
+
+package program
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+)
+
+// module is where the programs are, for a test beneath e2e.
+const module = "github.com/sluiceproxy/sluice/cmd/"
+
+// binaries is the folder of the programs that the tests build.
+var binaries string
+
+// Main is what TestMain of a package that uses the programs calls: it runs the tests
+// and returns the status to exit with.
+func Main(m *testing.M) int {
+	var err error
+	if binaries, err = os.MkdirTemp("", "sluice-e2e-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(binaries)
+	if err := loopbackUp(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// loopbackUp sets the loopback interface up where it is down: in the namespace
+// that "unshare -Urn" has just made.
+func loopbackUp() error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil || lo.Attrs().Flags&net.FlagUp != 0 {
+		return err
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("the loopback interface is down: %w", err)
+	}
+	return nil
+}
+
+// build makes a program under a name in binaries, once, and returns its path.
+func build(name, command string, flags ...string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		path := filepath.Join(binaries, name)
+		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), module+command)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%s: %w\n%s", cmd, err, out)
+		}
+		return path, nil
+	})
+}
+
+var (
+	racy     = build("sluice-race", "sluice", "-race")
+	plain    = build("sluice", "sluice")
+	netsetup = build("sluice-netsetup", "sluice-netsetup")
+)
+
+// Racy is the path of sluice with the race detector in it, as every test but those that
+// look at its memory runs it.
+func Racy(t testing.TB) string { return path(t, racy) }
+
+// Netsetup is the path of sluice-netsetup as it ships.
+func Netsetup(t testing.TB) string { return path(t, netsetup) }
+
+func path(t testing.TB, build func() (string, error)) string {
+	t.Helper()
+	p, err := build()
+	require.NoError(t, err)
+	return p
+}

@@ -1,0 +1,3 @@
+// Package netsetup tests the real sluice-netsetup in networks made of network namespaces.
+// It has no code of its own.
+package netsetup
