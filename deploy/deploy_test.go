@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -270,16 +271,16 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 	environ := p.environ(t, c)
 	switch command[0] {
 	case "proxy":
-		flags := flagSet(t, config.AddProxyFlags, command[1:])
-		loaded, err := config.LoadProxy(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+		flags := flagSet(t, config.ProxySettings(), command[1:])
+		loaded, err := config.LoadProxy(settings.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
 		require.NoError(t, err, what)
 		require.Empty(t, loaded.Warnings, what)
 		require.NotNil(t, loaded.Policy, what)
 		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
-		checkVariables(t, what, environ, append(config.ProxySettings(), config.Setting{Env: "GOMEMLIMIT"}))
+		checkVariables(t, what, environ, append(config.ProxySettings(), settings.Setting{Env: "GOMEMLIMIT"}))
 	case "tcp":
-		flags := flagSet(t, config.AddTCPFlags, command[1:])
-		loaded, err := config.LoadTCP(config.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
+		flags := flagSet(t, config.TCPSettings(), command[1:])
+		loaded, err := config.LoadTCP(settings.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
 		require.NoError(t, err, what)
 		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
 		checkVariables(t, what, environ, append(config.TCPSettings(), communityVariables...))
@@ -307,24 +308,24 @@ func checkEnd(t *testing.T, p pod, what string, delay, drain time.Duration) {
 
 // communityVariables are those of the community haproxy image, and the debug switch
 // of the original's, which are no settings of their own.
-var communityVariables = []config.Setting{
+var communityVariables = []settings.Setting{
 	{Env: "SERVICE_NAME"}, {Env: "SERVICE_TCP_PORT"}, {Env: "SERVICE_DEST"}, {Env: "SERVICE_DEST_PORT"},
 	{Env: "EGRESS_DNS_PROXY_DEBUG"},
 }
 
-func flagSet(t *testing.T, add func(*pflag.FlagSet), args []string) *pflag.FlagSet {
+func flagSet(t *testing.T, all []settings.Setting, args []string) *pflag.FlagSet {
 	t.Helper()
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-	add(flags)
+	settings.AddFlags(flags, all)
 	require.NoError(t, flags.Parse(args))
 	return flags
 }
 
-func checkVariables(t *testing.T, what string, environ []string, settings []config.Setting) {
+func checkVariables(t *testing.T, what string, environ []string, all []settings.Setting) {
 	t.Helper()
 	for _, kv := range environ {
 		name, _, _ := strings.Cut(kv, "=")
-		assert.True(t, slices.ContainsFunc(settings, func(s config.Setting) bool {
+		assert.True(t, slices.ContainsFunc(all, func(s settings.Setting) bool {
 			return name == s.Env || name == s.Egress
 		}), "%s: nobody reads %s", what, name)
 	}

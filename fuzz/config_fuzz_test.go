@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 // FuzzConfig loads arbitrary configuration files, rule texts and flag values:
@@ -26,9 +27,9 @@ func FuzzConfig(f *testing.F) {
 	f.Fuzz(func(t *testing.T, file, rules, listen string) {
 		load := func() (*config.Proxy, error) {
 			flags := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
-			config.AddProxyFlags(flags)
+			settings.AddFlags(flags, config.ProxySettings())
 			require.NoError(t, flags.Parse([]string{"--config=/c", "--max-fields=7", "--listen=" + listen}))
-			return config.LoadProxy(config.Input{
+			return config.LoadProxy(settings.Input{
 				Flags: flags, Environ: []string{"EGRESS_HTTP_PROXY_DESTINATION=" + rules},
 				ReadFile: func(path string) ([]byte, error) {
 					if path == "/c" {
@@ -54,7 +55,7 @@ func FuzzConfig(f *testing.F) {
 }
 
 func checkProblems(t *testing.T, err error, file string) {
-	var ps config.Problems
+	var ps settings.Problems
 	require.ErrorAs(t, err, &ps)
 	require.NotEmpty(t, ps)
 	// YAML ends a line at more characters than Go does.

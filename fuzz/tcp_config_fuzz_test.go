@@ -12,13 +12,14 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 // loadTCP loads a list of destinations from the variable, and a file.
 func loadTCP(t *testing.T, lines, file string) (*config.TCP, error) {
 	flags := pflag.NewFlagSet("tcp", pflag.ContinueOnError)
-	config.AddTCPFlags(flags)
-	in := config.Input{Flags: flags, Environ: []string{"EGRESS_DNS_PROXY_DESTINATION=" + lines}, ReadFile: func(path string) ([]byte, error) {
+	settings.AddFlags(flags, config.TCPSettings())
+	in := settings.Input{Flags: flags, Environ: []string{"EGRESS_DNS_PROXY_DESTINATION=" + lines}, ReadFile: func(path string) ([]byte, error) {
 		if path == "/c" {
 			return []byte(file), nil
 		}
@@ -47,7 +48,7 @@ func FuzzTCPDestinations(f *testing.F) {
 		c, err := loadTCP(t, text, "")
 		if err != nil {
 			require.Nil(t, c)
-			var ps config.Problems
+			var ps settings.Problems
 			require.ErrorAs(t, err, &ps)
 			for _, p := range ps {
 				require.NotEmpty(t, p.Source)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/sluiceproxy/sluice/internal/source"
 )
 
 // word is a word of a text, with its line.
@@ -40,13 +42,13 @@ func (p *problems) add(line int, format string, args ...any) {
 // space between them. One that is listed twice counts once. Gateway and Interface
 // of the result are empty: see [ParseGateways] and [ParseInterfaces].
 func ParseSources(text string) ([]Source, []Problem) {
-	p := problems{prefix: "EGRESS_SOURCE unspecified or invalid"}
+	p := problems{prefix: source.Wrong}
 	var all []Source
 	for _, w := range words(text) {
-		prefix, err := parseSource(w.text)
+		prefix, err := source.Parse(w.text, source.Bring)
 		switch i := slices.IndexFunc(all, func(s Source) bool { return s.Addr() == prefix.Addr() }); {
 		case err != nil:
-			p.add(w.line, "%v", err)
+			p.all = append(p.all, Problem{Line: w.line, Msg: err.Error()})
 		case i < 0:
 			all = append(all, Source{Prefix: prefix})
 		case all[i].Prefix != prefix:
@@ -59,46 +61,9 @@ func ParseSources(text string) ([]Source, []Problem) {
 	return all, p.all
 }
 
-func parseSource(s string) (netip.Prefix, error) {
-	prefix, err := netip.ParsePrefix(s)
-	if !strings.Contains(s, "/") {
-		var addr netip.Addr
-		addr, err = netip.ParseAddr(s)
-		prefix = netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
-		if err == nil && addr.Zone() != "" {
-			return prefix, fmt.Errorf("%q has a zone; EGRESS_INTERFACE names the interface", s)
-		}
-	}
-	if err != nil {
-		return prefix, fmt.Errorf("%q is not ADDR or ADDR/LEN", s)
-	}
-	if addr := prefix.Addr(); addr.Is4In6() {
-		return prefix, fmt.Errorf("%q is an IPv4 address in IPv6 clothes; write %s", s, addr.Unmap())
-	}
-	addr := prefix.Addr()
-	switch {
-	case prefix.Bits() == 0:
-		return prefix, fmt.Errorf("%q: no network has the length 0", s)
-	case !sendable(addr), addr.IsLinkLocalUnicast() && addr.Is6():
-		return prefix, fmt.Errorf("nothing can be sent to the outside from %q", s)
-	case addr.Is4() && prefix.Bits() < 31 && (addr == prefix.Masked().Addr() || addr == broadcast(prefix)):
-		return prefix, fmt.Errorf("%q is the network itself, or all its hosts; name one host", s)
-	}
-	return prefix, nil
-}
-
 // sendable reports whether a host elsewhere can have the address.
 func sendable(a netip.Addr) bool {
 	return !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
-}
-
-// broadcast is the last address of an IPv4 network.
-func broadcast(p netip.Prefix) netip.Addr {
-	b := p.Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(b)
 }
 
 // ParseGateways takes EGRESS_GATEWAY, ADDR for all sources of a family or

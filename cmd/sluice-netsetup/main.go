@@ -21,6 +21,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -89,13 +90,13 @@ A flag wins over the environment, the environment over the file.`,
 		SilenceUsage:  true,
 	}
 	flags := root.Flags()
-	addFlags(flags)
+	settings.AddFlags(flags, new(configuration).settings())
 	flags.BoolVar(&check, "check", false, "check the settings only: status 0 and silence, or 2 and every problem")
 	flags.BoolVar(&dryRun, "dry-run", false, "print what would be changed, in the words of ip and nft, and change nothing")
 	flags.SortFlags = false
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
 		followed := new(files.Follower)
-		in := input{flags: cmd.Flags(), environ: environ, readFile: followed.Read}
+		in := settings.Input{Flags: cmd.Flags(), Environ: environ, ReadFile: followed.Read}
 		c, err := load(in)
 		switch {
 		case err != nil:
@@ -130,7 +131,7 @@ func failed(err error) error {
 
 // serve sets up, and in legacy mode stays. A standard error that nobody reads any more,
 // or that stalls, stops neither.
-func serve(ctx context.Context, in input, followed *files.Follower, c *settings, s streams) error {
+func serve(ctx context.Context, in settings.Input, followed *files.Follower, c *configuration, s streams) error {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)

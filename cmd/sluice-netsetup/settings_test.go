@@ -11,8 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
+
+// allSettings are those of the program.
+var allSettings = new(configuration).settings()
 
 // given is what a test loads from.
 type given struct {
@@ -21,12 +25,12 @@ type given struct {
 	files map[string]string
 }
 
-func (g given) load(t testing.TB) (*settings, error) {
+func (g given) load(t testing.TB) (*configuration, error) {
 	t.Helper()
 	flags := pflag.NewFlagSet("netsetup", pflag.ContinueOnError)
-	addFlags(flags)
+	settings.AddFlags(flags, allSettings)
 	require.NoError(t, flags.Parse(g.args))
-	return load(input{flags: flags, environ: g.env, readFile: func(path string) ([]byte, error) {
+	return load(settings.Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
 		text, ok := g.files[path]
 		if !ok {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
@@ -172,7 +176,9 @@ func TestProblems(t *testing.T) {
 		"unknown key":         {file("mode: init\nlisten: :1\n"), `/f:2: unknown key "listen"`},
 		"key twice":           {file("mode: init\nmode: init\n"), `/f:2: "mode" stands in line 1 already`},
 		"no value":            {file("mode:\n"), `/f:1: "mode" has no value; leave the key out to get the default`},
-		"map":                 {file("mode:\n  a: b\n"), `/f:2: "mode" wants a value or a list of values`},
+		"map":                 {file("mode:\n  a: b\n"), `/f:2: "mode" wants one value`},
+		"map for list":        {file("source:\n  a: b\n"), `/f:2: "source" wants a value or a list of values`},
+		"list for one":        {file("mode: [init]\n"), `/f:1: "mode" wants one value`},
 		"two texts":           {given{args: []string{"--config=/f"}, env: env().env[:2], files: map[string]string{"/f": "destinations: 203.0.113.3\ndestinationsFile: x\n"}}, `/f:2: "destinations" and "destinationsFile" are both given; keep one of them`},
 		"block": {given{args: []string{"--config=/f"}, files: map[string]string{"/f": "source:\n  - 192.0.2.10\n  - x\ngateway: 192.0.2.1\ndestinations: |\n  80 tcp 203.0.113.3\n\n  81 tpc 203.0.113.3\n"}},
 			"/f:3: EGRESS_SOURCE unspecified or invalid: \"x\" is not ADDR or ADDR/LEN\n" +
@@ -192,34 +198,84 @@ func TestProblems(t *testing.T) {
 // no mistake, and what Kubernetes sets neither.
 func TestVariablesOfOthers(t *testing.T) {
 	t.Parallel()
-	var theirs, ours []string
-	for _, s := range append(config.ProxySettings(), config.TCPSettings()...) {
-		if s.Env != "" && !slices.ContainsFunc(allSettings, func(own setting) bool { return own.env() == s.Env }) {
-			theirs = append(theirs, s.Env+"=x")
-		}
-	}
-	_, err := env(append(theirs, "SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=x", "SLUICE_MODE_SERVICE_PORT=80")...).load(t)
-	require.NoError(t, err)
+	theirs, ours := append(config.ProxySettings(), config.TCPSettings()...), variables(allSettings)
+	known := append(variables(theirs), "EGRESS_DNS_PROXY_DEBUG", "EGRESS_ROUTER_DEBUG")
+	require.ElementsMatch(t, slices.Compact(slices.Sorted(slices.Values(append(known, ours...)))), settings.Variables())
 
-	for _, s := range allSettings {
-		if s.flag != "" && s.flag != setConfig.flag && s.flag != setSource.flag {
-			ours = append(ours, s.env()+"=x")
+	var vars []string
+	for _, name := range known {
+		if !slices.Contains(ours, name) {
+			vars = append(vars, name+"=x")
 		}
 	}
-	_, err = config.LoadProxy(config.Input{Environ: append(ours, "EGRESS_HTTP_PROXY_DESTINATION=*")})
+	c, err := env(append(vars, "SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_PORT=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP=x", "SLUICE_MODE_SERVICE_PORT=80")...).load(t)
+	require.NoError(t, err)
+	require.Contains(t, c.Warnings.Error(), "SLUICE_GUARD: no setting of this mode, ignored\n")
+
+	vars = nil
+	for _, name := range ours {
+		if name != "SLUICE_CONFIG" && name != "SLUICE_SOURCE" && name != "EGRESS_SOURCE" {
+			vars = append(vars, name+"=x")
+		}
+	}
+	_, err = config.LoadProxy(settings.Input{Environ: append(vars, "EGRESS_HTTP_PROXY_DESTINATION=*")})
 	require.NoError(t, err)
 }
 
-// TestProblemsReadAlike: both programs report in one form.
-func TestProblemsReadAlike(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, config.Problem{Source: "/f", Line: 3, Msg: "x"}.Error(), problem{"/f", 3, "x"}.Error())
-	require.Equal(t, config.Problem{Source: "--mode", Msg: "x"}.Error(), problem{"--mode", 0, "x"}.Error())
-	for _, s := range config.ProxySettings() {
-		for _, own := range allSettings {
-			if s.Flag == own.flag && s.Flag != "" {
-				require.Equal(t, strings.Join([]string{s.Env, s.Egress, s.FileKey}, " "), strings.Join([]string{own.env(), own.egress, own.key}, " "))
+// variables are those that the settings are read from.
+func variables(all []settings.Setting) (names []string) {
+	for _, s := range all {
+		for _, name := range []string{s.Env, s.Egress} {
+			if name != "" {
+				names = append(names, name)
 			}
+		}
+	}
+	return names
+}
+
+// TestSharedSettings: what both programs read is called alike in both, and each setting
+// says what puts it in force.
+func TestSharedSettings(t *testing.T) {
+	t.Parallel()
+	for _, own := range allSettings {
+		require.NotZero(t, own.Change, "is --%s %s put in force by a reload, or by a restart?", own.Flag, own.Key)
+		for _, s := range config.ProxySettings() {
+			if s.Flag == own.Flag && s.Flag != "" {
+				require.Equal(t, strings.Join([]string{s.Env, s.Egress, s.Key}, " "), strings.Join([]string{own.Env, own.Egress, own.Key}, " "))
+			}
+		}
+	}
+}
+
+// TestOneSource: whatever EGRESS_SOURCE says, the commands that connect from it take what
+// the set-up takes, and read the same addresses.
+func TestOneSource(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{ // "": neither takes it
+		"192.0.2.10": "192.0.2.10", "192.0.2.10/24, 2001:db8::a/64": "192.0.2.10 2001:db8::a", "192.0.2.10\n192.0.2.10": "192.0.2.10",
+		"::ffff:192.0.2.10": "", "192.0.2.10/33": "", "egress": "", "0.0.0.0": "", "ff02::1": "", "fe80::1%eth0": "", "192.0.2.10/24 x": "",
+	} {
+		c, err := given{env: []string{"EGRESS_ROUTER_MODE=http-proxy", "EGRESS_GATEWAY=192.0.2.1 2001:db8::1", "EGRESS_SOURCE=" + text}}.load(t)
+		p, errProxy := config.LoadProxy(settings.Input{Environ: []string{"EGRESS_HTTP_PROXY_DESTINATION=*", "EGRESS_SOURCE=" + text}})
+		if want == "" {
+			require.ErrorContains(t, err, "EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: ")
+			require.ErrorContains(t, errProxy, "EGRESS_SOURCE: EGRESS_SOURCE unspecified or invalid: ")
+			continue
+		}
+		require.NoError(t, errProxy, text)
+		var got []string
+		for _, a := range p.Sources {
+			got = append(got, a.String())
+		}
+		require.Equal(t, want, strings.Join(got, " "))
+		if !strings.Contains(want, ":") {
+			require.ErrorContains(t, err, "there is no EGRESS_SOURCE of its family") // of the second gateway
+			continue
+		}
+		require.NoError(t, err, text)
+		for i, s := range c.Sources {
+			require.Equal(t, p.Sources[i], s.Addr())
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
@@ -19,7 +20,7 @@ const tick = 5 * time.Second
 // worker carries a mode out.
 type worker struct {
 	kernel *netsetup.Kernel
-	in     input
+	in     settings.Input
 	files  *files.Follower // that in reads by
 	log    *slog.Logger
 	again  time.Duration // between the announcements
@@ -27,7 +28,7 @@ type worker struct {
 }
 
 // work sets up and announces; in legacy mode it returns when ctx ends.
-func (w *worker) work(ctx context.Context, c *settings) error {
+func (w *worker) work(ctx context.Context, c *configuration) error {
 	if err := w.setup(ctx, c); err != nil {
 		return err
 	}
@@ -42,7 +43,10 @@ func (w *worker) work(ctx context.Context, c *settings) error {
 
 // setup brings the pod to what c wants, and tells the neighbours. That they could
 // not be told is no failure: the addresses are there.
-func (w *worker) setup(ctx context.Context, c *settings) error {
+func (w *worker) setup(ctx context.Context, c *configuration) error {
+	for _, warning := range c.Warnings {
+		w.log.Warn(warning.Error())
+	}
 	plan, err := w.kernel.Setup(ctx, c.Config)
 	if err != nil {
 		return err
@@ -59,7 +63,7 @@ func (w *worker) setup(ctx context.Context, c *settings) error {
 // stay keeps the metrics up to date, and puts changed settings in force: at SIGHUP,
 // or when a file that they came from changes. Wrong ones are logged, and what is in
 // force stays.
-func (w *worker) stay(ctx context.Context, c *settings) error {
+func (w *worker) stay(ctx context.Context, c *configuration) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -99,7 +103,7 @@ func (w *worker) stay(ctx context.Context, c *settings) error {
 	}
 }
 
-func (w *worker) reload(ctx context.Context, old *settings) (*settings, error) {
+func (w *worker) reload(ctx context.Context, old *configuration) (*configuration, error) {
 	c, err := load(w.in)
 	if w.files.Grew() || err != nil {
 		return nil, err
@@ -111,7 +115,7 @@ func (w *worker) reload(ctx context.Context, old *settings) (*settings, error) {
 }
 
 // metrics writes the metrics file, if there is to be one.
-func (w *worker) metrics(c *settings, reloaded bool) {
+func (w *worker) metrics(c *configuration, reloaded bool) {
 	if c.MetricsFile == "" {
 		return
 	}

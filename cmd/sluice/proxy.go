@@ -14,6 +14,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
@@ -36,11 +37,11 @@ may reach is what the rules allow, from the address in EGRESS_SOURCE.
 
 A flag wins over the environment, the environment over the file (--config).`,
 	}
-	config.AddProxyFlags(cmd.Flags())
+	settings.AddFlags(cmd.Flags(), config.ProxySettings())
 	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
 	cmd.SetUsageFunc(usageByGroup)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		in := config.Input{Flags: cmd.Flags(), Environ: environ}
+		in := settings.Input{Flags: cmd.Flags(), Environ: environ}
 		if check {
 			_, err := loadProxy(in)
 			return err
@@ -53,14 +54,14 @@ A flag wins over the environment, the environment over the file (--config).`,
 // usageByGroup prints the flags under their headings.
 func usageByGroup(cmd *cobra.Command) error {
 	fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n", cmd.UseLine())
-	for _, g := range config.Groups(cmd.Flags()) {
-		fmt.Fprintf(cmd.OutOrStderr(), "\n%s:\n%s", g.Title, g.Usage)
+	for _, g := range settings.Usages(cmd.Flags()) {
+		fmt.Fprintf(cmd.OutOrStderr(), "\n%s:\n%s", g.Title, g.Flags)
 	}
 	return nil
 }
 
 // loadProxy loads the configuration and checks what only this host can tell.
-func loadProxy(in config.Input) (*config.Proxy, error) {
+func loadProxy(in settings.Input) (*config.Proxy, error) {
 	c, err := config.LoadProxy(in)
 	if err != nil {
 		return nil, wrong(err)
@@ -88,7 +89,7 @@ type gateway struct {
 
 // runProxy runs until ctx ends or a signal says so. It listens first, and serves
 // when all is in place.
-func runProxy(ctx context.Context, in config.Input, s streams) error {
+func runProxy(ctx context.Context, in settings.Input, s streams) error {
 	in, followed := follow(in)
 	c, err := loadProxy(in)
 	if err != nil {
@@ -109,7 +110,7 @@ func runProxy(ctx context.Context, in config.Input, s streams) error {
 }
 
 // build makes all parts and opens the ports, proxy ports first.
-func (g *gateway) build(in config.Input, followed *files.Follower, registry *prometheus.Registry, s streams) error {
+func (g *gateway) build(in settings.Input, followed *files.Follower, registry *prometheus.Registry, s streams) error {
 	c := g.config
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)

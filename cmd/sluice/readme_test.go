@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 var update = flag.Bool("update", false, "write tables into README.md and docs")
@@ -26,7 +27,7 @@ func TestTCPSettings(t *testing.T) {
 	checkSettings(t, filepath.Join("..", "..", "docs", "tcp.md"), config.TCPSettings())
 }
 
-func checkSettings(t *testing.T, path string, settings []config.Setting) {
+func checkSettings(t *testing.T, path string, all []settings.Setting) {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -35,7 +36,7 @@ func checkSettings(t *testing.T, path string, settings []config.Setting) {
 	require.True(t, ok, path+" has lost its marker")
 	_, after, ok := strings.Cut(rest, to)
 	require.True(t, ok, path+" has lost its marker")
-	want := before + from + settingsTable(settings) + to + after
+	want := before + from + settingsTable(all) + to + after
 	if *update {
 		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))
 		return
@@ -43,7 +44,7 @@ func checkSettings(t *testing.T, path string, settings []config.Setting) {
 	assert.Equal(t, want, string(b), "run go test ./cmd/sluice -update")
 }
 
-func settingsTable(settings []config.Setting) string {
+func settingsTable(all []settings.Setting) string {
 	var b strings.Builder
 	b.WriteString("| flag | variable | key in the file | default | means |\n| --- | --- | --- | --- | --- |\n")
 	code := func(s string) string {
@@ -52,7 +53,7 @@ func settingsTable(settings []config.Setting) string {
 		}
 		return "`" + s + "`"
 	}
-	for _, s := range settings {
+	for _, s := range all {
 		flag := ""
 		if s.Flag != "" {
 			flag = "--" + s.Flag
@@ -64,7 +65,7 @@ func settingsTable(settings []config.Setting) string {
 		if s.Egress != "" {
 			env = strings.TrimPrefix(env+", "+code(s.Egress), ", ")
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(flag), env, code(s.FileKey), code(s.Default), strings.ReplaceAll(s.Help, "|", "\\|"))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(flag), env, code(s.Key), code(s.Default), strings.ReplaceAll(s.Help, "|", "\\|"))
 	}
 	return b.String()
 }

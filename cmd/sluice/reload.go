@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -36,7 +36,7 @@ const restless = 20
 
 // follow has in read its files by a follower: a change is found by what the files say,
 // and what is judged is what was read.
-func follow(in config.Input) (config.Input, *files.Follower) {
+func follow(in settings.Input) (settings.Input, *files.Follower) {
 	f := new(files.Follower)
 	in.ReadFile = f.Read
 	return in, f
@@ -169,7 +169,7 @@ func logRefused(log *slog.Logger, err error) {
 // reloader puts new configurations of the proxy in force: built whole first, or
 // not at all.
 type reloader struct {
-	in    config.Input
+	in    settings.Input
 	g     *gateway
 	files *files.Follower
 
@@ -211,7 +211,7 @@ func (r *reloader) load() {
 	for _, w := range c.Warnings {
 		r.g.log.Warn(w.Error())
 	}
-	if names := needRestart(r.config, c, live); len(names) > 0 {
+	if names := c.NeedRestart(r.config); len(names) > 0 {
 		r.g.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	r.publish(c)
@@ -273,25 +273,6 @@ func (r *reloader) setGeneration() {
 		HideRules: c.HideRules,
 		Contact:   c.Contact,
 	}))
-}
-
-// live are the settings that a reload puts in force; the others belong to what was
-// made at start.
-var live = []string{"Rules", "Policy", "Guard", "Sources", "HideRules", "Contact", "MaxConnsPerClient", "Watch", "Warnings", "ShutdownDelay", "DrainTimeout"}
-
-// needRestart names the settings of b that differ from those of a and are not live.
-func needRestart[T any](a, b *T, live []string) (names []string) {
-	va, vb := reflect.ValueOf(*a), reflect.ValueOf(*b)
-	for i := range va.NumField() {
-		name := va.Type().Field(i).Name
-		if !va.Type().Field(i).IsExported() {
-			continue
-		}
-		if !slices.Contains(live, name) && !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // maxShown bounds the rules on the status page.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
@@ -35,11 +36,11 @@ SERVICE_TCP_PORT, SERVICE_DEST and SERVICE_DEST_PORT say the same for one port.
 
 A flag wins over the environment, the environment over the file (--config).`,
 	}
-	config.AddTCPFlags(cmd.Flags())
+	settings.AddFlags(cmd.Flags(), config.TCPSettings())
 	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
 	cmd.SetUsageFunc(usageByGroup)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		in := config.Input{Flags: cmd.Flags(), Environ: environ}
+		in := settings.Input{Flags: cmd.Flags(), Environ: environ}
 		if check {
 			_, err := loadTCP(in)
 			return err
@@ -50,7 +51,7 @@ A flag wins over the environment, the environment over the file (--config).`,
 }
 
 // loadTCP loads the configuration and checks what only this host can tell.
-func loadTCP(in config.Input) (*config.TCP, error) {
+func loadTCP(in settings.Input) (*config.TCP, error) {
 	c, err := config.LoadTCP(in)
 	if err != nil {
 		return nil, wrong(err)
@@ -80,7 +81,7 @@ type tcpGateway struct {
 }
 
 // runTCP runs until ctx ends or a signal says so.
-func runTCP(ctx context.Context, in config.Input, s streams) error {
+func runTCP(ctx context.Context, in settings.Input, s streams) error {
 	in, followed := follow(in)
 	c, err := loadTCP(in)
 	if err != nil {

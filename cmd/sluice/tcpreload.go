@@ -11,6 +11,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
@@ -19,7 +20,7 @@ import (
 // tcpReloader puts new configurations of "sluice tcp" in force, whole or not at
 // all.
 type tcpReloader struct {
-	in    config.Input
+	in    settings.Input
 	g     *tcpGateway
 	files *files.Follower
 
@@ -59,15 +60,11 @@ func (r *tcpReloader) load() {
 		logRefused(r.g.log, err)
 		return
 	}
-	if names := needRestart(before, c, tcpLive); len(names) > 0 {
+	if names := c.NeedRestart(before); len(names) > 0 {
 		r.g.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	r.g.log.Info("reloaded", "ports", len(c.Listeners), "from", c.Origin)
 }
-
-// tcpLive are the settings that a reload puts in force.
-var tcpLive = []string{"Listeners", "Policy", "Guard", "Sources", "MaxConns", "HeadTimeout", "ConnectTimeout",
-	"IdleTimeout", "ShutdownDelay", "DrainTimeout", "Origin", "Watch", "Warnings"}
 
 // inForce is the configuration in force.
 func (r *tcpReloader) inForce() *config.TCP {

@@ -1,183 +1,149 @@
-// Package config makes one checked configuration of the command line, the
-// environment and a file. A flag wins over the environment, the environment over
-// the file (--config, YAML); whatever one of them can say, the others can too.
-//
-// Loading is a pure function of its [Input]: nothing is opened but through
-// Input.ReadFile, and nothing is kept, so that a reload is a second call. Every
-// wrong setting is reported, each with where it stands ([Problems]); there is no
-// configuration then.
-//
-// Each mode has its file here, with its struct and its list of settings; the rest
-// is shared. The package ends at cmd: components get what they use, not this.
+// Package config is what the settings of the network-facing commands are: each mode has
+// its file here, with its struct and its table of settings. Where they come from, and how
+// they are told of, is the business of internal/settings. The package ends at cmd:
+// components get what they use, not this.
 package config
 
 import (
-	"strings"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"time"
 
-	"github.com/spf13/pflag"
-	"go.yaml.in/yaml/v3"
-
-	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
-// Input is where settings come from.
-type Input struct {
-	// Flags are the parsed flags that the mode's Add…Flags registered; nil: none.
-	Flags *pflag.FlagSet
-	// Environ is the environment, as os.Environ has it. A variable that is set but
-	// empty counts as not set.
-	Environ []string
-	// ReadFile reads the files that settings name; nil: files.Read, which takes regular
-	// files of a sane size only.
-	ReadFile func(path string) ([]byte, error)
+// Common is what all modes have in their configuration.
+type Common struct {
+	Admin string // "HOST:PORT" with a literal address or no HOST; "": no admin port
+	Pprof bool   // /debug/pprof on the admin port
+	// AdminHosts are names that requests to the admin port may call it by.
+	AdminHosts []string
+
+	Policy *acl.Policy // what may be reached
+	Guard  acl.GuardMode
+
+	Sources   []netip.Addr     // to connect from; none: as the system chooses
+	Resolvers []netip.AddrPort // none: those of resolv.conf
+
+	DNSTimeout    time.Duration // for a whole look-up
+	ShutdownDelay time.Duration // that new connections are still taken for at the end, not ready; 0: none
+	DrainTimeout  time.Duration // for open connections at the end; 0: none
+
+	AccessLog string // path, "-" for standard output, "" for none
+	LogLevel  slog.Level
+
+	// Origin is where the rules, or the destinations, come from.
+	Origin string
+	// Watch are the files whose change calls for a reload.
+	Watch []string
+	// Warnings are doubtful, and no reason not to start.
+	Warnings settings.Problems
+	// Written is how the user wrote each setting.
+	Written settings.Written
 }
 
-// Setting describes one setting, for help and documentation.
-type Setting struct {
-	Flag    string // without the dashes; "" when there is none
-	Env     string // SLUICE_ and the flag
-	Egress  string // the egress router's variable for the same, or ""
-	FileKey string // key in the configuration file; "" when it can't stand there
-	Default string // as it would be written; "" for none
-	Group   string // heading in the help
-	Help    string // one line
-	Value   string // what kind of value, for the help: ADDR, FILE, DURATION …; "" for a switch
-	List    bool   // takes several values
-	Block   bool   // a structure in the file, which the mode reads by itself
+// Shared is the part that all modes have.
+func (c *Common) Shared() *Common { return c }
+
+// loaded notes what the loader knows when all is loaded.
+func (c *Common) loaded(l *settings.Loader) {
+	c.Watch, c.Warnings, c.Written = l.Watch, l.Warnings, l.Written()
 }
 
-// value is a setting's text with where it stands.
-type value struct {
-	text   string
-	source string // "--listen", "SLUICE_LISTEN", the file's path, or "default"
-	line   int    // in the file, or in a variable of several lines; else 0
-	file   bool   // it stands in the configuration file
+// reserved keys have a meaning in a later version; until then they are refused
+// with a word of their own, since ignoring them would open what they should close.
+var reserved = map[string]string{
+	"tenants": `"tenants" is reserved: this version has one set of rules for every client`,
 }
 
-// problem is what is wrong with v.
-func (v value) problem(msg string) Problem { return Problem{Source: v.source, Line: v.line, Msg: msg} }
+// What puts a changed setting in force.
+const (
+	live  = settings.Reload
+	fixed = settings.Restart
+)
 
-// setting is a Setting of the mode whose configuration is T.
-type setting[T any] struct {
-	Setting
-	// set parses the values, of which there is at least one, into dst and reports
-	// what it can't take. It is nil for what the mode handles by itself.
-	set func(dst *T, vs []value, report func(Problem))
-}
-
-// describe is the public half of all settings.
-func describe[T any](all []setting[T]) []Setting {
-	out := make([]Setting, 0, len(all))
-	for _, s := range all {
-		out = append(out, s.Setting)
-	}
-	return out
-}
-
-// loader gathers what the three sources say.
-type loader struct {
-	in       Input
-	env      map[string]string
-	path     string // of the configuration file, or ""
-	unread   bool   // there is a configuration file, and nobody knows what it says
-	file     map[string][]value
-	blocks   map[string]*yaml.Node // of the file: what is a Block
-	watch    []string
-	problems Problems
-	warnings Problems
-}
-
-func newLoader(in Input, all []Setting) *loader {
-	if in.ReadFile == nil {
-		in.ReadFile = files.Read
-	}
-	l := &loader{in: in, env: map[string]string{}}
-	for _, kv := range in.Environ {
-		if name, text, ok := strings.Cut(kv, "="); ok && name != "" && text != "" {
-			l.env[name] = text
-		}
-	}
-	l.checkVariables(all)
-	for _, s := range all {
-		if s.Flag == configFlag {
-			l.readConfig(s, all)
-		}
-	}
-	return l
-}
-
-// load fills dst: each setting from the source that wins, or its default.
-func load[T any](l *loader, all []setting[T], dst *T) {
-	for _, s := range all {
-		if s.set == nil {
-			continue
-		}
-		vs := l.values(s.Setting)
-		if len(vs) == 0 && s.Default != "" {
-			vs = []value{{text: s.Default, source: "default"}}
-		}
-		if len(vs) > 0 {
-			s.set(dst, vs, l.report)
-		}
+func (c *Common) adminSettings() []settings.Setting {
+	return []settings.Setting{
+		{Flag: "admin", Key: "admin", Default: "127.0.0.1:9090", Value: "ADDR", Change: fixed,
+			Help: "serve health, metrics and status at this address, or off",
+			Into: settings.One(&c.Admin, parseAdmin)},
+		{Flag: "admin-host", Key: "adminHost", Value: "NAME", List: true, Change: fixed,
+			Help: "answer at the admin address also those who call it by this name, not by an address or localhost; may be given several times",
+			Into: settings.Many(&c.AdminHosts, parseHostName)},
+		{Flag: "pprof", Key: "pprof", Default: "false", Change: fixed,
+			Help: "serve /debug/pprof on the admin address",
+			Into: settings.One(&c.Pprof, settings.Bool)},
 	}
 }
 
-func (l *loader) report(p Problem) { l.problems = append(l.problems, p) }
-
-// values are what the winning source says of s; none when no source does.
-func (l *loader) values(s Setting) []value {
-	if vs := l.flagValues(s); len(vs) > 0 {
-		return vs
+func (c *Common) outboundSettings() []settings.Setting {
+	return []settings.Setting{
+		{Flag: "source", Egress: "EGRESS_SOURCE", Key: "source", Value: "ADDR", List: true, Change: live,
+			Help: "connect from this address, ADDR or ADDR/LEN; several for IPv4 and IPv6",
+			Into: settings.Many(&c.Sources, parseSource)},
+		{Flag: "resolver", Key: "resolver", Value: "ADDR", List: true, Change: fixed,
+			Help: "ask this DNS server, ADDR or ADDR:PORT, instead of those of resolv.conf",
+			Into: settings.Many(&c.Resolvers, parseResolver)},
 	}
-	if v, ok := l.variable(s); ok {
-		return []value{v}
-	}
-	return l.fileValues(s)
 }
 
-func (l *loader) flagValues(s Setting) []value {
-	if l.in.Flags == nil || s.Flag == "" || !l.in.Flags.Changed(s.Flag) {
-		return nil
+func (c *Common) guardSetting(help string) settings.Setting {
+	return settings.Setting{Flag: "guard", Key: "guard", Default: acl.GuardDefault.String(), Value: "MODE", Change: live,
+		Help: help, Into: settings.One(&c.Guard, acl.ParseGuardMode)}
+}
+
+func (c *Common) dnsSetting() settings.Setting {
+	return within("dns-timeout", "dnsTimeout", "5s", fixed, "time to look a name up", moment, time.Minute, &c.DNSTimeout)
+}
+
+func (c *Common) endSettings() []settings.Setting {
+	return []settings.Setting{
+		within("shutdown-delay", "shutdownDelay", "0s", live, "at SIGTERM, go on taking new connections for so long, while /readyz says no",
+			0, time.Hour, &c.ShutdownDelay),
+		within("drain-timeout", "drainTimeout", "30s", live, "time for open connections to end at SIGTERM",
+			0, day, &c.DrainTimeout),
 	}
-	f, ok := l.in.Flags.Lookup(s.Flag).Value.(*flagText)
+}
+
+func (c *Common) accessLogSetting(def, help string) settings.Setting {
+	return settings.Setting{Flag: "access-log", Key: "accessLog", Default: def, Value: "PATH", Change: fixed,
+		Help: help, Into: settings.One(&c.AccessLog, parseAccessLog)}
+}
+
+func (c *Common) logLevelSetting() settings.Setting {
+	return settings.Setting{Flag: "log-level", Key: "logLevel", Default: "info", Value: "LEVEL", Change: fixed,
+		Help: "debug, info, warn or error", Into: settings.One(&c.LogLevel, parseLevel)}
+}
+
+const moment, day = time.Millisecond, 24 * time.Hour
+
+// within is a setting of a duration.
+func within(flag, key, def string, change settings.Change, help string, least, most time.Duration, place *time.Duration) settings.Setting {
+	return settings.Setting{Flag: flag, Key: key, Default: def, Value: "DURATION", Change: change, Help: help,
+		Into: settings.One(place, settings.Duration(least, most))}
+}
+
+// count is a setting of a number.
+func count(flag, key, def string, change settings.Change, help string, least, most int, place *int) settings.Setting {
+	return settings.Setting{Flag: flag, Key: key, Default: def, Value: "N", Change: change, Help: help,
+		Into: settings.One(place, settings.Number(least, most))}
+}
+
+// ofRules are the problems of a rule text; err is what acl returned for it.
+func ofRules(source string, err error) settings.Problems {
+	pe, ok := errors.AsType[*acl.ParseError](err)
 	if !ok {
-		return nil // some one else's flag of that name
+		return settings.Problems{{Source: source, Msg: err.Error()}}
 	}
-	var vs []value
-	for _, text := range f.texts {
-		vs = append(vs, value{text: text, source: "--" + s.Flag})
-	}
-	return vs
+	return fromACL(pe.Problems)
 }
 
-// variable is what the environment says. Two variables for one setting contradict
-// each other sooner or later, and are refused at once.
-func (l *loader) variable(s Setting) (value, bool) {
-	own, isOwn := l.env[s.Env]
-	egress, isEgress := l.env[s.Egress]
-	switch {
-	case isOwn && isEgress:
-		l.report(Problem{Source: s.Env, Msg: s.Egress + " is set as well; keep one of them"})
-		return value{text: own, source: s.Env}, true
-	case isOwn:
-		return value{text: own, source: s.Env}, true
-	default:
-		return value{text: egress, source: s.Egress}, isEgress
+func fromACL(aps []acl.Problem) settings.Problems {
+	var ps settings.Problems
+	for _, p := range aps {
+		ps = append(ps, settings.Problem{Source: p.Source, Line: p.Line, Msg: p.Msg})
 	}
-}
-
-// read reads the file that v names, and marks it to be watched. A relative path
-// in the configuration file is relative to that file.
-func (l *loader) read(v value) (path string, text []byte, ok bool) {
-	path = v.text
-	if v.file {
-		path = beside(l.path, path)
-	}
-	text, err := l.in.ReadFile(path)
-	if err != nil {
-		l.report(v.problem(err.Error()))
-		return path, nil, false
-	}
-	l.watch = append(l.watch, path)
-	return path, text, true
+	return ps
 }

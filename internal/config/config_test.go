@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 // given is what a test loads from.
@@ -27,9 +28,9 @@ type given struct {
 func (g given) load(t testing.TB) (*Proxy, error) {
 	t.Helper()
 	flags := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
-	AddProxyFlags(flags)
+	settings.AddFlags(flags, ProxySettings())
 	require.NoError(t, flags.Parse(g.args))
-	return LoadProxy(Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
+	return LoadProxy(settings.Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
 		text, ok := g.files[path]
 		if !ok {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
@@ -59,14 +60,16 @@ func TestDefaults(t *testing.T) {
 	p, err := given{env: []string{"EGRESS_HTTP_PROXY_DESTINATION=*", "PATH=/bin", "SLUICE_GUARD="}}.load(t)
 	require.NoError(t, err)
 	require.NotNil(t, p.Policy)
-	p.Policy = nil
+	p.Policy, p.Written = nil, nil
 	require.Equal(t, &Proxy{
-		Listen: []string{":8080"}, Admin: "127.0.0.1:9090",
-		Rules: ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
-		Guard: acl.GuardDefault, MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000,
-		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second, DNSTimeout: 5 * time.Second,
-		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, HalfCloseTimeout: 30 * time.Second, MinRate: 500, DrainTimeout: 30 * time.Second,
-		AccessLog: "-", AccessLogFormat: "json",
+		Common: Common{Admin: "127.0.0.1:9090", Guard: acl.GuardDefault, DNSTimeout: 5 * time.Second, DrainTimeout: 30 * time.Second,
+			AccessLog: "-", Origin: "EGRESS_HTTP_PROXY_DESTINATION"},
+		Listen:  []string{":8080"},
+		Rules:   ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
+		MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000,
+		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second,
+		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, HalfCloseTimeout: 30 * time.Second, MinRate: 500,
+		AccessLogFormat: "json",
 	}, p)
 }
 
@@ -128,20 +131,25 @@ logLevel: warn
 		for _, text := range ts {
 			byFlag.args = append(byFlag.args, "--"+flag+"="+text)
 		}
-		byEnv.env = append(byEnv.env, envName(flag)+"="+strings.Join(ts, " \n,"))
+		byEnv.env = append(byEnv.env, "SLUICE_"+strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))+"="+strings.Join(ts, " \n,"))
 	}
 	want := &Proxy{
-		Listen: []string{":3128", "[::]:3129"}, Pprof: true, AdminHosts: []string{"sluice-admin.egress.svc", "sluice"},
-		Rules: ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
-		Guard: acl.GuardStrict, HideRules: true, Contact: "ask net@example.com",
-		Sources: addrs("192.0.2.10", "2001:db8::10"), UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
-		Resolvers: []netip.AddrPort{
-			netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
+		Common: Common{
+			Pprof: true, AdminHosts: []string{"sluice-admin.egress.svc", "sluice"}, Guard: acl.GuardStrict,
+			Sources: addrs("192.0.2.10", "2001:db8::10"),
+			Resolvers: []netip.AddrPort{
+				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
+			},
+			DNSTimeout: 3 * time.Second, ShutdownDelay: 6 * time.Second, LogLevel: slog.LevelWarn, Origin: "/etc/rules, /etc/more",
+			Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},
 		},
+		Listen:    []string{":3128", "[::]:3129"},
+		Rules:     ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
+		HideRules: true, Contact: "ask net@example.com",
+		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
-		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second, DNSTimeout: 3 * time.Second,
-		KeepAliveTimeout: 4 * time.Minute, HalfCloseTimeout: 5 * time.Second, MinRate: 100, ShutdownDelay: 6 * time.Second, AccessLogFormat: "squid", LogLevel: slog.LevelWarn,
-		Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},
+		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,
+		KeepAliveTimeout: 4 * time.Minute, HalfCloseTimeout: 5 * time.Second, MinRate: 100, AccessLogFormat: "squid",
 	}
 	for name, g := range map[string]given{
 		"flags": byFlag, "environment": byEnv,
@@ -150,7 +158,7 @@ logLevel: warn
 	} {
 		p, err := g.load(t)
 		require.NoError(t, err, name)
-		p.Policy = nil
+		p.Policy, p.Written = nil, nil
 		if strings.HasPrefix(name, "file") {
 			require.Equal(t, "/etc/sluice.yaml", p.Watch[0])
 			p.Watch = p.Watch[1:]
@@ -159,11 +167,11 @@ logLevel: warn
 	}
 	// No setting is missing here.
 	for _, s := range ProxySettings() {
-		if s.Flag != "" && s.Flag != configFlag {
+		if s.Flag != "" && s.Flag != "config" {
 			require.Contains(t, texts, s.Flag)
 		}
-		if s.FileKey != "" && s.FileKey != "rules" {
-			require.Contains(t, files["/etc/sluice.yaml"], "\n"+s.FileKey+":")
+		if s.Key != "" && s.Key != "rules" {
+			require.Contains(t, files["/etc/sluice.yaml"], "\n"+s.Key+":")
 		}
 	}
 }
@@ -197,9 +205,9 @@ func TestWhoWins(t *testing.T) {
 // the first holds. Of other settings that take one value the last counts.
 func TestFilesAreNotLost(t *testing.T) {
 	t.Parallel()
-	for _, add := range []func(*pflag.FlagSet){AddProxyFlags, AddTCPFlags} {
+	for _, all := range [][]settings.Setting{ProxySettings(), TCPSettings()} {
 		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
-		add(flags)
+		settings.AddFlags(flags, all)
 		require.NoError(t, flags.Parse([]string{"--config=a", "--config=a", "--access-log=a", "--access-log=off"}))
 		require.EqualError(t, flags.Parse([]string{"--config=b"}), `invalid argument "b" for "--config" flag: a was given already, and there can be one`)
 	}
@@ -223,9 +231,6 @@ func TestWarnings(t *testing.T) {
 	require.Equal(t, "SLUICE_DESTINATION: no setting of this mode, ignored", lines[1])
 	require.Equal(t, "SLUICE_MODE: no setting of this mode, ignored", lines[2])
 	require.Contains(t, lines[3], "EGRESS_HTTP_PROXY_DESTINATION:1: ")
-	for _, s := range ProxySettings() {
-		require.False(t, serviceVariable.MatchString(strings.TrimPrefix(s.Env, "SLUICE")), s.Env)
-	}
 }
 
 // TestInlineRulesCountTheFilesLines: a decision names the line that the reader
@@ -253,16 +258,23 @@ func TestGroups(t *testing.T) {
 	t.Parallel()
 	flags := pflag.NewFlagSet("proxy", pflag.ContinueOnError)
 	flags.Bool("check", false, "check the configuration and exit")
-	AddProxyFlags(flags)
+	settings.AddFlags(flags, ProxySettings())
 	var titles []string
 	all := ""
-	for _, g := range Groups(flags) {
+	for _, g := range settings.Usages(flags) {
 		titles = append(titles, g.Title)
-		all += g.Usage
+		all += g.Flags
 	}
 	require.Equal(t, []string{"Listening", "Policy", "Outbound", "Limits", "Time-outs", "Logs", "Other"}, titles)
 	require.Contains(t, all, "--listen ADDR       accept clients at this address; may be given several times (default :8080)\n")
 	require.Contains(t, all, "--hide-rules    ")
 	require.Contains(t, all, "--check   check the configuration and exit\n")
 	flags.VisitAll(func(f *pflag.Flag) { require.Contains(t, all, "--"+f.Name+" ") })
+}
+
+func rootPEM(t testing.TB) string {
+	t.Helper()
+	pem, err := os.ReadFile(filepath.Join("testdata", "root.pem"))
+	require.NoError(t, err)
+	return string(pem)
 }

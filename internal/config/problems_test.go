@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 func TestProblems(t *testing.T) {
@@ -117,11 +119,11 @@ func TestEveryProblemIsReported(t *testing.T) {
 			"  late.example.com\n"},
 	}.load(t)
 	require.Nil(t, p)
-	var ps Problems
+	var ps settings.Problems
 	require.ErrorAs(t, err, &ps)
 	var at []string
 	for _, p := range ps {
-		at = append(at, Problem{Source: p.Source, Line: p.Line}.Error())
+		at = append(at, settings.Problem{Source: p.Source, Line: p.Line}.Error())
 		require.NotEmpty(t, p.Msg)
 	}
 	require.Equal(t, []string{
@@ -132,6 +134,6 @@ func TestEveryProblemIsReported(t *testing.T) {
 
 func TestDurationsAreShort(t *testing.T) {
 	t.Parallel()
-	_, err := duration(0, 0)("1h")
+	_, err := settings.Duration(0, 0)("1h")
 	require.EqualError(t, err, "1h is out of range: from 0s to 0s")
 }

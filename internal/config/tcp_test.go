@@ -12,14 +12,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 func (g given) loadTCP(t testing.TB) (*TCP, error) {
 	t.Helper()
 	flags := pflag.NewFlagSet("tcp", pflag.ContinueOnError)
-	AddTCPFlags(flags)
+	settings.AddFlags(flags, TCPSettings())
 	require.NoError(t, flags.Parse(g.args))
-	return LoadTCP(Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
+	return LoadTCP(settings.Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
 		text, ok := g.files[path]
 		if !ok {
 			return nil, fmt.Errorf("open %s: no such file", path)

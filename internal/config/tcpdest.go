@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 const (
@@ -28,44 +29,43 @@ const (
 
 // destinations gathers the listeners of a [TCP].
 type destinations struct {
-	*loader
+	*settings.Loader
 	c *TCP
 }
 
 // load finds the destinations where they are said: by flags, else in the
 // environment, else in the file.
-func (d *destinations) load(all []setting[TCP]) {
-	lines, list := pick(all, "destination"), pick(all, "")
-	inFile := len(d.fileValues(lines)) > 0 || d.blocks[list.FileKey] != nil
-	before := len(d.problems)
-	_, service := d.env[serviceDest]
-	v, variable := value{}, false
-	if d.flagValues(lines) == nil {
-		v, variable = d.variable(lines)
+func (d *destinations) load(all []settings.Setting) {
+	lines, list := settings.Pick(all, "destination"), settings.Pick(all, "")
+	inFile := len(d.FileValues(lines)) > 0 || d.Block(list) != nil
+	before := len(d.Problems)
+	service := d.Env(serviceDest) != ""
+	v, variable := settings.Value{}, false
+	if d.FlagValues(lines) == nil {
+		v, variable = d.Variable(lines)
 	}
 	switch {
-	case d.flagValues(lines) != nil:
+	case d.FlagValues(lines) != nil:
 		d.c.Origin = "--" + lines.Flag
-		d.lines(d.flagValues(lines))
+		d.lines(d.FlagValues(lines))
 	case variable && service:
-		d.report(Problem{Source: serviceDest, Msg: v.source + " is set as well; keep one of them"})
+		d.Report(settings.Problem{Source: serviceDest, Msg: v.Source + " is set as well; keep one of them"})
 	case variable:
-		d.c.Origin = v.source
-		d.lines([]value{v})
+		d.c.Origin = v.Source
+		d.lines([]settings.Value{v})
 	case service:
 		d.c.Origin = serviceDest
 		d.service()
 	case inFile:
-		d.c.Origin = d.path
-		d.lines(d.fileValues(lines))
-		d.list(d.blocks[list.FileKey])
+		d.c.Origin = d.Path
+		d.lines(d.FileValues(lines))
+		d.list(d.Block(list))
 	}
-	if inFile && d.c.Origin != d.path {
-		d.warnings = append(d.warnings, Problem{Source: d.path, Msg: "its destinations are not used: " + d.c.Origin + " wins"})
+	if inFile && d.c.Origin != d.Path {
+		d.Warn(settings.Problem{Source: d.Path, Msg: "its destinations are not used: " + d.c.Origin + " wins"})
 	}
-	_, wrongLines := d.file[lines.FileKey]
-	if len(d.c.Listeners) == 0 && len(d.problems) == before && !d.unread && !(wrongLines && !inFile) {
-		d.report(Problem{Source: destinationVariable, Msg: "Must specify " + destinationVariable +
+	if len(d.c.Listeners) == 0 && len(d.Problems) == before && !d.Unread && !(d.Broken(lines) && !inFile) {
+		d.Report(settings.Problem{Source: destinationVariable, Msg: "Must specify " + destinationVariable +
 			": one PORT HOST [REMOTEPORT] a line, or the list tcp in a file named with --config"})
 	}
 	d.unique()
@@ -73,26 +73,18 @@ func (d *destinations) load(all []setting[TCP]) {
 }
 
 // lines reads PORT HOST [REMOTEPORT], one a line.
-func (d *destinations) lines(vs []value) {
+func (d *destinations) lines(vs []settings.Value) {
 	for _, v := range vs {
-		text := strings.TrimPrefix(v.text, "\ufeff")
-		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-		for i, line := range lines {
-			at := v
-			switch {
-			case v.file:
-				at.line += i
-			case len(lines) > 1:
-				at.line = i + 1
-			}
-			d.line(at, line)
+		v.Text = strings.TrimPrefix(v.Text, "\ufeff")
+		for _, line := range settings.Lines([]settings.Value{v}) {
+			d.line(line, line.Text)
 		}
 	}
 }
 
 // line reads one line. What an error quotes is the line without the space and
 // the comment around it, as the original does.
-func (d *destinations) line(at value, line string) {
+func (d *destinations) line(at settings.Value, line string) {
 	var fields []string
 	for _, f := range strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' }) {
 		if strings.HasPrefix(f, "#") {
@@ -104,7 +96,7 @@ func (d *destinations) line(at value, line string) {
 		return
 	}
 	bad := func(why string) {
-		d.report(at.problem(fmt.Sprintf("Bad destination '%s': %s", strings.Join(fields, " "), why)))
+		d.Report(at.Problem(fmt.Sprintf("Bad destination '%s': %s", strings.Join(fields, " "), why)))
 	}
 	switch meant := meantLine(fields); {
 	case meant != "":
@@ -153,27 +145,27 @@ var unusedVariables = []struct{ name, instead string }{
 // service reads the variables of the community image.
 func (d *destinations) service() {
 	for _, v := range unusedVariables {
-		if d.env[v.name] != "" {
-			d.warnings = append(d.warnings, Problem{Source: v.name, Msg: "not used: " + v.instead})
+		if d.Env(v.name) != "" {
+			d.Warn(settings.Problem{Source: v.name, Msg: "not used: " + v.instead})
 		}
 	}
-	at := func(name string) value { return value{source: name, text: d.env[name]} }
+	at := func(name string) settings.Value { return settings.Value{Source: name, Text: d.Env(name)} }
 	port, ok := uint16(0), false
-	if at(serviceTCPPort).text == "" {
-		d.report(at(serviceTCPPort).problem("is not set: it is the port to listen on"))
+	if at(serviceTCPPort).Text == "" {
+		d.Report(at(serviceTCPPort).Problem("is not set: it is the port to listen on"))
 	} else {
-		port, ok = d.port(at(serviceTCPPort), at(serviceTCPPort).text)
+		port, ok = d.port(at(serviceTCPPort), at(serviceTCPPort).Text)
 	}
 	remote := port
-	if text := at(serviceDestPort).text; text != "" {
+	if text := at(serviceDestPort).Text; text != "" {
 		var okRemote bool
 		remote, okRemote = d.port(at(serviceDestPort), text)
 		ok = ok && okRemote
 	}
 	targets := d.serviceTargets(at(serviceDest), remote)
-	name, err := parseLine(d.env[serviceName])
+	name, err := settings.Line(d.Env(serviceName))
 	if err != nil {
-		d.report(at(serviceName).problem(err.Error()))
+		d.Report(at(serviceName).Problem(err.Error()))
 		return
 	}
 	if ok && len(targets) > 0 {
@@ -184,9 +176,9 @@ func (d *destinations) service() {
 // serviceTargets reads SERVICE_DEST: HOST or HOST:PORT, several with ; between them.
 // One without a port has that of SERVICE_DEST_PORT, also beside others that have one:
 // the community image gives it none then.
-func (d *destinations) serviceTargets(at value, port uint16) (all []acl.Target) {
+func (d *destinations) serviceTargets(at settings.Value, port uint16) (all []acl.Target) {
 	good := true
-	for _, s := range strings.Split(at.text, ";") {
+	for _, s := range strings.Split(at.Text, ";") {
 		if s = strings.TrimSpace(s); s == "" && len(all) > 0 {
 			continue // a ; at the end
 		}
@@ -201,10 +193,10 @@ func (d *destinations) serviceTargets(at value, port uint16) (all []acl.Target) 
 		}
 		switch {
 		case err != nil:
-			d.report(at.problem(fmt.Sprintf("Bad destination '%s': %v", s, err)))
+			d.Report(at.Problem(fmt.Sprintf("Bad destination '%s': %v", s, err)))
 			good = false
 		case slices.Contains(all, t):
-			d.report(at.problem(fmt.Sprintf("Bad destination '%s': it stands in this list already", s)))
+			d.Report(at.Problem(fmt.Sprintf("Bad destination '%s': it stands in this list already", s)))
 			good = false
 		default:
 			all = append(all, t)
@@ -217,7 +209,7 @@ func (d *destinations) serviceTargets(at value, port uint16) (all []acl.Target) 
 }
 
 // add makes a listener of a port, at every --bind address.
-func (d *destinations) add(at value, port uint16, to []acl.Target, name string) {
+func (d *destinations) add(at settings.Value, port uint16, to []acl.Target, name string) {
 	li := d.c.defaults
 	li.Name, li.at, li.Destinations = name, at, to
 	for _, listen := range d.listenAt(strconv.Itoa(int(port))) {
@@ -250,7 +242,7 @@ func (d *destinations) unique() {
 		}
 		everywhere := host == "" || host == "0.0.0.0" || host == "::"
 		if used[place{host, port}] || used[place{"", port}] || everywhere && ports[port] {
-			d.report(li.at.problem(fmt.Sprintf("Proxy port %s already used, must be unique for each destination", port)))
+			d.Report(li.at.Problem(fmt.Sprintf("Proxy port %s already used, must be unique for each destination", port)))
 			continue
 		}
 		if everywhere {
@@ -258,16 +250,16 @@ func (d *destinations) unique() {
 		}
 		used[place{host, port}], ports[port] = true, true
 		if li.Listen == d.c.Admin {
-			d.report(li.at.problem(fmt.Sprintf("Proxy port %s already used, by the admin port (--admin)", port)))
+			d.Report(li.at.Problem(fmt.Sprintf("Proxy port %s already used, by the admin port (--admin)", port)))
 		}
 	}
 }
 
 // port reads a port and reports what is none.
-func (d *destinations) port(at value, text string) (uint16, bool) {
+func (d *destinations) port(at settings.Value, text string) (uint16, bool) {
 	n, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != text {
-		d.report(at.problem(fmt.Sprintf("Invalid port: %s, must be in the range 1 to 65535", text)))
+		d.Report(at.Problem(fmt.Sprintf("Invalid port: %s, must be in the range 1 to 65535", text)))
 		return 0, false
 	}
 	return uint16(n), true
@@ -346,14 +338,14 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-var parseBalance = choice("round-robin", "least-connections", "source-hash")
+var parseBalance = settings.Choice("round-robin", "least-connections", "source-hash")
 
 // parseSendProxy takes v1, v2 or off, which becomes "".
 func parseSendProxy(s string) (string, error) {
 	if s == "off" {
 		return "", nil
 	}
-	return choice("v1", "v2", "off")(s)
+	return settings.Choice("v1", "v2", "off")(s)
 }
 
 // parseCheckInterval takes 0 for no checks, else 100ms to an hour.
@@ -361,5 +353,5 @@ func parseCheckInterval(s string) (time.Duration, error) {
 	if d, err := time.ParseDuration(s); err == nil && d == 0 {
 		return 0, nil
 	}
-	return duration(100*time.Millisecond, time.Hour)(s)
+	return settings.Duration(100*time.Millisecond, time.Hour)(s)
 }

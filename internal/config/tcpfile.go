@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
@@ -18,9 +19,9 @@ func (d *destinations) list(node *yaml.Node) {
 	if node == nil {
 		return
 	}
-	n := target(node)
+	n := settings.Target(node)
 	if n.Kind != yaml.SequenceNode {
-		d.fileProblem(n.Line, `"tcp" wants a list, each with "listen" and "destinations"`)
+		d.FileProblem(n.Line, `"tcp" wants a list, each with "listen" and "destinations"`)
 		return
 	}
 	for _, item := range n.Content {
@@ -31,15 +32,15 @@ func (d *destinations) list(node *yaml.Node) {
 // listener reads one item of the list.
 func (d *destinations) listener(item *yaml.Node) {
 	li := d.c.defaults
-	li.at = value{source: d.path, line: item.Line, file: true}
-	before := len(d.problems)
+	li.at = settings.Value{Source: d.Path, Line: item.Line}
+	before := len(d.Problems)
 	var listen, dests, check, sni *yaml.Node
 	d.keys(item, map[string]func(*yaml.Node){
 		"listen":       func(n *yaml.Node) { listen = n },
 		"destinations": func(n *yaml.Node) { dests = n },
 		"check":        func(n *yaml.Node) { check = n },
 		"sni":          func(n *yaml.Node) { sni = n },
-		"name":         scalar(d, &li.Name, parseLine),
+		"name":         scalar(d, &li.Name, settings.Line),
 		"balance":      scalar(d, &li.Balance, parseBalance),
 		"sendProxy":    scalar(d, &li.SendProxy, parseSendProxy),
 		"acceptProxy": func(n *yaml.Node) {
@@ -57,11 +58,11 @@ func (d *destinations) listener(item *yaml.Node) {
 	d.check(check, &li.Check)
 	li.Destinations = d.targets(dests, port)
 	d.routes(sni, port, &li)
-	if len(d.problems) > before {
+	if len(d.Problems) > before {
 		return
 	}
 	if len(li.Destinations) == 0 && len(li.Routes) == 0 {
-		d.fileProblem(item.Line, `no "destinations": HOST or HOST:PORT, one or a list`)
+		d.FileProblem(item.Line, `no "destinations": HOST or HOST:PORT, one or a list`)
 		return
 	}
 	for _, li.Listen = range at {
@@ -73,17 +74,17 @@ func (d *destinations) listener(item *yaml.Node) {
 // destinations have when they name none.
 func (d *destinations) listenOf(item, n *yaml.Node) (at []string, port uint16) {
 	if n == nil {
-		d.fileProblem(item.Line, `no "listen": PORT or ADDR:PORT`)
+		d.FileProblem(item.Line, `no "listen": PORT or ADDR:PORT`)
 		return nil, 0
 	}
 	var text string
-	before := len(d.problems)
-	scalar(d, &text, parseLine)(n)
-	if len(d.problems) > before {
+	before := len(d.Problems)
+	scalar(d, &text, settings.Line)(n)
+	if len(d.Problems) > before {
 		return nil, 0
 	}
 	if isNumber(text) {
-		p, ok := d.port(value{source: d.path, line: n.Line}, text)
+		p, ok := d.port(settings.Value{Source: d.Path, Line: n.Line}, text)
 		if !ok {
 			return nil, 0
 		}
@@ -91,7 +92,7 @@ func (d *destinations) listenOf(item, n *yaml.Node) (at []string, port uint16) {
 	}
 	listen, err := parseListen(text)
 	if err != nil {
-		d.fileProblem(n.Line, fmt.Sprintf("%q is no address to listen at; write PORT, ADDR:PORT or [ADDR]:PORT", text))
+		d.FileProblem(n.Line, fmt.Sprintf("%q is no address to listen at; write PORT, ADDR:PORT or [ADDR]:PORT", text))
 		return nil, 0
 	}
 	n16, _ := strconv.ParseUint(portOf(listen), 10, 16)
@@ -105,8 +106,8 @@ func (d *destinations) check(n *yaml.Node, c *TCPCheck) {
 	}
 	d.keys(n, map[string]func(*yaml.Node){
 		"interval": scalar(d, &c.Interval, parseCheckInterval),
-		"rise":     scalar(d, &c.Rise, number(1, 100)),
-		"fall":     scalar(d, &c.Fall, number(1, 100)),
+		"rise":     scalar(d, &c.Rise, settings.Number(1, 100)),
+		"fall":     scalar(d, &c.Fall, settings.Number(1, 100)),
 	})
 }
 
@@ -116,14 +117,14 @@ func (d *destinations) routes(n *yaml.Node, port uint16, li *TCPListener) {
 		return
 	}
 	if n.Kind != yaml.SequenceNode {
-		d.fileProblem(n.Line, `"sni" wants a list, each with "names" and "destinations"`)
+		d.FileProblem(n.Line, `"sni" wants a list, each with "names" and "destinations"`)
 		return
 	}
 	seen := map[string]bool{}
 	for _, item := range n.Content {
 		var r TCPRoute
 		var dests *yaml.Node
-		before := len(d.problems)
+		before := len(d.Problems)
 		d.keys(item, map[string]func(*yaml.Node){
 			"destinations": func(n *yaml.Node) { dests = n },
 			"names": func(n *yaml.Node) {
@@ -142,8 +143,8 @@ func (d *destinations) routes(n *yaml.Node, port uint16, li *TCPListener) {
 			},
 		})
 		r.Destinations = d.targets(dests, port)
-		if len(d.problems) == before && (len(r.Names) == 0 || len(r.Destinations) == 0) {
-			d.fileProblem(item.Line, `an item of "sni" wants "names" and "destinations"`)
+		if len(d.Problems) == before && (len(r.Names) == 0 || len(r.Destinations) == 0) {
+			d.FileProblem(item.Line, `an item of "sni" wants "names" and "destinations"`)
 		}
 		li.Routes = append(li.Routes, r)
 	}
@@ -189,9 +190,9 @@ func (d *destinations) targets(n *yaml.Node, port uint16) (all []acl.Target) {
 // keys calls the reader of each key of the mapping n, and reports other keys,
 // keys that stand twice, and empty ones.
 func (d *destinations) keys(n *yaml.Node, readers map[string]func(*yaml.Node)) {
-	n = target(n)
+	n = settings.Target(n)
 	if n.Kind != yaml.MappingNode {
-		d.fileProblem(n.Line, "not a list of keys and values")
+		d.FileProblem(n.Line, "not a list of keys and values")
 		return
 	}
 	var known []string
@@ -201,15 +202,15 @@ func (d *destinations) keys(n *yaml.Node, readers map[string]func(*yaml.Node)) {
 	slices.Sort(known)
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, v := n.Content[i], target(n.Content[i+1])
+		key, v := n.Content[i], settings.Target(n.Content[i+1])
 		read := readers[key.Value]
 		switch {
 		case read == nil || key.Kind != yaml.ScalarNode:
-			d.fileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, known)))
+			d.FileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, known)))
 		case first[key.Value] > 0:
-			d.fileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
+			d.FileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
 		case v.Kind == yaml.ScalarNode && v.Tag == "!!null":
-			d.fileProblem(key.Line, fmt.Sprintf("%q has no value", key.Value))
+			d.FileProblem(key.Line, fmt.Sprintf("%q has no value", key.Value))
 		default:
 			first[key.Value] = key.Line
 			read(v)
@@ -221,12 +222,12 @@ func (d *destinations) keys(n *yaml.Node, readers map[string]func(*yaml.Node)) {
 func scalar[V any](d *destinations, dst *V, parse func(string) (V, error)) func(*yaml.Node) {
 	return func(n *yaml.Node) {
 		if n.Kind != yaml.ScalarNode {
-			d.fileProblem(n.Line, "one value is wanted here")
+			d.FileProblem(n.Line, "one value is wanted here")
 			return
 		}
 		v, err := parse(strings.TrimSpace(n.Value))
 		if err != nil {
-			d.fileProblem(n.Line, err.Error())
+			d.FileProblem(n.Line, err.Error())
 			return
 		}
 		*dst = v
@@ -241,12 +242,12 @@ func (d *destinations) scalars(n *yaml.Node, parse func(string) error) {
 	}
 	for _, n := range nodes {
 		line := n.Line
-		if n = target(n); n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-			d.fileProblem(line, "a value, or a list of values, is wanted here")
+		if n = settings.Target(n); n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+			d.FileProblem(line, "a value, or a list of values, is wanted here")
 			continue
 		}
 		if err := parse(strings.TrimSpace(n.Value)); err != nil {
-			d.fileProblem(line, err.Error())
+			d.FileProblem(line, err.Error())
 		}
 	}
 }

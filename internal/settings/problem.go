@@ -1,11 +1,8 @@
-package config
+package settings
 
 import (
-	"errors"
 	"strconv"
 	"strings"
-
-	"github.com/sluiceproxy/sluice/acl"
 )
 
 // Problem is one thing that is wrong, or doubtful, with one setting.
@@ -34,29 +31,4 @@ func (ps Problems) Error() string {
 		lines = append(lines, p.Error())
 	}
 	return strings.Join(lines, "\n")
-}
-
-// err is ps as an error: nil when there is none.
-func (ps Problems) err() error {
-	if len(ps) == 0 {
-		return nil
-	}
-	return ps
-}
-
-// ofRules are the problems of a rule text; err is what acl returned for it.
-func ofRules(source string, err error) Problems {
-	pe, ok := errors.AsType[*acl.ParseError](err)
-	if !ok {
-		return Problems{{Source: source, Msg: err.Error()}}
-	}
-	return fromACL(pe.Problems)
-}
-
-func fromACL(aps []acl.Problem) Problems {
-	var ps Problems
-	for _, p := range aps {
-		ps = append(ps, Problem{Source: p.Source, Line: p.Line, Msg: p.Msg})
-	}
-	return ps
 }

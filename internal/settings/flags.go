@@ -1,4 +1,4 @@
-package config
+package settings
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 
 	"github.com/spf13/pflag"
 )
-
-const configFlag = "config"
 
 // groupAnnotation is the flag's annotation that holds its heading.
 const groupAnnotation = "sluice_group"
@@ -18,7 +16,7 @@ type flagText struct {
 	texts []string
 	kind  string
 	list  bool
-	once  bool // there can be one
+	once  bool
 }
 
 // String is the text as given; pflag shows that of a new flag as its default.
@@ -40,8 +38,9 @@ func (f *flagText) Set(text string) error {
 	return nil
 }
 
-// addFlags registers the flags of all settings that have one.
-func addFlags(fs *pflag.FlagSet, all []Setting) {
+// AddFlags registers the flags of all settings that have one; [Usages] makes their help.
+// They hold text only: it is judged when it is loaded.
+func AddFlags(fs *pflag.FlagSet, all []Setting) {
 	for _, s := range all {
 		if s.Flag == "" {
 			continue
@@ -50,7 +49,7 @@ func addFlags(fs *pflag.FlagSet, all []Setting) {
 		if kind == "" {
 			kind = "bool"
 		}
-		f := fs.VarPF(&flagText{kind: kind, list: s.List, once: s.Flag == configFlag}, s.Flag, "", s.Help)
+		f := fs.VarPF(&flagText{kind: kind, list: s.List, once: s.Once}, s.Flag, "", s.Help)
 		f.DefValue = s.Default
 		if s.Value == "" {
 			f.NoOptDefVal = "true"
@@ -59,15 +58,15 @@ func addFlags(fs *pflag.FlagSet, all []Setting) {
 	}
 }
 
-// Group is the help of the flags under one heading.
-type Group struct {
+// Usage is the help of the flags under one heading.
+type Usage struct {
 	Title string
-	Usage string // as pflag.FlagSet.FlagUsages writes it
+	Flags string // as pflag.FlagSet.FlagUsages writes it
 }
 
-// Groups is the help of the flags of fs, heading by heading in the order of the
+// Usages is the help of the flags of fs, heading by heading in the order of the
 // settings; what has no heading comes last, under "Other".
-func Groups(fs *pflag.FlagSet) []Group {
+func Usages(fs *pflag.FlagSet) []Usage {
 	const other = "Other"
 	var titles []string
 	sets := map[string]*pflag.FlagSet{}
@@ -92,9 +91,9 @@ func Groups(fs *pflag.FlagSet) []Group {
 			add(other, f)
 		}
 	})
-	var groups []Group
+	var groups []Usage
 	for _, title := range titles {
-		groups = append(groups, Group{Title: title, Usage: sets[title].FlagUsages()})
+		groups = append(groups, Usage{Title: title, Flags: sets[title].FlagUsages()})
 	}
 	return groups
 }
