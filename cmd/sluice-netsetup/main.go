@@ -19,8 +19,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/cli"
-	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/reload"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
@@ -95,8 +95,8 @@ A flag wins over the environment, the environment over the file.`,
 	flags.BoolVar(&dryRun, "dry-run", false, "print what would be changed, in the words of ip and nft, and change nothing")
 	flags.SortFlags = false
 	root.RunE = func(cmd *cobra.Command, _ []string) error {
-		followed := new(files.Follower)
-		in := settings.Input{Flags: cmd.Flags(), Environ: environ, ReadFile: followed.Read}
+		r := reload.New[*configuration]()
+		in := settings.Input{Flags: cmd.Flags(), Environ: environ, ReadFile: r.ReadFile}
 		c, err := load(in)
 		switch {
 		case err != nil:
@@ -109,7 +109,7 @@ A flag wins over the environment, the environment over the file.`,
 		case dryRun:
 			return failed(printPlan(c.Config, s.out))
 		}
-		return failed(serve(cmd.Context(), in, followed, c, s))
+		return failed(serve(cmd.Context(), in, r, c, s))
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
@@ -131,7 +131,7 @@ func failed(err error) error {
 
 // serve sets up, and in legacy mode stays. A standard error that nobody reads any more,
 // or that stalls, stops neither.
-func serve(ctx context.Context, in settings.Input, followed *files.Follower, c *configuration, s streams) error {
+func serve(ctx context.Context, in settings.Input, r *reload.Reloader[*configuration], c *configuration, s streams) error {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
@@ -144,7 +144,7 @@ func serve(ctx context.Context, in settings.Input, followed *files.Follower, c *
 	defer k.Close()
 	said := linelog.New(s.err, linelog.Options{Room: 1 << 20, Prompt: true})
 	defer said.Close(time.Second)
-	w := &worker{kernel: k, in: in, files: followed, log: slog.New(slog.NewJSONHandler(said, nil)), again: netsetup.AnnounceAgain, tick: tick}
+	w := newWorker(k, in, r, slog.New(slog.NewJSONHandler(said, nil)))
 	if c.Debug {
 		k.Trace = func(c netsetup.Change) { w.log.Info("change", "run", c.String()) }
 	}

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/internal/reload"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
@@ -20,16 +20,35 @@ const tick = 5 * time.Second
 // worker carries a mode out.
 type worker struct {
 	kernel *netsetup.Kernel
-	in     settings.Input
-	files  *files.Follower // that in reads by
+	reload *reload.Reloader[*configuration]
 	log    *slog.Logger
-	again  time.Duration // between the announcements
-	tick   time.Duration
+}
+
+// newWorker returns a worker for what in says, whose files were read by r.
+func newWorker(k *netsetup.Kernel, in settings.Input, r *reload.Reloader[*configuration], log *slog.Logger) *worker {
+	w := &worker{kernel: k, reload: r, log: log}
+	r.Options = reload.Options[*configuration]{
+		Load: func() (*configuration, error) {
+			c, err := load(in)
+			if err == nil && c.Mode != netsetup.Legacy {
+				err = fmt.Errorf("EGRESS_ROUTER_MODE: the mode %s needs a restart, it cannot follow %s", c.Mode, netsetup.Legacy)
+			}
+			return c, err
+		},
+		Watch:    func(*configuration) []string { return nil },
+		Tick:     func(*configuration) { w.metrics() },
+		Reloaded: func(_, _ *configuration) { w.log.Info("reloaded"); w.metrics() },
+		Refused:  w.metrics,
+		Every:    tick,
+		Log:      log,
+	}
+	return w
 }
 
 // work sets up and announces; in legacy mode it returns when ctx ends.
 func (w *worker) work(ctx context.Context, c *configuration) error {
-	if err := w.setup(ctx, c); err != nil {
+	w.reload.Publish = func(_, now *configuration) error { return w.setup(ctx, now) }
+	if err := w.reload.Start(c); err != nil {
 		return err
 	}
 	if c.Mode != netsetup.Legacy {
@@ -38,7 +57,18 @@ func (w *worker) work(ctx context.Context, c *configuration) error {
 		}
 		return nil
 	}
-	return w.stay(ctx, c)
+	w.metrics()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer close(hup)
+	defer signal.Stop(hup)
+	go func() {
+		for range hup {
+			w.reload.Ask()
+		}
+	}()
+	w.reload.Run(ctx)
+	return nil
 }
 
 // setup brings the pod to what c wants, and tells the neighbours. That they could
@@ -54,74 +84,21 @@ func (w *worker) setup(ctx context.Context, c *configuration) error {
 	for _, warning := range plan.Warnings {
 		w.log.Warn(warning)
 	}
-	if err := netsetup.Announce(ctx, plan.Announce, w.again); err != nil {
+	if err := netsetup.Announce(ctx, plan.Announce, netsetup.AnnounceAgain); err != nil {
 		w.log.Warn(err.Error())
 	}
 	return nil
 }
 
-// stay keeps the metrics up to date, and puts changed settings in force: at SIGHUP,
-// or when a file that they came from changes. Wrong ones are logged, and what is in
-// force stays.
-func (w *worker) stay(ctx context.Context, c *configuration) error {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	ticks := time.NewTicker(w.tick)
-	defer ticks.Stop()
-	look := time.NewTimer(files.Still)
-	look.Stop()
-	reloaded := true
-	w.files.Done(nil)
-	w.metrics(c, reloaded)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-hup:
-			w.files.Ask()
-		case <-ticks.C:
-		case <-look.C:
-		}
-		if w.files.Look() == files.Settled {
-			next, err := w.reload(ctx, c)
-			switch {
-			case w.files.Pending(): // what came new is looked at once more
-			case err != nil:
-				w.log.Error("reload", "error", err.Error())
-				reloaded = false
-			default:
-				w.log.Info("reloaded")
-				c, reloaded = next, true
-			}
-			w.files.Done(nil)
-		}
-		if w.files.Pending() {
-			look.Reset(files.Still)
-		}
-		w.metrics(c, reloaded)
-	}
-}
-
-func (w *worker) reload(ctx context.Context, old *configuration) (*configuration, error) {
-	c, err := load(w.in)
-	if w.files.Grew() || err != nil {
-		return nil, err
-	}
-	if c.Mode != netsetup.Legacy {
-		return nil, fmt.Errorf("EGRESS_ROUTER_MODE: the mode %s needs a restart, it cannot follow %s", c.Mode, old.Mode)
-	}
-	return c, w.setup(ctx, c)
-}
-
 // metrics writes the metrics file, if there is to be one.
-func (w *worker) metrics(c *configuration, reloaded bool) {
-	if c.MetricsFile == "" {
+func (w *worker) metrics() {
+	s := w.reload.State()
+	if s.Config.MetricsFile == "" {
 		return
 	}
 	counters, err := w.kernel.Counters()
 	if err == nil {
-		err = netsetup.WriteMetricsFile(c.MetricsFile, counters, reloaded)
+		err = netsetup.WriteMetricsFile(s.Config.MetricsFile, counters, s.Err == nil)
 	}
 	if err != nil {
 		w.log.Error("metrics", "error", err.Error())

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"time"
@@ -67,13 +66,6 @@ func openMessages(level slog.Level, m *metrics.Metrics, s streams) *messages {
 	})
 	said.logger = slog.New(slog.NewJSONHandler(said.Log, &slog.HandlerOptions{Level: level}))
 	return said
-}
-
-// announce has words said in one piece.
-func (r *running) announce(words func(streams)) {
-	var b bytes.Buffer
-	words(streams{err: &b})
-	r.said.Write(b.Bytes())
 }
 
 // last says err, if there is one, and ends what is said. What it returns has nothing

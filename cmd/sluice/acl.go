@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/files"
+	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
 func newACLCommand(environ []string, s streams) *cobra.Command {
@@ -45,8 +46,8 @@ Warnings go to standard error and leave the status 0.`,
 // environment if there are none.
 func readPolicy(paths []string, environ []string, s streams) (*acl.Policy, error) {
 	if len(paths) == 0 {
-		text, ok := lookupEnv(environ, rulesVariable)
-		if !ok || text == "" {
+		text := settings.Environment(environ)[rulesVariable]
+		if text == "" {
 			return nil, errors.New("No " + rulesVariable + " specified: set it, or name a file of rules")
 		}
 		return acl.ParseNamed(rulesVariable, text)

@@ -93,6 +93,20 @@ func TestPortTaken(t *testing.T) {
 		assert.Equal(t, 2, status)
 		assert.Equal(t, "sluice: "+tt.setting+": listen on "+addr+": another program has the port; end that, or choose another port: bind: address already in use\n", said)
 	}
+	for from, setting := range map[string]string{
+		"SLUICE_LISTEN": "SLUICE_LISTEN", "file": "",
+	} {
+		env, args := []string{all, "SLUICE_ADMIN=off"}, []string{"proxy"}
+		if from == "file" {
+			path := write(t, "sluice.yaml", "# one\nlisten: "+addr+"\n")
+			setting, args = "listen ("+path+":2)", append(args, "--config", path)
+		} else {
+			env = append(env, from+"="+addr)
+		}
+		status, said := runs(t, env, args...)
+		assert.Equal(t, 2, status)
+		assert.Equal(t, "sluice: "+setting+": listen on "+addr+": another program has the port; end that, or choose another port: bind: address already in use\n", said)
+	}
 	status, said := runs(t, []string{all}, "proxy", "--admin=off", "--listen=192.0.2.77:8080")
 	assert.Equal(t, 2, status)
 	assert.Equal(t, "sluice: --listen: listen on 192.0.2.77:8080: no interface of this host has the address; leave the address out to listen on all: bind: cannot assign requested address\n", said)

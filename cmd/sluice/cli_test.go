@@ -266,11 +266,3 @@ func TestVersionAndHelp(t *testing.T) {
 		assert.Contains(t, out+err, group)
 	}
 }
-
-func TestLookupEnv(t *testing.T) {
-	v, ok := lookupEnv([]string{"AB=x", "A=1", "A=2"}, "A")
-	assert.True(t, ok)
-	assert.Equal(t, "2", v)
-	_, ok = lookupEnv([]string{"AB=x"}, "A")
-	assert.False(t, ok)
-}

@@ -2,212 +2,286 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"os/signal"
+	"net/netip"
+	"slices"
+	"strings"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/reload"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/dial"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
-// What the commands that keep running share: signals, what they say, the admin port.
+// daemon is a running mode.
+type daemon[C configuration[C]] struct {
+	*running
+	command *modeCommand[C]
+	mode    mode[C]
+	reload  *reload.Reloader[C]
+	own     []netip.Addr // addresses of this host, which the guard goes by
+	parts   parts
+	console *console
+	started time.Time
+	ended   bool // the mode is shut down
 
-// running is a command that keeps running, and what it needs from its first moment on.
-type running struct {
-	registry *prometheus.Registry
-	metrics  *metrics.Metrics
-	said     *messages
-	log      *slog.Logger
-
-	hangUp chan struct{}   // SIGHUP
-	end    chan os.Signal  // the first that ends the command
-	now    context.Context // ends with the second
+	readyMu sync.Mutex // orders what is told to the admin port
+	open    bool       // there is something to tell
 }
 
-// lastMoment is what a command has to end by itself after the second signal.
-const lastMoment = 500 * time.Millisecond
-
-// keepRunning calls f, and returns when it has. Two signals end that in any case,
-// whatever f, a log or a disk waits for; main ends the process then. Nor is a pipe that
-// nobody reads any more, standard output or error, an end.
-func keepRunning(level slog.Level, s streams, f func(*running) error) error {
-	signal.Ignore(syscall.SIGPIPE)
-	defer signal.Reset(syscall.SIGPIPE)
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
-	defer signal.Stop(signals)
-
-	now, atOnce := context.WithCancel(context.Background())
-	defer atOnce()
-	r := &running{registry: prometheus.NewRegistry(), hangUp: make(chan struct{}, 1), end: make(chan os.Signal, 1), now: now}
-	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.metrics = metrics.New(r.registry, version)
-	r.said = openMessages(level, r.metrics, s)
-	r.log = r.said.logger
-	done := make(chan error, 1)
-	go func() { done <- r.said.last(f(r)) }()
-	ending := false
-	var late <-chan time.Time
-	for {
-		select {
-		case err := <-done:
-			return err
-		case <-late:
-			return nil
-		case sig := <-signals:
-			switch {
-			case sig == syscall.SIGHUP:
-				poke(r.hangUp)
-			case !ending:
-				ending = true
-				r.end <- sig
-			case late == nil:
-				atOnce()
-				late = time.After(lastMoment)
-			}
-		}
-	}
-}
-
-// attend waits until ctx ends, a part has failed or a signal ends the command, which it
-// returns. A SIGHUP calls hangUp.
-func (r *running) attend(ctx context.Context, failed <-chan error, hangUp func()) (os.Signal, error) {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case err := <-failed:
-			return nil, err
-		case sig := <-r.end:
-			return sig, nil
-		case <-r.hangUp:
-			hangUp()
-		}
-	}
-}
-
-// linger goes on as before for the delay: whoever sends connections here has to learn
-// first that there are to be no more.
-func (r *running) linger(ctx context.Context, delay time.Duration, failed <-chan error, hangUp func()) error {
-	if delay == 0 {
-		return nil
-	}
-	r.log.Info("not ready from now on, and still open to new connections", "for", delay.String())
-	ctx, cancel := context.WithTimeout(ctx, delay)
-	defer cancel()
-	defer context.AfterFunc(r.now, cancel)()
-	_, err := r.attend(ctx, failed, hangUp)
-	return err
-}
-
-// drain is for how long what is open may go on.
-func (r *running) drain(sig os.Signal, limit time.Duration) (context.Context, context.CancelFunc) {
-	if sig != nil {
-		r.log.Info("draining", "signal", sig.String(), "limit", limit.String())
-	}
-	return context.WithTimeout(r.now, limit)
-}
-
-// poke puts a word into c, unless there is one.
-func poke(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// settled waits for a part to end, for a moment: it may be reading what does not answer.
-func settled(part <-chan struct{}) {
-	select {
-	case <-part:
-	case <-time.After(time.Second):
-	}
-}
-
-// console is the admin port. A nil one is none.
-type console struct {
-	l       net.Listener
-	handler *admin.Handler
-	log     *slog.Logger
-	server  *http.Server // nil until it is served
-
-	mu      sync.Mutex
-	leaving bool
-}
-
-// openConsole listens at addr; "": there is no admin port.
-func openConsole(addr string) (*console, error) {
-	if addr == "" {
-		return nil, nil
-	}
-	l, err := net.Listen("tcp", addr)
+// run runs until ctx ends or a signal says so. It listens first, and serves when all is in
+// place.
+func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) error {
+	r := reload.New[C]()
+	in.ReadFile = r.ReadFile
+	c, err := m.checked(in)
 	if err != nil {
-		if inner := errors.Unwrap(err); inner != nil {
-			err = inner // net says the address, too
+		return err
+	}
+	return keepRunning(c.Shared().LogLevel, s, func(running *running) error {
+		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, started: time.Now()}
+		r.Options = reload.Options[C]{
+			Load:     func() (C, error) { return m.checked(in) },
+			Publish:  d.publish,
+			Watch:    func(c C) []string { return c.Shared().Watch },
+			Tick:     d.refreshOwn,
+			Reloaded: d.reloaded,
+			Refused:  func() { d.metrics.Reloaded(false, 0, time.Time{}) },
+			Every:    pollEvery,
+			Log:      d.log,
+			Contain:  contain.Reporter(d.panicked).Do,
 		}
-		return nil, listenError("--admin", addr, err)
-	}
-	return &console{l: l}, nil
+		d.warn(c)
+		limitMemory(d.log)
+		defer d.close()
+		if err := d.build(c, s); err != nil {
+			return err
+		}
+		return d.serve(ctx)
+	})
 }
 
-// handle says what the port answers. It is not served yet.
-func (c *console) handle(reg *prometheus.Registry, status func() admin.Status, pprof bool, names []string, log *slog.Logger) {
-	if c != nil {
-		c.handler, c.log = admin.New(reg, status, pprof, names...), log
+// pollEvery is how often files are compared whatever the kernel reports, and how often
+// this host's addresses are listed.
+const pollEvery = 5 * time.Second
+
+// panicked reports a fault in the service of a reload, which goes on.
+func (d *daemon[C]) panicked(cause any, stack []byte) {
+	d.metrics.Panics.Inc()
+	d.log.Error("a fault of the program has ended a reload; please report it", "panic", fmt.Sprint(cause), "stack", string(stack))
+}
+
+// build makes all parts and opens the ports.
+func (d *daemon[C]) build(c C, s streams) (err error) {
+	common := c.Shared()
+	p := &d.parts
+	p.log, p.metrics, p.registry, p.changed = d.log, d.metrics, d.registry, d.tellReady
+	if p.access, err = openAccessLog(common.AccessLog, d.metrics, d.log, s); err != nil {
+		return err
+	}
+	if p.budget, err = fdbudget.FromLimit(); err != nil {
+		return fmt.Errorf("sluice: read the limit of open files: %w", err)
+	}
+	p.resolve, err = resolve.New(resolve.Options{Servers: common.Resolvers, Timeout: common.DNSTimeout, NegativeTTLMax: d.command.negativeTTL,
+		Budget: p.budget, Log: d.log, Observe: observeDNS(&d.metrics.DNS)})
+	if err != nil {
+		return fmt.Errorf("sluice: %w", err)
+	}
+	p.gate = outbound.NewGate(p.resolve.Lookup, dial.TCP, outbound.NewPool(p.budget, time.Minute))
+	p.gate.Begin = dial.Begin
+	if err := d.mode.open(c, p); err != nil {
+		return err
+	}
+	if d.console, err = openConsole(common.Written.Of("admin"), common.Admin); err != nil {
+		return err
+	}
+	d.console.handle(d.registry, d.status, common.Pprof, common.AdminHosts, d.log)
+	if err := d.reload.Start(c); err != nil {
+		return err
+	}
+	d.count(c)
+	return nil
+}
+
+// observeDNS counts what the resolver does.
+func observeDNS(m *metrics.DNS) func(resolve.Event) {
+	return func(e resolve.Event) {
+		if e.Kind.IsQuery() {
+			m.Query(e.Kind.String(), e.Kind == resolve.QueryAnswered, e.Duration)
+		} else {
+			m.Lookup(e.Kind.String())
+		}
 	}
 }
 
-// serve answers until close is called. A failure goes to failed.
-func (c *console) serve(failed chan<- error) {
-	if c == nil {
-		return
+// serve runs until a signal, then drains.
+func (d *daemon[C]) serve(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	failed := make(chan error, 1)
+	fail := func(err error) {
+		select {
+		case failed <- err:
+		default: // one is enough
+		}
 	}
-	var done <-chan error
-	c.server, done = c.handler.Serve(c.l, c.log)
+	d.mode.serve(fail)
+	d.console.serve(fail)
+	d.readyMu.Lock()
+	d.open = true
+	d.readyMu.Unlock()
+	d.tellReady()
+	watched := make(chan struct{})
 	go func() {
-		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-			failed <- fmt.Errorf("serve the admin port: %w", err)
-		}
+		defer close(watched)
+		d.reload.Run(ctx)
 	}()
+	d.announce()
+	hangUp := func() {
+		d.parts.access.Reopen()
+		d.reload.Ask()
+	}
+	sig, err := d.attend(ctx, failed, hangUp)
+	d.console.leave() // the admin port answers meanwhile
+	if sig != nil {
+		err = d.linger(ctx, d.inForce().ShutdownDelay, failed, hangUp)
+	}
+	stop()
+	settled(watched)
+	drain, cancel := d.drain(sig, d.inForce().DrainTimeout)
+	defer cancel()
+	d.ended = true
+	d.mode.shutdown(drain)
+	if err != nil {
+		return fmt.Errorf("sluice: %w", err)
+	}
+	return nil
 }
 
-// ready says what /readyz answers, until leave is called.
-func (c *console) ready(ready bool) {
-	if c == nil {
-		return
+// close ends the parts in the order in which they use each other. It closes what
+// build had come to.
+func (d *daemon[C]) close() {
+	if !d.ended {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		d.mode.shutdown(now)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.handler.Ready.Store(ready && !c.leaving)
+	d.console.close()
+	if d.parts.resolve != nil {
+		d.parts.resolve.Close()
+	}
+	closeAccessLog(d.parts.access, d.log)
 }
 
-// leave has /readyz say no from now on.
-func (c *console) leave() {
-	if c == nil {
-		return
+// tellReady tells the admin port whether clients can be served.
+func (d *daemon[C]) tellReady() {
+	d.readyMu.Lock()
+	defer d.readyMu.Unlock()
+	if d.open {
+		d.console.ready(d.mode.ready())
 	}
-	c.mu.Lock()
-	c.leaving = true
-	c.mu.Unlock()
-	c.ready(false)
 }
 
-func (c *console) close() {
-	if c == nil {
+func (d *daemon[C]) inForce() *config.Common { return d.reload.State().Config.Shared() }
+
+// publish puts now in force, or fails and has changed nothing.
+func (d *daemon[C]) publish(before, now C) error {
+	own, err := outbound.HostAddrs()
+	if err != nil {
+		d.log.Error("the guard goes by the addresses listed before", "error", err)
+		own = d.own
+	}
+	if err := d.mode.apply(before, now, d.generation(now, own)); err != nil {
+		return err
+	}
+	d.own = own
+	return nil
+}
+
+// generation is what is judged by.
+func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
+	common := c.Shared()
+	t := policy.Tenant{
+		Rules:   common.Policy.WithGuard(acl.Guard{Mode: common.Guard, Own: own}),
+		Sources: policy.NewSources(common.Sources),
+	}
+	d.mode.tenant(c, &t)
+	return policy.New(t)
+}
+
+// reloaded says what a reload has put in force.
+func (d *daemon[C]) reloaded(before, now C) {
+	c := now.Shared()
+	d.warn(now)
+	if names := now.NeedRestart(before); len(names) > 0 {
+		d.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
+	}
+	d.log.Info("reloaded", d.mode.size(now), "from", c.Origin)
+	if c.Policy.Len() == 0 {
+		d.log.Warn("there is no rule now: everything is denied", "from", c.Origin)
+	}
+	d.count(now)
+}
+
+// count has the metrics say that c is in force.
+func (d *daemon[C]) count(c C) { d.metrics.Reloaded(true, c.Shared().Policy.Len(), time.Now()) }
+
+func (d *daemon[C]) warn(c C) {
+	for _, w := range c.Shared().Warnings {
+		d.log.Warn(w.Error())
+	}
+}
+
+// refreshOwn renews the guard when this host's addresses have changed.
+func (d *daemon[C]) refreshOwn(c C) {
+	own, err := outbound.HostAddrs()
+	if err != nil || slices.Equal(own, d.own) {
 		return
 	}
-	if c.server != nil {
-		c.server.Close()
+	d.own = own
+	d.log.Info("this host's addresses changed, and are guarded", "addresses", own)
+	d.mode.renew(d.generation(c, own))
+}
+
+// announce tells a person what runs and how to try it.
+func (d *daemon[C]) announce() {
+	now := d.reload.State().Config
+	c, a := now.Shared(), d.mode.announce(now)
+	for _, w := range a.warnings {
+		d.log.Warn(w, "from", c.Origin)
 	}
-	c.l.Close()
+	if c.Guard == acl.GuardOff {
+		d.log.Warn(d.command.unguarded)
+	}
+	at := ""
+	if d.console != nil {
+		at = fmt.Sprintf(", admin on http://%s/", d.console.l.Addr())
+	}
+	try := ""
+	if a.try != "" {
+		try = "try: " + a.try + "\n"
+	}
+	fmt.Fprintf(d.said, "sluice %s %s%s\n%ssource address: %s\n%s", version, a.what, at, a.rules, policy.NewSources(c.Sources), try)
+}
+
+// status is what the status page shows.
+func (d *daemon[C]) status() admin.Status {
+	s := d.reload.State()
+	c := s.Config.Shared()
+	st := admin.Status{Version: version, Started: d.started, Source: policy.NewSources(c.Sources).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded}
+	if s.Err != nil {
+		st.Problem = s.Err.Error()
+	}
+	d.mode.show(s.Config, &st)
+	return st
 }

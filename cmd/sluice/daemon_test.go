@@ -21,9 +21,9 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
-// daemon is "sluice proxy" or "sluice tcp" as a process of its own, whose standard
+// process is "sluice proxy" or "sluice tcp" as a process of its own, whose standard
 // streams are the test's to spoil.
-type daemon struct {
+type process struct {
 	*program
 	mode   string
 	port   string // where it listens
@@ -35,15 +35,15 @@ type daemon struct {
 var modes = []string{"proxy", "tcp"}
 
 // startDaemon starts a mode. stdout and stderr may be nil: files in its folder.
-func startDaemon(t *testing.T, mode string, stdout, stderr *os.File, args ...string) *daemon {
+func startDaemon(t *testing.T, mode string, stdout, stderr *os.File, args ...string) *process {
 	t.Helper()
 	return startDaemonBy(t, nil, mode, stdout, stderr, args...)
 }
 
 // startDaemonBy has another program start it: wrapper, whose last arguments it is.
-func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *os.File, args ...string) *daemon {
+func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *os.File, args ...string) *process {
 	t.Helper()
-	d := &daemon{program: &program{t: t, dir: t.TempDir(), done: make(chan struct{})}, mode: mode, port: freeAddr(t), server: httpServer(t)}
+	d := &process{program: &program{t: t, dir: t.TempDir(), done: make(chan struct{})}, mode: mode, port: freeAddr(t), server: httpServer(t)}
 	d.admin = freeAddr(t)
 	text := fmt.Sprintf("admin: %s\naccessLog: \"-\"\n", d.admin)
 	if mode == "proxy" {
@@ -79,7 +79,7 @@ func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *
 }
 
 // send has it serve a request, or a connection: a line for its access log.
-func (d *daemon) send() {
+func (d *process) send() {
 	d.t.Helper()
 	tr := &http.Transport{DisableKeepAlives: true}
 	at := d.port
@@ -96,7 +96,7 @@ func (d *daemon) send() {
 }
 
 // open opens a connection to the server that stays.
-func (d *daemon) open() net.Conn {
+func (d *process) open() net.Conn {
 	d.t.Helper()
 	c, err := net.Dial("tcp", d.port)
 	require.NoError(d.t, err)
@@ -112,10 +112,10 @@ func (d *daemon) open() net.Conn {
 	return c
 }
 
-func (d *daemon) rules() string { return filepath.Join(d.dir, "rules") }
+func (d *process) rules() string { return filepath.Join(d.dir, "rules") }
 
 // status is the admin port's answer, 0 for none.
-func (d *daemon) status(path string) int {
+func (d *process) status(path string) int {
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	resp, err := c.Get("http://" + d.admin + path)
 	if err != nil {
@@ -126,10 +126,10 @@ func (d *daemon) status(path string) int {
 }
 
 // signal sends it a signal.
-func (d *daemon) signal(s syscall.Signal) { require.NoError(d.t, d.cmd.Process.Signal(s)) }
+func (d *process) signal(s syscall.Signal) { require.NoError(d.t, d.cmd.Process.Signal(s)) }
 
 // exits waits for the end and wants a status.
-func (d *daemon) exits(status int) {
+func (d *process) exits(status int) {
 	d.t.Helper()
 	select {
 	case <-d.done:
@@ -272,7 +272,7 @@ func TestAccessLogOnFullDisk(t *testing.T) {
 }
 
 // setting appends a line to its configuration file, and waits until that is in force.
-func (d *daemon) setting(line string) {
+func (d *process) setting(line string) {
 	d.t.Helper()
 	was := d.metric(reloaded)
 	b, err := os.ReadFile(d.file())
@@ -328,6 +328,26 @@ func TestEndGoesByReloadedSettings(t *testing.T) {
 			said := d.read("stderr")
 			assert.Contains(t, said, `"msg":"draining","signal":"terminated","limit":"100ms"`)
 			assert.NotContains(t, said, "only a restart")
+		})
+	}
+}
+
+// What a reload cannot put in force is said, as the user wrote it; the rest comes in force.
+func TestSettingsThatNeedRestart(t *testing.T) {
+	for _, mode := range modes {
+		t.Run(mode, func(t *testing.T) {
+			d := startDaemon(t, mode, nil, nil)
+			d.setting("logLevel: warn\ndrainTimeout: 100ms\ndnsTimeout: 1s")
+			const said = `"level":"WARN","msg":"settings changed that only a restart puts in force","settings":`
+			if mode == "proxy" {
+				assert.Contains(t, d.read("stderr"), said+`"dnsTimeout (`+d.file()+`:7), logLevel (`+d.file()+`:5)"}`)
+			} else {
+				assert.Contains(t, d.read("stderr"), said+`"dnsTimeout (`+d.file()+`:8), logLevel (`+d.file()+`:6)"}`)
+			}
+			d.open()
+			d.signal(syscall.SIGTERM)
+			d.exits(0)
+			assert.Contains(t, d.read("stderr"), `"limit":"100ms"`)
 		})
 	}
 }

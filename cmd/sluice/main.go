@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -71,7 +70,6 @@ func run(ctx context.Context, args, environ []string, s streams) int {
 }
 
 func newRoot(environ []string, s streams) *cobra.Command {
-	proxy := newProxyCommand(environ, s)
 	root := &cobra.Command{
 		Use:   "sluice",
 		Short: "Egress gateway: a forward proxy with an ordered ACL, bound to its egress source",
@@ -94,20 +92,9 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(proxy, newTCPCommand(environ, s), newACLCommand(environ, s), newVersionCommand(s))
+	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newVersionCommand(s))
 	cli.Strict(root)
 	return root
-}
-
-// lookupEnv is os.LookupEnv for an environment that was handed in. As for a
-// process, the last setting of a variable counts.
-func lookupEnv(environ []string, name string) (value string, ok bool) {
-	for _, kv := range environ {
-		if v, found := strings.CutPrefix(kv, name+"="); found {
-			value, ok = v, true
-		}
-	}
-	return value, ok
 }
 
 func newVersionCommand(s streams) *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
@@ -30,10 +31,11 @@ func modeOf(environ []string) (string, error) {
 	var all, found []string
 	commands := map[string]bool{}
 	command := ""
+	env := settings.Environment(environ)
 	for _, m := range modeVariables {
 		line := fmt.Sprintf("  %s  for %s", m.variable, m.command)
 		all = append(all, line)
-		if v, ok := lookupEnv(environ, m.variable); ok && v != "" {
+		if env[m.variable] != "" {
 			found = append(found, line)
 			commands[m.command] = true
 			command = m.command

@@ -1,156 +1,63 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"time"
+	"net/netip"
+	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/cobra"
-
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/files"
-	"github.com/sluiceproxy/sluice/internal/linelog"
-	"github.com/sluiceproxy/sluice/internal/settings"
-	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
-	"github.com/sluiceproxy/sluice/proxy/dial"
-	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
-	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-func newProxyCommand(environ []string, s streams) *cobra.Command {
-	var check bool
-	cmd := &cobra.Command{
-		Use:   "proxy",
-		Short: "Run the HTTP/HTTPS forward proxy",
-		Long: `Run the forward proxy. Clients use it by http_proxy and https_proxy; what they
+var proxyCommand = modeCommand[*config.Proxy]{
+	use:   "proxy",
+	short: "Run the HTTP/HTTPS forward proxy",
+	long: `Run the forward proxy. Clients use it by http_proxy and https_proxy; what they
 may reach is what the rules allow, from the address in EGRESS_SOURCE.
 
 A flag wins over the environment, the environment over the file (--config).`,
-	}
-	settings.AddFlags(cmd.Flags(), config.ProxySettings())
-	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
-	cmd.SetUsageFunc(usageByGroup)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		in := settings.Input{Flags: cmd.Flags(), Environ: environ}
-		if check {
-			_, err := loadProxy(in)
-			return err
-		}
-		return runProxy(cmd.Context(), in, s)
-	}
-	return cmd
+	settings:  config.ProxySettings(),
+	load:      config.LoadProxy,
+	unguarded: "the guard is off: loopback, link-local and this host's own addresses can be reached if a rule allows them",
+	new:       func() mode[*config.Proxy] { return &proxyMode{} },
 }
 
-// usageByGroup prints the flags under their headings.
-func usageByGroup(cmd *cobra.Command) error {
-	fmt.Fprintf(cmd.OutOrStderr(), "Usage:\n  %s\n", cmd.UseLine())
-	for _, g := range settings.Usages(cmd.Flags()) {
-		fmt.Fprintf(cmd.OutOrStderr(), "\n%s:\n%s", g.Title, g.Flags)
-	}
-	return nil
-}
-
-// loadProxy loads the configuration and checks what only this host can tell.
-func loadProxy(in settings.Input) (*config.Proxy, error) {
-	c, err := config.LoadProxy(in)
-	if err != nil {
-		return nil, wrong(err)
-	}
-	if err := outbound.CheckSources(policy.NewSources(c.Sources)); err != nil {
-		return nil, wrong(err)
-	}
-	return c, nil
-}
-
-// gateway is a running "sluice proxy".
-type gateway struct {
-	config  *config.Proxy
-	log     *slog.Logger
-	metrics *metrics.Metrics
+// proxyMode is the forward proxy.
+type proxyMode struct {
 	server  *proxy.Server
-	resolve *resolve.Resolver
-	access  *linelog.Log
-	reload  *reloader
-	loop    *reloadLoop
 	proxies []*sock.Listener
-	console *console
-	started time.Time
 }
 
-// runProxy runs until ctx ends or a signal says so. It listens first, and serves
-// when all is in place.
-func runProxy(ctx context.Context, in settings.Input, s streams) error {
-	in, followed := follow(in)
-	c, err := loadProxy(in)
-	if err != nil {
-		return err
-	}
-	return keepRunning(c.LogLevel, s, func(r *running) error {
-		g := &gateway{config: c, started: time.Now(), log: r.log, metrics: r.metrics}
-		for _, w := range c.Warnings {
-			g.log.Warn(w.Error())
-		}
-		limitMemory(g.log)
-		defer g.close()
-		if err := g.build(in, followed, r.registry, s); err != nil {
-			return err
-		}
-		return g.serve(ctx, r)
-	})
-}
-
-// build makes all parts and opens the ports, proxy ports first.
-func (g *gateway) build(in settings.Input, followed *files.Follower, registry *prometheus.Registry, s streams) error {
-	c := g.config
+func (m *proxyMode) open(c *config.Proxy, p *parts) error {
+	m.server = proxy.New(serverOptions(c, p))
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)
 		if err != nil {
-			return listenError("--listen", addr, err)
+			return listenError(c.Written.Of("listen"), addr, err)
 		}
-		g.proxies = append(g.proxies, l)
+		m.proxies = append(m.proxies, l)
 	}
-	var err error
-	if g.console, err = openConsole(c.Admin); err != nil {
-		return err
-	}
-	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
-		return err
-	}
-	budget, err := fdbudget.FromLimit()
-	if err != nil {
-		return fmt.Errorf("sluice: read the limit of open files: %w", err)
-	}
-	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout,
-		Budget: budget, Log: g.log, Observe: observeDNS(&g.metrics.DNS)})
-	if err != nil {
-		return fmt.Errorf("sluice: %w", err)
-	}
-	g.server = proxy.New(serverOptions(c, g, budget))
-	g.reload = &reloader{in: in, g: g}
-	g.loop = g.reload.loop(followed)
-	g.reload.publish(c)
-	g.console.handle(registry, g.status, c.Pprof, c.AdminHosts, g.log)
 	return nil
 }
 
-func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.Options {
-	gate := outbound.NewGate(g.resolve.Lookup, dial.TCP, outbound.NewPool(budget, time.Minute))
-	gate.Known, gate.Begin = g.resolve.Known, dial.Begin
+func serverOptions(c *config.Proxy, p *parts) proxy.Options {
+	p.gate.Known = p.resolve.Known
 	o := proxy.Options{
-		Gate:             gate,
-		Metrics:          g.metrics,
-		Log:              g.log,
-		Budget:           budget,
+		Gate:             p.gate,
+		Metrics:          p.metrics,
+		Log:              p.log,
+		Budget:           p.budget,
 		ForwardedFor:     c.ForwardedFor,
 		Head:             http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
 		AnswerHead:       http1.Limits{MaxHead: c.MaxAnswerHead, MaxFields: c.MaxAnswerFields},
@@ -162,8 +69,8 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 		HalfCloseTimeout: c.HalfCloseTimeout,
 		MinRate:          c.MinRate,
 	}
-	if g.access != nil {
-		o.Access = accesslog.New(g.access, accesslog.Formats[c.AccessLogFormat])
+	if p.access != nil {
+		o.Access = accesslog.New(p.access, accesslog.Formats[c.AccessLogFormat])
 	}
 	if len(c.UpstreamCA) > 0 {
 		roots, err := x509.SystemCertPool()
@@ -176,63 +83,94 @@ func serverOptions(c *config.Proxy, g *gateway, budget *fdbudget.Budget) proxy.O
 	return o
 }
 
-// observeDNS counts what the resolver does.
-func observeDNS(m *metrics.DNS) func(resolve.Event) {
-	return func(e resolve.Event) {
-		if e.Kind.IsQuery() {
-			m.Query(e.Kind.String(), e.Kind == resolve.QueryAnswered, e.Duration)
-		} else {
-			m.Lookup(e.Kind.String())
-		}
-	}
+func (m *proxyMode) tenant(c *config.Proxy, t *policy.Tenant) {
+	t.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
+	t.HideRules, t.Contact = c.HideRules, c.Contact
 }
 
-// serve runs until a signal, then drains.
-func (g *gateway) serve(ctx context.Context, r *running) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	failed := make(chan error, len(g.proxies)+1)
-	for _, l := range g.proxies {
-		go func() { failed <- g.server.Serve(l) }()
+// apply refuses rules that have lost the line which says that they are whole.
+func (m *proxyMode) apply(before, now *config.Proxy, gen *policy.Generation) error {
+	if before != nil {
+		if source, lost := now.Policy.LostEnd(before.Policy); lost {
+			return fmt.Errorf(`%s: the rules in force end in the line "#@ end", and these do not: they may be cut off; add the line, or restart to do without it`, cmp.Or(source, now.Origin))
+		}
 	}
-	g.console.serve(failed)
-	g.console.ready(true)
-	reloads := make(chan struct{}, 1)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		g.loop.run(ctx, reloads)
-	}()
-	r.announce(g.announce)
-	hangUp := func() {
-		g.access.Reopen()
-		poke(reloads)
-	}
-	sig, err := r.attend(ctx, failed, hangUp)
-	g.console.leave() // the admin port answers meanwhile
-	if sig != nil {
-		err = r.linger(ctx, g.reload.inForce().ShutdownDelay, failed, hangUp)
-	}
-	stop()
-	settled(watched)
-	drain, cancel := r.drain(sig, g.reload.inForce().DrainTimeout)
-	defer cancel()
-	g.server.Shutdown(drain)
-	if err != nil {
-		return fmt.Errorf("sluice: %w", err)
-	}
+	m.renew(gen)
 	return nil
 }
 
-// close ends the parts in the order in which they use each other. It closes what
-// build had come to.
-func (g *gateway) close() {
-	for _, l := range g.proxies {
+func (m *proxyMode) renew(gen *policy.Generation) { m.server.SetGeneration(gen) }
+
+func (m *proxyMode) serve(failed func(error)) {
+	for _, l := range m.proxies {
+		go func() {
+			if err := m.server.Serve(l); err != nil {
+				failed(err)
+			}
+		}()
+	}
+}
+
+func (m *proxyMode) shutdown(ctx context.Context) {
+	if m.server != nil {
+		m.server.Shutdown(ctx)
+	}
+	for _, l := range m.proxies {
 		l.Close()
 	}
-	g.console.close()
-	if g.resolve != nil {
-		g.resolve.Close()
+}
+
+func (m *proxyMode) ready() bool { return true }
+
+func (m *proxyMode) size(c *config.Proxy) slog.Attr { return slog.Int("rules", c.Policy.Len()) }
+
+// maxShown bounds the rules on the status page.
+const maxShown = 1000
+
+func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
+	for _, l := range m.proxies {
+		st.Listen = append(st.Listen, l.Addr().String())
 	}
-	closeAccessLog(g.access, g.log)
+	for rule := range c.Policy.Rules() {
+		if len(st.Rules) == maxShown {
+			st.Origin += " (the first are shown)"
+			break
+		}
+		st.Rules = append(st.Rules, admin.Rule{File: rule.Source, Line: rule.Line, Text: rule.Text})
+	}
+}
+
+func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
+	var listen []string
+	for _, l := range m.proxies {
+		listen = append(listen, l.Addr().String())
+	}
+	a.what = "listens on " + strings.Join(listen, ", ")
+	var b strings.Builder
+	fmt.Fprintf(&b, "rules in force: %d from %s\n", c.Policy.Len(), c.Origin)
+	shown := 0
+	for r := range c.Policy.Rules() {
+		if shown++; shown > 20 {
+			fmt.Fprintf(&b, "  … and %d more\n", c.Policy.Len()-20)
+			break
+		}
+		fmt.Fprintf(&b, "  %s\n", r.Text)
+	}
+	if allowsNothing(c.Policy) {
+		b.WriteString("  no rule allows anything: every request is denied\n")
+		a.warnings = append(a.warnings, "the rules deny everything: none of them allows a destination; add one, such as example.com, or * for all")
+	}
+	a.rules = b.String()
+	if url := tryURL(c.Policy.WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
+		a.try = "curl -x http://" + tryAddr(m.proxies[0].Addr()) + " " + url
+	}
+	return a
+}
+
+// tryAddr is where a client on this host reaches the listener.
+func tryAddr(a netip.AddrPort) string {
+	if a.Addr().IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", a.Port())
+	}
+	return a.String()
 }

@@ -22,7 +22,7 @@ import (
 const refused = `sluice_config_reloads_total{result="failure"}`
 
 // put puts what make makes in the place of a file that the daemon reads.
-func (d *daemon) put(path string, make func(path string) error) {
+func (d *process) put(path string, make func(path string) error) {
 	d.t.Helper()
 	require.NoError(d.t, make(path+".new"))
 	require.NoError(d.t, os.Rename(path+".new", path))
@@ -33,7 +33,7 @@ func text(s string) func(path string) error {
 }
 
 // main is the file whose text decides where d leads.
-func (d *daemon) main() string {
+func (d *process) main() string {
 	if d.mode == "proxy" {
 		return d.rules()
 	}
@@ -140,7 +140,7 @@ func TestFileBeingWritten(t *testing.T) {
 }
 
 // get is the status that a client of the proxy gets.
-func (d *daemon) get() int {
+func (d *process) get() int {
 	d.t.Helper()
 	tr := &http.Transport{DisableKeepAlives: true, Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: d.port})}
 	resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Get("http://" + d.server + "/")

@@ -5,222 +5,124 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"sync"
+	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/spf13/cobra"
-
+	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/linelog"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
-	"github.com/sluiceproxy/sluice/proxy/dial"
-	"github.com/sluiceproxy/sluice/proxy/fdbudget"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
-	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
 
-func newTCPCommand(environ []string, s streams) *cobra.Command {
-	var check bool
-	cmd := &cobra.Command{
-		Use:   "tcp",
-		Short: "Run the TCP proxy: fixed ports to destinations that DNS may move",
-		Long: `Run the TCP proxy. Each line of EGRESS_DNS_PROXY_DESTINATION, "PORT HOST
+var tcpCommand = modeCommand[*config.TCP]{
+	use:   "tcp",
+	short: "Run the TCP proxy: fixed ports to destinations that DNS may move",
+	long: `Run the TCP proxy. Each line of EGRESS_DNS_PROXY_DESTINATION, "PORT HOST
 [REMOTEPORT]", leads a port here to a host, whose name is followed as DNS changes.
 SERVICE_TCP_PORT, SERVICE_DEST and SERVICE_DEST_PORT say the same for one port.
 
 A flag wins over the environment, the environment over the file (--config).`,
-	}
-	settings.AddFlags(cmd.Flags(), config.TCPSettings())
-	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
-	cmd.SetUsageFunc(usageByGroup)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		in := settings.Input{Flags: cmd.Flags(), Environ: environ}
-		if check {
-			_, err := loadTCP(in)
-			return err
-		}
-		return runTCP(cmd.Context(), in, s)
-	}
-	return cmd
+	settings: config.TCPSettings(),
+	load:     config.LoadTCP,
+	// A port without a destination should heal soon. The original asks as often.
+	negativeTTL: time.Second,
+	unguarded:   "the guard is off: names may lead to loopback, link-local and this host's own addresses",
+	new:         func() mode[*config.TCP] { return &tcpMode{} },
 }
 
-// loadTCP loads the configuration and checks what only this host can tell.
-func loadTCP(in settings.Input) (*config.TCP, error) {
-	c, err := config.LoadTCP(in)
-	if err != nil {
-		return nil, wrong(err)
-	}
-	if err := outbound.CheckSources(policy.NewSources(c.Sources)); err != nil {
-		return nil, wrong(err)
-	}
-	return c, nil
+// tcpMode is the TCP proxy.
+type tcpMode struct {
+	server *tcp.Server
 }
 
-// negativeTTL bounds how long it is believed that a destination's name does not
-// exist: a port without a destination should heal soon. The original asks as often.
-const negativeTTL = time.Second
-
-// tcpGateway is a running "sluice tcp".
-type tcpGateway struct {
-	log     *slog.Logger
-	metrics *metrics.Metrics
-	server  *tcp.Server
-	resolve *resolve.Resolver
-	access  *linelog.Log
-	reload  *tcpReloader
-	console *console
-	started time.Time
-
-	readyMu sync.Mutex // orders what is told to the admin port
-}
-
-// runTCP runs until ctx ends or a signal says so.
-func runTCP(ctx context.Context, in settings.Input, s streams) error {
-	in, followed := follow(in)
-	c, err := loadTCP(in)
-	if err != nil {
-		return err
-	}
-	return keepRunning(c.LogLevel, s, func(r *running) error {
-		g := &tcpGateway{started: time.Now(), log: r.log, metrics: r.metrics}
-		g.reload = &tcpReloader{in: in, g: g, config: c}
-		for _, w := range c.Warnings {
-			g.log.Warn(w.Error())
-		}
-		limitMemory(g.log)
-		defer g.close()
-		if err := g.build(c, r.registry, s); err != nil {
-			return err
-		}
-		return g.serve(ctx, g.reload.loop(followed), r)
-	})
-}
-
-// build makes all parts and opens the ports.
-func (g *tcpGateway) build(c *config.TCP, registry *prometheus.Registry, s streams) (err error) {
-	if g.console, err = openConsole(c.Admin); err != nil {
-		return err
-	}
-	g.console.handle(registry, g.status, c.Pprof, c.AdminHosts, g.log)
-	if g.access, err = openAccessLog(c.AccessLog, g.metrics, g.log, s); err != nil {
-		return err
-	}
-	budget, err := fdbudget.FromLimit()
-	if err != nil {
-		return fmt.Errorf("sluice: read the limit of open files: %w", err)
-	}
-	g.resolve, err = resolve.New(resolve.Options{Servers: c.Resolvers, Timeout: c.DNSTimeout, NegativeTTLMax: negativeTTL,
-		Budget: budget, Log: g.log, Observe: observeDNS(&g.metrics.DNS)})
-	if err != nil {
-		return fmt.Errorf("sluice: %w", err)
-	}
-	gate := outbound.NewGate(g.resolve.Lookup, dial.TCP, outbound.NewPool(budget, time.Minute))
-	gate.Begin = dial.Begin
+// open opens no port: apply does, since a reload may name others.
+func (m *tcpMode) open(_ *config.TCP, p *parts) error {
 	o := tcp.Options{
-		Gate:     gate,
-		TTL:      g.resolve.TTL,
-		Metrics:  metrics.NewTCP(registry),
-		Log:      g.log,
-		Budget:   budget,
-		Changed:  g.tellReady,
-		Panicked: contain.Log(g.log, g.metrics.Panics.Inc),
+		Gate:     p.gate,
+		TTL:      p.resolve.TTL,
+		Metrics:  metrics.NewTCP(p.registry),
+		Log:      p.log,
+		Budget:   p.budget,
+		Changed:  p.changed,
+		Panicked: contain.Log(p.log, p.metrics.Panics.Inc),
 	}
-	if g.access != nil {
-		o.Access = accesslog.New(g.access, accesslog.ConnectionJSON)
+	if p.access != nil {
+		o.Access = accesslog.New(p.access, accesslog.ConnectionJSON)
 	}
-	g.readyMu.Lock()
-	g.server = tcp.New(o)
-	g.readyMu.Unlock()
-	if err := g.reload.publish(c); err != nil {
-		return err
+	m.server = tcp.New(o)
+	return nil
+}
+
+func (m *tcpMode) tenant(*config.TCP, *policy.Tenant) {}
+
+func (m *tcpMode) apply(_, now *config.TCP, gen *policy.Generation) error {
+	if err := m.server.Apply(tcpConfig(now, gen)); err != nil {
+		return ofPorts(now.Origin, err)
 	}
 	return nil
 }
 
-// tellReady tells the admin port whether a port has somewhere to lead.
-func (g *tcpGateway) tellReady() {
-	g.readyMu.Lock()
-	defer g.readyMu.Unlock()
-	if g.server != nil {
-		g.console.ready(g.server.Ready())
+// tcpConfig is c as the server takes it.
+func tcpConfig(c *config.TCP, gen *policy.Generation) tcp.Config {
+	out := tcp.Config{
+		Generation: gen, MaxConns: c.MaxConns, HeadTimeout: c.HeadTimeout,
+		ConnectTimeout: c.ConnectTimeout, DNSTimeout: c.DNSTimeout, IdleTimeout: c.IdleTimeout,
+	}
+	for _, l := range c.Listeners {
+		to := tcp.Listener{
+			Label: strings.TrimPrefix(l.Listen, ":"), Name: l.Name, Listen: l.Listen,
+			Balance:     map[string]tcp.Balance{"least-connections": tcp.LeastConnections, "source-hash": tcp.SourceHash}[l.Balance],
+			SendProxy:   map[string]int{"v1": 1, "v2": 2}[l.SendProxy],
+			AcceptProxy: l.AcceptProxy, Check: tcp.Check(l.Check), Destinations: l.Destinations,
+		}
+		for _, r := range l.Routes {
+			to.Routes = append(to.Routes, tcp.Route(r))
+		}
+		out.Listeners = append(out.Listeners, to)
+	}
+	return out
+}
+
+// serve has nothing to do: a port takes connections once it is open.
+func (m *tcpMode) serve(func(error)) {}
+
+func (m *tcpMode) renew(gen *policy.Generation) { m.server.SetGeneration(gen) }
+
+func (m *tcpMode) shutdown(ctx context.Context) {
+	if m.server != nil {
+		m.server.Shutdown(ctx)
 	}
 }
 
-// serve runs until a signal, then drains.
-func (g *tcpGateway) serve(ctx context.Context, loop *reloadLoop, r *running) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	failed := make(chan error, 1)
-	g.console.serve(failed)
-	reloads := make(chan struct{}, 1)
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		loop.run(ctx, reloads)
-	}()
-	r.announce(g.announce)
-	hangUp := func() {
-		g.access.Reopen()
-		poke(reloads)
+func (m *tcpMode) ready() bool { return m.server.Ready() }
+
+func (m *tcpMode) size(c *config.TCP) slog.Attr { return slog.Int("ports", len(c.Listeners)) }
+
+// show says for each port where it leads, and how that is.
+func (m *tcpMode) show(_ *config.TCP, st *admin.Status) {
+	for _, p := range m.server.Status() {
+		st.Listen = append(st.Listen, p.Addr.String())
+		for _, d := range p.Destinations {
+			st.Rules = append(st.Rules, admin.Rule{Line: len(st.Rules) + 1, Text: p.Label + " > " + d.String()})
+		}
 	}
-	sig, err := r.attend(ctx, failed, hangUp)
-	g.console.leave()
-	if sig != nil {
-		err = r.linger(ctx, g.reload.inForce().ShutdownDelay, failed, hangUp)
-	}
-	stop()
-	settled(watched)
-	drain, cancel := r.drain(sig, g.reload.inForce().DrainTimeout)
-	defer cancel()
-	g.server.Shutdown(drain)
-	if err != nil {
-		return fmt.Errorf("sluice: %w", err)
-	}
-	return nil
 }
 
-// close ends the parts in the order in which they use each other. It closes what
-// build had come to.
-func (g *tcpGateway) close() {
-	if g.server != nil {
-		now, cancel := context.WithCancel(context.Background())
-		cancel()
-		g.server.Shutdown(now)
-	}
-	g.console.close()
-	if g.resolve != nil {
-		g.resolve.Close()
-	}
-	closeAccessLog(g.access, g.log)
-}
-
-// announce tells a person what runs.
-func (g *tcpGateway) announce(s streams) {
-	c := g.reload.config
-	ports := g.server.Status()
-	fmt.Fprintf(s.err, "sluice %s leads %d port%s to destinations from %s", version, len(ports), map[bool]string{false: "s"}[len(ports) == 1], c.Origin)
-	if g.console != nil {
-		fmt.Fprintf(s.err, ", admin on http://%s/", g.console.l.Addr())
-	}
-	fmt.Fprintln(s.err)
+func (m *tcpMode) announce(c *config.TCP) (a announcement) {
+	ports := m.server.Status()
+	a.what = fmt.Sprintf("leads %d port%s to destinations from %s", len(ports), map[bool]string{false: "s"}[len(ports) == 1], c.Origin)
 	for _, p := range ports {
 		for _, d := range p.Destinations {
-			fmt.Fprintf(s.err, "  %s > %s\n", p.Addr, d.Label)
+			a.rules += fmt.Sprintf("  %s > %s\n", p.Addr, d.Label)
 		}
 	}
-	fmt.Fprintf(s.err, "source address: %s\n", policy.NewSources(c.Sources))
 	if len(ports) > 0 {
-		fmt.Fprintf(s.err, "try: nc %s\n", ncAddr(ports[0].Addr.String()))
+		a.try = "nc " + ncAddr(ports[0].Addr.String())
 	}
-	if c.Guard.String() == "off" {
-		g.log.Warn("the guard is off: names may lead to loopback, link-local and this host's own addresses")
-	}
+	return a
 }
 
 // ncAddr is a listening address as nc takes it.

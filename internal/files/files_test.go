@@ -4,9 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -65,95 +63,6 @@ func TestReadStream(t *testing.T) {
 	assert.EqualError(t, err, "read /dev/zero: it holds more than 64 MiB, which is the most that is read; is it the right file?")
 	_, err = ReadStream(os.NewFile(^uintptr(0), "closed"), "closed")
 	assert.Error(t, err)
-}
-
-// A change counts when two looks agree about it, in what the file says and in its stamp.
-func TestFollower(t *testing.T) {
-	dir := t.TempDir()
-	path, other := filepath.Join(dir, "rules"), filepath.Join(dir, "more")
-	moment := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	write := func(path, text string) {
-		t.Helper()
-		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-		moment = moment.Add(time.Second)
-		require.NoError(t, os.Chtimes(path, moment, moment))
-	}
-	f := new(Follower)
-	says := func(path, want string) {
-		t.Helper()
-		b, err := f.Read(path)
-		require.NoError(t, err)
-		assert.Equal(t, want, string(b))
-	}
-	look := func(want ...Finding) {
-		t.Helper()
-		for _, w := range want {
-			require.Equal(t, w, f.Look())
-		}
-	}
-	write(path, "*.ok.test\n")
-	says(path, "*.ok.test\n")
-	f.Done(nil)
-	look(Unchanged, Unchanged)
-
-	write(path, "*")
-	look(Moving)
-	write(path, "*.o")
-	look(Moving)
-	write(path, "*.ok") // and then with the same size
-	look(Moving)
-	write(path, "*.no")
-	look(Moving)
-	write(path, "*.no") // the same, but written once more
-	look(Moving, Settled)
-	says(path, "*.no")
-	look(Unchanged)
-
-	write(path, "x")
-	look(Moving)
-	write(path, "*.no") // as before: no change
-	look(Unchanged)
-	require.False(t, f.Pending())
-
-	// What settled is what is read, whatever the file says by then.
-	write(path, "a")
-	look(Moving, Settled)
-	write(path, "b")
-	says(path, "a")
-	f.Done([]string{path})
-	look(Moving, Settled)
-
-	// Gone, and there again without a word: three different things.
-	require.NoError(t, os.Remove(path))
-	look(Moving, Settled)
-	_, err := f.Read(path)
-	require.ErrorIs(t, err, syscall.ENOENT)
-	look(Unchanged)
-	write(path, "")
-	look(Moving, Settled)
-	says(path, "")
-
-	// Asked for, it settles as it is.
-	f.Ask()
-	require.True(t, f.Pending())
-	look(Moving, Settled, Unchanged)
-
-	// A file that is new to it is looked at twice as well.
-	write(other, "half")
-	f.Ask()
-	look(Moving, Settled)
-	require.False(t, f.Grew())
-	says(other, "half")
-	require.True(t, f.Grew())
-	require.True(t, f.Pending())
-	write(other, "half and half")
-	look(Moving, Settled)
-	says(other, "half and half")
-	require.False(t, f.Grew())
-	assert.Equal(t, []string{other, path}, f.Paths())
-	f.Done([]string{path})
-	write(other, "nobody asks")
-	look(Unchanged)
 }
 
 // A file that the kernel makes up may have no end, whatever its kind says.
