@@ -18,6 +18,7 @@ type configuration struct {
 	MetricsFile string // "": none
 	Debug       bool   // log each change
 	Warnings    settings.Problems
+	Written     settings.Written
 }
 
 // settings is the table of c's settings. Those that name sources are read by load, one after
@@ -105,7 +106,7 @@ func load(in settings.Input) (*configuration, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
-	c.Warnings = l.Warnings
+	c.Warnings, c.Written = l.Warnings, l.Loader.Written()
 	return c, nil
 }
 

@@ -28,16 +28,10 @@ type worker struct {
 func newWorker(k *netsetup.Kernel, in settings.Input, r *reload.Reloader[*configuration], log *slog.Logger) *worker {
 	w := &worker{kernel: k, reload: r, log: log}
 	r.Options = reload.Options[*configuration]{
-		Load: func() (*configuration, error) {
-			c, err := load(in)
-			if err == nil && c.Mode != netsetup.Legacy {
-				err = fmt.Errorf("EGRESS_ROUTER_MODE: the mode %s needs a restart, it cannot follow %s", c.Mode, netsetup.Legacy)
-			}
-			return c, err
-		},
+		Load:     func() (*configuration, error) { return load(in) },
 		Watch:    func(*configuration) []string { return nil },
 		Tick:     func(*configuration) { w.metrics() },
-		Reloaded: func(_, _ *configuration) { w.log.Info("reloaded"); w.metrics() },
+		Reloaded: func(*configuration) { w.log.Info("reloaded"); w.metrics() },
 		Refused:  w.metrics,
 		Every:    tick,
 		Log:      log,
@@ -47,7 +41,12 @@ func newWorker(k *netsetup.Kernel, in settings.Input, r *reload.Reloader[*config
 
 // work sets up and announces; in legacy mode it returns when ctx ends.
 func (w *worker) work(ctx context.Context, c *configuration) error {
-	w.reload.Publish = func(_, now *configuration) error { return w.setup(ctx, now) }
+	w.reload.Publish = func(before, now *configuration) error {
+		if before != nil && now.Mode != before.Mode {
+			return fmt.Errorf("%s: the mode %s needs a restart, it cannot follow %s", now.Written.Of("mode"), now.Mode, before.Mode)
+		}
+		return w.setup(ctx, now)
+	}
 	if err := w.reload.Start(c); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/reload"
+	"github.com/sluiceproxy/sluice/internal/reload/inotify"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/contain"
@@ -32,6 +33,7 @@ type daemon[C configuration[C]] struct {
 	own     []netip.Addr // addresses of this host, which the guard goes by
 	parts   parts
 	console *console
+	first   C // what all that is made at the start was made of
 	started time.Time
 	ended   bool // the mode is shut down
 
@@ -49,7 +51,7 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 		return err
 	}
 	return keepRunning(c.Shared().LogLevel, s, func(running *running) error {
-		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, started: time.Now()}
+		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, first: c, started: time.Now()}
 		r.Options = reload.Options[C]{
 			Load:     func() (C, error) { return m.checked(in) },
 			Publish:  d.publish,
@@ -58,6 +60,7 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 			Reloaded: d.reloaded,
 			Refused:  func() { d.metrics.Reloaded(false, 0, time.Time{}) },
 			Every:    pollEvery,
+			Notify:   inotify.New,
 			Log:      d.log,
 			Contain:  contain.Reporter(d.panicked).Do,
 		}
@@ -219,11 +222,11 @@ func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
 	return policy.New(t)
 }
 
-// reloaded says what a reload has put in force.
-func (d *daemon[C]) reloaded(before, now C) {
+// reloaded says what a reload has put in force, and what it could not.
+func (d *daemon[C]) reloaded(now C) {
 	c := now.Shared()
 	d.warn(now)
-	if names := now.NeedRestart(before); len(names) > 0 {
+	if names := now.NeedRestart(d.first); len(names) > 0 {
 		d.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	d.log.Info("reloaded", d.mode.size(now), "from", c.Origin)

@@ -334,20 +334,27 @@ func TestEndGoesByReloadedSettings(t *testing.T) {
 
 // What a reload cannot put in force is said, as the user wrote it; the rest comes in force.
 func TestSettingsThatNeedRestart(t *testing.T) {
+	const said = `"level":"WARN","msg":"settings changed that only a restart puts in force","settings":`
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			d := startDaemon(t, mode, nil, nil)
+			config := d.read("sluice.yaml")
+			lines := strings.Count(config, "\n")
 			d.setting("logLevel: warn\ndrainTimeout: 100ms\ndnsTimeout: 1s")
-			const said = `"level":"WARN","msg":"settings changed that only a restart puts in force","settings":`
-			if mode == "proxy" {
-				assert.Contains(t, d.read("stderr"), said+`"dnsTimeout (`+d.file()+`:7), logLevel (`+d.file()+`:5)"}`)
-			} else {
-				assert.Contains(t, d.read("stderr"), said+`"dnsTimeout (`+d.file()+`:8), logLevel (`+d.file()+`:6)"}`)
-			}
+			want := fmt.Sprintf(`%s"dnsTimeout (%[2]s:%[3]d), logLevel (%[2]s:%[4]d)"}`, said, d.file(), lines+3, lines+1)
+			assert.Contains(t, d.read("stderr"), want)
+			was := d.metric(reloaded)
+			d.signal(syscall.SIGHUP)
+			eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
+			assert.Equal(t, 2, strings.Count(d.read("stderr"), want), "it still does")
+			// As it was at the start, there is nothing left that a restart would change.
+			d.put(d.file(), text(config+"drainTimeout: 200ms\n"))
+			eventually(t, "it is back", func() bool { return strings.Count(d.read("stderr"), `"msg":"reloaded"`) == 3 })
+			assert.Equal(t, 2, strings.Count(d.read("stderr"), said))
 			d.open()
 			d.signal(syscall.SIGTERM)
 			d.exits(0)
-			assert.Contains(t, d.read("stderr"), `"limit":"100ms"`)
+			assert.Contains(t, d.read("stderr"), `"limit":"200ms"`)
 		})
 	}
 }

@@ -54,7 +54,12 @@ func TestForbiddenImports(t *testing.T) {
 		{"cmd/sluice-netsetup", "net/http", "privileged: it listens on nothing and speaks with nobody"},
 		{"cmd/sluice-netsetup", module + "proxy", "privileged: it parses no client's bytes"},
 		{"cmd/sluice-netsetup", module + "acl", "privileged: it decides on no client"},
-		{"cmd/sluice-netsetup", module + "internal/config", "privileged: it links no more than it needs"},
+		{"cmd/sluice-netsetup", module + "internal/config", "privileged: it links no more than it needs, and the settings of the other commands are none of its business"},
+		{"cmd/sluice-netsetup", "github.com/fsnotify/fsnotify", "privileged: it links no more than it needs; it compares its files every few seconds"},
+		{"netsetup", module + "internal/settings", "netsetup reads texts, wherever they come from"},
+		{"internal/settings", module + "acl", "settings serve the privileged program too: what the values mean is the commands' business"},
+		{"internal/reload", module + "proxy", "reload serves the privileged program too"},
+		{"internal/reload", "github.com/fsnotify/fsnotify", "who wants to be told by the kernel brings internal/reload/inotify"},
 		{"metrics", module + "proxy", "metrics are below what they measure"},
 	}
 	// fmt imports os, so this one is about acl's own imports.

@@ -46,7 +46,7 @@ func checkSettings(t *testing.T, path string, all []settings.Setting) {
 
 func settingsTable(all []settings.Setting) string {
 	var b strings.Builder
-	b.WriteString("| flag | variable | key in the file | default | means |\n| --- | --- | --- | --- | --- |\n")
+	b.WriteString("| flag | variable | key in the file | default | means | a change wants |\n| --- | --- | --- | --- | --- | --- |\n")
 	code := func(s string) string {
 		if s == "" {
 			return ""
@@ -65,7 +65,7 @@ func settingsTable(all []settings.Setting) string {
 		if s.Egress != "" {
 			env = strings.TrimPrefix(env+", "+code(s.Egress), ", ")
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", code(flag), env, code(s.Key), code(s.Default), strings.ReplaceAll(s.Help, "|", "\\|"))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", code(flag), env, code(s.Key), code(s.Default), strings.ReplaceAll(s.Help, "|", "\\|"), s.Change)
 	}
 	return b.String()
 }

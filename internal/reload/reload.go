@@ -1,8 +1,8 @@
 // Package reload notices that the files of which a configuration is made say something
 // else, and has the new configuration put in force: whole, or not at all.
 //
-// What the files say is compared, not when they changed: the kernel's notice only wakes
-// the comparison, and every few seconds it happens anyway. What two looks have read alike
+// What the files say is compared, not when they changed: the kernel's notice (inotify) only
+// wakes the comparison, and every few seconds it happens anyway. What two looks have read alike
 // is what the configuration is made of.
 package reload
 
@@ -30,12 +30,14 @@ type Options[C any] struct {
 	Tick func(C)
 	// Reloaded and Refused are told how a reload has ended. That it was refused is logged
 	// already.
-	Reloaded func(before, now C)
+	Reloaded func(now C)
 	Refused  func()
-	// Every is how often files are compared whatever the kernel reports, since not every
-	// file system does.
+	// Every is how often files are compared whatever is notified, since not every file
+	// system does that.
 	Every time.Duration
-	Log   *slog.Logger
+	// Notify wakes the comparison at once; nil: nothing does.
+	Notify func() (*Notifier, error)
+	Log    *slog.Logger
 	// Contain calls a step of the work and contains its panic; nil: a panic ends the
 	// program. A reload that panics is refused.
 	Contain func(step func())
@@ -100,8 +102,8 @@ func (r *Reloader[C]) Start(c C) error {
 // Run reloads when it is asked to, and when a file has changed and stands still again. It
 // returns when ctx ends. The functions of the Options are called by it alone.
 func (r *Reloader[C]) Run(ctx context.Context) {
-	w := r.watch()
-	defer w.close()
+	n := r.watch()
+	defer n.Close()
 	tick := time.NewTicker(r.Every)
 	defer tick.Stop()
 	r.again = time.NewTimer(settle)
@@ -113,17 +115,17 @@ func (r *Reloader[C]) Run(ctx context.Context) {
 		case <-r.asked:
 			r.files.ask()
 			r.lookIn(0)
-		case e := <-w.events:
+		case e := <-n.Events:
 			if r.concerns(e) {
 				r.lookIn(settle)
 			}
 		case <-r.again.C:
 			r.armed = false
-			r.contain(func() { r.look(w) })
+			r.contain(func() { r.look(n) })
 		case <-tick.C:
 			r.contain(func() {
 				if !r.files.pending() {
-					r.look(w)
+					r.look(n)
 				}
 				r.Tick(r.State().Config)
 			})
@@ -135,7 +137,7 @@ func (r *Reloader[C]) Run(ctx context.Context) {
 const restless = 20
 
 // look reloads when the files have changed and stand still, or has them looked at again.
-func (r *Reloader[C]) look(w *watcher) {
+func (r *Reloader[C]) look(n *Notifier) {
 	switch r.files.look() {
 	case unchanged:
 		r.moving = 0
@@ -147,7 +149,7 @@ func (r *Reloader[C]) look(w *watcher) {
 	case settled:
 		r.moving = 0
 		r.reload()
-		w.follow(r.files.paths())
+		r.watchFolders(n)
 	}
 	if r.files.pending() {
 		r.lookIn(still)
@@ -178,7 +180,7 @@ func (r *Reloader[C]) reload() {
 		r.files.done(nil) // all are followed that were read
 		return
 	}
-	r.Reloaded(before, s.Config)
+	r.Reloaded(s.Config)
 	r.files.done(r.Watch(s.Config))
 }
 

@@ -61,14 +61,12 @@ func TestReloader(t *testing.T) {
 			inForce = now
 			return nil
 		},
-		Watch: func(string) []string { return []string{path} },
-		Tick:  func(string) { panic("again") }, // which holds nothing up
-		Reloaded: func(before, now string) {
-			ended <- before + " > " + now
-		},
-		Refused: func() { ended <- "refused" },
-		Every:   50 * time.Millisecond,
-		Log:     slog.New(slog.NewTextHandler(log, nil)),
+		Watch:    func(string) []string { return []string{path} },
+		Tick:     func(string) { panic("again") }, // which holds nothing up
+		Reloaded: func(now string) { ended <- now },
+		Refused:  func() { ended <- "refused" },
+		Every:    50 * time.Millisecond,
+		Log:      slog.New(slog.NewTextHandler(log, nil)),
 		Contain: func(step func()) {
 			defer func() { _ = recover() }()
 			step()
@@ -81,13 +79,13 @@ func TestReloader(t *testing.T) {
 	done := make(chan struct{})
 	go func() { defer close(done); r.Run(ctx) }()
 	for _, step := range []struct{ text, ended, inForce, problem string }{
-		{"two", "one > two", "two", ""},
+		{"two", "two", "two", ""},
 		{"wrong", "refused", "two", "line one\nline two"},
-		{"three", "two > three", "three", ""},
+		{"three", "three", "three", ""},
 		{"panics", "refused", "three", "a fault of the program, which the log has"},
-		{"four", "three > four", "four", ""},
+		{"four", "four", "four", ""},
 		{"fails", "refused", "four", "cannot"},
-		{"four", "four > four", "four", ""},
+		{"four", "four", "four", ""},
 	} {
 		write(step.text)
 		r.Ask()

@@ -54,6 +54,8 @@ const (
 	Restart        // a restart: it belongs to what is made at the start
 )
 
+func (c Change) String() string { return [...]string{"?", "reload", "restart"}[c] }
+
 // Into is where the values of a setting go.
 type Into struct {
 	// Place points to what the setting fills in the configuration, to tell whether it has
