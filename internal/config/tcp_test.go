@@ -216,6 +216,7 @@ func TestTCPFileProblems(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ text, want string }{
 		{"tcp: x", `/c:1: "tcp" wants a list, each with "listen" and "destinations"`},
+		{"destinations: []", "EGRESS_DNS_PROXY_DESTINATION: Must specify EGRESS_DNS_PROXY_DESTINATION: one"},
 		{"tcp: []", "EGRESS_DNS_PROXY_DESTINATION: Must specify EGRESS_DNS_PROXY_DESTINATION: one"},
 		{"tcp:\n- 5", "/c:2: not a list of keys and values\n/c:2: no \"listen\": PORT or ADDR:PORT"},
 		{"tcp:\n- listen: 80\n", `/c:2: no "destinations": HOST or HOST:PORT, one or a list`},

@@ -68,9 +68,11 @@ func (l *Loader) parseKeys(root *yaml.Node, reserved map[string]string) {
 			l.FileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
 		default:
 			first[key.Value] = key.Line
-			if s.Block {
+			switch {
+			case s.Block:
 				l.blocks[key.Value] = node
-			} else {
+			case s.List && Target(node).Kind == yaml.SequenceNode && len(Target(node).Content) == 0: // as if it were not there
+			default:
 				l.file[key.Value] = l.parseValue(key, node, s) // none: it is there, and wrong
 			}
 		}
