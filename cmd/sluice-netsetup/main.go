@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
 	"syscall"
 	"time"
 
@@ -31,7 +30,7 @@ var version = "dev"
 func main() {
 	if err := raiseCapabilities(); err != nil {
 		fmt.Fprintln(os.Stderr, "sluice-netsetup:", err)
-		os.Exit(statusFailed)
+		os.Exit(cli.StatusFailed)
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdout, os.Stderr}))
 }
@@ -42,37 +41,10 @@ type streams struct {
 	err io.Writer
 }
 
-// Exit statuses, as modes.md has them.
-const (
-	statusFailed = 1
-	statusWrong  = 2 // wrong settings, or a wrong command line
-)
-
-// exitError ends the program with a status.
-type exitError struct {
-	status int
-	cause  error
-}
-
-func (e *exitError) Error() string { return e.cause.Error() }
-
 // run is the program less the process: it returns the exit status. It works in the
 // network namespace of the calling thread, and starts nothing on another.
 func run(ctx context.Context, args, environ []string, s streams) int {
-	root := newRoot(environ, s)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var exit *exitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		fmt.Fprintln(s.err, exit.cause)
-		return exit.status
-	}
-	// What cobra itself finds: unknown commands and flags.
-	fmt.Fprintf(s.err, "sluice-netsetup: %v\nsluice-netsetup --help lists the flags.\n", err)
-	return statusWrong
+	return cli.Run(ctx, newRoot(environ, s), args, s.err, "flags")
 }
 
 func newRoot(environ []string, s streams) *cobra.Command {
@@ -100,7 +72,7 @@ A flag wins over the environment, the environment over the file.`,
 		c, err := load(in)
 		switch {
 		case err != nil:
-			return &exitError{statusWrong, err}
+			return cli.Wrong(err)
 		case check:
 			return nil
 		case c.Mode == netsetup.UnitTest:
@@ -113,7 +85,7 @@ A flag wins over the environment, the environment over the file.`,
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newCountersCommand(s), newVersionCommand(s))
+	root.AddCommand(newCountersCommand(s), cli.Version("sluice-netsetup", version, s.out))
 	cli.Strict(root)
 	return root
 }
@@ -126,7 +98,7 @@ func failed(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w; the container needs the capabilities NET_ADMIN and NET_RAW", err)
 	}
-	return &exitError{statusFailed, fmt.Errorf("sluice-netsetup: %w", err)}
+	return &cli.Exit{Status: cli.StatusFailed, Cause: fmt.Errorf("sluice-netsetup: %w", err)}
 }
 
 // serve sets up, and in legacy mode stays. A standard error that nobody reads any more,
@@ -189,16 +161,6 @@ postrouting count connections, the chain forward every packet.`,
 				return failed(errors.New("no redirect rules are loaded here; the modes init and legacy load them"))
 			}
 			return failed(netsetup.WriteCounters(s.out, counters))
-		},
-	}
-}
-
-func newVersionCommand(s streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Run: func(*cobra.Command, []string) {
-			fmt.Fprintf(s.out, "sluice-netsetup %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
 )
@@ -73,7 +74,7 @@ func openMessages(level slog.Level, m *metrics.Metrics, s streams) *messages {
 func (m *messages) last(err error) error {
 	if err != nil {
 		fmt.Fprintln(m.Log, err)
-		err = &exitError{status: exitStatus(err)}
+		err = &cli.Exit{Status: cli.Status(err)}
 	}
 	m.Close(flushLimit)
 	return err

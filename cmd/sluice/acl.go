@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/settings"
 )
@@ -32,7 +33,7 @@ Warnings go to standard error and leave the status 0.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			p, err := readPolicy(args, environ, s)
 			if err != nil {
-				return wrong(err)
+				return cli.Wrong(err)
 			}
 			for _, w := range p.Warnings() {
 				fmt.Fprintf(s.err, "%s (warning)\n", w.Error())

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -41,7 +42,7 @@ Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := a.prepare(environ, s); err != nil {
-				return wrong(err)
+				return cli.Wrong(err)
 			}
 			return a.run(cmd.Context(), args, s)
 		},
@@ -118,15 +119,15 @@ func (a *aclTest) run(ctx context.Context, args []string, s streams) error {
 		}
 		ans := a.decide(ctx, t, addrs)
 		if ans.Verdict != acl.Allow.String() {
-			status = statusNotAllowed
+			status = cli.StatusFailed
 		}
 		ans.print(s, a.json)
 	}
 	if len(problems) > 0 {
-		return wrong(errors.Join(problems...))
+		return cli.Wrong(errors.Join(problems...))
 	}
 	if status != 0 {
-		return &exitError{status, nil}
+		return &cli.Exit{Status: status}
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/admin"
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/internal/settings"
@@ -116,7 +117,7 @@ func (m *modeCommand[C]) checked(in settings.Input) (c C, err error) {
 		err = outbound.CheckSources(policy.NewSources(c.Shared().Sources))
 	}
 	if err != nil {
-		return c, wrong(err)
+		return c, cli.Wrong(err)
 	}
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
 
@@ -24,14 +25,14 @@ func listenError(setting, addr string, err error) error {
 	n, _ := strconv.Atoi(port)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return wrong(fmt.Errorf("%sanother program has the port; end that, or choose another port: %w", begin, err))
+		return cli.Wrong(fmt.Errorf("%sanother program has the port; end that, or choose another port: %w", begin, err))
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return wrong(fmt.Errorf("%sno interface of this host has the address; leave the address out to listen on all: %w", begin, err))
+		return cli.Wrong(fmt.Errorf("%sno interface of this host has the address; leave the address out to listen on all: %w", begin, err))
 	case errors.Is(err, syscall.EACCES) && splitErr == nil && n < 1024:
-		return wrong(fmt.Errorf("%sports below %s are for privileged processes here; set the sysctl %s to %d or less (in a pod: securityContext.sysctls), or listen on a higher port and let the Service lead port %d to it (targetPort): %w",
+		return cli.Wrong(fmt.Errorf("%sports below %s are for privileged processes here; set the sysctl %s to %d or less (in a pod: securityContext.sysctls), or listen on a higher port and let the Service lead port %d to it (targetPort): %w",
 			begin, unprivilegedStart(), lowPorts, n, n, err))
 	}
-	return wrong(fmt.Errorf("%s%w", begin, err))
+	return cli.Wrong(fmt.Errorf("%s%w", begin, err))
 }
 
 // unprivilegedStart is the sysctl's value.
@@ -50,12 +51,4 @@ func ofPorts(origin string, err error) error {
 		return listenError(origin, le.Listen, le.Err)
 	}
 	return err
-}
-
-// exitStatus is the status that err has, or that of a failure.
-func exitStatus(err error) int {
-	if e, ok := errors.AsType[*exitError](err); ok {
-		return e.status
-	}
-	return statusNotAllowed
 }

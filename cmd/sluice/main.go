@@ -4,11 +4,8 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,41 +29,9 @@ type streams struct {
 	exec func(path string, argv, environ []string) error // returns only when it fails
 }
 
-// exitError ends the program with a status. With no cause nothing more is said.
-type exitError struct {
-	status int
-	cause  error
-}
-
-func (e *exitError) Error() string { return e.cause.Error() }
-
-// Exit statuses, as acl.md and modes.md have them.
-const (
-	statusNotAllowed = 1 // acl test: a target is not allowed; otherwise: the program failed
-	statusWrong      = 2 // wrong settings, rules or targets
-)
-
-// wrong is an error of whoever called the program.
-func wrong(err error) error { return &exitError{statusWrong, err} }
-
 // run is the program less the process: it returns the exit status.
 func run(ctx context.Context, args, environ []string, s streams) int {
-	root := newRoot(environ, s)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	var exit *exitError
-	switch {
-	case err == nil:
-		return 0
-	case errors.As(err, &exit):
-		if exit.cause != nil {
-			fmt.Fprintln(s.err, exit.cause)
-		}
-		return exit.status
-	}
-	// What cobra itself finds: unknown commands and flags.
-	fmt.Fprintf(s.err, "sluice: %v\nsluice --help lists the commands.\n", err)
-	return statusWrong
+	return cli.Run(ctx, newRoot(environ, s), args, s.err, "commands")
 }
 
 func newRoot(environ []string, s streams) *cobra.Command {
@@ -84,7 +49,7 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			mode, err := modeOf(environ)
 			if err != nil {
-				return wrong(err)
+				return cli.Wrong(err)
 			}
 			return runMode(cmd.Context(), mode, environ, s)
 		},
@@ -92,17 +57,7 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newVersionCommand(s))
+	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), cli.Version("sluice", version, s.out))
 	cli.Strict(root)
 	return root
-}
-
-func newVersionCommand(s streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Run: func(*cobra.Command, []string) {
-			fmt.Fprintf(s.out, "sluice %s %s %s/%s\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-		},
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/internal/spelling"
 )
@@ -80,7 +81,7 @@ func runMode(ctx context.Context, command string, environ []string, s streams) e
 		if err == nil {
 			err = s.exec(path, []string{netsetup}, environ)
 		}
-		return &exitError{statusNotAllowed, fmt.Errorf("sluice: become %s, as EGRESS_ROUTER_MODE or EGRESS_DESTINATION asks: %w", netsetup, err)}
+		return &cli.Exit{Status: cli.StatusFailed, Cause: fmt.Errorf("sluice: become %s, as EGRESS_ROUTER_MODE or EGRESS_DESTINATION asks: %w", netsetup, err)}
 	}
 	root := newRoot(environ, s)
 	root.SetArgs([]string{strings.TrimPrefix(command, "sluice ")})
