@@ -22,14 +22,15 @@ import (
 )
 
 // configuration is what the configurations of all modes can say.
-type configuration[C any] interface {
+type configuration interface {
 	Shared() *config.Common
-	NeedRestart(before C) []string
+	Fixed() settings.Fixed
+	NeedRestart(start settings.Fixed) []string
 }
 
 // A mode is what tells one command that keeps running from another. The daemon calls its
 // methods in the order in which they stand here; those from ready on by several goroutines.
-type mode[C configuration[C]] interface {
+type mode[C configuration] interface {
 	// open makes the server, and opens the ports that are the same while it runs.
 	open(c C, p *parts) error
 	// tenant fills in what else c says of those who are served.
@@ -76,7 +77,7 @@ type announcement struct {
 }
 
 // modeCommand describes a command that runs a mode.
-type modeCommand[C configuration[C]] struct {
+type modeCommand[C configuration] struct {
 	use, short, long string
 	settings         []settings.Setting
 	load             func(settings.Input) (C, error)
@@ -85,7 +86,7 @@ type modeCommand[C configuration[C]] struct {
 	new              func() mode[C]
 }
 
-func newModeCommand[C configuration[C]](m modeCommand[C], environ []string, s streams) *cobra.Command {
+func newModeCommand[C configuration](m modeCommand[C], environ []string, s streams) *cobra.Command {
 	var check bool
 	cmd := &cobra.Command{Use: m.use, Short: m.short, Long: m.long}
 	settings.AddFlags(cmd.Flags(), m.settings)

@@ -25,7 +25,7 @@ import (
 )
 
 // daemon is a running mode.
-type daemon[C configuration[C]] struct {
+type daemon[C configuration] struct {
 	*running
 	command *modeCommand[C]
 	mode    mode[C]
@@ -33,7 +33,7 @@ type daemon[C configuration[C]] struct {
 	own     []netip.Addr // addresses of this host, which the guard goes by
 	parts   parts
 	console *console
-	first   C // what all that is made at the start was made of
+	fixed   settings.Fixed // what all that is made at the start was made of
 	started time.Time
 	ended   bool // the mode is shut down
 
@@ -51,7 +51,7 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 		return err
 	}
 	return keepRunning(c.Shared().LogLevel, s, func(running *running) error {
-		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, first: c, started: time.Now()}
+		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, fixed: c.Fixed(), started: time.Now()}
 		r.Options = reload.Options[C]{
 			Load:     func() (C, error) { return m.checked(in) },
 			Publish:  d.publish,
@@ -70,6 +70,8 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 		if err := d.build(c, s); err != nil {
 			return err
 		}
+		var none C
+		c = none // or its rules would be kept beside those of reloads
 		return d.serve(ctx)
 	})
 }
@@ -226,7 +228,7 @@ func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
 func (d *daemon[C]) reloaded(now C) {
 	c := now.Shared()
 	d.warn(now)
-	if names := now.NeedRestart(d.first); len(names) > 0 {
+	if names := now.NeedRestart(d.fixed); len(names) > 0 {
 		d.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	d.log.Info("reloaded", d.mode.size(now), "from", c.Origin)

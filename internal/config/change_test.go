@@ -59,14 +59,14 @@ func TestNeedRestart(t *testing.T) {
 	} {
 		now, err := file(text).load(t)
 		require.NoError(t, err)
-		require.Equal(t, want, now.NeedRestart(before), text)
+		require.Equal(t, want, now.NeedRestart(before.Fixed()), text)
 	}
 
 	tcp, err := tcpFile("destinations: 80 a.test\nmaxConns: 1\n").loadTCP(t)
 	require.NoError(t, err)
 	now, err := tcpFile("destinations: 80 b.test\nmaxConns: 5\nidleTimeout: 1h\ndnsTimeout: 1s\nbalance: source-hash\nresolver: 192.0.2.1\n").loadTCP(t)
 	require.NoError(t, err)
-	require.Equal(t, []string{"resolver (/c:6)", "dnsTimeout (/c:4)"}, now.NeedRestart(tcp))
+	require.Equal(t, []string{"resolver (/c:6)", "dnsTimeout (/c:4)"}, now.NeedRestart(tcp.Fixed()))
 }
 
 // A file that a flag names is called by the flag.
@@ -80,5 +80,5 @@ func TestNeedRestartOfAFilesText(t *testing.T) {
 	g.files["testdata/root.pem"] += rootPEM(t)
 	now, err := g.load(t)
 	require.NoError(t, err)
-	require.Equal(t, []string{"--upstream-ca"}, now.NeedRestart(before))
+	require.Equal(t, []string{"--upstream-ca"}, now.NeedRestart(before.Fixed()))
 }

@@ -42,10 +42,12 @@ type Proxy struct {
 // ProxySettings describes every setting of "sluice proxy", in the order of the help.
 func ProxySettings() []settings.Setting { return new(Proxy).settings() }
 
-// NeedRestart names the settings that differ from those before and that only a restart puts
-// in force, as the user wrote them.
-func (p *Proxy) NeedRestart(before *Proxy) []string {
-	return p.Written.NeedRestart(before.settings(), p.settings())
+// Fixed is what p says that only a restart puts in force.
+func (p *Proxy) Fixed() settings.Fixed { return settings.FixedOf(p.settings()) }
+
+// NeedRestart names what is not as at the start, and wants a restart, as the user wrote it.
+func (p *Proxy) NeedRestart(start settings.Fixed) []string {
+	return p.Written.NeedRestart(start, p.settings())
 }
 
 // LoadProxy makes the configuration of "sluice proxy". The error is [settings.Problems]

@@ -60,10 +60,12 @@ type TCPCheck struct {
 // TCPSettings describes every setting of "sluice tcp", in the order of the help.
 func TCPSettings() []settings.Setting { return new(TCP).settings() }
 
-// NeedRestart names the settings that differ from those before and that only a restart puts
-// in force, as the user wrote them.
-func (c *TCP) NeedRestart(before *TCP) []string {
-	return c.Written.NeedRestart(before.settings(), c.settings())
+// Fixed is what c says that only a restart puts in force.
+func (c *TCP) Fixed() settings.Fixed { return settings.FixedOf(c.settings()) }
+
+// NeedRestart names what is not as at the start, and wants a restart, as the user wrote it.
+func (c *TCP) NeedRestart(start settings.Fixed) []string {
+	return c.Written.NeedRestart(start, c.settings())
 }
 
 // LoadTCP makes the configuration of "sluice tcp". The error is [settings.Problems] with

@@ -117,20 +117,30 @@ type Written map[string]string
 // Of is how the setting of a flag was written.
 func (w Written) Of(flag string) string { return w[flag] }
 
-// NeedRestart names the settings that differ in two configurations and that only a restart
-// puts in force. before and now are one table, bound to either.
-func (w Written) NeedRestart(before, now []Setting) (names []string) {
-	for i, s := range now {
-		if s.Change == Restart && s.Into.Place != nil && !same(before[i].Into.Place, s.Into.Place) {
-			names = append(names, w[s.name()])
+// Fixed is what a configuration says that only a restart puts in force, by setting.
+type Fixed map[string]any
+
+// FixedOf is that of the configuration to which a table is bound.
+func FixedOf(all []Setting) Fixed {
+	f := Fixed{}
+	for _, s := range all {
+		if s.Change == Restart && s.Into.Place != nil {
+			f[s.name()] = reflect.ValueOf(s.Into.Place).Elem().Interface()
+		}
+	}
+	return f
+}
+
+// NeedRestart names the settings that differ from what a command was started with, and that
+// only a restart puts in force.
+func (w Written) NeedRestart(start Fixed, now []Setting) (names []string) {
+	f := FixedOf(now)
+	for _, s := range now {
+		if name := s.name(); !reflect.DeepEqual(start[name], f[name]) {
+			names = append(names, w[name])
 		}
 	}
 	return names
-}
-
-// same reports whether a and b point to the same values.
-func same(a, b any) bool {
-	return reflect.DeepEqual(reflect.ValueOf(a).Elem().Interface(), reflect.ValueOf(b).Elem().Interface())
 }
 
 // envName is the variable of a flag, or "" for what has none.

@@ -64,12 +64,12 @@ func TestNeedRestart(t *testing.T) {
 	} {
 		now, l := load(t, file, nil, "--config=/f")
 		require.Empty(t, l.Problems)
-		require.Equal(t, want, l.Written().NeedRestart(before.table(), now.table()), file)
+		require.Equal(t, want, l.Written().NeedRestart(FixedOf(before.table()), now.table()), file)
 	}
 	// What the command reads by itself, the text of a file say, counts by its place.
 	now, l := load(t, "aWord: x\nwords: [a, b]\ntext: x\n", nil, "--config=/f")
 	now.text = []byte("x")
-	require.Equal(t, []string{"text (/f:3)"}, l.Written().NeedRestart(before.table(), now.table()))
+	require.Equal(t, []string{"text (/f:3)"}, l.Written().NeedRestart(FixedOf(before.table()), now.table()))
 }
 
 // TestText: parsers of a text get one, and its lines are those of the source.
