@@ -1,0 +1,41 @@
+package main
+
+import (
+	"log/slog"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+)
+
+// renewals is a mode that counts what it is given.
+type renewals struct {
+	mode[*config.Proxy]
+	all []*policy.Generation
+}
+
+func (m *renewals) tenant(*config.Proxy, *policy.Tenant) {}
+
+func (m *renewals) renew(gen *policy.Generation) { m.all = append(m.all, gen) }
+
+// When this host has other addresses than were listed before, what is judged by is renewed,
+// once, with the rules in force.
+func TestOwnAddressesAreFollowed(t *testing.T) {
+	c, err := config.LoadProxy(settings.Input{Environ: []string{"EGRESS_HTTP_PROXY_DESTINATION=*"}})
+	require.NoError(t, err)
+	m := &renewals{}
+	d := &daemon[*config.Proxy]{running: &running{log: slog.New(slog.DiscardHandler)}, mode: m, own: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	d.refreshOwn(c)
+	d.refreshOwn(c)
+	require.Len(t, m.all, 1)
+	gone, err := acl.ParseTargetDefault("192.0.2.1", 80)
+	require.NoError(t, err)
+	assert.Equal(t, acl.Allow, m.all[0].Tenant(netip.Addr{}).Rules.DecideHost(gone).Verdict, "it is this host's no more")
+	assert.Equal(t, acl.Deny, d.generation(c, []netip.Addr{gone.Host.Addr()}).Tenant(netip.Addr{}).Rules.DecideHost(gone).Verdict)
+}
