@@ -345,11 +345,11 @@ func TestSettingsThatNeedRestart(t *testing.T) {
 			assert.Contains(t, d.read("stderr"), want)
 			was := d.metric(reloaded)
 			d.signal(syscall.SIGHUP)
-			eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
+			nettest.Eventually(t, "it is reloaded", func() bool { return d.metric(reloaded) != was })
 			assert.Equal(t, 2, strings.Count(d.read("stderr"), want), "it still does")
 			// As it was at the start, there is nothing left that a restart would change.
 			d.put(d.file(), text(config+"drainTimeout: 200ms\n"))
-			eventually(t, "it is back", func() bool { return strings.Count(d.read("stderr"), `"msg":"reloaded"`) == 3 })
+			nettest.Eventually(t, "it is back", func() bool { return strings.Count(d.read("stderr"), `"msg":"reloaded"`) == 3 })
 			assert.Equal(t, 2, strings.Count(d.read("stderr"), said))
 			d.open()
 			d.signal(syscall.SIGTERM)
