@@ -22,8 +22,8 @@ func (c *conn) Abandon() {
 	if x != nil {
 		c.srv.panicked.Do(func() { x.abandon() })
 	}
-	if fd, ok := c.tcp.Bare(); ok && c.loop != nil {
-		c.loop.Forget(fd)
+	if c.loop != nil {
+		c.loop.Forget(c.watched)
 	}
 	c.close()
 }

@@ -17,8 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
 
@@ -106,4 +108,26 @@ func TestPanicEndsOneConnection(t *testing.T) {
 			assert.Equal(t, 1000-3*2-int64(g.Gate.Pool.Len()), g.Budget.Left(), fmt.Sprint("pooled: ", g.Gate.Pool.Len()))
 		})
 	}
+}
+
+// A connection on the loop ends whole, also when the runtime knows its descriptor by then: a
+// deadline that was set for its goroutine may come late.
+func TestEndOfASharedConnection(t *testing.T) {
+	g := start(t, allowLoopback, nil, nil)
+	c := g.dial(t)
+	c.send(t, "CONNECT 192.0.2.1:1 HTTP/1.1\r\n\r\n")
+	c.response(t, "GET")
+	nettest.Eventually(t, "it waits on the loop", func() (waits bool) {
+		g.door.Each(func(m door.Member) {
+			own := m.(*conn)
+			own.mu.Lock()
+			defer own.mu.Unlock()
+			if waits = !own.away && own.x == nil && own.served == 1; waits {
+				own.tcp.SetReadDeadline(time.Now().Add(time.Hour))
+			}
+		})
+		return waits
+	})
+	c.Close()
+	nettest.Eventually(t, "nothing is open", func() bool { return g.door.Len() == 0 })
 }

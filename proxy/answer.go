@@ -233,6 +233,7 @@ func (x goExchange) forwardResponse() bool {
 		return x.refuse(failedBy(readErr))
 	}
 	whole := x.body.stop(x)
+	x.c.setUpstream(nil) // nobody has it any more who might cut it when it is another's
 	if readErr == nil && x.resp.Framing == http1.UntilClose && x.body.serverReset() {
 		readErr = unix.ECONNRESET // which the kernel tells once
 	}

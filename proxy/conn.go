@@ -62,7 +62,7 @@ type connLife struct {
 	pace      pace
 	lingers   bool  // its last answer was sent: see linger
 	lingerEnd int64 // when it must end, by the coarse clock
-	watched   int   // its descriptor there, while a goroutine serves the connection
+	watched   int   // its descriptor there
 }
 
 // forget leaves nothing of the client that c has had. Atomic fields may still be looked at

@@ -84,8 +84,8 @@ func (c *conn) clientGone() {
 // finish closes an attended connection.
 func (c *conn) finish() {
 	c.away, c.over = true, true
-	if fd, _ := c.tcp.Bare(); c.loop != nil {
-		c.loop.Forget(fd)
+	if c.loop != nil {
+		c.loop.Forget(c.watched)
 		c.loop = nil
 	}
 	c.dropBound()
@@ -131,7 +131,7 @@ func (x *exchange) answered(whole bool, readErr, writeErr error) (keep bool) {
 		return false
 	}
 	if whole && x.resp.KeepAlive && x.ir == x.iw {
-		c.setUpstream(nil)
+		c.upstream.Store(nil)
 		if x.up.Bound = x.authenticates(); x.up.Bound {
 			c.bind(x.up)
 		} else {

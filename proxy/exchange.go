@@ -98,7 +98,7 @@ func (x *exchange) forget() {
 
 func (x *exchange) dropUpstream() {
 	if x.up != nil {
-		x.c.setUpstream(nil)
+		x.c.upstream.Store(nil)
 		x.up.Close()
 		x.up = nil
 	}

@@ -222,7 +222,7 @@ func (c *conn) watch(l *poll.Loop) bool {
 	if !ok || l.Add(fd, c) != nil {
 		return false
 	}
-	c.loop, c.asked = l, false
+	c.loop, c.watched, c.asked = l, fd, false
 	return true
 }
 

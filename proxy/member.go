@@ -40,7 +40,7 @@ func (c *conn) late(of door.Lease, d int64) {
 func (c *conn) Cut(of door.Lease, why door.Why) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.End(of, why) {
+	if c.End(of, why) || why == door.Shutdown { // the last word, also to what was ended already
 		c.endNow()
 	}
 }
@@ -61,7 +61,9 @@ func (c *conn) endNow() {
 	c.expire()
 }
 
-// interrupt has the goroutine that serves the connection wait for nothing any more.
+// interrupt has the goroutine that serves the connection wait for nothing any more. c.mu is
+// held, so that it can't come when the loop has the connection again, nor touch a server's
+// that is another exchange's by then.
 func (c *conn) interrupt() {
 	past := time.Unix(1, 0)
 	c.tcp.SetDeadline(past)
@@ -73,11 +75,14 @@ func (c *conn) interrupt() {
 	}
 }
 
-// setUpstream makes u the connection that a time limit cuts too.
-func (c *conn) setUpstream(u *outbound.Conn) {
+// setUpstream makes u the connection that a time limit cuts too; nil: none, from the moment
+// when it returns.
+func (c goConn) setUpstream(u *outbound.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.upstream.Store(u)
 	if u != nil && c.Why() != 0 {
-		c.wake() // which may have come between
+		c.endNow() // which may have come between
 	}
 }
 

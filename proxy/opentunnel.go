@@ -53,14 +53,17 @@ func (x *exchange) handOver() (free bool) {
 	}
 	s.opened.Add(1)
 	client, up := tunnel.Side{Conn: c.tcp, Loop: c.loop}, tunnel.Side{Conn: x.up.TCP, Loop: x.up.Loop()}
-	c.setUpstream(nil)
+	c.upstream.Store(nil)
 	x.up = nil
 	of := o.Look()
 	s.pump.Start(&o.tun, client, up, o)
-	if why := c.Why(); !free {
+	switch why := c.Why(); {
+	case !free:
 		o.Cut(of, why) // who ended the conn meant this one
-	} else if s.door.Cutting() {
-		o.Cut(of, door.Shutdown) // whoever cut the others may have come too early for it
+	case o.Why() != 0: // it was ended before it had begun
+		o.tun.Cut()
+	case s.door.Cutting(): // whoever cut the others may have come too early for it
+		o.Cut(of, door.Shutdown)
 	}
 	return free
 }
@@ -109,7 +112,7 @@ func (o *openTunnel) Sweep() {
 
 // Cut ends that life of the tunnel now.
 func (o *openTunnel) Cut(of door.Lease, why door.Why) {
-	if o.End(of, why) {
+	if o.End(of, why) || why == door.Shutdown { // the last word, also to what was ended already
 		o.tun.Cut()
 	}
 }

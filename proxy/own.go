@@ -158,15 +158,14 @@ func (c goConn) refuse(why door.Refusal) {
 
 // revive makes a connection usable again that a time limit has cut, so that the
 // client is told. One that was cut to end a drain stays cut.
-func (c *conn) revive() {
+func (c goConn) revive() {
+	c.mu.Lock() // or whoever has ended it may be about to set the past as its deadline
+	defer c.mu.Unlock()
 	if c.gone.Load() || c.srv.door.Cutting() || !c.Revive(door.Late) && !c.Revive(door.Slow) {
 		return
 	}
 	c.deadline.Store(0)
 	c.tcp.SetDeadline(time.Time{})
-	if c.srv.door.Cutting() { // it may not have been cut, since it was ended already
-		c.Cut(c.Look(), door.Shutdown)
-	}
 }
 
 // onlyReader hides what else a connection can do.

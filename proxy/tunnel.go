@@ -68,6 +68,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	c.releaseBuffer()
 	x.releaseIn()
 	if x.up.TLS == nil {
+		c.setUpstream(nil)
 		x.handOver()
 		return false
 	}
