@@ -9,32 +9,32 @@ import (
 // errInternal says that a part of an exchange has panicked.
 var errInternal = errors.New("a fault of the proxy")
 
-// Abandon ends an attended connection whose service has panicked. Nothing of it is used
+// Abandon ends a connection on the loop whose service has panicked. Nothing of it is used
 // again, and each step is contained, since the next may depend on what is broken.
 func (c *conn) Abandon() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.wasAway && c.away { // nothing is left to do, or the goroutine does it
+	if c.over || c.hadGoroutine && !c.onLoop { // nothing is left to do, or the goroutine does it
 		return
 	}
 	x := c.x
-	c.over, c.away, c.wasAway, c.x, c.pending = true, true, true, nil, false
+	c.over, c.onLoop, c.hadGoroutine, c.x, c.pending = true, false, true, nil, false
 	if x != nil {
 		c.srv.panicked.Do(func() { x.abandon() })
 	}
 	if c.loop != nil {
-		c.loop.Forget(c.watched)
+		c.loop.DropHandler(c.registered)
 	}
 	c.close()
 }
 
-// abandonAway does so for the goroutine that serves the connection.
-func (c goConn) abandonAway() {
+// abandon does so for the goroutine that serves the connection.
+func (c goConn) abandon() {
 	if up := c.upstream.Load(); up != nil {
 		up.Close()
 	}
 	if c.tunnel.Load() == nil {
-		c.unwatchEnd()
+		c.deregister()
 		c.close()
 	}
 }

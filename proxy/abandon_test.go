@@ -122,7 +122,7 @@ func TestEndOfASharedConnection(t *testing.T) {
 			own := m.(*conn)
 			own.mu.Lock()
 			defer own.mu.Unlock()
-			if waits = !own.away && own.x == nil && own.served == 1; waits {
+			if waits = own.onLoop && own.x == nil && own.served == 1; waits {
 				own.tcp.SetReadDeadline(time.Now().Add(time.Hour))
 			}
 		})

@@ -82,7 +82,7 @@ func (s *Server) accept(l *poll.Loop, c *conn) {
 		return
 	}
 	defer s.panicked.Recover(c.Abandon)
-	c.attend(l)
+	c.start(l)
 }
 
 // acceptLater takes the client in when a place is free that somebody is about to give up, or
@@ -96,7 +96,7 @@ func (s *Server) acceptLater(c *conn, limits door.Limits) {
 		c.tcp.Close()
 		s.door.Leave(c)
 	default:
-		c.attend(nil)
+		c.start(nil)
 	}
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// takeAnswer reads what has come, and makes the answer ready to be sent.
-func (c *conn) takeAnswer(l *poll.Loop, fd int) {
+// receiveAnswer reads what has come, and makes the answer ready to be sent.
+func (c *conn) receiveAnswer(l *poll.Loop, fd int) {
 	x := c.x
-	x.takeIn()
+	x.getIn()
 	n, err := sock.TryRead(fd, x.in[x.iw:])
 	if err == unix.EAGAIN {
 		x.dropIn()
@@ -25,7 +25,7 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 	c.touch()
 	x.iw += max(n, 0)
 	if n <= 0 || !x.readAnswer() {
-		c.goAway(x)
+		c.toGoroutine(x)
 		return
 	}
 	x.composeAnswer(x.body.whole)
@@ -41,7 +41,7 @@ func (c *conn) takeAnswer(l *poll.Loop, fd int) {
 		x.ir += len(x.tail)
 	case http1.ChunkedEnc:
 		chunks := http1.Chunked{Lenient: true}
-		n, data, _ := x.takeChunks(&chunks, x.dechunk) // readAnswer has seen them
+		n, data, _ := x.appendChunks(&chunks, x.dechunk) // readAnswer has seen them
 		x.ir += n
 		x.tailData = data
 	}
@@ -116,7 +116,7 @@ func (c *conn) sendOut(l *poll.Loop) (sent bool, err error) {
 		k := min(n, len(x.out))
 		x.out, x.tail = x.out[k:], x.tail[n-k:]
 	}
-	x.sent()
+	x.bookSent()
 	return true, nil
 }
 
@@ -196,7 +196,7 @@ func (x goExchange) readResponse() error {
 }
 
 // bodyError is what the client did wrong while its body was passed on: an
-// *http1.Error, or it went away.
+// *http1.Error, or that it is gone.
 type bodyError struct{ error }
 
 // readResponseHead reads one head into x.resp, and returns its length.

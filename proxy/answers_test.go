@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// eachWay runs test with a proxy whose requests are attended by the loops, with one that
+// eachWay runs test with a proxy whose requests are served on the loops, with one that
 // serves them by goroutines, and with a server behind TLS. base is what URLs of the server
 // begin with.
 func eachWay(t *testing.T, script func(c *rawClient), test func(t *testing.T, g *gateway, base string)) {

@@ -29,15 +29,15 @@ func (c *conn) moveBody(l *poll.Loop) {
 // block waits until the client takes more of the answer.
 func (c *conn) block(l *poll.Loop) {
 	c.blocked = true
-	if c.asked {
+	if c.writeInterest {
 		return
 	}
-	if !c.watch(l) {
+	if !c.register(l) {
 		c.expire()
 		return
 	}
 	fd, _ := c.tcp.Bare()
-	if c.asked = true; c.loop.Ask(fd, poll.Bytes|poll.Room) != nil {
+	if c.writeInterest = true; c.loop.Rearm(fd, poll.Readable|poll.Writable) != nil {
 		c.expire()
 	}
 }
@@ -63,15 +63,15 @@ func (x goExchange) flush(n int64) error { return x.flushTwo(n, nil) }
 func (x goExchange) flushTwo(n int64, more []byte) error {
 	_, err := x.c.tcp.WriteTwo(x.out, more)
 	x.tailData = n + int64(len(more))
-	x.sent()
+	x.bookSent()
 	if x.out = x.out[:0]; cap(x.out) > 2*inRoom {
 		x.out = nil // it was for a large head
 	}
 	return err
 }
 
-// sent books what was sent to the client, x.tailData bytes of it of the body.
-func (x *exchange) sent() {
+// bookSent books what was sent to the client, x.tailData bytes of it of the body.
+func (x *exchange) bookSent() {
 	if x.rec.FirstByte == 0 {
 		x.rec.FirstByte = time.Since(x.rec.Start)
 	}
@@ -114,7 +114,7 @@ func (x goExchange) sendBytes(n int64) (readErr, writeErr error) {
 }
 
 func (x goExchange) sendFromTLS(n int64) (readErr, writeErr error) {
-	x.takeIn()
+	x.getIn()
 	for n != 0 {
 		room := x.in[:]
 		if n > 0 && n < inRoom {
@@ -149,7 +149,7 @@ func (x goExchange) sendFromTLS(n int64) (readErr, writeErr error) {
 func (x goExchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 	chunks := http1.Chunked{Lenient: true}
 	for {
-		n, data, err := x.takeChunks(&chunks, dechunk)
+		n, data, err := x.appendChunks(&chunks, dechunk)
 		if err != nil {
 			return err, nil
 		}
@@ -180,9 +180,9 @@ func (x goExchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 	}
 }
 
-// takeChunks appends to x.out what is buffered of a chunked body, without what c passed
+// appendChunks appends to x.out what is buffered of a chunked body, without what c passed
 // over in it.
-func (x *exchange) takeChunks(c *http1.Chunked, dechunk bool) (n int, data int64, err error) {
+func (x *exchange) appendChunks(c *http1.Chunked, dechunk bool) (n int, data int64, err error) {
 	b := x.unreadIn()
 	neat := 0 // b[neat:n] goes on as it is
 	for !c.Done() {

@@ -16,7 +16,7 @@ const maxBound = 8
 // bind keeps up, which is authenticated, for the next request of this client to its server.
 // It counts against the budget as one that lies in the pool does.
 func (c *conn) bind(up *outbound.Conn) {
-	up.Unwatch() // what its server says meanwhile is found before the next use
+	up.Deregister() // what its server says meanwhile is found before the next use
 	if !c.srv.Budget.Take(1) {
 		up.Close()
 		return

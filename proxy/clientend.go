@@ -42,9 +42,9 @@ func (c *conn) halfClosed() {
 	}
 }
 
-// leave is called when the client has reset a connection that a goroutine serves, or gives
+// markGone is called when the client has reset a connection that a goroutine serves, or gives
 // way.
-func (c *conn) leave() {
+func (c *conn) markGone() {
 	if !c.gone.Swap(true) {
 		c.EndNow(door.Gone)
 		c.interrupt()
@@ -76,35 +76,35 @@ func (c *conn) clientEvent(events uint32) {
 	}
 	switch half, all := c.tcp.PeerEnd(); {
 	case all:
-		c.leave()
+		c.markGone()
 	case half:
 		c.halfClosed()
 	}
 }
 
-// watchEnd has no more told of the client than its end, as long as a goroutine serves it.
-func (c *conn) watchEnd(l *poll.Loop) {
+// registerEnd has no more told of the client than its end, as long as a goroutine serves it.
+func (c *conn) registerEnd(l *poll.Loop) {
 	fd, ok := c.tcp.Bare()
 	if !ok {
 		return
 	}
-	if c.watched = fd; c.loop != nil {
-		c.loop.Ask(fd, 0)
+	if c.registered = fd; c.loop != nil {
+		c.loop.Rearm(fd, 0)
 		return
 	}
 	l, err := c.srv.orNext(l)
-	if err == nil && l.AddEnd(fd, c) == nil {
+	if err == nil && l.Register(fd, c, 0) == nil {
 		c.loop = l
 	} // else the idle limit will do
 }
 
-// unwatchEnd ends that: the goroutine is about to end its service, or has made a tunnel of
+// deregister ends that: the goroutine is about to end its service, or has made a tunnel of
 // the connection, whose descriptor may become another.
-func (c *conn) unwatchEnd() {
+func (c *conn) deregister() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loop != nil {
-		c.loop.Remove(c.watched)
+		c.loop.Deregister(c.registered)
 		c.loop = nil
 	}
 	c.half.Store(false)

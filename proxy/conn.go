@@ -16,8 +16,8 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// conn is one client connection. While it is away a goroutine owns all but the atomic
-// fields; otherwise it is attended (see attend.go), and whoever holds mu owns them.
+// conn is one client connection. While it is on the loop (see loop.go), whoever holds mu owns
+// it; otherwise the goroutine that serves it owns all but the atomic fields.
 type conn struct {
 	door.Entry
 	srv    *Server
@@ -34,8 +34,8 @@ type conn struct {
 	stop               atomic.Pointer[context.CancelFunc] // ends what a goroutine waits for before there is a server: see whileThere
 	gone               atomic.Bool                        // the client has reset the connection, while a goroutine serves it
 
-	mu   sync.Mutex
-	away bool // a goroutine serves the connection, or nobody does (any more)
+	mu     sync.Mutex
+	onLoop bool // else a goroutine serves the connection, or nobody does (yet, any more)
 	connLife
 }
 
@@ -46,23 +46,23 @@ type connLife struct {
 	n    int   // what the last fillStep read
 	err  error // its error
 
-	bound     []*outbound.Conn // idle, and of nobody else: see bind
-	served    int              // requests
-	wasAway   bool             // a goroutine serves or served it
-	over      bool             // it is being closed, or a tunnel
-	x         *exchange        // is attended; nil: none
-	doing     doing            // while away
-	pending   bool             // x has something to do when the round is over
-	spoken    bool             // x's server has, before it was asked
-	blocked   bool             // the client takes no more of x's answer for now
-	asked     bool             // to be told when it does
-	more      bool             // there may be more to read
-	ending    bool             // and an end of some kind to be seen
-	loop      *poll.Loop       // in which tcp stands; nil: in none
-	pace      pace
-	lingers   bool  // its last answer was sent: see linger
-	lingerEnd int64 // when it must end, by the coarse clock
-	watched   int   // its descriptor there
+	bound         []*outbound.Conn // idle, and of nobody else: see bind
+	served        int              // requests
+	hadGoroutine  bool             // a goroutine serves it, or has
+	over          bool             // it is being closed, or a tunnel
+	x             *exchange        // on the loop; nil: none
+	doing         doing            // on a goroutine
+	pending       bool             // x has something to do when the round is over
+	spoken        bool             // x's server has, before the request was sent
+	blocked       bool             // the client takes no more of x's answer for now
+	writeInterest bool             // an event tells when it does
+	more          bool             // there may be more to read
+	ending        bool             // and an end of some kind to be seen
+	loop          *poll.Loop       // with which tcp is registered, or nil
+	pace          pace
+	lingers       bool  // its last answer was sent: see linger
+	lingerEnd     int64 // when it must end, by the coarse clock
+	registered    int   // as which descriptor
 }
 
 // forget leaves nothing of the client that c has had. Atomic fields may still be looked at
@@ -101,9 +101,9 @@ var headBuffers = sync.Pool{New: func() any { return new([headRoom]byte) }}
 // ended it.
 var errExpired = errors.New("time limit passed")
 
-// arm sets the time limit for what comes next; 0 is none. It fails when the connection was
+// setLimit sets the time limit for what comes next; 0 is none. It fails when the connection was
 // ended.
-func (c *conn) arm(d time.Duration) error {
+func (c *conn) setLimit(d time.Duration) error {
 	if c.Why() != 0 {
 		return errExpired
 	}
@@ -118,10 +118,10 @@ func (c *conn) arm(d time.Duration) error {
 // touch says that bytes have moved: the idle time starts anew.
 func (c *conn) touch() {
 	if c.half.Load() {
-		c.arm(c.srv.halfCloseLimit())
+		c.setLimit(c.srv.halfCloseLimit())
 		return
 	}
-	c.arm(c.srv.IdleTimeout)
+	c.setLimit(c.srv.IdleTimeout)
 }
 
 // buffered is what was read and not used.

@@ -39,8 +39,8 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 	}
 	if up != nil {
 		c.upstream.Store(up)
-		x.take(up, true)
-		x.readyToAsk(l)
+		x.attach(up, true)
+		x.readyToSend(l)
 		return true
 	}
 	x.beginDial(l)

@@ -24,9 +24,9 @@ func (x *exchange) beginDial(l *poll.Loop) {
 		x.up = up
 		x.to(stageConnecting)
 		c.upstream.Store(up)
-		c.arm(s.ConnectTimeout)
+		c.setLimit(s.ConnectTimeout)
 		if l, err = s.orNext(l); err == nil {
-			err = up.WatchConnecting(l, (*serverSide)(c))
+			err = up.RegisterConnecting(l, (*serverSide)(c))
 		}
 		if err != nil {
 			x.fail(err)
@@ -39,10 +39,10 @@ func (x *exchange) beginDial(l *poll.Loop) {
 
 // connected goes on when there is a connection to the server.
 func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
-	x.take(up, false)
+	x.attach(up, false)
 	x.rec.Connect = time.Since(x.begun)
 	if x.rec.Mode == metrics.Forward {
-		x.readyToAsk(l)
+		x.readyToSend(l)
 		return
 	}
 	x.rec.Status, x.tail = 200, established
@@ -84,7 +84,7 @@ func (x goExchange) connectServer(server string, pool bool) error {
 		if up == nil {
 			return x.dial(server)
 		}
-		up.Unwatch()
+		up.Deregister()
 		if up.TLS == nil && x.body.whole || up.Quiet() { // else sendStep finds out
 			x.use(up, true)
 			return nil
@@ -121,12 +121,12 @@ func (x goExchange) dial(server string) error {
 
 // use makes up the connection of this exchange.
 func (x goExchange) use(up *outbound.Conn, pooled bool) {
-	x.take(up, pooled)
+	x.attach(up, pooled)
 	x.c.does(x.doing())
 	x.c.setUpstream(up)
 }
 
-func (x *exchange) take(up *outbound.Conn, pooled bool) {
+func (x *exchange) attach(up *outbound.Conn, pooled bool) {
 	x.up, x.pooled = up, pooled
 	x.rec.Addr, x.rec.Source = up.Dst, up.Local()
 }

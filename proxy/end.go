@@ -34,16 +34,16 @@ func (c *conn) afterExchange(l *poll.Loop, keep bool) {
 	switch {
 	case !keep && c.lingers:
 		c.linger(l)
-	case !keep || c.arm(c.srv.KeepAliveTimeout) != nil:
+	case !keep || c.setLimit(c.srv.KeepAliveTimeout) != nil:
 		c.finish()
 	case c.more:
-		c.takeRequest(l)
+		c.receiveRequest(l)
 	default:
-		c.quiet(l)
+		c.awaitRequest(l)
 	}
 }
 
-// endExchange books the exchange that is attended, and lets it go.
+// endExchange books the exchange that is on the loop, and lets it go.
 func (c *conn) endExchange() {
 	c.x.end()
 	c.x, c.pending, c.blocked = nil, false, false
@@ -52,7 +52,7 @@ func (c *conn) endExchange() {
 	c.releaseBuffer()
 }
 
-// expire ends an attended connection whose time limit has passed. Whoever has had
+// expire ends a connection on the loop whose time limit has passed. Whoever has had
 // nothing of an answer yet is told.
 func (c *conn) expire() {
 	switch x := c.x; {
@@ -68,11 +68,11 @@ func (c *conn) expire() {
 		x.flow.Release()
 		c.endAnswer(nil, os.ErrDeadlineExceeded, nil)
 	default:
-		c.goAway(x)
+		c.toGoroutine(x)
 	}
 }
 
-// clientGone ends an attended exchange whose client has reset the connection.
+// clientGone ends an exchange on the loop whose client has reset the connection.
 func (c *conn) clientGone() {
 	x := c.x
 	x.rec.Error = answer.ClassClientGone
@@ -81,11 +81,11 @@ func (c *conn) clientGone() {
 	c.finish()
 }
 
-// finish closes an attended connection.
+// finish closes a connection that is on the loop.
 func (c *conn) finish() {
-	c.away, c.over = true, true
+	c.onLoop, c.over = false, true
 	if c.loop != nil {
-		c.loop.Forget(c.watched)
+		c.loop.DropHandler(c.registered)
 		c.loop = nil
 	}
 	c.dropBound()
@@ -99,10 +99,10 @@ func (c *conn) finish() {
 
 // reuse lets another client have the place of c, which is closed or a tunnel now, unless
 // a goroutine has ever served it. c.mu may be held, and nothing is done with c after. What
-// comes too late finds c.away, or events of the other client, which are hints to try; the
-// sweeper can't cut that one, since it has marked c.deadline before, or fails to.
+// comes too late finds c on no loop, or events of the other client, which are hints to try;
+// the sweeper can't cut that one, since it has marked c.deadline before, or fails to.
 func (c *conn) reuse() {
-	if c.wasAway {
+	if c.hadGoroutine {
 		return
 	}
 	c.r = c.w

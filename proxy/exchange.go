@@ -24,10 +24,10 @@ type exchange struct {
 	up     *outbound.Conn
 	pooled bool      // up has served others before
 	stage  stage     // on the loop
-	begun  time.Time // when it began to connect, while attended
-	failed error     // why it has no connection, while attended
+	begun  time.Time // when it began to connect, on the loop
+	failed error     // why it has no connection, on the loop
 	resp   http1.Response
-	in     []byte // what the server sent and was not used is in[ir:iw]; see takeIn
+	in     []byte // what the server sent and was not used is in[ir:iw]; see getIn
 	ir, iw int
 	inFn   func(fd uintptr) bool // inStep, bound once
 	inErr  error                 // of the last read

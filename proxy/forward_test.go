@@ -85,7 +85,7 @@ func TestForwardHostPort(t *testing.T) {
 		c.send(t, "HTTP/1.1 204 No Content\r\n\r\n")
 	})
 	secure, roots := behindTLS(t, plain)
-	for _, attended := range []bool{false, true} {
+	for _, onLoop := range []bool{false, true} {
 		for _, tt := range tests {
 			to := netip.MustParseAddrPort(plain)
 			if strings.HasPrefix(tt.target, "https") {
@@ -100,7 +100,7 @@ func TestForwardHostPort(t *testing.T) {
 				}, func(ctx context.Context, source netip.Addr, _ netip.AddrPort) (*sock.Conn, error) {
 					return dial.TCP(ctx, source, to)
 				}, outbound.NewPool(o.Budget, time.Minute))
-				if attended {
+				if onLoop {
 					o.Gate.Known = known
 					o.Gate.Begin = func(c *sock.Conn, source netip.Addr, _ netip.AddrPort) (bool, error) {
 						return dial.Begin(c, source, to)
@@ -157,7 +157,7 @@ func TestForwardRefusals(t *testing.T) {
 }
 
 // TestOtherProtocols: a client that speaks something else is told at once, on a new
-// connection and on one that was attended meanwhile, and the log says what it spoke.
+// connection and on one that was on the loop meanwhile, and the log says what it spoke.
 func TestOtherProtocols(t *testing.T) {
 	g := start(t, allowLoopback, nil, nil)
 	server := origin(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }).Listener.Addr().String()

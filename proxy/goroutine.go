@@ -32,26 +32,26 @@ func (c *conn) onGoroutine() goConn { return goConn{c, c.tcp.Blocking()} }
 
 func (x *exchange) onGoroutine() goExchange { return goExchange{x, x.c.onGoroutine()} }
 
-// run serves a client to the end, or until the connection is attended, or until a tunnel
-// has taken its place, whose end releases what is left.
+// run serves a client to the end, or until the connection is back on the loop, or until a
+// tunnel has taken its place, whose end releases what is left.
 func (c *conn) run(x *exchange) {
 	defer c.srv.wg.Done()
 	own := c.onGoroutine()
-	defer c.srv.panicked.Recover(own.abandonAway)
+	defer c.srv.panicked.Recover(own.abandon)
 	if own.serve(x) {
 		return
 	}
 	c.dropBound()
 	if c.tunnel.Load() == nil {
-		c.unwatchEnd()
+		c.deregister()
 		c.tcp.Close()
 		c.srv.door.Leave(c)
 	}
 }
 
 // serve answers one request after the other until one side wants no more, or until the
-// connection can be attended: then it is left to that. x, if not nil, is an exchange to
-// go on with first.
+// connection can return to the loop: then it is left to that. x, if not nil, is an exchange
+// to go on with first.
 func (c goConn) serve(x *exchange) (left bool) {
 	for x != nil || c.waitForRequest() {
 		keep := false
@@ -67,12 +67,12 @@ func (c goConn) serve(x *exchange) (left bool) {
 		x = nil
 		c.served++
 		if !keep && c.lingers {
-			return c.lingerAttended()
+			return c.lingerOnLoop()
 		}
 		if !keep {
 			break
 		}
-		if c.comeBack() {
+		if c.toLoop() {
 			return true
 		}
 	}
@@ -94,7 +94,7 @@ func (c goConn) waitForRequest() bool {
 			return true
 		}
 		c.releaseBuffer()
-		if first && c.arm(limit) != nil {
+		if first && c.setLimit(limit) != nil {
 			return false
 		}
 		// In this order: Shutdown sets draining first and then looks who is idle.
@@ -102,7 +102,7 @@ func (c goConn) waitForRequest() bool {
 		err := error(os.ErrDeadlineExceeded)
 		switch draining := c.srv.door.Draining(); {
 		case draining && state == waitFirst:
-			c.arm(firstGrace)
+			c.setLimit(firstGrace)
 			fallthrough
 		case !draining:
 			err = c.fill()
@@ -152,7 +152,7 @@ func (x goExchange) serve() (keep bool) {
 	return x.refuseOriginForm()
 }
 
-// carryOn goes on, on a goroutine, with an exchange that was attended.
+// carryOn goes on, on a goroutine, with an exchange that was on the loop.
 func (x goExchange) carryOn() (keep bool) {
 	c := x.c
 	if c.Why() != 0 {
@@ -177,7 +177,7 @@ func (x goExchange) carryOn() (keep bool) {
 // readHead reads the request head that has begun to come.
 func (x goExchange) readHead() error {
 	c := x.c
-	if err := c.arm(c.srv.HeadTimeout); err != nil {
+	if err := c.setLimit(c.srv.HeadTimeout); err != nil {
 		return err
 	}
 	held := 0
@@ -214,29 +214,29 @@ func (x goExchange) endBadHead(err error) (keep bool) {
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
 		return x.answer(answer.SlowHead(x.c.srv.HeadTimeout))
 	}
-	x.rec.Silent = true // the client went away; there is nothing to tell
+	x.rec.Silent = true // the client is gone; there is nothing to tell
 	return false
 }
 
-// comeBack is called by the goroutine that serves the connection, between two requests.
-// It reports whether the connection is attended from then on; then the goroutine has
-// nothing to do with it any more.
-func (c goConn) comeBack() bool {
+// toLoop is called by the goroutine that serves the connection, between two requests. It
+// reports whether a loop serves it from then on; then the goroutine has nothing to do with it
+// any more.
+func (c goConn) toLoop() bool {
 	if len(c.buffered()) > 0 {
 		return false
 	}
 	c.releaseBuffer()
-	c.unwatchEnd()
+	c.deregister()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// When the limit could be armed anew, nobody is about to set a deadline.
-	if c.arm(c.srv.KeepAliveTimeout) != nil || c.tcp.Reclaim() != nil || !c.watch(nil) {
+	if c.setLimit(c.srv.KeepAliveTimeout) != nil || c.tcp.Reclaim() != nil || !c.register(nil) {
 		return false
 	}
 	if c.srv.door.Draining() {
-		c.watchEnd(nil)
+		c.registerEnd(nil)
 		return false
 	}
-	c.away, c.more, c.ending, c.doing = false, false, false, doing{}
+	c.onLoop, c.more, c.ending, c.doing = true, false, false, doing{}
 	return true
 }

@@ -16,7 +16,7 @@ func (x goExchange) fillIn() error {
 		x.ir = 0
 	}
 	if x.up.TLS != nil {
-		x.takeIn()
+		x.getIn()
 		n, err := x.up.Blocking().Read(x.in[x.iw:])
 		if x.iw += n; n > 0 {
 			err = nil
@@ -44,7 +44,7 @@ func (x *exchange) inStep(fd uintptr) bool {
 	if x.unsent != nil && !x.sendStep(int(fd)) {
 		return x.inErr != nil
 	}
-	x.takeIn()
+	x.getIn()
 	n, err := sock.TryRead(int(fd), x.in[x.iw:])
 	switch {
 	case err == unix.EAGAIN:
@@ -63,7 +63,7 @@ func (x *exchange) inStep(fd uintptr) bool {
 	return true
 }
 
-func (x *exchange) takeIn() {
+func (x *exchange) getIn() {
 	if x.in == nil {
 		x.in = inBuffers.Get().(*[inRoom]byte)[:]
 	}
@@ -99,7 +99,7 @@ func (x *exchange) shrinkIn() {
 		return
 	}
 	x.dropIn()
-	x.takeIn()
+	x.getIn()
 	x.ir, x.iw = 0, copy(x.in, rest)
 }
 

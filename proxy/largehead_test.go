@@ -88,7 +88,7 @@ func TestLargeAnswerHead(t *testing.T) {
 // A buffer that has grown is neither used again nor held by what was parsed in it.
 func TestGrownBufferGoes(t *testing.T) {
 	x := new(exchange)
-	x.takeIn()
+	x.getIn()
 	x.iw = copy(x.in, headOf(inRoom+100, 300, 5))
 	require.Equal(t, inRoom, x.iw)
 	x.growIn()
@@ -103,7 +103,7 @@ func TestGrownBufferGoes(t *testing.T) {
 	assert.Empty(t, x.resp.Fields)
 	assert.Zero(t, cap(x.resp.Fields))
 	x.dropIn()
-	x.takeIn()
+	x.getIn()
 	assert.NotSame(t, grown, &x.in[0])
 	assert.Equal(t, inRoom, cap(x.in))
 	x.dropIn()

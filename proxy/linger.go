@@ -29,7 +29,7 @@ const lingerBytes = 1 << 20
 // lastAnswer says, after an answer that was sent, that the connection is to end with it.
 func (c *conn) lastAnswer() { c.lingers = true }
 
-// linger ends an attended connection whose last answer was sent.
+// linger ends a connection on the loop whose last answer was sent.
 func (c *conn) linger(l *poll.Loop) {
 	if c.discard() { // as a client does that closes first
 		c.finish()
@@ -38,14 +38,14 @@ func (c *conn) linger(l *poll.Loop) {
 	fd, _ := c.tcp.Bare()
 	sock.ShutdownWrite(fd)
 	c.lingerEnd = int64(c.srv.door.Now() + lingerMost)
-	if c.arm(lingerTime) != nil || !c.watch(l) {
+	if c.setLimit(lingerTime) != nil || !c.register(l) {
 		c.finish()
 	}
 }
 
-// lingerOn is Ready of a connection that lingers.
-func (c *conn) lingerOn() {
-	if c.discard() || c.arm(lingerTime) != nil || int64(c.srv.door.Now()) >= c.lingerEnd {
+// lingerReady is Ready of a connection that lingers.
+func (c *conn) lingerReady() {
+	if c.discard() || c.setLimit(lingerTime) != nil || int64(c.srv.door.Now()) >= c.lingerEnd {
 		c.finish()
 	}
 }
@@ -76,21 +76,21 @@ func (c *conn) lingerExpired() (more bool) {
 		return false
 	}
 	c.Revive(door.Late)
-	return c.arm(lingerTime) == nil
+	return c.setLimit(lingerTime) == nil
 }
 
-// lingerAttended has a connection linger that a goroutine has served.
-func (c goConn) lingerAttended() (left bool) {
+// lingerOnLoop has a connection linger that a goroutine has served.
+func (c goConn) lingerOnLoop() (left bool) {
 	c.r = c.w
 	c.releaseBuffer()
-	c.unwatchEnd()
+	c.deregister()
 	c.dropBound()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone.Load() || c.Why() != 0 || c.tcp.Reclaim() != nil {
 		return false
 	}
-	c.away, c.more, c.ending = false, false, false
+	c.onLoop, c.more, c.ending = true, false, false
 	c.linger(nil)
 	return true
 }

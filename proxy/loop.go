@@ -12,30 +12,30 @@ import (
 // Most requests need no goroutine: the head comes in one piece, with all of the body, the
 // addresses of the target are known, and there is one to connect to, or a connection in
 // the pool; of the answer the head comes in one piece too, and its body has a length or
-// is all there. Such an exchange is attended: whoever sees the event does what is to be done, and goes
-// on to the next. What is read in one round of events is sent when the round is over, so
-// that the other ends are woken once for many bytes.
+// is all there. Such an exchange is on the loop: whoever sees the event does what is to be
+// done, and goes on to the next. What is read in one round of events is sent when the round is
+// over, so that the other ends are woken once for many bytes.
 //
-// Whatever else happens, the connection goes away to a goroutine, with the exchange as
-// far as it has come; conn.run and the rest of this package do there whatever may have
-// to wait. It comes back when it is between two requests.
+// Whatever else happens, the connection goes to a goroutine, with the exchange as far as it
+// has come; there conn.run, and what belongs to goConn and goExchange, do whatever may have to
+// wait. It returns to the loop when it is between two requests.
 
 var connectMethod = []byte("CONNECT ")
 
-// attend begins to serve a client that has just come: at once if there is one processor,
+// start begins to serve a client that has just come: at once if there is one processor,
 // and by one of the loops if there are others that can do it. l is the loop that calls, or
 // nil.
-func (c *conn) attend(l *poll.Loop) {
+func (c *conn) start(l *poll.Loop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.away = false
+	c.onLoop = true
 	switch {
-	case c.arm(c.srv.HeadTimeout) != nil: // everything is being cut
+	case c.setLimit(c.srv.HeadTimeout) != nil: // everything is being cut
 		c.finish()
 	case c.srv.single:
-		c.takeRequest(l)
+		c.receiveRequest(l)
 	default:
-		c.quiet(nil)
+		c.awaitRequest(nil)
 	}
 }
 
@@ -43,12 +43,12 @@ func (c *conn) attend(l *poll.Loop) {
 func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.away {
+	if !c.onLoop {
 		c.clientEvent(events)
 		return
 	}
 	if c.lingers && c.x == nil {
-		c.lingerOn()
+		c.lingerReady()
 		return
 	}
 	c.ending = c.ending || events&^(unix.EPOLLIN|unix.EPOLLOUT) != 0
@@ -57,7 +57,7 @@ func (c *conn) Ready(l *poll.Loop, _ int, events uint32) {
 	case c.x != nil && events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 && c.hungUp():
 		c.clientGone()
 	case c.x == nil && c.more:
-		c.takeRequest(l)
+		c.receiveRequest(l)
 	case c.blocked:
 		c.blocked = false
 		c.do(l)
@@ -76,9 +76,9 @@ func (c *conn) hungUp() bool {
 	return sock.HungUp(fd)
 }
 
-// takeRequest reads what has come, and begins an exchange if that is a request. c.mu is
+// receiveRequest reads what has come, and begins an exchange if that is a request. c.mu is
 // held, as in all that follows; l is the loop that calls, or nil.
-func (c *conn) takeRequest(l *poll.Loop) {
+func (c *conn) receiveRequest(l *poll.Loop) {
 	fd, _ := c.tcp.Bare()
 	c.buf = headBuffers.Get().(*[headRoom]byte)[:]
 	n, err := sock.TryRead(fd, c.buf)
@@ -87,17 +87,17 @@ func (c *conn) takeRequest(l *poll.Loop) {
 	switch {
 	case err == unix.EAGAIN:
 		c.releaseBuffer()
-		c.quiet(l)
+		c.awaitRequest(l)
 	case n <= 0:
 		c.releaseBuffer()
 		c.finish()
 	case !c.beginExchange(l):
 		c.r = 0
-		c.goAway(nil)
+		c.toGoroutine(nil)
 	}
 }
 
-// beginExchange begins one that can be attended, or reports that this can't.
+// beginExchange begins one that can be served on the loop, or reports that this can't.
 func (c *conn) beginExchange(l *poll.Loop) bool {
 	x := exchanges.Get().(*exchange)
 	x.begin(c)
@@ -121,7 +121,7 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 func (c *conn) proceed(l *poll.Loop) {
 	switch c.x.stage {
 	case stageDial:
-		c.goAway(c.x)
+		c.toGoroutine(c.x)
 	case stageFailed:
 		c.refuseNow(l)
 	case stageConnecting: // an event will tell
@@ -170,7 +170,7 @@ func (c *conn) do(l *poll.Loop) {
 	case stageRefusing:
 		c.sendRefusal(l)
 	default:
-		c.ask(l)
+		c.sendRequest(l)
 	}
 }
 
@@ -183,15 +183,15 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, events uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	x := c.x
-	if c.away || x == nil || x.up == nil {
+	if !c.onLoop || x == nil || x.up == nil {
 		return
 	}
 	if own, _ := x.up.TCP.Bare(); own != fd {
 		return
 	}
 	switch x.stage {
-	case stageAsked:
-		c.takeAnswer(l, fd)
+	case stageSent:
+		c.receiveAnswer(l, fd)
 	case stageBody:
 		if !c.blocked && !c.pending {
 			c.push(l)
@@ -202,15 +202,15 @@ func (s *serverSide) Ready(l *poll.Loop, fd int, events uint32) {
 	}
 }
 
-// quiet waits for the client's next request.
-func (c *conn) quiet(l *poll.Loop) {
-	if !c.watch(l) || c.srv.door.Draining() { // Shutdown sets draining first, and then looks who is quiet
-		c.goAway(nil)
+// awaitRequest waits for the client's next request.
+func (c *conn) awaitRequest(l *poll.Loop) {
+	if !c.register(l) || c.srv.door.Draining() { // Shutdown sets draining first, and then looks who is quiet
+		c.toGoroutine(nil)
 	}
 }
 
-// watch has the client's events told, by l if not yet by another loop.
-func (c *conn) watch(l *poll.Loop) bool {
+// register has the client's events told, by l if not yet by another loop.
+func (c *conn) register(l *poll.Loop) bool {
 	if c.loop != nil {
 		return true
 	}
@@ -219,22 +219,22 @@ func (c *conn) watch(l *poll.Loop) bool {
 		return false
 	}
 	fd, ok := c.tcp.Bare()
-	if !ok || l.Add(fd, c) != nil {
+	if !ok || l.Register(fd, c, poll.Readable) != nil {
 		return false
 	}
-	c.loop, c.watched, c.asked = l, fd, false
+	c.loop, c.registered, c.writeInterest = l, fd, false
 	return true
 }
 
-// goAway has a goroutine serve the connection, and go on with x, if there is one.
-func (c *conn) goAway(x *exchange) {
-	c.away, c.wasAway, c.pending, c.x = true, true, false, nil
+// toGoroutine has a goroutine serve the connection, and go on with x, if there is one.
+func (c *conn) toGoroutine(x *exchange) {
+	c.onLoop, c.hadGoroutine, c.pending, c.x = false, true, false, nil
 	if x != nil {
 		c.doing = x.doing()
 	}
-	c.watchEnd(nil)
+	c.registerEnd(nil)
 	if x != nil && x.up != nil {
-		if x.up.Unwatch(); x.stage == stageAsk {
+		if x.up.Deregister(); x.stage == stageRequest {
 			x.dropUpstream()
 		}
 	}

@@ -32,7 +32,7 @@ func (c *conn) late(of door.Lease, d int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.deadline.Load() == d && c.End(of, door.Late) {
-		c.endNow()
+		c.stopServing()
 	}
 }
 
@@ -41,7 +41,7 @@ func (c *conn) Cut(of door.Lease, why door.Why) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.End(of, why) || why == door.Shutdown { // the last word, also to what was ended already
-		c.endNow()
+		c.stopServing()
 	}
 }
 
@@ -49,12 +49,12 @@ func (c *conn) Cut(of door.Lease, why door.Why) {
 func (c *conn) wake() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.endNow()
+	c.stopServing()
 }
 
-// endNow ends a connection whose life was ended. c.mu is held.
-func (c *conn) endNow() {
-	if c.away {
+// stopServing ends a connection whose life was ended. c.mu is held.
+func (c *conn) stopServing() {
+	if !c.onLoop {
 		c.interrupt()
 		return
 	}
@@ -82,38 +82,38 @@ func (c goConn) setUpstream(u *outbound.Conn) {
 	defer c.mu.Unlock()
 	c.upstream.Store(u)
 	if u != nil && c.Why() != 0 {
-		c.endNow() // which may have come between
+		c.stopServing() // which may have come between
 	}
 }
 
 // Drain ends a connection between two requests. A request that has just come is still
 // served: see waitForRequest.
 func (c *conn) Drain() {
-	if c.drainAttended() {
+	if c.drainOnLoop() {
 		return
 	}
 	switch c.waiting.Load() {
 	case waitFirst:
-		c.arm(firstGrace)
+		c.setLimit(firstGrace)
 	case waitNext:
 		c.tcp.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
-func (c *conn) drainAttended() (attended bool) {
+func (c *conn) drainOnLoop() (onLoop bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.away {
+	if !c.onLoop {
 		return false
 	}
 	if c.x == nil && !c.lingers {
-		c.goAway(nil) // which looks for such a request
+		c.toGoroutine(nil) // which looks for such a request
 	}
 	return true
 }
 
-// Room is what the connection would give way as. While an attended one is being dealt with
-// it is in use.
+// Room is what the connection would give way as. While a loop is dealing with it, it
+// is in use.
 func (c *conn) Room() (door.Room, time.Duration) {
 	if !c.mu.TryLock() {
 		return door.InUse, 0
@@ -131,7 +131,7 @@ func (c *conn) room() door.Room {
 	switch {
 	case c.over || c.gone.Load() || c.Why() != 0:
 		return door.InUse
-	case c.away:
+	case !c.onLoop:
 		switch c.waiting.Load() {
 		case waitFirst, waitHead:
 			return door.Headless
@@ -155,11 +155,11 @@ func (c *conn) GiveWay(of door.Lease) (given, atOnce bool) {
 	if c.Look() != of || c.room() == door.InUse {
 		return false, false
 	}
-	if !c.away {
+	if c.onLoop {
 		c.finish()
 		return true, true
 	}
-	c.leave()
+	c.markGone()
 	return true, false
 }
 
@@ -191,7 +191,7 @@ func (c goConn) does(d doing) {
 func (c *conn) Describe(o *door.Open) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.away && !c.wasAway || c.tunnel.Load() != nil {
+	if c.over || !c.onLoop && !c.hadGoroutine || c.tunnel.Load() != nil {
 		return false
 	}
 	*o = door.Open{Client: c.tcp.Remote()}

@@ -30,7 +30,7 @@ type bodies struct{ down, up bool }
 
 // onItsWay is which bodies are, as far as the client has to do with them.
 func (c *conn) onItsWay() (b bodies) {
-	if c.away {
+	if !c.onLoop {
 		return bodies{down: c.sending.Load(), up: c.expecting.Load()}
 	}
 	if c.x != nil {
@@ -54,7 +54,7 @@ func (c *conn) keepPace() {
 	if !c.End(of, door.Slow) {
 		return // it is ended already
 	}
-	c.endNow()
+	c.stopServing()
 }
 
 // tooSlow reports whether the client is. c.mu is held.

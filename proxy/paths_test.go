@@ -90,7 +90,7 @@ var scripts = []script{
 
 // cut is where a script is cut: the bytes of either side are sent in two pieces.
 type cut struct {
-	away           bool // have a goroutine serve it
+	goroutine      bool // serves it
 	client, server int  // 0: not cut
 }
 
@@ -130,15 +130,15 @@ func TestBothPaths(t *testing.T) {
 			want := st.play(cut{})
 			assert.Equal(t, s.client, want.Ends)
 			request, reply := st.fill(s.request), s.reply
-			cuts := []cut{{away: true}}
+			cuts := []cut{{goroutine: true}}
 			for i := 1; i < len(request); i++ {
 				cuts = append(cuts, cut{client: i})
 				if i%7 == 0 {
-					cuts = append(cuts, cut{client: i, away: true})
+					cuts = append(cuts, cut{client: i, goroutine: true})
 				}
 			}
 			for i := 1; i < len(reply); i++ {
-				cuts = append(cuts, cut{server: i}, cut{server: i, away: true})
+				cuts = append(cuts, cut{server: i}, cut{server: i, goroutine: true})
 			}
 			for _, c := range cuts {
 				if !assert.Equal(t, want, st.play(c), "%+v", c) {
@@ -285,7 +285,7 @@ func (st *theatre) play(at cut) (o outcome) {
 	defer client.Close()
 	client.SetDeadline(time.Now().Add(20 * time.Second))
 	request, n := st.fill(s.request), max(s.records, 1)
-	if at.away {
+	if at.goroutine {
 		request, n = prefix+request, n+1
 		if at.client > 0 {
 			at.client += len(prefix)
@@ -310,7 +310,7 @@ func (st *theatre) play(at cut) (o outcome) {
 			st.door.Each(func(m door.Member) {
 				if c, ok := m.(*conn); ok {
 					c.mu.Lock()
-					assert.False(t, c.wasAway, "a goroutine has served it")
+					assert.False(t, c.hadGoroutine, "a goroutine has served it")
 					c.mu.Unlock()
 				}
 			})
@@ -324,7 +324,7 @@ func (st *theatre) play(at cut) (o outcome) {
 		}
 	}
 	o.Client, o.Records = normal(string(got)), st.logged()
-	if at.away {
+	if at.goroutine {
 		st.withoutPrefix(&o)
 	}
 	o.Server = st.whatWasHeard()

@@ -57,7 +57,7 @@ func TestFailureIsNoDenial(t *testing.T) {
 		{"!127.0.0.0/8\n*", "home.test:443", "deny", "line 1 !127.0.0.0/8", "TCP_DENIED/403", 403, "deny", "rule"},
 	}
 	for _, tt := range tests {
-		for _, attended := range []bool{false, true} {
+		for _, onLoop := range []bool{false, true} {
 			out := new(logBuffer)
 			g := start(t, tt.rules, names{"home.test": {loopback}}, func(o *Options) {
 				lines := linelog.New(out, linelog.Options{})
@@ -65,7 +65,7 @@ func TestFailureIsNoDenial(t *testing.T) {
 				o.Access = accesslog.New(lines, func(b []byte, r *accesslog.Request) []byte {
 					return accesslog.Combined(accesslog.Squid(accesslog.JSON(b, r), r), r)
 				})
-				if !attended {
+				if !onLoop {
 					o.Gate.Known, o.Gate.Begin = nil, nil
 				}
 			})

@@ -40,7 +40,7 @@ func (x *exchange) composeRequest() error {
 	}
 	b = appendConnection(b, r.Upgrade, r.Trailers)
 	x.out = append(b, "\r\n"...)
-	return x.takeBody()
+	return x.appendBody()
 }
 
 // appendConnection writes the fields that speak of the connection to the server.

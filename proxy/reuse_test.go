@@ -184,7 +184,7 @@ func TestReuseForgets(t *testing.T) {
 	t.Run("conn", func(t *testing.T) {
 		c := new(conn)
 		nettest.Dirty(t, c, dirty)
-		c.srv, c.tcp, c.wasAway = g.Server, &c.socket, false
+		c.srv, c.tcp, c.onLoop, c.hadGoroutine = g.Server, &c.socket, false, false
 		c.reuse()
 		fresh := g.free.New().(*conn)
 		fresh.tcp = c.tcp

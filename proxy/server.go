@@ -3,7 +3,7 @@
 // policy in force allows.
 //
 // A client connection that is quiet, or whose request and answer each come in one
-// piece, takes no goroutine: see attend.go. For anything else one goroutine serves it.
+// piece, takes no goroutine: see loop.go. For anything else one goroutine serves it.
 // It reads each head into a buffer that it gives back while it waits, decides, writes
 // the request to a pooled or new upstream connection and reads the answer itself; only
 // a request body that is not there at once takes a second goroutine. A tunnel takes
@@ -108,7 +108,7 @@ func New(o Options) *Server {
 	s.ids.seed = rand.Uint64()
 	s.free.New = func() any {
 		c := &conn{srv: s}
-		c.tcp, c.away = &c.socket, true
+		c.tcp = &c.socket
 		return c
 	}
 	s.tunnels.New = func() any { return &openTunnel{srv: s} }

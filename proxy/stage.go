@@ -4,13 +4,13 @@ package proxy
 //
 //	new ─┬─> dial               a goroutine goes on: several addresses, or sources
 //	     ├─> connecting ─┬──────────> connected
-//	     │               ├─> ask …
+//	     │               ├─> request …
 //	     │               └─> failed …
 //	     ├─> connected          CONNECT: the tunnel is made
-//	     ├─> ask ──> asked ──> answer ──> body
+//	     ├─> request ──> sent ──> answer ──> body
 //	     └─> failed ──> refusing
 //
-// Up to asked and connected a goroutine may take over, which goes on from there
+// Up to sent and connected a goroutine may take over, which goes on from there
 // (goExchange.carryOn), and moves to no other. At the end of connected there is a tunnel; at
 // the end of answer, body and refusing the exchange is over.
 type stage uint8
@@ -20,8 +20,8 @@ const (
 	stageDial                    // there is no connection yet
 	stageConnecting              // the handshake with the server is under way
 	stageConnected               // CONNECT: the tunnel is to be made
-	stageAsk                     // the request is to be sent
-	stageAsked                   // it was sent
+	stageRequest                 // the request is to be sent
+	stageSent                    // it was sent, and the answer is awaited
 	stageAnswer                  // the answer is to be sent, or what has come of it
 	stageBody                    // the rest of its body is on its way: see exchange.flow
 	stageFailed                  // there will be no connection: see exchange.failed
@@ -31,10 +31,10 @@ const (
 
 // follows are the stages that may come next.
 var follows = [numStages][]stage{
-	stageNew:        {stageDial, stageConnecting, stageConnected, stageAsk, stageFailed},
-	stageConnecting: {stageConnected, stageAsk, stageFailed},
-	stageAsk:        {stageAsked},
-	stageAsked:      {stageAnswer},
+	stageNew:        {stageDial, stageConnecting, stageConnected, stageRequest, stageFailed},
+	stageConnecting: {stageConnected, stageRequest, stageFailed},
+	stageRequest:    {stageSent},
+	stageSent:       {stageAnswer},
 	stageAnswer:     {stageBody},
 	stageFailed:     {stageRefusing},
 }

@@ -45,14 +45,14 @@ func TestStages(t *testing.T) {
 		return res.StatusCode
 	}
 	assert.Equal(t, 403, get("denied.test")) // new, failed, refusing
-	assert.Equal(t, 200, get(server))        // new, ask, asked, answer, body
+	assert.Equal(t, 200, get(server))        // new, request, sent, answer, body
 	c := g.dial(t)
 	c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", server) // new, connected
 	require.Contains(t, c.head(t), " 200 ")
 	c = g.dial(t)
 	c.send(t, "CONNECT two.test:%s HTTP/1.1\r\n\r\n", port) // new, dial
 	require.Contains(t, c.head(t), " 200 ")
-	for _, connect := range []bool{false, true} { // new, connecting, then ask or connected
+	for _, connect := range []bool{false, true} { // new, connecting, then request or connected
 		dead, accept := nettest.FullQueue(t)
 		c := g.dial(t)
 		if connect {

@@ -198,7 +198,7 @@ func TestStrayBeforeTheSend(t *testing.T) {
 		defer unix.Close(fds[0])
 		defer unix.Close(fds[1])
 		b := between{make(chan struct{}), out}
-		require.NoError(t, l.Add(fds[0], b))
+		require.NoError(t, l.Register(fds[0], b, poll.Readable))
 		_, err = unix.Write(fds[1], []byte("x"))
 		require.NoError(t, err)
 		ins = append(ins, b.in)

@@ -20,14 +20,14 @@ func (c *conn) makeTunnel() {
 	n, _ := sock.TryWrite(fd, x.tail)
 	if n != len(x.tail) {
 		x.tail = x.tail[max(n, 0):]
-		c.goAway(x)
+		c.toGoroutine(x)
 		return
 	}
 	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
 	x.fillRecord()
 	c.releaseBuffer()
 	c.dropBound()
-	c.away, c.over, c.x = true, true, nil
+	c.onLoop, c.over, c.x = false, true, nil
 	up := x.up
 	free := x.handOver()
 	x.end()
@@ -45,7 +45,7 @@ var established = []byte(answer.Established)
 func (x goExchange) switchTo(head []byte) bool {
 	c := x.c
 	x.rec.Tunnel = true
-	c.unwatchEnd() // a tunnel may be half-closed for long
+	c.deregister() // a tunnel may be half-closed for long
 	c.touch()
 	ahead := x.unreadIn()
 	x.out = append(append(x.out[:0], head...), ahead...)

@@ -30,8 +30,8 @@ type upload struct {
 // Nothing writes to it.
 var noUpload = upload{whole: true}
 
-// takeBody appends to x.out what is buffered of the body.
-func (x *exchange) takeBody() error {
+// appendBody appends to x.out what is buffered of the body.
+func (x *exchange) appendBody() error {
 	c := x.c
 	x.body = &noUpload
 	switch x.req.Framing {

@@ -53,7 +53,7 @@ func (a *Acceptor) Run(ctx context.Context, loops *poll.Loops) error {
 	if err != nil {
 		return err
 	}
-	if err := a.listener.Control(func(fd int) error { return l.Add(fd, a) }); err != nil {
+	if err := a.listener.Control(func(fd int) error { return l.Register(fd, a, poll.Readable) }); err != nil {
 		return err
 	}
 	var wait time.Duration
@@ -90,7 +90,7 @@ func (a *Acceptor) end(l *poll.Loop, rest bool) {
 	defer a.mu.Unlock()
 	a.resting = true
 	a.listener.Control(func(fd int) error {
-		l.Remove(fd)
+		l.Deregister(fd)
 		return nil
 	})
 	for rest {

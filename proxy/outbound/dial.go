@@ -49,7 +49,7 @@ type connLife struct {
 	server    string // name that TLS verified, "" for a plain connection
 	idleSince time.Time
 	pool      *Pool      // that it lies in, or has lain in
-	loop      *poll.Loop // that watches it; nil: none does
+	loop      *poll.Loop // with which it is registered, or nil
 	records   *records   // beneath TLS
 
 	// Bound says that the server has authenticated the connection: it belongs to one client
@@ -87,27 +87,30 @@ func (c *Conn) Local() netip.Addr {
 func (c *Conn) Close() error {
 	if c.loop != nil {
 		if fd, ok := c.TCP.Bare(); ok {
-			c.loop.Forget(fd)
+			c.loop.DropHandler(fd)
 		}
 		c.loop = nil
 	}
 	return c.TCP.Close()
 }
 
-// Watch has h told of the connection's events: by the loop that does so already, or
-// else by l. While it is watched, it may be read and written only without waiting. It
-// is for a plain connection.
-func (c *Conn) Watch(l *poll.Loop, h poll.Handler) error { return c.watch(l, h, (*poll.Loop).Add) }
-
-// WatchConnecting is Watch for one that is connecting.
-func (c *Conn) WatchConnecting(l *poll.Loop, h poll.Handler) error {
-	return c.watch(l, h, (*poll.Loop).AddConnecting)
+// Register has h told when there is something to read, or an end: by the loop with which the
+// connection is registered already, or else by l. From then on it may be read and written only
+// without waiting. It is for a plain connection.
+func (c *Conn) Register(l *poll.Loop, h poll.Handler) error {
+	return c.register(l, h, poll.Readable)
 }
 
-// Loop is what watches the connection, or nil.
+// RegisterConnecting is Register for one that is connecting: the end of the handshake is told
+// too.
+func (c *Conn) RegisterConnecting(l *poll.Loop, h poll.Handler) error {
+	return c.register(l, h, poll.Readable|poll.Writable)
+}
+
+// Loop is the one with which the connection is registered, or nil.
 func (c *Conn) Loop() *poll.Loop { return c.loop }
 
-func (c *Conn) watch(l *poll.Loop, h poll.Handler, add func(*poll.Loop, int, poll.Handler) error) error {
+func (c *Conn) register(l *poll.Loop, h poll.Handler, in poll.Interest) error {
 	if err := c.TCP.Reclaim(); err != nil {
 		return err
 	}
@@ -116,23 +119,23 @@ func (c *Conn) watch(l *poll.Loop, h poll.Handler, add func(*poll.Loop, int, pol
 	case !ok:
 		return net.ErrClosed
 	case c.loop != nil:
-		c.loop.Set(fd, h)
+		c.loop.SetHandler(fd, h)
 		return nil
 	}
-	if err := add(l, fd, h); err != nil {
+	if err := l.Register(fd, h, in); err != nil {
 		return err
 	}
 	c.loop = l
 	return nil
 }
 
-// Unwatch ends Watch: the connection may be waited for again.
-func (c *Conn) Unwatch() {
+// Deregister ends Register: the connection may be waited for again.
+func (c *Conn) Deregister() {
 	if c.loop == nil {
 		return
 	}
 	if fd, ok := c.TCP.Bare(); ok {
-		c.loop.Remove(fd)
+		c.loop.Deregister(fd)
 	}
 	c.loop = nil
 }

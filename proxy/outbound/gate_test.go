@@ -287,8 +287,8 @@ func TestCheckSources(t *testing.T) {
 	assert.Regexp(t, `^EGRESS_SOURCE 192\.0\.2\.77 is not an address of this host \(it has .*127\.0\.0\.1.*\): let sluice-netsetup assign it first, or name one of these$`, err.Error())
 }
 
-// An idle connection that is watched leaves the pool when its server closes it or says
-// something, and one that is quiet stays.
+// An idle connection that is registered with a loop leaves the pool when its server closes it
+// or says something, and one that is quiet stays.
 func TestPoolWatches(t *testing.T) {
 	loops := new(poll.Loops)
 	defer loops.Close()
@@ -309,7 +309,7 @@ func TestPoolWatches(t *testing.T) {
 			defer far.Close()
 			ln.Close()
 			c.TCP.Share() // somebody has waited for it
-			require.NoError(t, c.Watch(l, c))
+			require.NoError(t, c.Register(l, c))
 			p.Put(c, time.Now())
 			fars = append(fars, far)
 		}
@@ -322,7 +322,7 @@ func TestPoolWatches(t *testing.T) {
 		require.Eventually(t, func() bool { return p.Len() == 1 }, 10*time.Second, time.Millisecond)
 		c := p.Get(&Route{addrs: aa("192.0.2.1"), port: 80}, "")
 		require.NotNil(t, c)
-		c.Unwatch()
+		c.Deregister()
 		_, err = c.Blocking().Write([]byte("x"))
 		require.NoError(t, err)
 		_, err = fars[1].Read(make([]byte, 1))

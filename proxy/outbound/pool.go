@@ -78,7 +78,7 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 	}
 	c.idleSince, c.pool = now, p
 	if c.loop != nil {
-		c.Watch(nil, c)
+		c.Register(nil, c)
 	}
 	p.mu.Lock()
 	if p.closed {

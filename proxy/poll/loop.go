@@ -1,9 +1,13 @@
-// Package poll tells of events of many sockets by a few goroutines.
+// Package poll tells of the readiness of many sockets by a few goroutines.
 //
-// A loop is one goroutine with an epoll set, which is itself waited for by the
-// runtime's poller: no thread blocks in it. What a socket's events mean is its
-// handler's business; the handlers of a loop are called one after the other, and must
-// not block.
+// A loop is one goroutine with an epoll(7) instance, which is itself waited for by the
+// runtime's poller: no thread blocks in it. A descriptor is registered with a handler and
+// an interest: which events are to be told of it. What they mean is the handler's business;
+// the handlers of a loop are called one after the other, and must not block.
+//
+// Events are edge-triggered: one is told when a descriptor becomes ready, or when more
+// comes of what it is ready for, and not again for as long as it stays so. To register and
+// to rearm count as such a change: what the descriptor is ready for then is told.
 package poll
 
 import (
@@ -18,7 +22,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// Handler is told of events.
+// Handler is told what a descriptor is ready for.
 type Handler interface {
 	// Ready is told which events (unix.EPOLLIN …) of fd have come since the last
 	// time. They are hints to try, not more: those of a descriptor that was closed
@@ -29,10 +33,20 @@ type Handler interface {
 // Task is work that a handler puts off.
 type Task interface{ Do(l *Loop) }
 
-// reads are the events that are always told: there is something to read, and more.
-// Urgent data is asked for because a read stops short at its mark. They are told when
-// they come about (edge-triggered), those that hold already when a descriptor is added.
-const reads = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
+// always are the flags of every interest: the peer has ended its half, there is urgent
+// data, at whose mark a read stops short, and all that edge-triggered. EPOLLHUP and EPOLLERR
+// are told unasked.
+const always = unix.EPOLLPRI | unix.EPOLLRDHUP | unix.EPOLLET
+
+// Interest is which events are told of a descriptor, beside an end and an error, which
+// always are. The zero Interest: nothing else.
+type Interest uint32
+
+// What may be of interest; they may be combined.
+const (
+	Readable Interest = unix.EPOLLIN  // there is something to read
+	Writable Interest = unix.EPOLLOUT // it takes bytes, or its handshake is over
+)
 
 // bufferSize is the size of a loop's buffer, of which half may be kept for a round.
 const bufferSize = 64 << 10
@@ -108,7 +122,8 @@ func (ls *Loops) Close() {
 	}
 }
 
-// Loop is one of Loops. Add, Set, Ask, Remove and Forget may be called concurrently.
+// Loop is one of Loops. Register, SetHandler, Adopt, Rearm, Deregister and DropHandler may be
+// called concurrently.
 type Loop struct {
 	epoll  *os.File
 	fd     int
@@ -141,34 +156,25 @@ func newLoop(report contain.Reporter) (*Loop, error) {
 	return l, nil
 }
 
-// Add lets events of fd be told to h: those that say that there is something to read,
-// or an end.
-func (l *Loop) Add(fd int, h Handler) error { return l.add(fd, h, reads) }
-
-// AddConnecting is Add for a socket whose handshake is under way: the end of that is
-// told too.
-func (l *Loop) AddConnecting(fd int, h Handler) error { return l.add(fd, h, reads|unix.EPOLLOUT) }
-
-// AddEnd is Add where only an end is of interest: see Ask for more.
-func (l *Loop) AddEnd(fd int, h Handler) error { return l.add(fd, h, reads&^unix.EPOLLIN) }
-
-func (l *Loop) add(fd int, h Handler, events uint32) error {
-	l.Set(fd, h)
-	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, events); err != nil {
-		l.Forget(fd)
+// Register has h told what fd is ready for, as far as that is of interest, until Deregister
+// or the close of fd.
+func (l *Loop) Register(fd int, h Handler, in Interest) error {
+	l.SetHandler(fd, h)
+	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, in); err != nil {
+		l.DropHandler(fd)
 		return err
 	}
 	return nil
 }
 
-func (l *Loop) ctl(op, fd int, events uint32) error {
-	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+func (l *Loop) ctl(op, fd int, in Interest) error {
+	ev := unix.EpollEvent{Events: always | uint32(in), Fd: int32(fd)}
 	return os.NewSyscallError("epoll_ctl", sock.EpollCtl(l.fd, op, fd, &ev))
 }
 
-// Set has h told in place of whoever was before. An event on its way may still come
-// to that one.
-func (l *Loop) Set(fd int, h Handler) {
+// SetHandler has h told in place of whoever was before, of the same. An event on its way
+// may still come to that one.
+func (l *Loop) SetHandler(fd int, h Handler) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if fd >= len(l.byFD) {
@@ -177,36 +183,25 @@ func (l *Loop) Set(fd int, h Handler) {
 	l.byFD[fd] = h
 }
 
-// Adopt is Set by one who knows nothing of the descriptor yet: what holds already is told
-// again.
+// Adopt is SetHandler for one who knows nothing of fd yet and wants to read: it is rearmed
+// too.
 func (l *Loop) Adopt(fd int, h Handler) error {
-	l.Set(fd, h)
-	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads)
+	l.SetHandler(fd, h)
+	return l.Rearm(fd, Readable)
 }
 
-// Wish is what is to be told of a socket, beside its end and what is wrong with it.
-type Wish uint32
+// Rearm changes the interest in fd, which is registered, or leaves it as it is: in both cases
+// what fd is ready for now is told again.
+func (l *Loop) Rearm(fd int, in Interest) error { return l.ctl(unix.EPOLL_CTL_MOD, fd, in) }
 
-// What may be wished for.
-const (
-	Bytes Wish = unix.EPOLLIN  // there is something to read
-	Room  Wish = unix.EPOLLOUT // it takes bytes again
-)
-
-// Ask has what is wished for told of fd from now on, and no more. What holds already is told
-// again.
-func (l *Loop) Ask(fd int, w Wish) error {
-	return l.ctl(unix.EPOLL_CTL_MOD, fd, reads&^unix.EPOLLIN|uint32(w))
-}
-
-// Remove has nothing told of fd any more, which stays open.
-func (l *Loop) Remove(fd int) {
-	l.Forget(fd)
+// Deregister has nothing told of fd any more, which stays open.
+func (l *Loop) Deregister(fd int) {
+	l.DropHandler(fd)
 	l.ctl(unix.EPOLL_CTL_DEL, fd, 0)
 }
 
-// Forget is called before fd is closed, which takes it out of the kernel's set.
-func (l *Loop) Forget(fd int) {
+// DropHandler is called before fd is closed: that deregisters it.
+func (l *Loop) DropHandler(fd int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if fd < len(l.byFD) {

@@ -69,68 +69,68 @@ func send(t testing.TB, fd int) {
 	require.NoError(t, err)
 }
 
-// What holds already is told, each new byte is, and after Set somebody else is told.
+// What holds already is told, each new byte is, and after SetHandler somebody else is told.
 func TestTellsWhoIsSet(t *testing.T) {
 	l := next(t, loops(t))
 	near, far := pair(t)
 	a := listener{"a", make(chan event, 10)}
 	b := listener{"b", a.told}
 	send(t, far)
-	require.NoError(t, l.Add(near, a))
+	require.NoError(t, l.Register(near, a, Readable))
 	e := a.next(t)
 	assert.Equal(t, event{"a", near, unix.EPOLLIN}, e)
 	send(t, far)
 	assert.Equal(t, e, a.next(t), "though nothing was read")
-	l.Set(near, b)
+	l.SetHandler(near, b)
 	send(t, far)
 	assert.Equal(t, event{"b", near, unix.EPOLLIN}, a.next(t))
 	require.NoError(t, l.Adopt(near, a))
 	assert.Equal(t, e, a.next(t), "told again")
 
-	l.Remove(near)
+	l.Deregister(near)
 	send(t, far)
 	other, otherFar := pair(t)
-	require.NoError(t, l.Add(other, b))
+	require.NoError(t, l.Register(other, b, Readable))
 	send(t, otherFar)
 	assert.Equal(t, other, a.next(t).fd, "and nothing of the one that was removed")
 	unix.Shutdown(otherFar, unix.SHUT_WR)
 	assert.Equal(t, event{"b", other, unix.EPOLLIN | unix.EPOLLRDHUP}, a.next(t))
 }
 
-// Room to write is told only to who asked, or was connecting; bytes to all but who wants none.
-func TestAsk(t *testing.T) {
+// That there is room to write is told only to whose interest it is; that there are bytes, too.
+func TestInterest(t *testing.T) {
 	l := next(t, loops(t))
 	near, far := pair(t)
 	h := listener{"", make(chan event, 10)}
-	require.NoError(t, l.Add(near, h))
+	require.NoError(t, l.Register(near, h, Readable))
 	for err := error(nil); err == nil; {
 		_, err = unix.Write(near, make([]byte, 64<<10))
 	}
-	require.NoError(t, l.Ask(near, Bytes|Room))
+	require.NoError(t, l.Rearm(near, Readable|Writable))
 	for n := 1; n > 0; {
 		n, _ = unix.Read(far, make([]byte, 1<<20))
 	}
 	assert.EqualValues(t, unix.EPOLLOUT, h.next(t).events)
 	muted, mutedFar := pair(t)
 	m := listener{"", make(chan event, 10)}
-	require.NoError(t, l.Add(muted, m))
-	require.NoError(t, l.Ask(muted, 0))
+	require.NoError(t, l.Register(muted, m, Readable))
+	require.NoError(t, l.Rearm(muted, 0))
 	send(t, mutedFar)
 	unix.Shutdown(mutedFar, unix.SHUT_WR)
 	assert.Equal(t, event{"", muted, unix.EPOLLRDHUP}, m.next(t), "no bytes, but the end")
-	require.NoError(t, l.Ask(muted, Bytes))
+	require.NoError(t, l.Rearm(muted, Readable))
 	assert.Equal(t, event{"", muted, unix.EPOLLIN | unix.EPOLLRDHUP}, m.next(t), "what holds already is told again")
 	connecting, _ := pair(t)
 	other := listener{"", make(chan event, 10)} // h may be told more than once
-	require.NoError(t, l.AddConnecting(connecting, other))
+	require.NoError(t, l.Register(connecting, other, Readable|Writable))
 	assert.Equal(t, event{"", connecting, unix.EPOLLOUT}, other.next(t))
 }
 
-func TestAddFails(t *testing.T) {
+func TestRegisterFails(t *testing.T) {
 	l := next(t, loops(t))
 	near, _ := pair(t)
 	unix.Close(near)
-	assert.EqualError(t, l.Add(near, listener{}), "epoll_ctl: bad file descriptor")
+	assert.EqualError(t, l.Register(near, listener{}, Readable), "epoll_ctl: bad file descriptor")
 }
 
 // script does what it is told, in a handler and in tasks.
@@ -158,10 +158,10 @@ func TestLater(t *testing.T) {
 	done := make(chan struct{})
 	started, release := make(chan struct{}), make(chan struct{})
 	gate, gateFar := pair(t)
-	require.NoError(t, l.Add(gate, &script{ready: func(*Loop, int) {
+	require.NoError(t, l.Register(gate, &script{ready: func(*Loop, int) {
 		close(started)
 		<-release // so that the others come in one round
-	}}))
+	}}, Readable))
 	send(t, gateFar)
 	<-started
 	s := &script{}
@@ -183,7 +183,7 @@ func TestLater(t *testing.T) {
 	}
 	for range n {
 		near, far := pair(t)
-		require.NoError(t, l.Add(near, s))
+		require.NoError(t, l.Register(near, s, Readable))
 		send(t, far)
 	}
 	close(release)
@@ -221,7 +221,7 @@ func TestKeep(t *testing.T) {
 		}
 		close(did)
 	}
-	require.NoError(t, l.Add(near, s))
+	require.NoError(t, l.Register(near, s, Readable))
 	send(t, far)
 	<-did
 	send(t, far)
@@ -232,7 +232,7 @@ func TestClose(t *testing.T) {
 	var ls Loops
 	l := next(t, &ls)
 	near, _ := pair(t)
-	require.NoError(t, l.Add(near, listener{}))
+	require.NoError(t, l.Register(near, listener{}, Readable))
 	ls.Close()
 	_, err := ls.Next()
 	assert.Equal(t, net.ErrClosed, err)
@@ -271,7 +271,7 @@ func TestPanicIsContained(t *testing.T) {
 			}
 			panic(when)
 		}
-		require.NoError(t, l.Add(near, a))
+		require.NoError(t, l.Register(near, a, Readable))
 		send(t, far)
 		<-a.told
 		assert.Equal(t, when+" true", <-reports)
@@ -279,7 +279,7 @@ func TestPanicIsContained(t *testing.T) {
 	}
 	near, far := pair(t)
 	ready := make(chan struct{})
-	require.NoError(t, l.Add(near, &script{ready: func(*Loop, int) { close(ready) }}))
+	require.NoError(t, l.Register(near, &script{ready: func(*Loop, int) { close(ready) }}, Readable))
 	send(t, far)
 	<-ready
 }

@@ -19,7 +19,7 @@ type address struct {
 	open   atomic.Int64       // connections, those being made included
 	down   atomic.Bool        // left out
 	kick   chan struct{}      // it has just failed
-	cancel context.CancelFunc // ends watch; nil when it has left DNS. Under d.mu
+	cancel context.CancelFunc // ends checkHealth; nil when it has left DNS. Under d.mu
 }
 
 func (a *address) state() string {
@@ -29,7 +29,7 @@ func (a *address) state() string {
 	return "up"
 }
 
-// start watches over the address until cancel is called. Under d.mu.
+// start checks the address until cancel is called. Under d.mu.
 func (a *address) start() {
 	ctx, cancel := context.WithCancel(a.d.ctx)
 	a.cancel = cancel
@@ -38,10 +38,10 @@ func (a *address) start() {
 	case <-a.kick:
 	default:
 	}
-	a.d.srv.wg.Go(func() { a.watch(ctx) })
+	a.d.srv.wg.Go(func() { a.checkHealth(ctx) })
 }
 
-// failed leaves the address out until watch finds that it answers: a client could
+// failed leaves the address out until checkHealth finds that it answers: a client could
 // not connect to it.
 func (a *address) failed(err error) {
 	if a.down.Swap(true) {
@@ -64,9 +64,9 @@ func (a *address) answers() {
 	a.d.report()
 }
 
-// watch tries the address: every check.Interval if there is one, else only while
+// checkHealth tries the address: every check.Interval if there is one, else only while
 // it is left out.
-func (a *address) watch(ctx context.Context) {
+func (a *address) checkHealth(ctx context.Context) {
 	c := a.d.check
 	active := c.Interval > 0
 	good, bad := 0, max(c.Fall-1, 0) // the first check decides

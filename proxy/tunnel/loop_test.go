@@ -263,7 +263,7 @@ func TestStartAgain(t *testing.T) {
 	defer unix.Close(ends[1])
 	l, err := p.loops.Next()
 	require.NoError(t, err)
-	require.NoError(t, l.Add(ends[0], ghost))
+	require.NoError(t, l.Register(ends[0], ghost, poll.Readable))
 	haunt := func() { unix.Write(ends[1], []byte("x")) }
 	for i := range 60 {
 		up, down := noise(1+i*i*100), noise(1+i*i*100)

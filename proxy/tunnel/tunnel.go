@@ -70,7 +70,7 @@ type life struct {
 // Side is one of the connections that a tunnel is made of.
 type Side struct {
 	*sock.Conn
-	Loop *poll.Loop // that watches it already; nil: none does
+	Loop *poll.Loop // with which it is registered already, or nil
 }
 
 // Start makes t a tunnel, which its owner may be part of: it moves bytes between two
@@ -92,7 +92,7 @@ func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks) (end ending)
 	}
 	err := errors.Join(errs[0], errs[1])
 	if err == nil {
-		err = t.watch()
+		err = t.register()
 	}
 	if err == nil {
 		return ending{}
@@ -101,8 +101,8 @@ func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks) (end ending)
 	return t.end()
 }
 
-// watch has the events of both sides told to t.
-func (t *Tunnel) watch() (err error) {
+// register has t told what both sides are ready for.
+func (t *Tunnel) register() (err error) {
 	l := cmp.Or(t.loops[clientSide], t.loops[upstreamSide])
 	if l == nil {
 		if l, err = t.pump.loops.Next(); err != nil {
@@ -115,7 +115,7 @@ func (t *Tunnel) watch() (err error) {
 			err = own.Adopt(fd, t)
 		} else {
 			t.loops[side] = l
-			err = l.Add(fd, t)
+			err = l.Register(fd, t, poll.Readable)
 		}
 		if err != nil {
 			return err
@@ -298,7 +298,7 @@ func (t *Tunnel) end() ending {
 			continue
 		}
 		if l := t.loops[side]; l != nil {
-			l.Forget(int(fd))
+			l.DropHandler(int(fd))
 		}
 		if t.reset {
 			sock.SetReset(int(fd))

@@ -16,17 +16,17 @@ const roundStep = 4 << 10
 // way is one direction of a tunnel. While it waits for bytes it holds nothing;
 // while the receiver does not take what was read, it holds that much.
 type way struct {
-	open     bool // the end of its side has not been seen
-	readable bool // there may be something to read
-	ending   bool // and more than bytes, so that a short read is not the last
-	blocked  bool // the receiver takes no more for now
-	asked    bool // to be told when it does
-	muted    bool // not to be told of more bytes, since there are some
-	broken   bool // writing to the side that is read failed
-	bulk     bool // so much comes that splice pays
-	full     uint8
-	moved    int64
-	cargo    *cargo // nil while it holds nothing, which is most of the time
+	open          bool // the end of its side has not been seen
+	readable      bool // there may be something to read
+	ending        bool // and more than bytes, so that a short read is not the last
+	blocked       bool // the receiver takes no more for now
+	writeInterest bool // it is told when it does
+	muted         bool // not to be told of more bytes, since there are some
+	broken        bool // writing to the side that is read failed
+	bulk          bool // so much comes that splice pays
+	full          uint8
+	moved         int64
+	cargo         *cargo // nil while it holds nothing, which is most of the time
 }
 
 // cargo is what a direction holds while bytes are on their way.
@@ -150,18 +150,18 @@ func (t *Tunnel) write(l *poll.Loop, side int, b []byte) {
 func (t *Tunnel) block(l *poll.Loop, side int) {
 	w := &t.ways[side]
 	w.blocked = true
-	if w.asked {
+	if w.writeInterest {
 		return
 	}
-	w.asked = true // and it stays so: who was slow once will be again
-	t.ask(1 - side)
+	w.writeInterest = true // and it stays so: who was slow once will be again
+	t.rearm(1 - side)
 }
 
 // mute has more bytes from side not told while there are some that the receiver does not take:
 // in bulk each would wake the loop in vain.
 func (t *Tunnel) mute(side int) {
 	t.ways[side].muted = true
-	t.ask(side)
+	t.rearm(side)
 }
 
 // drained is called when there is nothing to read until an event says so.
@@ -170,20 +170,20 @@ func (t *Tunnel) drained(side int) {
 	w.readable = false
 	if w.muted {
 		w.muted = false
-		t.ask(side)
+		t.rearm(side)
 	}
 }
 
-// ask has told of a side what its ways wait for.
-func (t *Tunnel) ask(side int) {
-	wish := poll.Bytes
+// rearm makes the interest in a side what its ways wait for.
+func (t *Tunnel) rearm(side int) {
+	interest := poll.Readable
 	if t.ways[side].muted {
-		wish = 0
+		interest = 0
 	}
-	if t.ways[1-side].asked {
-		wish |= poll.Room
+	if t.ways[1-side].writeInterest {
+		interest |= poll.Writable
 	}
-	if err := t.loops[side].Ask(int(t.fds[side]), wish); err != nil {
+	if err := t.loops[side].Rearm(int(t.fds[side]), interest); err != nil {
 		t.readFailed(err)
 	}
 }

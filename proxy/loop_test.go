@@ -125,7 +125,7 @@ func TestHandshakeLate(t *testing.T) {
 }
 
 // What takes a goroutine does so for no longer than it must.
-func TestComesBack(t *testing.T) {
+func TestReturnsToLoop(t *testing.T) {
 	s := origin(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/chunks" { // not in one piece
 			w.WriteHeader(200)
@@ -295,7 +295,7 @@ func hold(t testing.TB, g *gateway) (release func()) {
 			unix.Close(fds[1])
 		})
 		h := held{make(chan struct{}), out}
-		require.NoError(t, l.Add(fds[0], h))
+		require.NoError(t, l.Register(fds[0], h, poll.Readable))
 		_, err = unix.Write(fds[1], []byte("x"))
 		require.NoError(t, err)
 		soon(t, h.in)
@@ -303,7 +303,7 @@ func hold(t testing.TB, g *gateway) (release func()) {
 	return func() { close(out) }
 }
 
-// A server that speaks as soon as the handshake is over, before it was asked, is heard:
+// A server that speaks as soon as the handshake is over, before the request was sent, is heard:
 // the kernel tells both at once, and only once.
 func TestServerSpeaksFirst(t *testing.T) {
 	dead, accept := nettest.FullQueue(t)
@@ -322,7 +322,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 	assert.Equal(t, 400, res.StatusCode)
 }
 
-// connecting reports whether an attended exchange waits for a handshake.
+// connecting reports whether an exchange on the loop waits for a handshake.
 func connecting(g *gateway) (yes bool) {
 	g.door.Each(func(m door.Member) {
 		if c, ok := m.(*conn); ok {

@@ -9,40 +9,40 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
-// readyToAsk makes ready to send the request over x.up.
-func (x *exchange) readyToAsk(l *poll.Loop) {
+// readyToSend makes ready to send the request over x.up.
+func (x *exchange) readyToSend(l *poll.Loop) {
 	c := x.c
 	l, err := c.srv.orNext(l)
 	if err == nil {
-		err = x.up.Watch(l, (*serverSide)(c))
+		err = x.up.Register(l, (*serverSide)(c))
 	}
 	if err != nil {
 		x.fail(err)
 		return
 	}
-	x.to(stageAsk)
+	x.to(stageRequest)
 }
 
-// ask sends the request, unless the server has spoken since its last answer: nobody
+// sendRequest sends the request, unless the server has spoken since its last answer: nobody
 // knows what that is meant for.
-func (c *conn) ask(l *poll.Loop) {
+func (c *conn) sendRequest(l *poll.Loop) {
 	x := c.x
 	fd, _ := x.up.TCP.Bare()
 	if x.pooled && !sock.Quiet(fd) {
 		x.dropUpstream()
-		c.goAway(x)
+		c.toGoroutine(x)
 		return
 	}
 	n, _ := sock.TryWrite(fd, x.out)
-	x.to(stageAsked)
+	x.to(stageSent)
 	switch {
 	case n != len(x.out):
 		x.unsent = x.out[max(n, 0):]
-		c.goAway(x)
+		c.toGoroutine(x)
 	case c.spoken:
-		c.takeAnswer(l, fd)
+		c.receiveAnswer(l, fd)
 	default:
-		c.watch(l) // or nobody would see that the client goes meanwhile
+		c.register(l) // or nobody would see that the client goes meanwhile
 	}
 }
 
@@ -51,9 +51,9 @@ func (c *conn) ask(l *poll.Loop) {
 // can be sent again is, once, over a new one.
 func (x goExchange) send(server string) error {
 	again := x.body.whole && idempotent(x.req.Method)
-	for asked := x.stage == stageAsked; ; asked = false { // by the loop, the first time
+	for sent := x.stage == stageSent; ; sent = false { // by the loop, the first time
 		var err error
-		if asked {
+		if sent {
 			err = x.awaited()
 		} else {
 			if err = x.connectServer(server, again); err != nil {
