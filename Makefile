@@ -42,7 +42,7 @@ bench: build ## (root) measure Sluice beside squid, haproxy and others, and writ
 microbench: ## benchmarks of the rule engine, the parsers and the tunnels, COUNT (6) times: input for benchstat
 	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./acl ./proxy/http1 ./proxy/resolve ./proxy/tunnel
 
-profile: ## (root) leave profiles and flame graphs of Sluice at the work of ROW (1) in bin/profile
+profile: ## (root) leave profiles of Sluice at the work of ROW (1) in bin/profile, for go tool pprof
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/profile/sluice ./cmd/sluice
 	$(GO) run ./internal/bench -sluice bin/profile/sluice -profile bin/profile -rows $(or $(ROW),1)
 

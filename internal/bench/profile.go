@@ -66,18 +66,7 @@ func (b *bench) profile(w work, base string) error {
 	if err = errors.Join(err, <-fetched); err != nil {
 		return err
 	}
-	traces, err := exec.Command("go", "tool", "pprof", "-traces", base+".pprof").Output()
-	if err != nil {
-		return fmt.Errorf("go tool pprof: %w", err)
-	}
-	stacks, err := report.Traces(bytes.NewReader(traces))
-	if err != nil {
-		return err
-	}
-	if err := drawFlame(stacks, base+".svg", fmt.Sprintf("Row %d: %s", w.row, w.name)); err != nil {
-		return err
-	}
-	fmt.Fprintf(b.out, "  %s.pprof, %[1]s.svg\n", base)
+	fmt.Fprintf(b.out, "  go tool pprof -http=127.0.0.1:0 %s.pprof\n", base)
 	return b.kernelProfile(s, in, w, base)
 }
 
@@ -164,18 +153,10 @@ func (in *instance) fetchProfile(path string) error {
 	return os.WriteFile(path, b, 0o644)
 }
 
-func drawFlame(stacks report.Stacks, path, title string) error {
-	var svg bytes.Buffer
-	if err := stacks.Flame(&svg, title); err != nil {
-		return err
-	}
-	return os.WriteFile(path, svg.Bytes(), 0o644)
-}
-
-// kernelProfile draws a second graph with what the kernel does, where perf is there.
+// kernelProfile leaves a second profile with what the kernel does, where perf is there.
 func (b *bench) kernelProfile(s *stage, in *instance, w work, base string) error {
 	if _, err := exec.LookPath("perf"); err != nil {
-		fmt.Fprintln(b.out, "  no perf here, so no graph of the kernel's part")
+		fmt.Fprintln(b.out, "  no perf here, so no profile of the kernel's part")
 		return nil
 	}
 	data := filepath.Join(b.dir, "perf.data")
@@ -190,12 +171,16 @@ func (b *bench) kernelProfile(s *stage, in *instance, w work, base string) error
 	if err != nil {
 		return fmt.Errorf("perf script: %w", err)
 	}
-	stacks, err := report.Script(bytes.NewReader(out))
+	p, err := report.FromPerf(bytes.NewReader(out))
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(b.out, "  %s-kernel.svg\n", base)
-	return drawFlame(stacks, base+"-kernel.svg", fmt.Sprintf("Row %d: %s, with the kernel", w.row, w.name))
+	f, err := os.Create(base + "-kernel.pprof")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "  go tool pprof -http=127.0.0.1:0 %s\n", f.Name())
+	return errors.Join(p.Write(f), f.Close())
 }
 
 // interruptible ends a command as Ctrl-C does, so that it writes what it has.

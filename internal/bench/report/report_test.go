@@ -1,13 +1,13 @@
 package report
 
 import (
-	"encoding/xml"
-	"io"
+	"bytes"
 	"math"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -96,23 +96,21 @@ func rounded(bars []Bar) []Bar {
 	return bars
 }
 
-func TestFlame(t *testing.T) {
-	traces := "File: x\nDuration: 5s\n-----------+---\n  bytes:  1kB\n     1.50s   a.leaf\n             b.<T>.caller\n-----------+---\n     20ms   c\n"
-	stacks, err := Traces(strings.NewReader(traces))
+func TestFromPerf(t *testing.T) {
+	p, err := FromPerf(strings.NewReader("   ffff inner\n   eeee outer call\n\n   ffff inner\n   eeee outer call\n\n   dddd outer call\n"))
 	require.NoError(t, err)
-	assert.Equal(t, Stacks{"b.<T>.caller;a.leaf": 1.5, "c": 0.02}, stacks)
-
-	perf := "   ffff inner\n   eeee outer call\n\n   ffff inner\n   eeee outer call\n"
-	stacks2, err := Script(strings.NewReader(perf))
+	require.Len(t, p.Sample, 2)
+	var out bytes.Buffer
+	require.NoError(t, p.Write(&out))
+	back, err := profile.Parse(&out)
 	require.NoError(t, err)
-	assert.Equal(t, Stacks{"outer call;inner": 2}, stacks2)
-
-	var svg strings.Builder
-	require.NoError(t, stacks.Flame(&svg, "a & b"))
-	dec := xml.NewDecoder(strings.NewReader(svg.String()))
-	for err == nil {
-		_, err = dec.Token()
+	stacks := map[string]int64{}
+	for _, s := range back.Sample {
+		var names []string
+		for _, l := range s.Location {
+			names = append(names, l.Line[0].Function.Name)
+		}
+		stacks[strings.Join(names, " < ")] = s.Value[0]
 	}
-	assert.Equal(t, io.EOF, err)
-	assert.Contains(t, svg.String(), "b.&lt;T&gt;.caller: 98.68 %")
+	assert.Equal(t, map[string]int64{"inner < outer call": 2, "outer call": 1}, stacks)
 }
