@@ -93,7 +93,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 					assert.Empty(t, string(b))
 					assert.ErrorIs(t, err, syscall.ECONNRESET, request)
 				}
-				require.Eventually(t, func() bool { return testutil.ToFloat64(g.Metrics.Panics) >= float64(i+1) }, 10*time.Second, time.Millisecond, request)
+				nettest.Eventually(t, "the panic is counted", func() bool { return testutil.ToFloat64(g.Metrics.Panics) >= float64(i+1) })
 			}
 			assert.Contains(t, said.String(), "a fault that a client has found")
 			assert.Contains(t, said.String(), "abandon_test.go", "the stack")
@@ -104,7 +104,7 @@ func TestPanicEndsOneConnection(t *testing.T) {
 			_, err := io.ReadFull(tunnel.r, b)
 			require.NoError(t, err)
 			assert.Equal(t, "still there", string(b))
-			assert.Eventually(t, func() bool { return testutil.ToFloat64(g.Metrics.Clients) == 3 }, 10*time.Second, time.Millisecond, "other, the new one and the tunnel")
+			nettest.Eventually(t, "other, the new one and the tunnel are left", func() bool { return testutil.ToFloat64(g.Metrics.Clients) == 3 })
 			assert.Equal(t, 1000-3*2-int64(g.Gate.Pool.Len()), g.Budget.Left(), fmt.Sprint("pooled: ", g.Gate.Pool.Len()))
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -98,7 +99,7 @@ func TestOneAdmission(t *testing.T) {
 				Generation: policy.New(g.tenant), ConnectTimeout: 10 * time.Second, DNSTimeout: 10 * time.Second,
 				Listeners: []tcp.Listener{{Label: "p", Listen: "127.0.0.1:0", Destinations: []acl.Target{target}}},
 			}))
-			require.Eventually(t, s.Ready, 10*time.Second, time.Millisecond)
+			nettest.Eventually(t, "it is ready", s.Ready)
 			addr := s.Status()[0].Addr.String()
 			before := reached.Load()
 			refused, err := dialFrom(t, unwanted.String(), addr)
@@ -109,7 +110,7 @@ func TestOneAdmission(t *testing.T) {
 			assert.Equal(t, before, reached.Load())
 			wanted, err := dialFrom(t, "127.0.0.1", addr)
 			require.NoError(t, err)
-			require.Eventually(t, func() bool { return reached.Load() == before+1 }, 10*time.Second, time.Millisecond)
+			nettest.Eventually(t, "the server is reached", func() bool { return reached.Load() == before+1 })
 			wanted.Close()
 		})
 	}

@@ -12,10 +12,11 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // connAuthServer serves over c as IIS does: a connection is authenticated by the second leg
@@ -86,7 +87,7 @@ func TestConnectionBoundAuthentication(t *testing.T) {
 						}
 						if head += "\r\n"; way == "http on a goroutine" {
 							c.send(t, "%s", head[:5])
-							require.Eventually(t, func() bool { return hasAll(t, c) }, 10*time.Second, time.Millisecond)
+							nettest.Eventually(t, "the other end has all", func() bool { return hasAll(t, c) })
 							head = head[5:]
 						}
 						c.send(t, "%s%s", head, body)
@@ -115,7 +116,7 @@ func TestConnectionBoundAuthentication(t *testing.T) {
 					assert.Zero(t, g.Gate.Pool.Len(), "what offers the scheme is not shared either")
 					alice.Close()
 					mallory.Close()
-					assert.Eventually(t, func() bool { return g.Budget.Left() == 1000 }, 10*time.Second, time.Millisecond)
+					nettest.Eventually(t, "descriptors are given back", func() bool { return g.Budget.Left() == 1000 })
 				})
 			}
 		}

@@ -99,7 +99,7 @@ func TestClientGoesWhileTheServerThinks(t *testing.T) {
 					assert.Equal(t, "yes", body)
 				}
 				c.Close()
-				assert.Eventually(t, func() bool { return g.Budget.Left()+int64(g.Gate.Pool.Len()) == 1000 }, 10*time.Second, time.Millisecond, "descriptors are given back")
+				nettest.Eventually(t, "descriptors are given back", func() bool { return g.Budget.Left()+int64(g.Gate.Pool.Len()) == 1000 })
 			})
 		}
 	}
@@ -135,7 +135,7 @@ func TestClientGoesBeforeThereIsAServer(t *testing.T) {
 			c.SetLinger(0)
 			c.Close()
 			assert.Contains(t, g.lines(t, 1)[0], `"error":"client_aborted"`)
-			assert.Eventually(t, func() bool { return g.Budget.Left() == 1000 }, 10*time.Second, time.Millisecond)
+			nettest.Eventually(t, "descriptors are given back", func() bool { return g.Budget.Left() == 1000 })
 		})
 	}
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // Bytes of a tunnel are counted while it lasts, and once.
@@ -24,7 +26,7 @@ func TestTunnelBytesAreCountedAsTheyMove(t *testing.T) {
 	c.send(t, " and late")
 	_, err := io.ReadFull(c.r, make([]byte, 14))
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return g.bytes(t, "connect") == [2]float64{14, 14} }, 10*time.Second, 10*time.Millisecond)
+	nettest.Eventually(t, "the bytes are counted", func() bool { return g.bytes(t, "connect") == [2]float64{14, 14} })
 	c.send(t, "!")
 	_, err = c.r.ReadByte()
 	require.NoError(t, err)

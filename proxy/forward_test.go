@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -181,9 +182,9 @@ func TestOtherProtocols(t *testing.T) {
 			assert.Contains(t, body, "Because:      "+details+"\n")
 			assert.True(t, res.Close)
 			assert.NoError(t, c.Close())
-			require.Eventually(t, func() bool {
+			nettest.Eventually(t, tt.speaks+" is logged", func() bool {
 				return strings.Count(g.log.String(), `"error":"http_request_error","details":"`+details+`"}`) == before+1
-			}, 10*time.Second, 5*time.Millisecond, "%s", tt.speaks)
+			})
 		}
 	}
 }

@@ -5,11 +5,11 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -79,7 +79,7 @@ func TestLargeAnswerHead(t *testing.T) {
 					require.NoError(t, err)
 					require.True(t, string(body) == string(got), "the body is another")
 				}
-				require.Eventually(t, func() bool { return g.Gate.Pool.Len() == 1 }, 10*time.Second, time.Millisecond)
+				nettest.Eventually(t, "the connection is pooled", func() bool { return g.Gate.Pool.Len() == 1 })
 			})
 		})
 	}

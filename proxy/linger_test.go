@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // The client has the last answer whole, whatever it has sent that nobody read, and however
@@ -47,7 +49,7 @@ func TestLastAnswerArrives(t *testing.T) {
 				c.send(t, "%s", tt.request)
 				fmt.Fprint(c, junk)
 				g.lines(t, i+1)
-				require.Eventually(t, func() bool { return hasAll(t, c) }, 10*time.Second, time.Millisecond)
+				nettest.Eventually(t, "the other end has all", func() bool { return hasAll(t, c) })
 				res, err := http.ReadResponse(c.r, &http.Request{Method: "GET"})
 				require.NoError(t, err)
 				b, err := io.ReadAll(res.Body)
@@ -60,7 +62,7 @@ func TestLastAnswerArrives(t *testing.T) {
 				assert.Equal(t, io.EOF, err)
 				c.Close()
 			}
-			assert.Eventually(t, func() bool { return testutil.ToFloat64(g.Metrics.Clients) == 0 }, 10*time.Second, time.Millisecond)
+			nettest.Eventually(t, "no client is left", func() bool { return testutil.ToFloat64(g.Metrics.Clients) == 0 })
 		})
 	}
 }
@@ -73,6 +75,6 @@ func TestLingerEnds(t *testing.T) {
 	res, _ := c.response(t, "GET")
 	require.Equal(t, 400, res.StatusCode)
 	begin := time.Now()
-	require.Eventually(t, func() bool { return g.Budget.Left() == 1000 }, 20*time.Second, time.Millisecond)
+	nettest.Eventually(t, "descriptors are given back", func() bool { return g.Budget.Left() == 1000 })
 	assert.Greater(t, time.Since(begin), lingerTime/2, "it had its time")
 }

@@ -28,13 +28,9 @@ import (
 // settles waits until there are no more goroutines than that.
 func settles(t testing.TB, most int) {
 	t.Helper()
-	end := time.Now().Add(10 * time.Second)
-	for runtime.NumGoroutine() > most {
-		if time.Now().After(end) {
-			stacks := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, not %d:\n%s", runtime.NumGoroutine(), most, stacks[:runtime.Stack(stacks, true)])
-		}
-		runtime.Gosched()
+	if !nettest.Within(10*time.Second, func() bool { return runtime.NumGoroutine() <= most }) {
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("%d goroutines, not %d:\n%s", runtime.NumGoroutine(), most, stacks[:runtime.Stack(stacks, true)])
 	}
 }
 
@@ -311,7 +307,7 @@ func TestServerSpeaksFirst(t *testing.T) {
 	dialEachLoop(t, g)
 	c := g.dial(t)
 	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", dead)
-	require.Eventually(t, func() bool { return connecting(g) }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(t, "it is being connected", func() bool { return connecting(g) })
 	release := hold(t, g)
 	accept()
 	conn := accept()
@@ -387,7 +383,7 @@ func serverSpeaksUnasked(t *testing.T, others int) {
 	ask()
 	_, body := c.response(t, "GET")
 	require.Equal(t, "1", body)
-	require.Eventually(t, func() bool { return g.Gate.Pool.Len() == 1 }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(t, "the connection is pooled", func() bool { return g.Gate.Pool.Len() == 1 })
 	release := hold(t, g)
 	ask() // is told before what the server says
 	for _, o := range crowd {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
@@ -57,7 +58,7 @@ func TestOpenTunnels(t *testing.T) {
 	}
 	var open []door.Open
 	listed := time.Duration(0)
-	require.Eventually(t, func() bool { // a conn becomes a tunnel just after its answer
+	nettest.Eventually(t, "all are tunnels, just after their answers", func() bool {
 		begin := time.Now()
 		open = g.Open()
 		listed = time.Since(begin)
@@ -67,7 +68,7 @@ func TestOpenTunnels(t *testing.T) {
 			}
 		}
 		return len(open) == many
-	}, 20*time.Second, 10*time.Millisecond)
+	})
 	t.Logf("%d tunnels listed in %v", many, listed)
 	at := netip.MustParseAddrPort(server)
 	for _, o := range open {
@@ -82,14 +83,14 @@ func TestOpenTunnels(t *testing.T) {
 	assert.Equal(t, 1, g.Cut(func(o *door.Open) bool { return o.Client == open[7].Client }))
 	_, err := clients[open[7].Client.String()].r.ReadByte()
 	assert.ErrorIs(t, err, io.EOF)
-	require.Eventually(t, func() bool {
+	nettest.Eventually(t, "it is logged", func() bool {
 		return strings.Contains(g.log.String(), `"client":"`+open[7].Client.String()+`"`)
-	}, 10*time.Second, time.Millisecond)
+	})
 	g.rules(t, "!127.0.0.0/8")
 	begin := time.Now()
 	assert.Equal(t, many-1, g.Revoke())
 	t.Logf("%d tunnels judged again and ended in %v", many-1, time.Since(begin))
-	require.Eventually(t, func() bool { return len(g.Open()) == 0 }, 20*time.Second, time.Millisecond)
+	nettest.Eventually(t, "nothing is open", func() bool { return len(g.Open()) == 0 })
 }
 
 // A request under way is described on both paths, with what it has asked for, and the address
@@ -115,7 +116,7 @@ func TestOpenRequests(t *testing.T) {
 				c.send(t, "%sGET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", ahead, server)
 				soon(t, asked)
 				var open []door.Open
-				require.Eventually(t, func() bool { open = g.Open(); return len(open) == 2 }, 10*time.Second, time.Millisecond)
+				nettest.Eventually(t, "both are open", func() bool { open = g.Open(); return len(open) == 2 })
 				if open[0].State == door.Waiting {
 					open[0], open[1] = open[1], open[0]
 				}

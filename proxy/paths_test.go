@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -244,7 +246,7 @@ func inTwo(c *net.TCPConn, s string, at int) {
 // it reads on at all.
 func taken(c *net.TCPConn) {
 	us, them := c.LocalAddr().String(), c.RemoteAddr().String()
-	for limit := time.Now().Add(20 * time.Millisecond); time.Now().Before(limit); time.Sleep(50 * time.Microsecond) {
+	nettest.Within(20*time.Millisecond, func() bool {
 		found, gap := false, 0
 		for fd := 3; gap < 100 && !found; fd++ {
 			peer, err := unix.Getpeername(fd)
@@ -257,11 +259,12 @@ func taken(c *net.TCPConn) {
 			own, err := unix.Getsockname(fd)
 			if found = err == nil && addrOf(own) == them; found {
 				if n, err := sock.Unread(fd); err != nil || n == 0 {
-					return
+					return true
 				}
 			}
 		}
-	}
+		return false
+	})
 }
 
 func addrOf(a unix.Sockaddr) string {
@@ -303,7 +306,7 @@ func (st *theatre) play(at cut) (o outcome) {
 		}
 		client.Close()
 	}
-	require.Eventually(t, func() bool { return len(st.logged()) >= n }, 10*time.Second, 100*time.Microsecond, "%+v: records", at)
+	nettest.Eventually(t, fmt.Sprintf("%+v: there are %d records", at, n), func() bool { return len(st.logged()) >= n })
 	if s.client == stays {
 		got = atHand(t, client)
 		if s.loop && at == (cut{}) {

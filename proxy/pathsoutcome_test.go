@@ -7,10 +7,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -89,7 +89,7 @@ func (st *theatre) whatWasHeard() string {
 		defer st.mu.Unlock()
 		return st.ended == len(st.heard)
 	}
-	require.Eventually(st.t, done, 10*time.Second, 100*time.Microsecond, "a server's connection stays open")
+	nettest.Eventually(st.t, "all connections of servers are closed", done)
 	return strings.Join(st.heard, "\n-- another connection --\n")
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/dial"
@@ -146,10 +147,11 @@ func (g *gateway) rules(t testing.TB, text string) {
 func (g *gateway) lines(t testing.TB, n int) []string {
 	t.Helper()
 	var lines []string
-	require.Eventually(t, func() bool {
+	ok := nettest.Within(30*time.Second, func() bool {
 		lines = strings.Split(strings.TrimSuffix(g.log.String(), "\n"), "\n")
 		return len(lines) >= n && lines[0] != ""
-	}, 10*time.Second, 5*time.Millisecond, "want %d lines, have %q", n, &lines)
+	})
+	require.True(t, ok, "want %d lines, have %q", n, lines)
 	require.Len(t, lines, n)
 	return lines
 }

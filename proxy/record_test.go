@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 )
 
@@ -75,7 +75,7 @@ func TestFailureIsNoDenial(t *testing.T) {
 				res, body := c.response(t, "GET")
 				assert.Equal(t, tt.status, res.StatusCode)
 				assert.Equal(t, tt.verdict == "deny", strings.Contains(res.Status+body, "denied"), body)
-				require.Eventually(t, func() bool { return strings.Count(out.String(), "\n") == 3*(i+1) }, 10*time.Second, time.Millisecond)
+				nettest.Eventually(t, "all is logged", func() bool { return strings.Count(out.String(), "\n") == 3*(i+1) })
 				lines := strings.Split(out.String(), "\n")[3*i:]
 				assert.Contains(t, lines[0], `"verdict":"`+tt.verdict+`","reason":"`+tt.reason+`"`)
 				assert.Contains(t, lines[1], " "+tt.squid+" ")

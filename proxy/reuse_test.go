@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -141,9 +140,7 @@ func TestReuseKeepsClientsApart(t *testing.T) {
 	idle.Wait()
 	close(stop)
 	busy.Wait()
-	for end := time.Now().Add(10 * time.Second); strings.Count(g.log.String(), "\n") < cs.made; runtime.Gosched() {
-		require.True(t, time.Now().Before(end), "lines are missing")
-	}
+	nettest.Eventually(t, "all lines are there", func() bool { return strings.Count(g.log.String(), "\n") >= cs.made })
 	for line := range strings.Lines(g.log.String()) {
 		var l struct {
 			Client, Method, Error string
@@ -233,8 +230,8 @@ func TestSweepKeepsAlive(t *testing.T) {
 		})
 		return n
 	}
-	require.Eventually(t, func() bool {
+	nettest.Eventually(t, "the sweeper has seen one", func() bool {
 		g.door.Each(door.Member.Sweep)
 		return kept() == 1
-	}, 10*time.Second, time.Millisecond)
+	})
 }

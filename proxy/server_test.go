@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -103,13 +104,13 @@ func TestConnectionLimits(t *testing.T) {
 			assert.Contains(t, res.Header.Get("Proxy-Status"), "error="+tt.error)
 			assert.True(t, res.Close)
 			a.Close()
-			require.Eventually(t, func() bool { // room again
+			nettest.Eventually(t, "there is room again", func() bool {
 				c := g.dial(t)
 				defer c.Close()
 				c.send(t, "CONNECT 192.0.2.1:1 HTTP/1.1\r\n\r\n")
 				res, _ := c.response(t, "GET")
 				return res.StatusCode == 403
-			}, 10*time.Second, time.Millisecond)
+			})
 		})
 	}
 }
@@ -130,7 +131,7 @@ func TestPoolGivesWay(t *testing.T) {
 	}
 	clients[0].Close()
 	clients[1].Close()
-	require.Eventually(t, func() bool { return g.Budget.Left() == int64(4-g.Gate.Pool.Len()) }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(t, "only the pool holds descriptors", func() bool { return g.Budget.Left() == int64(4-g.Gate.Pool.Len()) })
 	for range 2 {
 		c := g.dial(t)
 		c.send(t, "CONNECT a.test:1 HTTP/1.1\r\n\r\n")

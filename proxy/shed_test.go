@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
@@ -82,9 +83,9 @@ func TestWhoGivesWay(t *testing.T) {
 						ask(t, c)
 					}
 				}
-				require.Eventually(t, func() bool {
+				nettest.Eventually(t, "the others would give way", func() bool {
 					return g.wouldGiveWay("127.0.0.3") == places-2
-				}, 10*time.Second, time.Millisecond)
+				})
 				for range 5 {
 					ask(t, g.dialFrom(t, "127.0.0.4"))
 				}

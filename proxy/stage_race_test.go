@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -60,7 +59,7 @@ func TestStages(t *testing.T) {
 		} else {
 			c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", dead)
 		}
-		require.Eventually(t, func() bool { return connecting(g) }, 10*time.Second, time.Millisecond)
+		nettest.Eventually(t, "it is being connected", func() bool { return connecting(g) })
 		accept()
 		fd := accept()
 		if connect {
@@ -75,7 +74,7 @@ func TestStages(t *testing.T) {
 	at, refuse := fullQueueThatEnds(t)
 	c = g.dial(t)
 	c.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n\r\n", at) // new, connecting, failed
-	require.Eventually(t, func() bool { return connecting(g) }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(t, "it is being connected", func() bool { return connecting(g) })
 	refuse()
 	res, _ := c.response(t, "GET")
 	assert.Equal(t, 502, res.StatusCode)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 )
 
@@ -102,7 +103,7 @@ func TestTLSMoreThanTheAnswer(t *testing.T) {
 				now, later := tt(c, records)
 				_, err := raw.Write(now)
 				assert.NoError(t, err)
-				assert.Eventually(t, func() bool { return hasAll(t, raw) }, 10*time.Second, time.Millisecond)
+				assert.True(t, nettest.Within(10*time.Second, func() bool { return hasAll(t, raw) }), "the other end has all")
 				close(sent)
 				select {
 				case <-asked:
@@ -177,7 +178,7 @@ func TestStrayBeforeTheSend(t *testing.T) {
 		if n == 1 {
 			<-talk
 			c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison")
-			assert.Eventually(t, func() bool { return hasAll(t, c) }, 10*time.Second, time.Millisecond)
+			assert.True(t, nettest.Within(10*time.Second, func() bool { return hasAll(t, c) }), "the other end has all")
 			close(talked)
 		}
 		c.r.Peek(1)
@@ -204,7 +205,7 @@ func TestStrayBeforeTheSend(t *testing.T) {
 		ins = append(ins, b.in)
 	}
 	ask()
-	require.Eventually(t, func() bool { return hasAll(t, c) }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(t, "the other end has all", func() bool { return hasAll(t, c) })
 	release()
 	for _, in := range ins {
 		soon(t, in)

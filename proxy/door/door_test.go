@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 )
 
@@ -224,7 +225,7 @@ func TestAwait(t *testing.T) {
 	b := &guest{d: d, addr: addr("192.0.2.2")}
 	in := make(chan Refusal)
 	go func() { in <- d.Await(b, l) }()
-	require.Eventually(t, func() bool { return d.waiters.Load() == 1 }, 10*time.Second, time.Millisecond)
+	nettest.Eventually(t, "one waits", func() bool { return d.waiters.Load() == 1 })
 	d.Leave(a)
 	assert.Zero(t, <-in)
 	assert.Equal(t, Full, d.Await(&guest{d: d, addr: addr("192.0.2.3")}, l))

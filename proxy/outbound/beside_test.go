@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -54,14 +55,14 @@ func TestAttemptsBesideAreBudgeted(t *testing.T) {
 				require.Error(t, <-done)
 				assert.EqualValues(t, len(addrs), tried.Load())
 			} else {
-				require.Eventually(t, func() bool { return most.Load() == tt.most }, 20*time.Second, time.Millisecond)
+				nettest.Eventually(t, "so many are tried", func() bool { return most.Load() == tt.most })
 				assert.EqualValues(t, tt.budget-tt.most+1, budget.Left())
 				cancel()
 				require.Error(t, <-done)
 			}
 			cancel()
 			assert.Equal(t, tt.most, most.Load())
-			assert.Eventually(t, func() bool { return budget.Left() == tt.budget }, 10*time.Second, time.Millisecond)
+			nettest.Eventually(t, "descriptors are given back", func() bool { return budget.Left() == tt.budget })
 		})
 	}
 }

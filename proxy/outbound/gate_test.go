@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -319,7 +320,7 @@ func TestPoolWatches(t *testing.T) {
 		} else {
 			fars[0].Write([]byte("HTTP/1.1 408 Request Timeout"))
 		}
-		require.Eventually(t, func() bool { return p.Len() == 1 }, 10*time.Second, time.Millisecond)
+		nettest.Eventually(t, "one is left", func() bool { return p.Len() == 1 })
 		c := p.Get(&Route{addrs: aa("192.0.2.1"), port: 80}, "")
 		require.NotNil(t, c)
 		c.Deregister()
