@@ -29,16 +29,6 @@ const (
 	numStages
 )
 
-// follows are the stages that may come next.
-var follows = [numStages][]stage{
-	stageNew:        {stageDial, stageConnecting, stageConnected, stageRequest, stageFailed},
-	stageConnecting: {stageConnected, stageRequest, stageFailed},
-	stageRequest:    {stageSent},
-	stageSent:       {stageAnswer},
-	stageAnswer:     {stageBody},
-	stageFailed:     {stageRefusing},
-}
-
 // to moves x to the next stage. With the race detector it panics where the diagram has no
 // arrow.
 func (x *exchange) to(next stage) {

@@ -10,6 +10,16 @@ import (
 
 const checkStages = true
 
+// follows are the stages that may come next.
+var follows = [numStages][]stage{
+	stageNew:        {stageDial, stageConnecting, stageConnected, stageRequest, stageFailed},
+	stageConnecting: {stageConnected, stageRequest, stageFailed},
+	stageRequest:    {stageSent},
+	stageSent:       {stageAnswer},
+	stageAnswer:     {stageBody},
+	stageFailed:     {stageRefusing},
+}
+
 // walked says which arrows of the diagram have been walked.
 var walked [numStages][numStages]atomic.Bool
 
