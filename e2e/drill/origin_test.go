@@ -120,6 +120,7 @@ func (v *visit) serve() {
 		case err != nil:
 			return
 		}
+		v.SetDeadline(time.Now().Add(patience)) // it may have lain in a pool for as long
 		p, err := v.planFor(h)
 		if err != nil {
 			v.d.fault(p, "a server got as a request: %v; %+v", err, h)
