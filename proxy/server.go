@@ -127,10 +127,24 @@ func (s *Server) Generation() *policy.Generation { return s.live.Load() }
 // an error when it could not begin. Running out of descriptors is no such error:
 // it waits and goes on.
 func (s *Server) Serve(l *sock.Listener) error {
-	s.mu.Lock()
-	if s.door.Draining() {
-		s.mu.Unlock()
+	a := s.acceptor(l)
+	if a == nil {
 		l.Close()
+		return nil
+	}
+	defer s.serving.Done()
+	if err := a.Run(s.ctx, &s.loops); err != nil {
+		return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// acceptor makes one for the clients of l, whose Run is counted already, or nil when no more
+// are to come.
+func (s *Server) acceptor(l *sock.Listener) *accept.Acceptor {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.door.Draining() {
 		return nil
 	}
 	var next *conn
@@ -143,24 +157,14 @@ func (s *Server) Serve(l *sock.Listener) error {
 	})
 	s.acceptors = append(s.acceptors, a)
 	s.serving.Add(1)
-	s.mu.Unlock()
-	defer s.serving.Done()
-	if err := a.Run(s.ctx, &s.loops); err != nil {
-		return fmt.Errorf("accept clients on %s: %w", l.Addr(), err)
-	}
-	return nil
+	return a
 }
 
 // Shutdown stops accepting, lets the requests and tunnels under way end by
 // themselves, closes connections between two requests at once, and cuts what is
 // left when ctx ends. It returns when nothing is left.
 func (s *Server) Shutdown(ctx context.Context) {
-	s.mu.Lock()
-	s.door.Drain()
-	for _, a := range s.acceptors {
-		a.Stop() // Serve returns, having taken who waits
-	}
-	s.mu.Unlock()
+	s.stopAccepting()
 	s.serving.Wait()
 	s.door.Drain()
 	if !s.door.Wait(ctx) {
@@ -173,4 +177,13 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.Gate.Pool.Close()
 	s.pump.Close()
 	s.loops.Close()
+}
+
+func (s *Server) stopAccepting() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.door.Drain()
+	for _, a := range s.acceptors {
+		a.Stop() // Serve returns, having taken who waits
+	}
 }

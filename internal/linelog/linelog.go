@@ -147,19 +147,9 @@ func (l *Log) Reopen() {
 // Close writes what is there and ends the log, within the limit: what has not been
 // written by then is lost. It returns how many lines that were. Later lines are lost too.
 func (l *Log) Close(limit time.Duration) (lost int) {
-	if l == nil {
+	if l == nil || !l.shut(limit) {
 		return 0
 	}
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return 0
-	}
-	l.closed = true
-	if f, ok := l.out.(*os.File); ok {
-		_ = f.SetWriteDeadline(time.Now().Add(limit)) // only a FIFO knows that
-	}
-	l.mu.Unlock()
 	close(l.end)
 	select {
 	case <-l.done:
@@ -173,6 +163,21 @@ func (l *Log) Close(limit time.Duration) (lost int) {
 		l.o.Lost(lost)
 	}
 	return lost
+}
+
+// shut has no more lines taken, and those that there are written within the limit. It fails
+// when that was done.
+func (l *Log) shut(limit time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.closed = true
+	if f, ok := l.out.(*os.File); ok {
+		_ = f.SetWriteDeadline(time.Now().Add(limit)) // only a FIFO knows that
+	}
+	return true
 }
 
 var newline = []byte{'\n'}

@@ -80,15 +80,20 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 	if c.loop != nil {
 		c.Register(nil, c)
 	}
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
+	if !p.add(c) {
 		p.drop(c)
-		return
 	}
-	key := poolKey{c.tenant, c.Source, c.Dst, c.server}
-	p.idle[key] = append(p.idle[key], c)
-	p.mu.Unlock()
+}
+
+// add fails when the pool is closed.
+func (p *Pool) add(c *Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
+		key := poolKey{c.tenant, c.Source, c.Dst, c.server}
+		p.idle[key] = append(p.idle[key], c)
+	}
+	return !p.closed
 }
 
 // spoken closes an idle connection that its server has closed, or on which it has

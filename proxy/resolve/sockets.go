@@ -73,16 +73,10 @@ type socket struct {
 
 // put sends q by a socket for its server. The error says that it could not be sent.
 func (x *sockets) put(q *question) error {
-	x.mu.Lock()
-	k, err := x.pick(q.s)
+	k, err := x.place(q)
 	if err != nil {
-		x.mu.Unlock()
 		return err
 	}
-	q.k, q.id = k, k.freeID()
-	k.add(q)
-	x.mu.Unlock()
-
 	buf := buffers.Get().(*[readSize]byte)
 	defer buffers.Put(buf)
 	b, err := q.pack(buf, q.id)
@@ -96,6 +90,18 @@ func (x *sockets) put(q *question) error {
 		k.fail(err)
 	}
 	return err
+}
+
+// place has a socket for q's server wait for its answer.
+func (x *sockets) place(q *question) (*socket, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k, err := x.pick(q.s)
+	if err == nil {
+		q.k, q.id = k, k.freeID()
+		k.add(q)
+	}
+	return k, err
 }
 
 // pick is a socket to s: a new one where there is room, else one of those there are.
@@ -208,27 +214,37 @@ func (k *socket) read() {
 
 // fail tells all who wait that the socket is of no use.
 func (k *socket) fail(err error) {
+	for _, q := range k.dismiss() {
+		q.to.put(reply{q: q, err: err})
+	}
+}
+
+// dismiss closes k, and returns what has waited there.
+func (k *socket) dismiss() []*question {
 	k.set.mu.Lock()
+	defer k.set.mu.Unlock()
 	all := slices.Collect(maps.Values(k.more))
 	if k.first != nil {
 		all = append(all, k.first)
 	}
 	k.close()
-	k.set.mu.Unlock()
-	for _, q := range all {
-		q.to.put(reply{q: q, err: err})
+	return all
+}
+
+// meant is the question whose ID a datagram has, or nil.
+func (k *socket) meant(b []byte) *question {
+	if len(b) < 2 {
+		return nil
 	}
+	k.set.mu.Lock()
+	defer k.set.mu.Unlock()
+	return k.find(binary.BigEndian.Uint16(b))
 }
 
 // take hands a datagram to the question that it answers. What comes from the right
 // address but is not an answer is ignored, since the true one may still come.
 func (k *socket) take(b []byte) {
-	var q *question
-	if len(b) >= 2 {
-		k.set.mu.Lock()
-		q = k.find(binary.BigEndian.Uint16(b))
-		k.set.mu.Unlock()
-	}
+	q := k.meant(b)
 	if q == nil {
 		k.set.r.observe(Event{QueryMismatch, k.s.addr, "udp", time.Since(k.born)})
 		return

@@ -42,12 +42,20 @@ func (w *watched[T]) load(now time.Duration) error {
 
 // get is the current value. What can't be read or parsed leaves the value that was.
 func (w *watched[T]) get(now time.Duration) *T {
-	if now >= w.due.Load() && w.mu.TryLock() {
-		w.due.Store(now + watchEvery)
-		_ = w.reload()
-		w.mu.Unlock()
+	if now >= w.due.Load() {
+		w.look(now)
 	}
 	return w.value.Load()
+}
+
+// look reads the file again, unless somebody does.
+func (w *watched[T]) look(now time.Duration) {
+	if !w.mu.TryLock() {
+		return
+	}
+	defer w.mu.Unlock()
+	w.due.Store(now + watchEvery)
+	_ = w.reload()
 }
 
 func (w *watched[T]) reload() error {

@@ -149,16 +149,25 @@ func isNotFound(err error) bool {
 	return ok && re.Kind == resolve.NotFound
 }
 
-// update makes addrs the addresses in force. New ones join; those that vanished
-// get no more connections, and are forgotten when their last one ends.
+// update makes addrs the addresses in force, and tells of what is new.
 func (d *destination) update(addrs []netip.Addr, problem string) {
+	if came, went := d.replace(addrs); len(came)+len(went) > 0 {
+		d.srv.Log.Info("addresses changed", "listener", d.port.label, "destination", d.label, "new", came, "gone", went, "in_use", len(*d.list.Load()))
+	}
+	d.say(problem)
+	d.report()
+}
+
+// replace makes addrs the addresses in force. New ones join; those that vanished
+// get no more connections, and are forgotten when their last one ends.
+func (d *destination) replace(addrs []netip.Addr) (came, went []string) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.ctx.Err() != nil {
 		addrs = nil
 	}
 	list := make([]*address, 0, len(addrs))
 	here := make(map[netip.Addr]bool, len(addrs))
-	var came, went []string
 	for _, ip := range addrs {
 		a := d.known[ip]
 		if a == nil {
@@ -184,12 +193,7 @@ func (d *destination) update(addrs []netip.Addr, problem string) {
 		}
 	}
 	d.list.Store(&list)
-	d.mu.Unlock()
-	if len(came)+len(went) > 0 {
-		d.srv.Log.Info("addresses changed", "listener", d.port.label, "destination", d.label, "new", came, "gone", went, "in_use", len(list))
-	}
-	d.say(problem)
-	d.report()
+	return came, went
 }
 
 // say logs a problem when it is news.
@@ -204,8 +208,16 @@ func (d *destination) say(problem string) {
 
 // report tells metrics and port how many addresses there are.
 func (d *destination) report() {
-	var n [3]int // up, down, draining
+	if d.count() {
+		d.port.refresh()
+	}
+}
+
+// count tells the metrics, and reports whether that is news.
+func (d *destination) count() (news bool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	var n [3]int // up, down, draining
 	for _, a := range d.known {
 		switch {
 		case a.cancel == nil:
@@ -216,15 +228,12 @@ func (d *destination) report() {
 			n[0]++
 		}
 	}
-	news := n != d.reported
+	news = n != d.reported
 	d.reported = n
 	if news && d.refs > 0 {
 		d.metrics.SetAddresses(n[0], n[1], n[2])
 	}
-	d.mu.Unlock()
-	if news {
-		d.port.refresh()
-	}
+	return news
 }
 
 // up reports whether an address is in use.
@@ -239,13 +248,18 @@ func (d *destination) up() bool {
 
 // ended is called when a connection to a has ended.
 func (d *destination) ended(a *address) {
+	d.forget(a)
+	d.report()
+}
+
+// forget forgets a if that was its last connection, and nobody wants more of them.
+func (d *destination) forget(a *address) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	if a.open.Add(-1) == 0 && a.cancel == nil && d.known[a.addr] == a {
 		delete(d.known, a.addr)
 	}
 	d.unref()
-	d.mu.Unlock()
-	d.report()
 }
 
 // DestinationStatus is what is known of a destination.

@@ -49,17 +49,12 @@ type pipes struct {
 
 // get returns an empty pipe, or nil when no descriptors are left for one.
 func (p *pipes) get() *pipe {
-	p.mu.Lock()
-	if n := len(p.ready); n > 0 {
-		pi := p.ready[n-1]
-		p.ready = p.ready[:n-1]
-		p.mu.Unlock()
+	if pi := p.takeReady(); pi != nil {
 		if checkTaken && !pi.empty() {
 			panic("tunnel: a pipe that lay ready holds bytes")
 		}
 		return pi
 	}
-	p.mu.Unlock()
 	if !p.budget.Take(2) {
 		return nil
 	}
@@ -68,17 +63,31 @@ func (p *pipes) get() *pipe {
 		p.budget.Give(2)
 		return nil
 	}
-	pi := &pipe{r: fds[0], w: fds[1]}
-	p.mu.Lock()
-	if p.big < bigPipes {
-		p.big++
-		pi.big = true
-	}
-	p.mu.Unlock()
+	pi := &pipe{r: fds[0], w: fds[1], big: p.mayBeBig()}
 	if pi.big {
 		unix.FcntlInt(uintptr(pi.w), unix.F_SETPIPE_SZ, pipeSize) // if not, the default serves
 	}
 	return pi
+}
+
+func (p *pipes) takeReady() (pi *pipe) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n := len(p.ready); n > 0 {
+		pi, p.ready = p.ready[n-1], p.ready[:n-1]
+	}
+	return pi
+}
+
+// mayBeBig counts another pipe of pipeSize, if there may be one.
+func (p *pipes) mayBeBig() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.big == bigPipes {
+		return false
+	}
+	p.big++
+	return true
 }
 
 // put takes a pipe back. One that is not empty for certain is closed.
