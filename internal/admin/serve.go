@@ -88,16 +88,13 @@ func (p *places) leave(c net.Conn) net.Conn {
 func (p *places) changed(c net.Conn, state http.ConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e, here := p.all[c]
 	switch {
-	case !here: // it has given way
+	case p.all[c] == nil: // it has given way
 	case state == http.StateActive:
-		p.silent.Remove(e)
-		p.busy.Remove(e)
+		p.leave(c)
 		p.all[c] = p.busy.PushBack(c)
 	case state == http.StateIdle:
-		p.busy.Remove(e)
-		p.silent.Remove(e)
+		p.leave(c)
 		p.all[c] = p.silent.PushBack(c)
 	case state == http.StateClosed, state == http.StateHijacked:
 		p.leave(c)

@@ -182,11 +182,7 @@ func (d *destinations) serviceTargets(at settings.Value, port uint16) (all []acl
 		t := acl.Target{Port: port}
 		var err error
 		if t.Host, err = parseDestinationHost(s); err != nil && strings.Contains(s, ":") {
-			if t, err = acl.ParseTargetDefault(s, port); err != nil {
-				err = reason(err)
-			} else {
-				err = checkConnectable(t.Host)
-			}
+			t, err = parseTarget(s, port)
 		}
 		switch {
 		case err != nil:

@@ -169,12 +169,7 @@ func (d *destinations) targets(n *yaml.Node, port uint16) (all []acl.Target) {
 		return nil
 	}
 	d.scalars(n, func(s string) error {
-		t, err := acl.ParseTargetDefault(s, port)
-		if err != nil {
-			err = reason(err)
-		} else {
-			err = checkConnectable(t.Host)
-		}
+		t, err := parseTarget(s, port)
 		switch {
 		case err != nil:
 			return fmt.Errorf("Bad destination '%s': %v", s, err)

@@ -48,6 +48,15 @@ func parseDestinationHost(s string) (acl.Host, error) {
 	return h, checkConnectable(h)
 }
 
+// parseTarget takes HOST or HOST:PORT of what can be connected to.
+func parseTarget(s string, port uint16) (acl.Target, error) {
+	t, err := acl.ParseTargetDefault(s, port)
+	if err != nil {
+		return t, reason(err)
+	}
+	return t, checkConnectable(t.Host)
+}
+
 // reason is err without "bad host 'x': ", since what is bad is quoted already.
 func reason(err error) error {
 	if _, why, ok := strings.Cut(err.Error(), "': "); ok {

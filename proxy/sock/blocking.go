@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,18 +24,15 @@ func (c *Conn) Blocking() Blocking { return Blocking{c} }
 // ReadStep calls step, which reads without blocking, until it returns true, and
 // waits before each further call until there is something to read.
 func (c Blocking) ReadStep(step func(fd uintptr) bool) error {
-	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
-		return nil
-	}
-	k, err := c.wait()
-	if err != nil {
-		return err
-	}
-	return c.plain(k.raw.Read(step))
+	return c.step(step, syscall.RawConn.Read)
 }
 
 // WriteStep is the same for writing.
 func (c Blocking) WriteStep(step func(fd uintptr) bool) error {
+	return c.step(step, syscall.RawConn.Write)
+}
+
+func (c Blocking) step(step func(fd uintptr) bool, waits func(syscall.RawConn, func(fd uintptr) bool) error) error {
 	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
 		return nil
 	}
@@ -42,7 +40,7 @@ func (c Blocking) WriteStep(step func(fd uintptr) bool) error {
 	if err != nil {
 		return err
 	}
-	return c.plain(k.raw.Write(step))
+	return c.plain(waits(k.raw, step))
 }
 
 // Read reads what is there, or waits for it.
