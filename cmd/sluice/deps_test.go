@@ -37,30 +37,17 @@ func TestForbiddenImports(t *testing.T) {
 		{"cmd/sluice", "testing", "test code does not ship"},
 		{"cmd/sluice", "html/template", "its reflection keeps all methods in the program, which is then a quarter larger"},
 		{"cmd/sluice", "github.com/elazarl/goproxy", "intercepted TLS comes by proxy/inspect only"},
-		{"acl", module + "proxy", "acl is a library for any caller"},
 		{"acl", "net/http", "acl is a library for any caller: it decides, and opens nothing"},
 		{"acl", "net", "acl opens no socket and asks no resolver"},
 		{"proxy/http1", "net", "http1 is heads and framing: bytes in, bytes out"},
-		{"proxy/http1", module + "acl", "http1 knows no policy"},
-		{"proxy", module + "internal/config", "components take what they use, not the configuration"},
-		{"proxy", module + "internal/admin", "the admin port is beside the proxy, not in it"},
 		{"proxy/outbound", "net/http", "what leaves is decided and dialled here, by address"},
-		{"proxy/sock", module + "acl", "sockets know no policy"},
-		{"proxy/tunnel", module + "acl", "a tunnel moves bytes; what may be connected was decided before"},
-		{"proxy/resolve", module + "acl", "the resolver does not decide"},
-		{"proxy/tcp", module + "internal/config", "components take what they use, not the configuration"},
 		{"proxy/tlshello", "net", "tlshello is what a client says: bytes in, a reading out"},
-		{"proxy/tlshello", module + "acl", "tlshello knows no policy, and leaves names as they are spelt"},
 		{"cmd/sluice-netsetup", "net/http", "privileged: it listens on nothing and speaks with nobody"},
 		{"cmd/sluice-netsetup", module + "proxy", "privileged: it parses no client's bytes"},
 		{"cmd/sluice-netsetup", module + "acl", "privileged: it decides on no client"},
 		{"cmd/sluice-netsetup", module + "internal/config", "privileged: it links no more than it needs, and the settings of the other commands are none of its business"},
 		{"cmd/sluice-netsetup", "github.com/fsnotify/fsnotify", "privileged: it links no more than it needs; it compares its files every few seconds"},
-		{"netsetup", module + "internal/settings", "netsetup reads texts, wherever they come from"},
-		{"internal/settings", module + "acl", "settings serve the privileged program too: what the values mean is the commands' business"},
-		{"internal/reload", module + "proxy", "reload serves the privileged program too"},
 		{"internal/reload", "github.com/fsnotify/fsnotify", "who wants to be told by the kernel brings internal/reload/inotify"},
-		{"metrics", module + "proxy", "metrics are below what they measure"},
 	}
 	// fmt imports os, so this one is about acl's own imports.
 	assert.NotContains(t, list(t, "{{join .Imports \"\\n\"}}", "./acl"), "os", "acl reads no files: its callers do")
@@ -76,16 +63,36 @@ func TestForbiddenImports(t *testing.T) {
 
 // What a room may import of this program at most, itself or through others, and why.
 func TestAllowedImports(t *testing.T) {
+	gate := []string{"acl", "internal/files", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
+	frontDoor := slices.Concat(gate, []string{"internal/linelog", "metrics", "proxy/accept", "proxy/accesslog", "proxy/door", "proxy/logline", "proxy/outbound", "proxy/tunnel"})
 	tests := []struct {
 		pkg     string
 		allowed []string
 		why     string
 	}{
+		{"acl", nil, "acl is a library for any caller"},
+		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
+		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
+		{"proxy/door", []string{"acl", "proxy/contain", "proxy/fdbudget"}, "the door knows no front door, and no bytes"},
+		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
 		{"proxy/answer", []string{"acl", "proxy/http1", "proxy/logline"}, "what a client is told is made of plain values: answers open no socket, and know no front door"},
 		{"proxy/accesslog", []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}, "front doors fill records; the log knows none of them, and opens no socket"},
 		{"proxy/policy", []string{"acl"}, "what a request is judged by: values, and no socket"},
-		{"proxy/door", []string{"acl", "proxy/contain", "proxy/fdbudget"}, "the door knows no front door, and no bytes"},
+		{"proxy/resolve", []string{"internal/files", "proxy/contain", "proxy/fdbudget"}, "the resolver does not decide"},
+		{"proxy/tunnel", []string{"proxy/contain", "proxy/fdbudget", "proxy/poll", "proxy/sock"}, "a tunnel moves bytes; what may be connected was decided before"},
+		{"proxy/accept", []string{"proxy/contain", "proxy/poll", "proxy/sock"}, "who may come in is the door's business"},
+		{"proxy/poll", []string{"proxy/contain", "proxy/sock"}, "loops tell events, whatever they mean"},
+		{"proxy/sock", nil, "sockets know no policy"},
+		{"proxy/dial", []string{"proxy/sock"}, "it connects to what it is given, which the gate has judged"},
+		{"proxy/http1", nil, "http1 knows no policy"},
+		{"proxy/tlshello", nil, "tlshello knows no policy, and leaves names as they are spelt"},
+		{"proxy/fdbudget", nil, "it counts, whatever is opened"},
+		{"proxy/contain", nil, "it keeps panics, whatever was served"},
 		{"proxy/logline", nil, "it appends words to lines"},
+		{"metrics", []string{"acl"}, "metrics are below what they measure"},
+		{"netsetup", []string{"internal/source"}, "netsetup reads texts, wherever they come from"},
+		{"internal/settings", []string{"internal/files", "internal/spelling"}, "settings serve the privileged program too: what the values mean is the commands' business"},
+		{"internal/reload", []string{"internal/files"}, "reload serves the privileged program too"},
 		{"internal/linelog", nil, "it writes lines, whatever they say"},
 	}
 	for _, tt := range tests {
