@@ -107,7 +107,8 @@ func TestSlowReadersCostNoMemory(t *testing.T) {
 // the other end has not taken (proc(5), tx_queue).
 func backedUp(t testing.TB, addr string) (n int) {
 	t.Helper()
-	table, err := os.ReadFile("/proc/self/net/tcp")
+	// Of this thread: the main one may be in a namespace that another test has made.
+	table, err := os.ReadFile("/proc/thread-self/net/tcp")
 	require.NoError(t, err)
 	a := netip.MustParseAddrPort(addr)
 	local := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(a.Addr().AsSlice()), a.Port())
