@@ -61,18 +61,13 @@ func (s *Server) housekeeping() func(now time.Time) {
 // accept starts to serve a client, or refuses it in words.
 func (s *Server) accept(l *poll.Loop, c *conn) {
 	limits := door.Limits{Conns: s.MaxConns, ConnsPerClient: s.live.Load().Tenant(c.Client()).Limits.ConnsPerClient}
-	why := s.door.Enter(c, limits)
-	if (why == door.Full || why == door.NoDescriptors) && !s.door.Draining() {
-		switch given, atOnce := s.door.MakeRoom(c.Client()); {
-		case atOnce:
-			why = s.door.Enter(c, limits)
-		case given:
-			s.wg.Go(func() {
-				defer s.panicked.Recover(c.Abandon)
-				s.acceptLater(c, limits)
-			})
-			return
-		}
+	why, await := s.door.EnterOrShed(c, limits)
+	if await {
+		s.wg.Go(func() {
+			defer s.panicked.Recover(c.Abandon)
+			s.acceptLater(c, limits)
+		})
+		return
 	}
 	if why != 0 {
 		s.wg.Go(func() {

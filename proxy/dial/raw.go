@@ -11,18 +11,18 @@ import (
 
 // The system calls of this file don't block: see proxy/sock.
 
-func tryConnect(fd int, to netip.AddrPort) error {
-	var sa unix.RawSockaddrAny
-	size := sock.ToRaw(&sa, to)
-	_, _, e := unix.RawSyscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size)
-	return errno(e)
-}
+func tryConnect(fd int, to netip.AddrPort) error { return withAddr(unix.SYS_CONNECT, fd, to) }
 
-func bind(fd int, to netip.AddrPort) error {
+func bind(fd int, to netip.AddrPort) error { return withAddr(unix.SYS_BIND, fd, to) }
+
+// withAddr is a system call of a socket and an address.
+func withAddr(call uintptr, fd int, a netip.AddrPort) error {
 	var sa unix.RawSockaddrAny
-	size := sock.ToRaw(&sa, to)
-	_, _, e := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size)
-	return errno(e)
+	size := sock.ToRaw(&sa, a)
+	if _, _, e := unix.RawSyscall(call, uintptr(fd), uintptr(unsafe.Pointer(&sa)), size); e != 0 {
+		return e
+	}
+	return nil
 }
 
 // socket makes a non-blocking one.
@@ -32,11 +32,4 @@ func socket(family int) (int, error) {
 		return -1, e
 	}
 	return int(fd), nil
-}
-
-func errno(e unix.Errno) error {
-	if e != 0 {
-		return e
-	}
-	return nil
 }

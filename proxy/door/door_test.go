@@ -197,16 +197,16 @@ func TestMakeRoom(t *testing.T) {
 		greedy[2],
 		idle,
 	} {
-		given, atOnce := d.MakeRoom(addr("192.0.2.4"))
+		given, atOnce := d.makeRoom(addr("192.0.2.4"))
 		assert.True(t, given && atOnce, "%d", i)
 		assert.True(t, ended(want), "%d", i)
 	}
-	given, _ := d.MakeRoom(addr("192.0.2.4"))
+	given, _ := d.makeRoom(addr("192.0.2.4"))
 	assert.False(t, given, "who has no more than the newcomer is let alone while it is young")
-	given, _ = d.MakeRoom(addr("192.0.2.9"))
+	given, _ = d.makeRoom(addr("192.0.2.9"))
 	assert.True(t, given, "who has more is not")
 	assert.True(t, ended(young))
-	given, _ = d.MakeRoom(addr("192.0.2.9"))
+	given, _ = d.makeRoom(addr("192.0.2.9"))
 	assert.False(t, given)
 	assert.False(t, ended(busy), "what is in use never gives way")
 	assert.Equal(t, []Room{Headless, Headless, Headless, Idle, Idle, Headless}, gave)
@@ -219,7 +219,7 @@ func TestAwait(t *testing.T) {
 	l := Limits{Conns: 1}
 	a := d.guest(t, "192.0.2.1", l)
 	a.room, a.age, a.soon = Headless, time.Minute, true
-	given, atOnce := d.MakeRoom(addr("192.0.2.2"))
+	given, atOnce := d.makeRoom(addr("192.0.2.2"))
 	assert.True(t, given)
 	assert.False(t, atOnce)
 	b := &guest{d: d, addr: addr("192.0.2.2")}

@@ -40,8 +40,22 @@ type candidate struct {
 	age    time.Duration
 }
 
-// MakeRoom has one member give way for a newcomer: at once, or so that Await finds a place.
-func (d *Door) MakeRoom(newcomer netip.Addr) (given, atOnce bool) {
+// EnterOrShed is Enter that has a member give way where places run short. await says that one
+// is about to: Await lets m in then.
+func (d *Door) EnterOrShed(m Member, l Limits) (why Refusal, await bool) {
+	why = d.Enter(m, l)
+	if why != Full && why != NoDescriptors || d.Draining() {
+		return why, false
+	}
+	given, atOnce := d.makeRoom(m.Client())
+	if atOnce {
+		return d.Enter(m, l), false
+	}
+	return why, given
+}
+
+// makeRoom has one member give way for a newcomer: at once, or so that Await finds a place.
+func (d *Door) makeRoom(newcomer netip.Addr) (given, atOnce bool) {
 	d.shedMu.Lock()
 	defer d.shedMu.Unlock()
 	for range 2 {

@@ -85,12 +85,13 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 	}
 }
 
+func (c *Conn) key() poolKey { return poolKey{c.tenant, c.Source, c.Dst, c.server} }
+
 // add fails when the pool is closed.
 func (p *Pool) add(c *Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.closed {
-		key := poolKey{c.tenant, c.Source, c.Dst, c.server}
+	if key := c.key(); !p.closed {
 		p.idle[key] = append(p.idle[key], c)
 	}
 	return !p.closed
@@ -101,7 +102,7 @@ func (p *Pool) add(c *Conn) bool {
 func (p *Pool) spoken(c *Conn, fd int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	key := poolKey{c.tenant, c.Source, c.Dst, c.server}
+	key := c.key()
 	i := slices.Index(p.idle[key], c)
 	if i < 0 {
 		return // somebody has it, and will see

@@ -56,16 +56,11 @@ func (p *port) accept(x *session) {
 	p.metrics.Accepted()
 	x.meet(p)
 	l := s.limits(x.Client())
-	why := s.door.Enter(x, l)
-	if why == door.Full || why == door.NoDescriptors {
-		switch given, atOnce := s.door.MakeRoom(x.Client()); {
-		case atOnce:
-			why = s.door.Enter(x, l)
-		case given:
-			s.wg.Add(1)
-			go x.acceptLater(l)
-			return
-		}
+	why, await := s.door.EnterOrShed(x, l)
+	if await {
+		s.wg.Add(1)
+		go x.acceptLater(l)
+		return
 	}
 	x.start(why)
 }
