@@ -23,7 +23,7 @@ type conn struct {
 	srv    *Server
 	tcp    *sock.Conn
 	socket sock.Conn             // what tcp points to
-	fillFn func(fd uintptr) bool // fillStep, bound once; nil before the first wait
+	fillFn func(fd uintptr) bool // tryFill, bound once; nil before the first wait
 
 	tunnel             atomic.Pointer[openTunnel] // what its sockets have become; nil: they are its own
 	upstream           atomic.Pointer[outbound.Conn]
@@ -43,7 +43,7 @@ type conn struct {
 type connLife struct {
 	buf  []byte // what was read and not used is buf[r:w]; nil while the client is quiet
 	r, w int
-	n    int   // what the last fillStep read
+	n    int   // what the last tryFill read
 	err  error // its error
 
 	bound         []*outbound.Conn // idle, and of nobody else: see bind
@@ -133,22 +133,22 @@ func (c goConn) fill() error {
 	if c.buf != nil && c.w == len(c.buf) {
 		c.makeRoom()
 	}
-	if fd, ok := c.tcp.Bare(); ok && c.fillStep(uintptr(fd)) {
+	if fd, ok := c.tcp.Bare(); ok && c.tryFill(uintptr(fd)) {
 		return c.err
 	}
 	if c.fillFn == nil {
-		c.fillFn = c.fillStep
+		c.fillFn = c.tryFill
 		c.tcp.Share() // there was nothing to read, so don't try that again
 	}
-	if err := c.tcp.ReadStep(c.fillFn); err != nil {
+	if err := c.tcp.ReadWhenReady(c.fillFn); err != nil {
 		return err
 	}
 	return c.err
 }
 
-// fillStep is a step of ReadStep. With nothing buffered it holds a buffer
+// tryFill is a try of ReadWhenReady. With nothing buffered it holds a buffer
 // only for the moment of the read, so that a client that is quiet costs none.
-func (c *conn) fillStep(fd uintptr) bool {
+func (c *conn) tryFill(fd uintptr) bool {
 	if c.buf == nil {
 		c.buf = headBuffers.Get().(*[headRoom]byte)[:]
 	}

@@ -85,7 +85,7 @@ func (x goExchange) connectServer(server string, pool bool) error {
 			return x.dial(server)
 		}
 		up.Deregister()
-		if up.TLS == nil && x.body.whole || up.Quiet() { // else sendStep finds out
+		if up.TLS == nil && x.body.whole || up.Quiet() { // else trySend finds out
 			x.use(up, true)
 			return nil
 		}

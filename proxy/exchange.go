@@ -29,7 +29,7 @@ type exchange struct {
 	resp   http1.Response
 	in     []byte // what the server sent and was not used is in[ir:iw]; see getIn
 	ir, iw int
-	inFn   func(fd uintptr) bool // inStep, bound once
+	inFn   func(fd uintptr) bool // tryFillIn, bound once
 	inErr  error                 // of the last read
 	out    []byte                // a head being written
 	unsent []byte                // what the next read from the server sends first
@@ -54,7 +54,7 @@ const inRoom = 64 << 10
 var (
 	exchanges = sync.Pool{New: func() any {
 		x := new(exchange)
-		x.inFn = x.inStep
+		x.inFn = x.tryFillIn
 		x.touchFn = func() { x.c.touch() }
 		return x
 	}}

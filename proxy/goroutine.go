@@ -121,7 +121,7 @@ func (c goConn) waitForRequest() bool {
 // because the server drains: a request that was on its way is still answered.
 func (c goConn) lastFill() error {
 	c.n, c.err = 0, nil
-	if err := c.tcp.Control(func(fd uintptr) { c.fillStep(fd) }); err != nil {
+	if err := c.tcp.Control(func(fd uintptr) { c.tryFill(fd) }); err != nil {
 		return err
 	}
 	if c.err == nil && c.n == 0 {

@@ -23,13 +23,13 @@ func (x goExchange) fillIn() error {
 		}
 		x.inErr = err
 	} else {
-		err := x.up.TCP.Blocking().ReadStep(x.inFn)
+		err := x.up.TCP.Blocking().ReadWhenReady(x.inFn)
 		if err == nil && x.inErr == errUnsent {
 			if _, err = x.up.TCP.Blocking().Write(x.unsent); err != nil {
 				x.outErr = err
 			}
 			x.unsent = nil
-			err = x.up.TCP.Blocking().ReadStep(x.inFn)
+			err = x.up.TCP.Blocking().ReadWhenReady(x.inFn)
 		}
 		if err != nil {
 			return err
@@ -39,9 +39,9 @@ func (x goExchange) fillIn() error {
 	return x.inErr
 }
 
-// inStep is a step of ReadStep: see conn.fillStep.
-func (x *exchange) inStep(fd uintptr) bool {
-	if x.unsent != nil && !x.sendStep(int(fd)) {
+// tryFillIn is a try of ReadWhenReady: see conn.tryFill.
+func (x *exchange) tryFillIn(fd uintptr) bool {
+	if x.unsent != nil && !x.trySend(int(fd)) {
 		return x.inErr != nil
 	}
 	x.getIn()

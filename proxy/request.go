@@ -110,11 +110,11 @@ func (x goExchange) readAfterSend() error {
 	return err
 }
 
-// sendStep sends a request at the very moment when the wait for its answer begins.
+// trySend sends a request at the very moment when the wait for its answer begins.
 // The answer's arrival can't be missed then, so that no read has to find out that it
 // is not there yet; and the look at whether a pooled connection is still quiet is
 // the read that comes before. It reports whether there is something to read.
-func (x *exchange) sendStep(fd int) (read bool) {
+func (x *exchange) trySend(fd int) (read bool) {
 	x.inErr = nil
 	if x.pooled {
 		if !sock.Quiet(fd) {

@@ -21,26 +21,26 @@ var _ net.Conn = Blocking{}
 // Blocking is c as a goroutine of its own may use it.
 func (c *Conn) Blocking() Blocking { return Blocking{c} }
 
-// ReadStep calls step, which reads without blocking, until it returns true, and
+// ReadWhenReady calls try, which reads without blocking, until it returns true, and
 // waits before each further call until there is something to read.
-func (c Blocking) ReadStep(step func(fd uintptr) bool) error {
-	return c.step(step, syscall.RawConn.Read)
+func (c Blocking) ReadWhenReady(try func(fd uintptr) bool) error {
+	return c.whenReady(try, syscall.RawConn.Read)
 }
 
-// WriteStep is the same for writing.
-func (c Blocking) WriteStep(step func(fd uintptr) bool) error {
-	return c.step(step, syscall.RawConn.Write)
+// WriteWhenReady is the same for writing.
+func (c Blocking) WriteWhenReady(try func(fd uintptr) bool) error {
+	return c.whenReady(try, syscall.RawConn.Write)
 }
 
-func (c Blocking) step(step func(fd uintptr) bool, waits func(syscall.RawConn, func(fd uintptr) bool) error) error {
-	if fd, ok := c.Bare(); ok && step(uintptr(fd)) {
+func (c Blocking) whenReady(try func(fd uintptr) bool, waits func(syscall.RawConn, func(fd uintptr) bool) error) error {
+	if fd, ok := c.Bare(); ok && try(uintptr(fd)) {
 		return nil
 	}
 	k, err := c.wait()
 	if err != nil {
 		return err
 	}
-	return c.plain(waits(k.raw, step))
+	return c.plain(waits(k.raw, try))
 }
 
 // Read reads what is there, or waits for it.
@@ -72,7 +72,7 @@ func (c Blocking) WriteTwo(a, b []byte) (int, error) {
 	size := len(a) + len(b)
 	c.out, c.out2, c.outErr = a, b, nil
 	fd, bare := c.Bare()
-	if !bare || !c.outStep(uintptr(fd)) {
+	if !bare || !c.tryOut(uintptr(fd)) {
 		if k, err := c.wait(); err != nil {
 			c.outErr = err
 		} else if err := k.raw.Write(c.outFn); err != nil {
@@ -84,8 +84,8 @@ func (c Blocking) WriteTwo(a, b []byte) (int, error) {
 	return n, c.outErr
 }
 
-// outStep is a step of RawConn.Write: it sends what is left to send.
-func (c *Conn) outStep(fd uintptr) bool {
+// tryOut is a try of RawConn.Write: it sends what is left to send.
+func (c *Conn) tryOut(fd uintptr) bool {
 	for len(c.out)+len(c.out2) > 0 {
 		n, err := TryWriteTwo(int(fd), c.out, c.out2)
 		if err == unix.EAGAIN {

@@ -5,7 +5,7 @@
 // both of its addresses. A tunnel has no use for that: it waits by an epoll set of
 // its own, and what comes before it (a request head that is there already, a
 // connect that succeeds at once) often needs no waiting. So a Conn begins as a bare
-// descriptor, and the first step that would block hands it to the runtime.
+// descriptor, and the first try that would block hands it to the runtime.
 package sock
 
 import (
@@ -25,7 +25,7 @@ import (
 
 // Conn is one connection, as an event loop has it: no method of it waits for the peer. Its
 // Blocking has those that do. Deadlines may be set concurrently with all other methods. Until
-// the first step has blocked, or a deadline was set, the others are for one goroutine; after
+// the first try has blocked, or a deadline was set, the others are for one goroutine; after
 // that, as with net.TCPConn, Read, Write and Close may be called concurrently.
 type Conn struct {
 	connLife
@@ -36,7 +36,7 @@ type Conn struct {
 	closed atomic.Bool           // Close or Detach was called
 	kept   atomic.Bool           // KeepAlive was called
 
-	outFn func(fd uintptr) bool // outStep, bound once
+	outFn func(fd uintptr) bool // tryOut, bound once
 }
 
 // connLife is what a Conn knows of the connection that it is now.
@@ -93,7 +93,7 @@ func (c *Conn) wait() (*known, error) {
 		return nil, err
 	}
 	k := &known{f, raw}
-	c.outFn = c.outStep
+	c.outFn = c.tryOut
 	c.fd.Store(-1)
 	c.file.Store(k)
 	return k, nil

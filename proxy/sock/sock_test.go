@@ -123,13 +123,13 @@ func TestSteps(t *testing.T) {
 		go far.Write([]byte("x"))
 		var b [8]byte
 		n := 0
-		require.NoError(t, c.ReadStep(func(fd uintptr) bool {
+		require.NoError(t, c.ReadWhenReady(func(fd uintptr) bool {
 			var err error
 			n, err = unix.Read(int(fd), b[:])
 			return err != unix.EAGAIN
 		}))
 		assert.Equal(t, "x", string(b[:n]))
-		require.NoError(t, c.WriteStep(func(fd uintptr) bool {
+		require.NoError(t, c.WriteWhenReady(func(fd uintptr) bool {
 			_, err := unix.Write(int(fd), []byte("y"))
 			return err != unix.EAGAIN
 		}))
@@ -181,8 +181,8 @@ func TestClosed(t *testing.T) {
 		assert.Equal(t, net.ErrClosed, err)
 		assert.Equal(t, net.ErrClosed, c.Close())
 		assert.Equal(t, net.ErrClosed, c.SetDeadline(time.Time{}))
-		assert.Equal(t, net.ErrClosed, c.ReadStep(func(uintptr) bool { t.Error("called"); return true }))
-		assert.Equal(t, net.ErrClosed, c.WriteStep(func(uintptr) bool { t.Error("called"); return true }))
+		assert.Equal(t, net.ErrClosed, c.ReadWhenReady(func(uintptr) bool { t.Error("called"); return true }))
+		assert.Equal(t, net.ErrClosed, c.WriteWhenReady(func(uintptr) bool { t.Error("called"); return true }))
 		assert.Equal(t, net.ErrClosed, c.Control(func(uintptr) { t.Error("called") }))
 		assert.Equal(t, net.ErrClosed, c.CloseWrite())
 		_, err = c.Detach()

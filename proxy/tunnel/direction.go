@@ -21,7 +21,7 @@ type direction struct {
 	bulk bool // so much comes that splice pays
 	full int  // reads in a row that were worth one
 
-	n   int   // result of the last step
+	n   int   // result of the last try
 	err error // its error
 }
 
@@ -31,11 +31,11 @@ func (d *direction) run(src, dst sock.Blocking) (readErr, writeErr error) {
 	read, splice, drain := d.read, d.spliceIn, d.spliceOut // one closure each
 	var err error
 	for d.left != 0 {
-		step := read
+		try := read
 		if d.bulk {
-			step = splice
+			try = splice
 		}
-		if err = firstError(src.ReadStep(step), d.err); err != nil {
+		if err = firstError(src.ReadWhenReady(try), d.err); err != nil {
 			return err, nil
 		}
 		switch {
@@ -47,7 +47,7 @@ func (d *direction) run(src, dst sock.Blocking) (readErr, writeErr error) {
 		}
 		d.grade()
 		if d.pipe != nil {
-			err = firstError(dst.WriteStep(drain), d.err)
+			err = firstError(dst.WriteWhenReady(drain), d.err)
 		} else {
 			_, err = dst.Write(d.buf[:d.n])
 			d.releaseBuffer()
@@ -75,15 +75,15 @@ func (d *direction) grade() {
 	}
 }
 
-// firstError folds the two ways in which a raw step can fail into one.
-func firstError(pollErr, stepErr error) error {
+// firstError folds the two ways in which a try can fail into one.
+func firstError(pollErr, tryErr error) error {
 	if pollErr != nil {
 		return pollErr
 	}
-	return stepErr
+	return tryErr
 }
 
-// want bounds one step by what is left.
+// want bounds one try by what is left.
 func (d *direction) want(most int) int {
 	if d.left >= 0 && d.left < int64(most) {
 		return int(d.left)
@@ -100,7 +100,7 @@ func (d *direction) took(n int) {
 	}
 }
 
-// read is a step of RawConn.Read: false asks to be called again when fd is
+// read is a try of RawConn.Read: false asks to be called again when fd is
 // readable, and then no buffer is held.
 func (d *direction) read(fd uintptr) bool {
 	d.buf = d.pump.buffers.Get().(*[bufferSize]byte)
@@ -117,7 +117,7 @@ func (d *direction) read(fd uintptr) bool {
 	return true
 }
 
-// spliceIn is the same for a pipe, which is empty before and after every step.
+// spliceIn is the same for a pipe, which is empty before and after every try.
 // It comes back without one when there is none to be had.
 func (d *direction) spliceIn(fd uintptr) bool {
 	d.n, d.err = 0, nil

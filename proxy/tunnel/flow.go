@@ -64,12 +64,12 @@ func (f *Flow) Move(src, dst int) (p Progress, readErr, writeErr error) {
 // take reads once.
 func (f *Flow) take(src int) (Progress, error) {
 	d := &f.d
-	step := d.read
+	try := d.read
 	if d.bulk {
-		step = d.spliceIn
+		try = d.spliceIn
 	}
 	d.n = 0
-	if !step(uintptr(src)) {
+	if !try(uintptr(src)) {
 		return Reads, nil
 	}
 	switch {
