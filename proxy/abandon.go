@@ -4,17 +4,19 @@ import (
 	"errors"
 
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 )
 
 // errInternal says that a part of an exchange has panicked.
 var errInternal = errors.New("a fault of the proxy")
 
-// Abandon ends a connection on the loop whose service has panicked. Nothing of it is used
-// again, and each step is contained, since the next may depend on what is broken.
-func (c *conn) Abandon() {
+// Abandon ends a connection on the loop whose service has panicked, unless somebody has ended
+// that life of it since. Nothing of it is used again, and each step is contained, since the
+// next may depend on what is broken.
+func (c *conn) Abandon(of door.Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over || c.hadGoroutine && !c.onLoop { // nothing is left to do, or the goroutine does it
+	if !c.Stop(of, door.Cut) || c.over || c.hadGoroutine && !c.onLoop { // nothing is left to do, or the goroutine does it
 		return
 	}
 	x := c.x
@@ -59,4 +61,7 @@ func (x *exchange) abandon() {
 }
 
 // Abandon is for the loop, as conn.Abandon.
-func (s *serverSide) Abandon() { (*conn)(s).Abandon() }
+func (s *serverSide) Abandon(of uint64) { (*conn)(s).Abandon(of) }
+
+// Look is for the loop, as conn.Look.
+func (s *serverSide) Look() uint64 { return (*conn)(s).Look() }

@@ -61,38 +61,33 @@ func (s *Server) housekeeping() func(now time.Time) {
 // accept starts to serve a client, or refuses it in words.
 func (s *Server) accept(l *poll.Loop, c *conn) {
 	limits := door.Limits{Conns: s.MaxConns, ConnsPerClient: s.live.Load().Tenant(c.Client()).Limits.ConnsPerClient}
-	why, await := s.door.EnterOrShed(c, limits)
-	if await {
-		s.wg.Go(func() {
-			defer s.panicked.Recover(c.Abandon)
-			s.acceptLater(c, limits)
-		})
-		return
+	switch why, await := s.door.EnterOrShed(c, limits); {
+	case await:
+		s.wg.Go(func() { s.acceptLater(c, limits) })
+	case why != 0:
+		s.wg.Go(func() { c.onGoroutine().refuse(why) })
+	default:
+		of := c.Look()
+		defer s.panicked.Recover(func() { c.Abandon(of) })
+		c.start(l)
 	}
-	if why != 0 {
-		s.wg.Go(func() {
-			defer s.panicked.Recover(func() { c.tcp.Close() })
-			c.onGoroutine().refuse(why)
-		})
-		return
-	}
-	defer s.panicked.Recover(c.Abandon)
-	c.start(l)
 }
 
 // acceptLater takes the client in when a place is free that somebody is about to give up, or
 // refuses it.
 func (s *Server) acceptLater(c *conn, limits door.Limits) {
-	why := s.door.Await(c, limits)
-	switch {
-	case why != 0:
+	if why := s.door.Await(c, limits); why != 0 {
 		c.onGoroutine().refuse(why)
-	case s.door.Draining(): // Drain has seen who is there
+		return
+	}
+	of := c.Look()
+	defer s.panicked.Recover(func() { c.Abandon(of) })
+	if s.door.Draining() { // Drain has seen who is there
 		c.tcp.Close()
 		s.door.Leave(c)
-	default:
-		c.start(nil)
+		return
 	}
+	c.start(nil)
 }
 
 // headBytesMost bounds the buffers of all heads that have not come whole, beyond the first

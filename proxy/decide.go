@@ -83,7 +83,7 @@ func (x *exchange) admitNow(port uint16) (known bool, err error) {
 		return true, err
 	}
 	s := x.c.srv
-	known, err = s.Gate.AdmitNow(s.live.Load(), &x.wanted, &x.ticket)
+	known, err = s.Gate.AdmitNow(x.gen, &x.wanted, &x.ticket)
 	x.judged = true
 	return known, err
 }
@@ -134,8 +134,9 @@ func (x goExchange) admit(port uint16) error {
 		return err
 	}
 	s := x.c.srv
+	x.c.does(x.doing())
 	ctx, done := x.c.whileThere()
-	err := s.Gate.Admit(ctx, s.live.Load(), &x.wanted, &x.ticket)
+	err := s.Gate.Admit(ctx, x.gen, &x.wanted, &x.ticket)
 	done()
 	x.judged = true
 	return err
@@ -143,9 +144,21 @@ func (x goExchange) admit(port uint16) error {
 
 // readTarget makes x.wanted what the gate is asked.
 func (x *exchange) readTarget(port uint16) (err error) {
-	x.wanted.Client, x.wanted.HTTP = x.c.Client(), &x.req
+	x.wanted.Client, x.wanted.HTTP, x.gen = x.c.Client(), &x.req, x.c.srv.live.Load()
 	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
 	return err
+}
+
+// admitAgain is asked once there is a connection to a server, which the door knows of: what was
+// put in force while somebody was waited for holds for it too. Later it is revoked.
+func (x *exchange) admitAgain() error {
+	s := x.c.srv
+	live := s.live.Load()
+	if live == x.gen {
+		return nil
+	}
+	x.gen = live
+	return s.Gate.AdmitAddr(live, &x.wanted, x.rec.Addr.Addr(), &x.ticket)
 }
 
 // tenant is whose the client is, also before it was admitted.

@@ -41,6 +41,10 @@ func (x *exchange) beginDial(l *poll.Loop) {
 func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
 	x.attach(up, false)
 	x.rec.Connect = time.Since(x.begun)
+	if err := x.admitAgain(); err != nil {
+		x.fail(err)
+		return
+	}
 	if x.rec.Mode == metrics.Forward {
 		x.readyToSend(l)
 		return
@@ -86,8 +90,7 @@ func (x goExchange) connectServer(server string, pool bool) error {
 		}
 		up.Deregister()
 		if up.TLS == nil && x.body.whole || up.Quiet() { // else trySend finds out
-			x.use(up, true)
-			return nil
+			return x.use(up, true)
 		}
 		up.Close()
 	}
@@ -115,15 +118,19 @@ func (x goExchange) dial(server string) error {
 	if err != nil {
 		return err
 	}
-	x.use(up, false)
-	return nil
+	return x.use(up, false)
 }
 
-// use makes up the connection of this exchange.
-func (x goExchange) use(up *outbound.Conn, pooled bool) {
+// use makes up the connection of this exchange, if that still stands.
+func (x goExchange) use(up *outbound.Conn, pooled bool) error {
 	x.attach(up, pooled)
 	x.c.does(x.doing())
 	x.c.setUpstream(up)
+	err := x.admitAgain()
+	if err != nil {
+		x.dropUpstream()
+	}
+	return err
 }
 
 func (x *exchange) attach(up *outbound.Conn, pooled bool) {

@@ -7,6 +7,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -19,7 +20,8 @@ type exchange struct {
 	target http1.Target
 	wanted outbound.Request
 	ticket outbound.Ticket
-	until  outbound.Until // of a connect
+	gen    *policy.Generation // that has admitted it
+	until  outbound.Until     // of a connect
 
 	up     *outbound.Conn
 	pooled bool      // up has served others before

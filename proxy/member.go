@@ -37,12 +37,26 @@ func (c *conn) late(of door.Lease, d int64) {
 }
 
 // Cut ends that life of the connection now.
-func (c *conn) Cut(of door.Lease, why door.Why) {
+func (c *conn) Cut(of door.Lease, why door.Why) (cut bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.End(of, why) || why == door.Shutdown { // the last word, also to what was ended already
+	cut = c.End(of, why)
+	if cut || why == door.Shutdown { // the last word, also to what was ended already
 		c.stopServing()
 	}
+	return cut
+}
+
+// CutIf ends the connection if it is what which says: with c.mu held it stays that.
+func (c *conn) CutIf(which func(*door.Open) bool, why door.Why) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var o door.Open
+	if !c.describe(&o) || !which(&o) || !c.EndNow(why) {
+		return false
+	}
+	c.stopServing()
+	return true
 }
 
 // wake has what was ended meanwhile end now.
@@ -166,6 +180,7 @@ func (c *conn) GiveWay(of door.Lease) (given, atOnce bool) {
 // doing is what a goroutine that serves a connection is at.
 type doing struct {
 	since  time.Time // zero: nothing
+	tunnel bool      // encrypted on one side, so that a goroutine moves its bytes
 	tenant string
 	target acl.Target
 	addr   netip.AddrPort
@@ -173,7 +188,7 @@ type doing struct {
 
 // doing is what the exchange is.
 func (x *exchange) doing() doing {
-	d := doing{since: x.rec.Start, target: x.wanted.Target, addr: x.rec.Addr}
+	d := doing{since: x.rec.Start, tunnel: x.rec.Tunnel, target: x.wanted.Target, addr: x.rec.Addr}
 	if t := x.ticket.Tenant; t != nil {
 		d.tenant = t.Name
 	}
@@ -191,6 +206,11 @@ func (c goConn) does(d doing) {
 func (c *conn) Describe(o *door.Open) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.describe(o)
+}
+
+// describe is Describe; c.mu is held.
+func (c *conn) describe(o *door.Open) bool {
 	if c.over || !c.onLoop && !c.hadGoroutine || c.tunnel.Load() != nil {
 		return false
 	}
@@ -202,6 +222,9 @@ func (c *conn) Describe(o *door.Open) bool {
 	}
 	if !d.since.IsZero() {
 		o.State, o.Since, o.Tenant, o.Target, o.Addr = door.Request, d.since, d.tenant, d.target, d.addr
+	}
+	if d.tunnel {
+		o.State = door.Tunnel
 	}
 	return true
 }

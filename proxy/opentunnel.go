@@ -44,8 +44,8 @@ func (x *exchange) handOver() (free bool) {
 	x.rec.Silent = true // o books it
 	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
 	c.deadline.Store(0)
+	c.tunnel.Store(o) // first: who ends the conn from here on means the tunnel
 	free = c.Again()
-	c.tunnel.Store(o)
 	s.door.Replace(c, o)
 	s.Metrics.Tunnels.Inc()
 	if x.rec.Received > 0 || x.rec.Sent > 0 {
@@ -103,7 +103,7 @@ func (o *openTunnel) Client() netip.Addr { return o.rec.Client.Addr() }
 // Sweep is the sweeper's look at one tunnel.
 func (o *openTunnel) Sweep() {
 	of := o.Look() // before anything else of it
-	o.tun.Look()
+	o.tun.Tell()
 	idle := o.srv.door.Now() - time.Duration(o.last.Load())
 	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
 		o.Cut(of, door.Late)
@@ -111,10 +111,19 @@ func (o *openTunnel) Sweep() {
 }
 
 // Cut ends that life of the tunnel now.
-func (o *openTunnel) Cut(of door.Lease, why door.Why) {
-	if o.End(of, why) || why == door.Shutdown { // the last word, also to what was ended already
+func (o *openTunnel) Cut(of door.Lease, why door.Why) (cut bool) {
+	cut = o.End(of, why)
+	if cut || why == door.Shutdown { // the last word, also to what was ended already
 		o.tun.Cut()
 	}
+	return cut
+}
+
+// CutIf ends the tunnel if it is what which says: a life is one tunnel.
+func (o *openTunnel) CutIf(which func(*door.Open) bool, why door.Why) bool {
+	of := o.Look()
+	var is door.Open
+	return o.Describe(&is) && which(&is) && o.Cut(of, why)
 }
 
 // Drain leaves it: a tunnel that is quiet is still wanted.
@@ -134,5 +143,9 @@ func (o *openTunnel) Describe(to *door.Open) bool {
 	})
 }
 
-// Abandon ends the tunnel after a panic.
-func (o *openTunnel) Abandon() { o.tun.Abandon() }
+// Abandon ends that life of the tunnel after a panic.
+func (o *openTunnel) Abandon(of door.Lease) {
+	if o.Stop(of, door.Cut) { // so it is no other by now
+		o.tun.Abandon(o.tun.Look())
+	}
+}

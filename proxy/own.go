@@ -117,7 +117,9 @@ func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
 	x.rec.Sent = int64(n)
 	x.c.touch()
 	x.rec.FirstByte = time.Since(x.rec.Start)
+	x.c.sending.Store(true)
 	_, err := x.c.tcp.Write(x.out)
+	x.c.sending.Store(false)
 	return err == nil
 }
 
@@ -137,6 +139,7 @@ func (x *exchange) answerTo(keep bool) answer.To {
 // sent, within bounds, so that the answer is not lost to a reset.
 func (c goConn) refuse(why door.Refusal) {
 	defer c.tcp.Close()
+	defer c.srv.panicked.Recover(func() {}) // it has no place to leave
 	c.srv.Metrics.Refused(refusals[why])
 	select {
 	case c.srv.lingering <- struct{}{}:

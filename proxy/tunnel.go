@@ -51,7 +51,10 @@ func (x goExchange) switchTo(head []byte) bool {
 	x.out = append(append(x.out[:0], head...), ahead...)
 	x.rec.Sent += int64(len(ahead))
 	x.ir = x.iw
-	if _, err := c.tcp.Write(x.out); err != nil {
+	c.sending.Store(true)
+	_, err := c.tcp.Write(x.out)
+	c.sending.Store(false)
+	if err != nil {
 		x.rec.Error = answer.ClassClientGone
 		return false
 	}

@@ -29,10 +29,13 @@ type Member interface {
 	Sweep()
 	// Drain ends it unless a request or a tunnel is under way: no more are to come.
 	Drain()
-	// Cut ends that life of it now.
-	Cut(of Lease, why Why)
-	// Abandon ends it whatever state it is in: a look at it has panicked.
-	Abandon()
+	// Cut ends that life of it now, and reports whether it has.
+	Cut(of Lease, why Why) bool
+	// CutIf ends it now if it is what which says, and reports whether it has. Nothing else
+	// becomes of it in between.
+	CutIf(which func(*Open) bool, why Why) bool
+	// Abandon ends that life of it whatever state it is in: a look at it has panicked.
+	Abandon(of Lease)
 	// Room is what it would give way as now, and for how long it has been so.
 	Room() (Room, time.Duration)
 	// GiveWay ends that life of it if Room still allows that: at once, or soon.
@@ -88,9 +91,12 @@ type Door struct {
 
 	roundMu sync.Mutex // held by Each
 	round   []Member   // whom Each goes to, kept for the next time
+	rounds  bool       // it is under way. Under mu, as is
+	late    []Member   // who has taken another's place meanwhile
 
 	shedMu sync.Mutex
 	queue  []candidate // the next to give way at the end
+	queued time.Time   // when they were chosen
 
 	free    chan struct{} // told when a place is free, if waiters
 	waiters atomic.Int64  // newcomers that wait for a place
@@ -152,11 +158,11 @@ func (d *Door) add(m Member, l Limits) Refusal {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	client := m.Client()
+	if l.ConnsPerClient > 0 && d.perClient[client] >= l.ConnsPerClient {
+		return TooMany // first: nobody gives way for that
+	}
 	if l.Conns > 0 && len(d.all) >= l.Conns {
 		return Full
-	}
-	if l.ConnsPerClient > 0 && d.perClient[client] >= l.ConnsPerClient {
-		return TooMany
 	}
 	m.entry().at = len(d.all)
 	d.all = append(d.all, m)
@@ -171,6 +177,9 @@ func (d *Door) Replace(a, b Member) {
 	i := a.entry().at
 	b.entry().at = i
 	d.all[i] = b
+	if d.rounds {
+		d.late = append(d.late, b)
+	}
 }
 
 // Leave forgets a member whose connections are closed.
@@ -213,27 +222,41 @@ func (d *Door) Len() int {
 	return len(d.all)
 }
 
-// Each calls f for every member that is open when it begins. f may end one, but not call
-// Each.
+// Each calls f for every member that is open when it begins, and also for what takes the
+// place of one meanwhile. f may end one, but not call Each.
 func (d *Door) Each(f func(Member)) {
 	d.roundMu.Lock()
 	defer d.roundMu.Unlock()
-	d.snapshot()
-	for i, m := range d.round {
-		d.contained(m, f)
-		d.round[i] = nil
+	for next := d.begin(); len(next) > 0; next = d.latecomers() {
+		for i, m := range next {
+			d.contained(m, f)
+			next[i] = nil
+		}
 	}
 }
 
-func (d *Door) snapshot() {
+// begin begins a round with all that are open.
+func (d *Door) begin() []Member {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.round = append(d.round[:0], d.all...)
+	d.round, d.late = append(d.round[:0], d.all...), nil
+	d.rounds = len(d.round) > 0
+	return d.round
 }
 
-// contained calls f, whose panic ends m alone.
+// latecomers goes on with a round, or ends it.
+func (d *Door) latecomers() (next []Member) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	next, d.late = d.late, nil
+	d.rounds = len(next) > 0
+	return next
+}
+
+// contained calls f, whose panic ends that life of m alone.
 func (d *Door) contained(m Member, f func(Member)) {
-	defer d.Report.Recover(m.Abandon)
+	of := m.entry().Look()
+	defer d.Report.Recover(func() { m.Abandon(of) })
 	f(m)
 }
 

@@ -42,14 +42,20 @@ func (g *guest) Sweep() {
 	}
 }
 func (g *guest) Drain()                      { g.drained.Add(1) }
-func (g *guest) Abandon()                    { g.abandoned.Add(1); g.d.Leave(g) }
+func (g *guest) Abandon(Lease)               { g.abandoned.Add(1); g.d.Leave(g) }
 func (g *guest) Room() (Room, time.Duration) { return g.room, g.age }
 func (g *guest) Describe(o *Open) bool       { *o = g.open; return true }
-func (g *guest) Cut(of Lease, why Why) {
-	if g.End(of, why) {
+func (g *guest) Cut(of Lease, why Why) bool {
+	cut := g.End(of, why)
+	if cut {
 		g.cut.Store(int32(why))
 		g.d.Leave(g)
 	}
+	return cut
+}
+func (g *guest) CutIf(which func(*Open) bool, why Why) bool {
+	of := g.Look()
+	return which(&g.open) && g.Cut(of, why)
 }
 func (g *guest) GiveWay(of Lease) (bool, bool) {
 	if !g.End(of, Shed) {
@@ -329,4 +335,50 @@ func TestLife(t *testing.T) {
 		wg.Wait()
 		assert.EqualValues(t, 1, ends.Load()+again.Load())
 	}
+}
+
+// Nobody gives way for a newcomer that its own limit keeps out.
+func TestNobodyGivesWayForNothing(t *testing.T) {
+	d := newDoor(t, Options{})
+	l := Limits{Conns: 2, ConnsPerClient: 1}
+	d.guest(t, "192.0.2.1", l)
+	idle := d.guest(t, "192.0.2.2", l)
+	idle.room, idle.age = Idle, time.Second
+	why, await := d.EnterOrShed(&guest{d: d, addr: addr("192.0.2.1")}, l)
+	assert.Equal(t, TooMany, why)
+	assert.False(t, await)
+	assert.Zero(t, idle.Why())
+}
+
+// Who was chosen to give way some time ago does not, when others should before it by now.
+func TestWhoGivesWayIsChosenAnew(t *testing.T) {
+	d := newDoor(t, Options{})
+	for range 10 {
+		g := d.guest(t, "192.0.2.1", Limits{})
+		g.room, g.age = Idle, time.Minute
+	}
+	given, _ := d.makeRoom(addr("192.0.2.9"))
+	require.True(t, given)
+	silent := d.guest(t, "192.0.2.66", Limits{})
+	silent.room, silent.age = Headless, time.Hour
+	d.queued = time.Now().Add(-queueLasts - 1)
+	given, _ = d.makeRoom(addr("192.0.2.9"))
+	require.True(t, given)
+	assert.Equal(t, Shed, silent.Why())
+}
+
+// An end for a life that is over harms none after it.
+func TestLateAbandon(t *testing.T) {
+	var l Life
+	of := l.Look()
+	assert.True(t, l.Again())
+	assert.False(t, l.Stop(of, Cut), "it is another by now")
+	of = l.Look()
+	assert.True(t, l.End(of, Late))
+	assert.True(t, l.Stop(of, Cut), "it was ended already, and goes on to no other")
+	assert.Equal(t, Late, l.Why())
+	assert.False(t, l.Again())
+	var m Life
+	assert.True(t, m.Stop(m.Look(), Cut))
+	assert.False(t, m.Again())
 }

@@ -25,17 +25,27 @@ const perLife = 1 << 8
 type Life struct{ v atomic.Uint64 }
 
 // Lease is a look at a Life: who holds it can end that life, and no later one.
-type Lease uint64
+type Lease = uint64
 
 // Look returns the life that it is now. Whoever wants to end it looks before anything else.
-func (l *Life) Look() Lease { return Lease(l.v.Load()) }
+func (l *Life) Look() Lease { return l.v.Load() }
 
 // Why is why it was ended from outside; 0: it was not.
 func (l *Life) Why() Why { return Why(l.v.Load() % perLife) }
 
 // End ends that life, once. It reports false when it was ended already, or is another by now.
 func (l *Life) End(of Lease, why Why) bool {
-	return of%perLife == 0 && l.v.CompareAndSwap(uint64(of), uint64(of)+uint64(why))
+	return of%perLife == 0 && l.v.CompareAndSwap(of, of+uint64(why))
+}
+
+// Stop is End that is content when that life was ended already. After it that life goes on to
+// no other.
+func (l *Life) Stop(of Lease, why Why) bool {
+	if l.End(of, why) {
+		return true
+	}
+	now := l.v.Load()
+	return now/perLife == of/perLife && now%perLife != 0
 }
 
 // EndNow ends the life that it is now, and reports whether that was not ended yet.

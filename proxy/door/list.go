@@ -32,14 +32,21 @@ type Open struct {
 	Received, Sent int64
 }
 
-// List returns what is open, in no order.
+// List returns what is open, each client's connection once, in no order.
 func (d *Door) List() []Open {
 	all := make([]Open, 0, d.Len())
+	at := make(map[netip.AddrPort]int, cap(all))
 	d.Each(func(m Member) {
 		var o Open
-		if m.Describe(&o) {
-			all = append(all, o)
+		if !m.Describe(&o) {
+			return
 		}
+		if i, again := at[o.Client]; again && o.Client.IsValid() { // it has become a tunnel meanwhile
+			all[i] = o
+			return
+		}
+		at[o.Client] = len(all)
+		all = append(all, o)
 	})
 	return all
 }
@@ -47,10 +54,7 @@ func (d *Door) List() []Open {
 // CutWhere ends what which says, and returns how many those are.
 func (d *Door) CutWhere(which func(*Open) bool, why Why) (n int) {
 	d.Each(func(m Member) {
-		of := m.entry().Look() // before it is described
-		var o Open
-		if m.Describe(&o) && which(&o) {
-			m.Cut(of, why)
+		if m.CutIf(which, why) {
 			n++
 		}
 	})
@@ -58,8 +62,8 @@ func (d *Door) CutWhere(which func(*Open) bool, why Why) (n int) {
 }
 
 // Revoke ends the requests and tunnels that stand says may not go on, by what they have asked
-// for and the address in use, and returns how many those are. What has no server yet is
-// admitted by what is in force by then.
+// for and the address in use, and returns how many those are. What has no server yet is for
+// its front door to admit again, by what is in force when it has.
 func (d *Door) Revoke(stands func(*Open) bool) int {
 	return d.CutWhere(func(o *Open) bool {
 		return o.State != Waiting && o.Addr.IsValid() && !stands(o)

@@ -23,6 +23,10 @@ const (
 // shedAtOnce is how many are chosen in one look at all.
 const shedAtOnce = 64
 
+// queueLasts is for how long those are the ones to give way: others may have come since that
+// should before them.
+const queueLasts = 250 * time.Millisecond
+
 // waitersMost bounds the newcomers that wait at once for a place that is being given up.
 const waitersMost = 64
 
@@ -47,6 +51,9 @@ func (d *Door) EnterOrShed(m Member, l Limits) (why Refusal, await bool) {
 	if why != Full && why != NoDescriptors || d.Draining() {
 		return why, false
 	}
+	if l.ConnsPerClient > 0 && d.count(m.Client()) >= l.ConnsPerClient {
+		return TooMany, false // nobody gives way for that
+	}
 	given, atOnce := d.makeRoom(m.Client())
 	if atOnce {
 		return d.Enter(m, l), false
@@ -58,6 +65,9 @@ func (d *Door) EnterOrShed(m Member, l Limits) (why Refusal, await bool) {
 func (d *Door) makeRoom(newcomer netip.Addr) (given, atOnce bool) {
 	d.shedMu.Lock()
 	defer d.shedMu.Unlock()
+	if time.Since(d.queued) > queueLasts {
+		d.queue = nil
+	}
 	for range 2 {
 		for q := &d.queue; len(*q) > 0; {
 			v := (*q)[len(*q)-1]
@@ -67,7 +77,7 @@ func (d *Door) makeRoom(newcomer netip.Addr) (given, atOnce bool) {
 				return true, atOnce
 			}
 		}
-		d.queue = d.whoGivesWay(d.count(newcomer))
+		d.queue, d.queued = d.whoGivesWay(d.count(newcomer)), time.Now()
 	}
 	return false, false
 }

@@ -245,7 +245,12 @@ type abandoned struct {
 	told chan struct{}
 }
 
-func (a abandoned) Abandon() {
+func (a abandoned) Look() uint64 { return 7 }
+
+func (a abandoned) Abandon(of uint64) {
+	if of != 7 {
+		return
+	}
 	close(a.told)
 	panic("and once more")
 }

@@ -32,14 +32,23 @@ var ends = [...]end{door.Late: endIdle, door.Gone: endReset, door.Shed: endRefus
 func (x *session) Client() netip.Addr { return x.peer.Addr() }
 
 // Cut ends that life of the session.
-func (x *session) Cut(of door.Lease, why door.Why) {
-	if x.End(of, why) {
+func (x *session) Cut(of door.Lease, why door.Why) (cut bool) {
+	cut = x.End(of, why)
+	if cut || why == door.Shutdown { // the last word, also to what was ended already
 		x.stop()
 	}
+	return cut
 }
 
-// Abandon ends it after a panic in a look at it.
-func (x *session) Abandon() { x.Cut(x.Look(), door.Gone) }
+// CutIf ends the session if it is what which says: a life is one client's.
+func (x *session) CutIf(which func(*door.Open) bool, why door.Why) bool {
+	of := x.Look()
+	var is door.Open
+	return x.Describe(&is) && which(&is) && x.Cut(of, why)
+}
+
+// Abandon ends that life of it after a panic in a look at it.
+func (x *session) Abandon(of door.Lease) { x.Cut(of, door.Gone) }
 
 // Drain leaves it: whoever has connected still gets through.
 func (x *session) Drain() {}
@@ -47,7 +56,7 @@ func (x *session) Drain() {}
 // Sweep is the sweeper's look at the session.
 func (x *session) Sweep() {
 	of := x.Look() // before anything else of it
-	x.tunnel.Look()
+	x.tunnel.Tell()
 	last, idle := time.Duration(x.last.Load()), x.srv.live.Load().idleTimeout
 	if idle > 0 && last > 0 && x.srv.door.Now()-last >= idle {
 		x.Cut(of, door.Late)
@@ -94,7 +103,7 @@ func (x *session) Describe(o *door.Open) bool {
 	defer x.mu.Unlock()
 	*o = door.Open{Client: x.peer}
 	if x.connecting.Load() {
-		o.State = door.Request
+		o.State, o.Target, o.Since = door.Request, x.target, x.rec.Start
 	}
 	return x.peer.IsValid()
 }

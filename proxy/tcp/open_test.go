@@ -60,3 +60,24 @@ func TestOpen(t *testing.T) {
 	nettest.Eventually(t, "it is booked", func() bool { return len(r.Open()) == 0 })
 	assert.Equal(t, "cut", r.last(2).End)
 }
+
+// What is put in force while a destination is being connected to holds for that connection.
+func TestRulesChangeDuringAHandshake(t *testing.T) {
+	r := start(t)
+	at, accept := nettest.FullQueue(t)
+	l := listener(t, at.String())
+	l.Check = Check{}
+	r.must(l)
+	c := r.connect(0)
+	nettest.Eventually(t, "it is listed with its target", func() bool {
+		open := r.Open()
+		return len(open) == 1 && open[0].State == door.Request && open[0].Target.Port == at.Port()
+	})
+	p, err := acl.Parse("!127.0.0.0/8\n*")
+	require.NoError(t, err)
+	r.SetGeneration(policy.New(policy.Tenant{Rules: p.WithGuard(acl.Guard{Mode: acl.GuardOff})}))
+	assert.Zero(t, r.Revoke(), "it has no destination yet")
+	accept()
+	io.ReadAll(c)
+	nettest.Eventually(t, "it has ended", func() bool { return len(r.Open()) == 0 })
+}

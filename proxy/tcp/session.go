@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
@@ -44,10 +46,12 @@ type sessionLife struct {
 	early   []byte         // read from the client, and not sent on yet
 	rec     accesslog.Connection
 	begun   begun
-	to      *address // that the tunnel leads to
-	tenant  string   // whose the client is, once there is a tunnel
-	relayed bool     // a tunnel was made of it
-	ahead   int64    // bytes of early that went ahead of the tunnel
+	to      *address           // that the tunnel leads to
+	tenant  string             // whose the client is, once there is a tunnel
+	gen     *policy.Generation // that has admitted it
+	target  acl.Target         // being connected to, under mu
+	relayed bool               // a tunnel was made of it
+	ahead   int64              // bytes of early that went ahead of the tunnel
 }
 
 // accept starts to serve a client, or refuses it.
@@ -103,7 +107,8 @@ func (x *session) start(why door.Refusal) {
 func (x *session) begin() {
 	s := x.srv
 	x.port.metrics.Clients.Inc()
-	defer s.Panicked.Recover(x.abandon)
+	of := x.Look()
+	defer s.Panicked.Recover(func() { x.abandon(of) })
 	if !x.atOnce() {
 		s.wg.Add(1)
 		go x.serve()
@@ -134,6 +139,7 @@ func (x *session) atOnce() bool {
 	}
 	a := b.order[0]
 	b.at = time.Now()
+	x.gen = x.srv.live.Load().generation
 	conn, connecting, able, err := x.srv.begin(x.rec.Client.Addr(), a.d.target, a.addr)
 	if !able {
 		a.d.ended(a)
@@ -159,9 +165,12 @@ func (x *session) connected(a *address, begin time.Time) {
 
 // abandon ends a session whose service has panicked, in whatever state, before a tunnel was
 // made of it; the tunnel ends by itself.
-func (x *session) abandon() {
+func (x *session) abandon(of door.Lease) {
+	if !x.Stop(of, door.Cut) {
+		return // it has ended, and is another's by now
+	}
 	if x.relayed {
-		x.tunnel.Abandon()
+		x.tunnel.Abandon(x.tunnel.Look())
 		return
 	}
 	if up := x.upstream.Load(); up != nil {
@@ -187,7 +196,8 @@ type goSession struct {
 // serve takes the connection to where a tunnel is made of it, or to its end.
 func (x *session) serve() {
 	defer x.srv.wg.Done()
-	defer x.srv.Panicked.Recover(x.abandon)
+	of := x.Look()
+	defer x.srv.Panicked.Recover(func() { x.abandon(of) })
 	ctx, cancel := context.WithCancel(x.srv.ctx)
 	defer cancel() // and x may be another client's by then
 	x.quit.Store(&cancel)
@@ -286,6 +296,8 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 			if !a.d.ref(a) {
 				continue
 			}
+			x.gen = s.live.Load().generation
+			x.connectsTo(a.d.target)
 			begin = time.Now()
 			conn, err = s.dial(ctx, x.rec.Client.Addr(), a.d.target, a.addr)
 		} else if err == nil {
@@ -310,6 +322,13 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 		}
 	}
 	return nil, nil, metrics.TCPConnect, failure
+}
+
+// connectsTo says what the session waits for.
+func (x *session) connectsTo(t acl.Target) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.target = t
 }
 
 // problem says why no address is known.
@@ -354,9 +373,14 @@ func (x *session) makeTunnel(conn *outbound.Conn) {
 	x.upstream.Store(nil)
 	x.relayed = true
 	free := x.Why() == 0 // else whoever cuts it may have conn
+	of, gen, client, target, at := x.Look(), x.gen, x.Client(), x.to.d.target, conn.Dst.Addr()
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
 	if x.Why() != 0 {
 		x.tunnel.Cut() // whoever cut it may have come too early
+	}
+	// What was put in force while it was being connected is looked at now that it can be revoked.
+	if live := x.srv.live.Load().generation; live != gen && !x.srv.Gate.Stands(live, client, target, at) {
+		x.Cut(of, door.Revoked)
 	}
 	if free {
 		conn.Release()

@@ -291,7 +291,7 @@ func TestStartAgain(t *testing.T) {
 		assert.Equal(t, want, <-r.result, "%d", i)
 		assert.False(t, r.Cut())
 		haunt()
-		r.Look()
+		r.Tell()
 		var inner, innerUp *sock.Conn
 		r.client, inner = near(t)
 		r.server, innerUp = near(t)
@@ -312,14 +312,14 @@ func TestLookTellsWhatMoved(t *testing.T) {
 	told := func() [2]int64 { return [2]int64{r.up.Load(), r.down.Load()} }
 	assert.Zero(t, told())
 	for range 2 {
-		r.Look()
+		r.Tell()
 		assert.Equal(t, [2]int64{100_000, 4}, told())
 	}
 	exchange(t, r.client, r.server, []byte("more"))
 	r.client.Close()
 	r.server.Close()
 	assert.Equal(t, Result{Up: 100_004, Down: 4}, <-r.result)
-	r.Look()
+	r.Tell()
 	assert.Zero(t, told(), "nothing of what has ended")
 }
 
@@ -335,6 +335,6 @@ func TestKeepAliveOnBothSides(t *testing.T) {
 		return on
 	}
 	assert.Equal(t, [2]int{0, 0}, kept())
-	r.Look()
+	r.Tell()
 	assert.Equal(t, [2]int{1, 1}, kept())
 }

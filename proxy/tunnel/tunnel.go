@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,7 @@ import (
 type Hooks interface {
 	// Touch is called whenever bytes have moved.
 	Touch()
-	// Moved tells how many bytes have moved since it told last: when there are any at a Look,
+	// Moved tells how many bytes have moved since it told last: when there are any at a Tell,
 	// and before Ended. It must leave the Tunnel alone, which is locked meanwhile.
 	Moved(up, down int64)
 	// Ended is called once, when both connections are closed; possibly within
@@ -47,7 +48,8 @@ const (
 // struct and two descriptors. Its methods may be called concurrently. The zero value is
 // ready for Start, and so is a tunnel that has ended.
 type Tunnel struct {
-	mu sync.Mutex
+	mu    sync.Mutex
+	lives atomic.Uint64 // counts them
 	life
 }
 
@@ -83,6 +85,7 @@ func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
 func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks) (end ending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.lives.Add(1)
 	t.life = life{pump: p, hooks: hooks, fds: [2]int32{-1, -1}, ways: [2]way{{open: true}, {open: true}}, running: true}
 	var errs [2]error
 	for side, s := range [...]Side{client, upstream} {
@@ -209,10 +212,10 @@ func (t *Tunnel) fail(err error) {
 	}
 }
 
-// Look is the owner's regular look at tunnels, which most never live to see. It tells
+// Tell is the owner's regular look at tunnels, which most never live to see. It tells
 // hooks.Moved what has moved, and from the first on the kernel finds out when one of the
 // peers is gone.
-func (t *Tunnel) Look() {
+func (t *Tunnel) Tell() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.running {
@@ -256,12 +259,29 @@ func (t *Tunnel) Cut() bool {
 	return end.hooks != nil
 }
 
-// Abandon ends the tunnel, whose service has panicked: both sides are reset.
-func (t *Tunnel) Abandon() { t.cut(ErrAbandoned).finish() }
+// Look says how many tunnels t has been, with what it is.
+func (t *Tunnel) Look() uint64 { return t.lives.Load() }
+
+// Abandon ends that tunnel, whose service has panicked: both sides are reset.
+func (t *Tunnel) Abandon(of uint64) { t.cutIf(of, ErrAbandoned).finish() }
+
+func (t *Tunnel) cutIf(of uint64, err error) ending {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lives.Load() != of {
+		return ending{}
+	}
+	return t.cutNow(err)
+}
 
 func (t *Tunnel) cut(err error) ending {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.cutNow(err)
+}
+
+// cutNow is cut; t.mu is held.
+func (t *Tunnel) cutNow(err error) ending {
 	if !t.running {
 		return ending{}
 	}
