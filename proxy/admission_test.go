@@ -86,6 +86,7 @@ func TestOneAdmission(t *testing.T) {
 	c := g.dial(t)
 	c.send(t, "CONNECT %s HTTP/1.1\r\n\r\n", server)
 	require.Contains(t, c.head(t), " 200 ")
+	nettest.Eventually(t, "the server is reached", func() bool { return reached.Load() == 1 })
 
 	for path, processors := range map[string]int{"loop": 1, "goroutine": runtime.GOMAXPROCS(0)} {
 		t.Run("TCP on the "+path, func(t *testing.T) {

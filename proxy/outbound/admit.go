@@ -29,7 +29,8 @@ type Ticket struct {
 
 // Check is a step of admission: it refuses what the rules allow by an *[Error], and says in
 // t what is to be known of that. It must not wait for anything, and may be called
-// concurrently. It is asked for every request of every front door.
+// concurrently. It is asked for every request of every front door, maybe more than once, so
+// it counts nothing; its error's Kind is one of [Kind.ByAdmission].
 type Check func(r *Request, t *Ticket) error
 
 // Admission is here and nowhere else. It has two halves: what is known now (AdmitNow,

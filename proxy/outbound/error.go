@@ -28,7 +28,13 @@ const (
 	TLSUntrusted                 // the certificate does not stand up
 	NoDescriptors                // this process is at its limit
 	ConnectionFailed             // anything else
+
+	Kinds int = iota // how many there are
 )
+
+// ByAdmission reports whether the request was not admitted, which says nothing about any
+// server.
+func (k Kind) ByAdmission() bool { return k == Denied || k == Looped }
 
 // Error is why Admit or Connect gave no connection. Err holds the cause, if any.
 type Error struct {

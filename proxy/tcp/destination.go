@@ -126,12 +126,12 @@ func (d *destination) refresh() (wait time.Duration) {
 	var failed *outbound.Error
 	errors.As(err, &failed)
 	now := time.Now()
-	d.metrics.SetResolved(err == nil || failed != nil && failed.Kind == outbound.Denied)
+	d.metrics.SetResolved(err == nil || failed != nil && failed.Kind.ByAdmission())
 	switch {
 	case err == nil:
 		d.good = now
 		d.update(t.Route.Addrs(), "")
-	case failed != nil && failed.Kind == outbound.Denied:
+	case failed != nil && failed.Kind.ByAdmission():
 		d.update(nil, "denied: "+t.Decision.Reason())
 	case isNotFound(err) && now.Sub(d.good) >= d.srv.pace.hold:
 		d.update(nil, err.Error())

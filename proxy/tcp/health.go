@@ -135,7 +135,7 @@ func classOf(err error) metrics.TCPConnectError {
 	switch {
 	case !ok:
 		return metrics.TCPOther
-	case e.Kind == outbound.Denied:
+	case e.Kind.ByAdmission():
 		return metrics.TCPDenied
 	case e.Kind == outbound.NoDescriptors, errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, context.Canceled):
 		return metrics.TCPLocal
