@@ -136,7 +136,7 @@ func (x goExchange) admit(port uint16) error {
 	s := x.c.srv
 	x.c.does(x.doing())
 	ctx, done := x.c.whileThere()
-	err := s.Gate.Admit(ctx, x.gen, &x.wanted, &x.ticket)
+	err := s.Gate.Blocking().Admit(ctx, x.gen, &x.wanted, &x.ticket)
 	done()
 	x.judged = true
 	return err

@@ -108,7 +108,7 @@ func (x goExchange) dial(server string) error {
 	there, done := x.c.whileThere()
 	defer done()
 	*ctx = outbound.Until{Context: there, At: start.Add(s.ConnectTimeout)}
-	up, err := s.Gate.Connect(ctx, &x.ticket.Route)
+	up, err := s.Gate.Blocking().Connect(ctx, &x.ticket.Route)
 	if err == nil && server != "" {
 		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
 		err = up.Blocking().Secure(ctx, server, s.TLS)

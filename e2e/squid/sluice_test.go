@@ -96,7 +96,7 @@ func decideByGate(t testing.TB, text string, w *world, q question) answer {
 	}
 	pool := outbound.NewPool(nil, time.Minute)
 	gen := policy.New(policy.Tenant{Rules: p.WithGuard(standardGuard)})
-	_, _, err = outbound.NewGate(lookup, dial, pool).Open(t.Context(), gen, &outbound.Request{Target: target})
+	_, _, err = outbound.NewGate(lookup, dial, pool).Blocking().Open(t.Context(), gen, &outbound.Request{Target: target})
 	var e *outbound.Error
 	require.ErrorAs(t, err, &e, "no dial succeeds")
 	mu.Lock()

@@ -41,7 +41,7 @@ type Check func(r *Request, t *Ticket) error
 
 // Admit waits for the resolver, at most until ctx ends. No question is asked for a name that
 // is denied whatever it resolves to.
-func (g *Gate) Admit(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
+func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
 	if done, err := g.begin(gen, r, t); done {
 		return err
 	}

@@ -48,7 +48,7 @@ func TestAttemptsBesideAreBudgeted(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error, 1)
 			go func() {
-				_, err := g.Connect(ctx, &Route{addrs: addrs, port: 80})
+				_, err := g.Blocking().Connect(ctx, &Route{addrs: addrs, port: 80})
 				done <- err
 			}()
 			if tt.budget == 0 {

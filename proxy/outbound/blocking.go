@@ -57,3 +57,9 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) e
 	c.TLS, c.server = t, name
 	return nil
 }
+
+// BlockingGate is a Gate with what waits for the resolver or a server: not for an event loop.
+type BlockingGate struct{ *Gate }
+
+// Blocking is g as a goroutine of its own may use it.
+func (g *Gate) Blocking() BlockingGate { return BlockingGate{g} }

@@ -146,7 +146,7 @@ func (c *Conn) Ready(_ *poll.Loop, fd int, _ uint32) { c.pool.spoken(c, fd) }
 // Connect dials the addresses of r until one answers, families in turn, the next
 // beside the last when it is slow (RFC 8305). The caller closes what it returns.
 // ctx bounds the whole. The error is an *Error.
-func (g *Gate) Connect(ctx context.Context, r *Route) (*Conn, error) {
+func (g BlockingGate) Connect(ctx context.Context, r *Route) (*Conn, error) {
 	if len(r.addrs) == 1 {
 		c, err := g.dialAddr(ctx, r, r.addrs[0])
 		if err != nil {
@@ -268,17 +268,7 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 		a := addrs[started]
 		started++
 		timer.Reset(attemptDelay)
-		go func() {
-			var res attempt
-			defer func() {
-				res.panic = recover()
-				results <- res
-				if beside {
-					g.Pool.giveOne()
-				}
-			}()
-			res.conn, res.err = g.dialAddr(ctx, route, a)
-		}()
+		go g.attempt(ctx, route, a, beside, results)
 	}
 	start()
 	for {
@@ -304,6 +294,19 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 			}
 		}
 	}
+}
+
+// attempt dials one of several addresses, whatever comes of the others.
+func (g *Gate) attempt(ctx context.Context, r *Route, a netip.Addr, beside bool, results chan<- attempt) {
+	var res attempt
+	defer func() {
+		res.panic = recover()
+		results <- res
+		if beside {
+			g.Pool.giveOne()
+		}
+	}()
+	res.conn, res.err = g.dialAddr(ctx, r, a)
 }
 
 // closeLosers closes the connections that came too late.

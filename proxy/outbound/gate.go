@@ -40,11 +40,11 @@ func NewGate(lookup Lookup, d Dialer, pool *Pool) *Gate {
 // Open connects to what r asks for if gen allows it; every address that is tried is one that
 // was judged and allowed. The caller closes the connection. It is Admit and Connect in one,
 // for callers that need nothing in between.
-func (g *Gate) Open(ctx context.Context, gen *policy.Generation, r *Request) (*Conn, acl.Decision, error) {
+func (g BlockingGate) Open(ctx context.Context, gen *policy.Generation, r *Request) (*Conn, acl.Decision, error) {
 	var t Ticket
-	if err := g.Admit(ctx, gen, r, &t); err != nil {
+	if err := g.Blocking().Admit(ctx, gen, r, &t); err != nil {
 		return nil, t.Decision, err
 	}
-	c, err := g.Connect(ctx, &t.Route)
+	c, err := g.Blocking().Connect(ctx, &t.Route)
 	return c, t.Decision, err
 }

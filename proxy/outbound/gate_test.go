@@ -154,7 +154,7 @@ func TestOpen(t *testing.T) {
 			r := &recorder{t: t, answers: answers}
 			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 			gen := policy.New(policy.Tenant{Rules: rules(t, tt.policy), Sources: policy.NewSources(tt.sources)})
-			c, d, err := g.Open(t.Context(), gen, request(t, tt.target))
+			c, d, err := g.Blocking().Open(t.Context(), gen, request(t, tt.target))
 			assert.Equal(t, tt.looked, r.looked)
 			assert.Equal(t, tt.dialed, r.dialed)
 			if tt.err != "" {
@@ -177,7 +177,7 @@ func TestNilGenerationDenies(t *testing.T) {
 	r := &recorder{t: t}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 	for _, gen := range []*policy.Generation{nil, {}, policy.New(policy.Tenant{})} {
-		_, d, err := g.Open(t.Context(), gen, request(t, "192.0.2.1:443"))
+		_, d, err := g.Blocking().Open(t.Context(), gen, request(t, "192.0.2.1:443"))
 		assert.EqualError(t, err, "denied")
 		assert.Equal(t, acl.Deny, d.Verdict)
 	}
@@ -188,7 +188,7 @@ func TestNilGenerationDenies(t *testing.T) {
 func TestZeroRoute(t *testing.T) {
 	r := &recorder{t: t}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-	_, err := g.Connect(t.Context(), new(Route))
+	_, err := g.Blocking().Connect(t.Context(), new(Route))
 	assert.EqualError(t, err, "denied")
 }
 
@@ -223,7 +223,7 @@ func TestConnectTriesTheNext(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &recorder{t: t, answers: map[string][]netip.Addr{"a.test": tt.addrs}, fail: tt.fail, hang: tt.hang}
 			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-			c, _, err := g.Open(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
+			c, _, err := g.Blocking().Open(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			assert.Equal(t, tt.dialed, r.dialed)
@@ -246,7 +246,7 @@ func TestConnectTimeLimit(t *testing.T) {
 			hang: map[string]bool{"192.0.2.1:80": true, "192.0.2.2:80": true}}
 		g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		_, _, err := g.Open(ctx, policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
+		_, _, err := g.Blocking().Open(ctx, policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
 		cancel()
 		var e *Error
 		require.ErrorAs(t, err, &e)
@@ -259,10 +259,10 @@ func TestNextSourceWhenPortsRunOut(t *testing.T) {
 	r := &recorder{t: t, fail: map[string]error{"198.51.100.1>192.0.2.1:80": syscall.EADDRNOTAVAIL, "198.51.100.1>192.0.2.2:80": syscall.ECONNREFUSED}}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 	gen := policy.New(policy.Tenant{Rules: rules(t, "*"), Sources: policy.NewSources(aa("198.51.100.1", "198.51.100.2"))})
-	c, _, err := g.Open(t.Context(), gen, request(t, "192.0.2.1:80"))
+	c, _, err := g.Blocking().Open(t.Context(), gen, request(t, "192.0.2.1:80"))
 	require.NoError(t, err)
 	assert.Equal(t, "198.51.100.2", c.Source.String())
-	_, _, err = g.Open(t.Context(), gen, request(t, "192.0.2.2:80"))
+	_, _, err = g.Blocking().Open(t.Context(), gen, request(t, "192.0.2.2:80"))
 	assert.Error(t, err)
 	assert.Equal(t, []string{"198.51.100.1>192.0.2.1:80", "198.51.100.2>192.0.2.1:80", "198.51.100.1>192.0.2.2:80"}, r.dialed)
 }
@@ -443,7 +443,7 @@ func TestChecks(t *testing.T) {
 	}}
 	gen := policy.New(policy.Tenant{Rules: rules(t, "!bad.test\n*")})
 	halves := map[string]func(*Request, *Ticket) error{
-		"Admit":     func(r *Request, k *Ticket) error { return g.Admit(t.Context(), gen, r, k) },
+		"Admit":     func(r *Request, k *Ticket) error { return g.Blocking().Admit(t.Context(), gen, r, k) },
 		"AdmitNow":  func(r *Request, k *Ticket) error { _, err := g.AdmitNow(gen, r, k); return err },
 		"AdmitAddr": func(r *Request, k *Ticket) error { return g.AdmitAddr(gen, r, netip.MustParseAddr("192.0.2.1"), k) },
 	}
@@ -478,9 +478,9 @@ func TestLastOfManyAddresses(t *testing.T) {
 	lookup := func(context.Context, string) ([]netip.Addr, error) { return append(many, last), nil }
 	g := NewGate(lookup, nil, nil)
 	var r Ticket
-	require.NoError(t, g.Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "2001:db8::1\n")}), request(t, "a.test:80"), &r))
+	require.NoError(t, g.Blocking().Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "2001:db8::1\n")}), request(t, "a.test:80"), &r))
 	assert.Equal(t, []netip.Addr{last}, r.Route.Addrs())
-	require.NoError(t, g.Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*\n")}), request(t, "a.test:80"), &r))
+	require.NoError(t, g.Blocking().Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*\n")}), request(t, "a.test:80"), &r))
 	assert.Equal(t, append([]netip.Addr{last}, many...), r.Route.Addrs())
 }
 

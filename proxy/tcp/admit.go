@@ -44,7 +44,7 @@ func (s *Server) dial(ctx context.Context, client netip.Addr, t acl.Target, a ne
 	if err != nil {
 		return nil, err
 	}
-	return s.Gate.Connect(&outbound.Until{Context: ctx, At: time.Now().Add(s.live.Load().connectTimeout)}, &ad.Route)
+	return s.Gate.Blocking().Connect(&outbound.Until{Context: ctx, At: time.Now().Add(s.live.Load().connectTimeout)}, &ad.Route)
 }
 
 // begin is dial without waiting: see outbound.Gate.BeginConnect.

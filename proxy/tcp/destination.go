@@ -119,7 +119,7 @@ func (d *destination) refresh() (wait time.Duration) {
 	ctx, cancel := context.WithTimeout(d.ctx, live.dnsTimeout)
 	defer cancel()
 	var t outbound.Ticket
-	err := d.srv.Gate.Admit(ctx, live.generation, &outbound.Request{Target: d.target}, &t)
+	err := d.srv.Gate.Blocking().Admit(ctx, live.generation, &outbound.Request{Target: d.target}, &t)
 	if d.ctx.Err() != nil {
 		return 0
 	}
