@@ -76,11 +76,11 @@ func TestSilentConnectionsGiveWay(t *testing.T) {
 	var silent []net.Conn
 	for i := range MaxConns - 1 {
 		c := dial(t, addr)
-		switch i % 3 {
-		case 0:
-			require.Equal(t, 200, ask(t, c, "/healthz"))
-		case 1:
+		switch {
+		case i%2 == 1:
 			fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHo")
+		case i > 10: // the server sees a little later that it is silent again, behind who has come by then
+			require.Equal(t, 200, ask(t, c, "/healthz"))
 		}
 		silent = append(silent, c)
 	}
