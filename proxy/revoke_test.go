@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"net/netip"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,6 +110,7 @@ func TestCutWhileTunnelsAreMade(t *testing.T) {
 				me := netip.MustParseAddrPort(c.LocalAddr().String())
 				c.send(t, "%sCONNECT %s HTTP/1.1\r\n\r\n", ahead, echo)
 				for g.Cut(func(o *door.Open) bool { return o.Client == me && o.Addr.IsValid() }) == 0 {
+					runtime.Gosched()
 				}
 				io.Copy(io.Discard, c.r) // or it would wait for 20 s, and fail
 				c.Close()
@@ -152,12 +155,14 @@ func TestRefusalsThatNobodyReads(t *testing.T) {
 	})
 	c := g.dial(t)
 	require.NoError(t, c.SetReadBuffer(4096))
+	request := "GET http://denied.test/" + strings.Repeat("a", 3500) + " HTTP/1.1\r\nHost: x\r\n\r\n" // which is in its answer
 	go func() {
 		for {
-			if _, err := io.WriteString(c, prefix+prefix+prefix); err != nil {
+			if _, err := io.WriteString(c, request+request); err != nil {
 				return
 			}
 		}
 	}()
+	nettest.Eventually(t, "it is served", func() bool { return g.door.Len() == 1 })
 	nettest.Eventually(t, "it is cut", func() bool { return g.door.Len() == 0 })
 }

@@ -85,13 +85,13 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 	}
 	failure := errGone
 	for i, a := range order {
+		x.connectsTo(a.d.target)
 		conn, begin, err := b.conn, b.at, b.err
 		if i > 0 || !b.made {
 			if !a.d.ref(a) {
 				continue
 			}
 			x.gen = s.live.Load().generation
-			x.connectsTo(a.d.target)
 			begin = time.Now()
 			conn, err = s.dial(ctx, x.rec.Client.Addr(), a.d.target, a.addr)
 		} else if err == nil {
