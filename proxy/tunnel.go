@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluiceproxy/sluice/proxy/answer"
@@ -111,16 +112,33 @@ func relayTLS(client sock.Blocking, up outbound.Blocking, touch func(), report c
 	client.Share()
 	up.TCP.Share()
 	var res tunnel.Result
-	done := make(chan error, 1)
+	done, down := make(chan error, 1), make(chan struct{})
+	var failed atomic.Bool
+	// The kernel tells a reset once: when the other direction was told, this one reads an end. So
+	// when both halves of the client's connection are over, it matters how the other one ended.
+	clientReset := func() bool {
+		if _, all := client.PeerEnd(); all {
+			select {
+			case <-down:
+			case <-time.After(time.Second):
+				return true
+			}
+		}
+		return failed.Load()
+	}
 	copyAll := func(dst interface {
 		io.Writer
 		CloseWrite() error
-	}, src io.Reader) (int64, error) {
+	}, src io.Reader, reset func() bool) (int64, error) {
 		n, err := io.Copy(&touching{dst, touch}, src)
+		if err == nil && reset() {
+			err = tunnel.ErrReset
+		}
 		if err == nil {
 			err = dst.CloseWrite() // which may be the only one to be told of a reset
 		}
 		if err != nil {
+			failed.Store(true)
 			if !errors.Is(err, os.ErrDeadlineExceeded) { // a part must not look like the whole
 				client.ResetOnClose()
 				up.TCP.ResetOnClose()
@@ -137,11 +155,12 @@ func relayTLS(client sock.Blocking, up outbound.Blocking, touch func(), report c
 			done <- errInternal
 		})
 		var err error
-		res.Up, err = copyAll(up.TLS, onlyReader{client})
+		res.Up, err = copyAll(up.TLS, onlyReader{client}, clientReset)
 		done <- err
 	}()
 	var err error
-	res.Down, err = copyAll(client, up.TLS)
+	res.Down, err = copyAll(client, up.TLS, failed.Load)
+	close(down)
 	res.Err = errors.Join(err, <-done)
 	client.Close()
 	up.Close()
