@@ -23,8 +23,9 @@ import (
 var connectMethod = []byte("CONNECT ")
 
 // start begins to serve a client that has just come: at once if there is one processor,
-// and by one of the loops if there are others that can do it. l is the loop that calls, or
-// nil.
+// and by one of the loops if there are others that can do it, or if none calls: what follows
+// would not be put off to the end of a round, and one request after the other be begun within
+// the one before. l is the loop that calls, or nil.
 func (c *conn) start(l *poll.Loop) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -32,7 +33,7 @@ func (c *conn) start(l *poll.Loop) {
 	switch {
 	case c.setLimit(c.srv.HeadTimeout) != nil: // everything is being cut
 		c.finish()
-	case c.srv.single:
+	case c.srv.single && l != nil:
 		c.receiveRequest(l)
 	default:
 		c.awaitRequest(nil)

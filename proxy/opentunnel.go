@@ -58,6 +58,7 @@ func (x *exchange) handOver() (free bool) {
 	of := o.Look()
 	s.pump.Start(&o.tun, client, up, o)
 	switch why := c.Why(); {
+	case why == door.Gone: // the tunnel finds that, and resets the server: a part must not look like the whole
 	case !free:
 		o.Cut(of, why) // who ended the conn meant this one
 	case o.Why() != 0: // it was ended before it had begun

@@ -222,12 +222,18 @@ func (d *Door) Len() int {
 	return len(d.all)
 }
 
+// turns bound a round: the members that it begins with, who has taken the place of one
+// meanwhile, and who was about to. However many tunnels are made, it ends.
+const turns = 3
+
 // Each calls f for every member that is open when it begins, and also for what takes the
 // place of one meanwhile. f may end one, but not call Each.
 func (d *Door) Each(f func(Member)) {
 	d.roundMu.Lock()
 	defer d.roundMu.Unlock()
-	for next := d.begin(); len(next) > 0; next = d.latecomers() {
+	defer d.endRound()
+	next := d.begin()
+	for turn := 0; turn < turns && len(next) > 0; turn, next = turn+1, d.latecomers() {
 		for i, m := range next {
 			d.contained(m, f)
 			next[i] = nil
@@ -240,17 +246,22 @@ func (d *Door) begin() []Member {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.round, d.late = append(d.round[:0], d.all...), nil
-	d.rounds = len(d.round) > 0
+	d.rounds = true
 	return d.round
 }
 
-// latecomers goes on with a round, or ends it.
+// latecomers are those who have taken another's place since the last turn.
 func (d *Door) latecomers() (next []Member) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	next, d.late = d.late, nil
-	d.rounds = len(next) > 0
 	return next
+}
+
+func (d *Door) endRound() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rounds, d.late = false, nil
 }
 
 // contained calls f, whose panic ends that life of m alone.

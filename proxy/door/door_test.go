@@ -382,3 +382,19 @@ func TestLateAbandon(t *testing.T) {
 	assert.True(t, m.Stop(m.Look(), Cut))
 	assert.False(t, m.Again())
 }
+
+// A round ends, however many take others' places while it goes on.
+func TestRoundEnds(t *testing.T) {
+	d := newDoor(t, Options{})
+	last := d.guest(t, "192.0.2.1", Limits{})
+	visits := 0
+	d.Each(func(Member) {
+		visits++
+		next := &guest{d: d, addr: addr("192.0.2.1")}
+		d.Replace(last, next)
+		last = next
+	})
+	assert.Equal(t, turns, visits)
+	d.Replace(last, &guest{d: d, addr: addr("192.0.2.1")})
+	assert.Empty(t, d.late, "nobody is kept when no round is under way")
+}

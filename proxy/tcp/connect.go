@@ -169,7 +169,7 @@ func (x *session) makeTunnel(conn *outbound.Conn) {
 	free := x.Why() == 0 // else whoever cuts it may have conn
 	of, gen, client, target, at := x.Look(), x.gen, x.Client(), x.to.d.target, conn.Dst.Addr()
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
-	if x.Why() != 0 {
+	if why := x.Why(); why != 0 && why != door.Gone { // a reset is found, and passed on
 		x.tunnel.Cut() // whoever cut it may have come too early
 	}
 	// What was put in force while it was being connected is looked at now that it can be revoked.
