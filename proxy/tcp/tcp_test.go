@@ -61,10 +61,16 @@ func TestSource(t *testing.T) {
 // and what has vanished is shown as draining until it ends.
 func TestNameMoves(t *testing.T) {
 	r := start(t)
-	a, b := serve(t, "127.0.0.2:0", echo), ""
-	_, port, _ := net.SplitHostPort(a.addr.String())
-	serve(t, "127.0.0.3:"+port, say("new"))
-	b = "127.0.0.3"
+	const b = "127.0.0.3"
+	port := ""
+	for free := false; !free; { // the port of one may be somebody's at the other
+		_, port, _ = net.SplitHostPort(serve(t, "127.0.0.2:0", echo).addr.String())
+		l, err := net.Listen("tcp", net.JoinHostPort(b, port))
+		if free = err == nil; free {
+			l.Close()
+		}
+	}
+	serve(t, net.JoinHostPort(b, port), say("new"))
 	r.dns.Set("db.test", nettest.Addrs("127.0.0.2").TTL(0))
 	r.must(listener(t, "db.test:"+port))
 	c := r.connect(0)
