@@ -185,6 +185,7 @@ func (v *visit) exchange(p *plan, h head) (keep bool, err error) {
 			return false, err
 		}
 	}
+	w.keeps = p.unasked
 	for range p.interims {
 		fmt.Fprintf(w, "HTTP/1.1 103 %s\r\nX-Drill: %s\r\n\r\n", p.key, p.key)
 	}
@@ -196,10 +197,11 @@ func (v *visit) exchange(p *plan, h head) (keep bool, err error) {
 	if !p.bodyless() {
 		err = stream{p.key, down}.sendBody(w, p, p.down, p.downSize, cut)
 	}
+	var behind []byte
 	if p.unasked {
-		w.Write(unasked(p.key))
+		behind = unasked(p.key)
 	}
-	if e := w.flush(); err == nil {
+	if e := w.finish(behind); err == nil {
 		err = e
 	}
 	return v.end(p, err)

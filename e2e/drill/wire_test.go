@@ -37,6 +37,7 @@ type piecewise struct {
 	buf    []byte
 	next   int // size of the piece
 	sent   int
+	keeps  bool // the last byte until finish, since more is to come with it
 }
 
 func (p *piecewise) draw() {
@@ -82,13 +83,29 @@ func (p *piecewise) Write(b []byte) (int, error) {
 func pause(d time.Duration) { <-time.After(d) }
 
 func (p *piecewise) flush() error {
-	if len(p.buf) == 0 {
+	n := len(p.buf)
+	if p.keeps {
+		n--
+	}
+	p.next = 0
+	if n <= 0 {
 		return nil
 	}
-	_, err := p.w.Write(p.buf)
-	p.sent += len(p.buf)
-	p.buf, p.next = p.buf[:0], 0
+	_, err := p.w.Write(p.buf[:n])
+	p.sent += n
+	p.buf = append(p.buf[:0], p.buf[n:]...)
 	return err
+}
+
+// finish writes what is left, and b with the last byte of it: over TLS in one record,
+// so that nobody has the one without the other.
+func (p *piecewise) finish(b []byte) error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	p.keeps = false
+	p.buf = append(p.buf, b...)
+	return p.flush()
 }
 
 var rooms = sync.Pool{New: func() any { return new([64 << 10]byte) }}
