@@ -23,7 +23,7 @@ func Parse(text string) (*Policy, error) { return ParseNamed("", text) }
 // ParseNamed is [Parse] for a text whose name (a file, an environment variable)
 // is put in front of every problem.
 func ParseNamed(source, text string) (*Policy, error) {
-	return ParseTexts(Text{source, text})
+	return ParseTexts(Text{Source: source, Text: text})
 }
 
 // parse makes a policy of a set that has its texts only.
@@ -67,7 +67,7 @@ func (b *builder) readTexts() {
 	for i := range s.parts {
 		p := &s.parts[i]
 		b.source, b.end = p.source, 0
-		b.readText(start, p.end)
+		b.readText(start, p.end, max(p.line, 1))
 		start, p.whole = p.end, b.end > 0
 	}
 	if len(s.rules) < cap(s.rules)/4*3 {
@@ -75,13 +75,13 @@ func (b *builder) readTexts() {
 	}
 }
 
-// readText reads the lines of text[start:limit].
-func (b *builder) readText(start, limit int) {
+// readText reads the lines of text[start:limit], the first of which has the number line.
+func (b *builder) readText(start, limit, line int) {
 	text := b.set.text[:limit]
 	if strings.HasPrefix(text[start:], byteOrderMark) {
 		start += len(byteOrderMark)
 	}
-	for line := 1; start < limit; line++ {
+	for ; start < limit; line++ {
 		end := limit
 		if i := strings.IndexByte(text[start:], '\n'); i >= 0 {
 			end = start + i

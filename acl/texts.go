@@ -11,6 +11,7 @@ import (
 type Text struct {
 	Source string // a file, an environment variable; "" when it has no name
 	Text   string
+	Line   int // of the first line of Text in Source; 0 is 1
 }
 
 // ParseTexts reads several texts as one list, in their order, whole or not at all,
@@ -28,14 +29,14 @@ func ParseTexts(texts ...Text) (*Policy, error) {
 			if t.Text != "" && !strings.HasSuffix(t.Text, "\n") {
 				b.WriteByte('\n')
 			}
-			s.parts = append(s.parts, part{source: t.Source, name: printable(t.Source), end: b.Len()})
+			s.parts = append(s.parts, part{source: t.Source, name: printable(t.Source), end: b.Len(), line: t.Line})
 		}
 		s.text = b.String()
 	}
 	if len(texts) <= 1 {
 		s.parts = append(s.parts, part{end: len(s.text)})
 		if len(texts) == 1 {
-			s.parts[0].source = texts[0].Source
+			s.parts[0].source, s.parts[0].line = texts[0].Source, texts[0].Line
 		}
 	}
 	return parse(s)
@@ -46,6 +47,7 @@ type part struct {
 	source string
 	name   string // for decisions: source without control bytes; "" when there is one text only
 	end    int    // offset behind it
+	line   int    // of its first line; 0 is 1
 	whole  bool   // it ends in the line `#@ end`
 }
 

@@ -15,10 +15,10 @@ import (
 func TestTextsAreOneList(t *testing.T) {
 	t.Parallel()
 	texts := []acl.Text{
-		{"a.txt", "# ours\n!a.test\n*.b.test"}, // no line end
-		{"", ""},
-		{"b\n.txt", "\uFEFF!*.b.test\r\n\r\nc.test\r\n"},
-		{"c.txt", "10.0.0.0/8\n*\n"},
+		{Source: "a.txt", Text: "# ours\n!a.test\n*.b.test"}, // no line end
+		{Source: "", Text: ""},
+		{Source: "b\n.txt", Text: "\uFEFF!*.b.test\r\n\r\nc.test\r\n"},
+		{Source: "c.txt", Text: "10.0.0.0/8\n*\n"},
 	}
 	p, err := acl.ParseTexts(texts...)
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestTextsAreOneList(t *testing.T) {
 	require.Equal(t, one.String(), p.String())
 
 	// One text, and none, are as they were.
-	p, err = acl.ParseTexts(acl.Text{"a.txt", "!a.test"})
+	p, err = acl.ParseTexts(acl.Text{Source: "a.txt", Text: "!a.test"})
 	require.NoError(t, err)
 	tt, err := acl.ParseTarget("a.test:80")
 	require.NoError(t, err)
@@ -63,7 +63,7 @@ func TestTextsAreOneList(t *testing.T) {
 // texts contradict each other, both; they come in the order of the texts.
 func TestProblemsOfTexts(t *testing.T) {
 	t.Parallel()
-	_, err := acl.ParseTexts(acl.Text{"b.txt", "\n*\n"}, acl.Text{"a.txt", "# none\n10.0.0.300\n\nok.test\n"}, acl.Text{"c.txt", "*\nlate.test\r\nx\ry"})
+	_, err := acl.ParseTexts(acl.Text{Source: "b.txt", Text: "\n*\n"}, acl.Text{Source: "a.txt", Text: "# none\n10.0.0.300\n\nok.test\n"}, acl.Text{Source: "c.txt", Text: "*\nlate.test\r\nx\ry"})
 	require.EqualError(t, err, strings.Join([]string{
 		"b.txt:2: Wildcard must be last rule, if present: line 2 of a.txt follows '*'; move the `*` to the end",
 		"a.txt:2: Bad destination '10.0.0.300': " + "not an IPv4 address; write four numbers from 0 to 255 without leading zeros",
@@ -71,7 +71,7 @@ func TestProblemsOfTexts(t *testing.T) {
 		`c.txt:3: Bad destination 'x\ry': a carriage return that ends no line; save the text with LF or CRLF line ends`,
 	}, "\n"))
 
-	p, err := acl.ParseTexts(acl.Text{"b.txt", "a.test\n"}, acl.Text{"a.txt", "10.0.0.1/8\n\na.test\na.test\n*\n"}, acl.Text{"c.txt", "*"})
+	p, err := acl.ParseTexts(acl.Text{Source: "b.txt", Text: "a.test\n"}, acl.Text{Source: "a.txt", Text: "10.0.0.1/8\n\na.test\na.test\n*\n"}, acl.Text{Source: "c.txt", Text: "*"})
 	require.NoError(t, err)
 	var all []string
 	for _, w := range p.Warnings() {
@@ -95,4 +95,18 @@ func TestLateAcrossTexts(t *testing.T) {
 		all = append(all, w.Error())
 	}
 	require.Contains(t, all, "b.txt:1: '!ads.example.com' comes too late: line 2 of a.txt, '*.example.com', allows all of it before; write it in front of that line")
+}
+
+// Text that stands inside of another keeps the lines of that.
+func TestTextFromLine(t *testing.T) {
+	p, err := acl.ParseTexts(acl.Text{Source: "f.yaml", Text: "a.test\n\n*\n", Line: 7})
+	require.NoError(t, err)
+	var lines []int
+	for r := range p.Rules() {
+		lines = append(lines, r.Line)
+	}
+	require.Equal(t, []int{7, 9}, lines)
+	_, err = acl.ParseTexts(acl.Text{Source: "a", Text: "b.test\n"}, acl.Text{Source: "f.yaml", Text: "a.test\na b\n#@ end\nb.test\n", Line: 7})
+	require.EqualError(t, err, "f.yaml:8: Bad destination 'a b': white space inside a rule; write one rule a line, and a comment behind `#`\n"+
+		"f.yaml:9: '#@ end' must be the last line: line 10 follows; move it to the end")
 }

@@ -42,7 +42,7 @@ func TestEnd(t *testing.T) {
 // Of several texts each is whole or not, and one that was is missed when it is not.
 func TestLostEnd(t *testing.T) {
 	parse := func(a, b string) *Policy {
-		p, err := ParseTexts(Text{"a", a}, Text{"b", b})
+		p, err := ParseTexts(Text{Source: "a", Text: a}, Text{Source: "b", Text: b})
 		require.NoError(t, err)
 		return p
 	}

@@ -26,6 +26,9 @@ func touched() (*prometheus.Registry, *Metrics) {
 	tcp := NewTCP(reg)
 	tcp.Listener("5432").SetUp(true)
 	tcp.Destination("5432", "db.test:5432").Connected(time.Millisecond)
+	NewTenants(reg, func(f func(Tenant)) {
+		f(Tenant{Name: "shop", Open: 1, Allowed: 2, Denied: 3, OverConnections: 4, OverRate: 5, Received: 6, Sent: 7})
+	})
 	return reg, m
 }
 
@@ -59,7 +62,7 @@ func TestLabels(t *testing.T) {
 	reg, _ := touched()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "version", "goversion"}
+	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "version", "goversion"}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
@@ -98,4 +101,28 @@ func TestReasonOf(t *testing.T) {
 func TestCountingAllocatesNothing(t *testing.T) {
 	_, m := touched()
 	assert.Zero(t, testing.AllocsPerRun(100, func() { m.Ended(Connect, true, ReasonRule, "", 1, 2, time.Second) }))
+}
+
+func TestTenants(t *testing.T) {
+	reg, _ := touched()
+	want := `# HELP sluice_tenant_limited_total Requests of the tenant that were refused by one of its limits.
+# TYPE sluice_tenant_limited_total counter
+sluice_tenant_limited_total{limit="connections",tenant="shop"} 4
+sluice_tenant_limited_total{limit="requests",tenant="shop"} 5
+# HELP sluice_tenant_open Requests and tunnels of the tenant that are under way.
+# TYPE sluice_tenant_open gauge
+sluice_tenant_open{tenant="shop"} 1
+# HELP sluice_tenant_requests_total Requests and tunnels of the tenant, counted at their end.
+# TYPE sluice_tenant_requests_total counter
+sluice_tenant_requests_total{tenant="shop",verdict="allow"} 2
+sluice_tenant_requests_total{tenant="shop",verdict="deny"} 3
+# HELP sluice_tenant_client_received_bytes_total Bytes of bodies and tunnels received from the tenant's clients.
+# TYPE sluice_tenant_client_received_bytes_total counter
+sluice_tenant_client_received_bytes_total{tenant="shop"} 6
+# HELP sluice_tenant_client_sent_bytes_total Bytes of answers and tunnels sent to the tenant's clients.
+# TYPE sluice_tenant_client_sent_bytes_total counter
+sluice_tenant_client_sent_bytes_total{tenant="shop"} 7
+`
+	assert.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(want), "sluice_tenant_limited_total", "sluice_tenant_open",
+		"sluice_tenant_requests_total", "sluice_tenant_client_received_bytes_total", "sluice_tenant_client_sent_bytes_total"))
 }

@@ -57,7 +57,8 @@ func (x *exchange) abandon() {
 	x.flow.Release()
 	x.rec.Error, x.rec.Status = answer.ClassInternal, 502
 	x.fillRecord()
-	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)
+	x.c.srv.book(&x.rec, x.usage(), x.rec.Received, x.rec.Sent)
+	x.ticket.Hold.Release()
 }
 
 // Abandon is for the loop, as conn.Abandon.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 )
 
@@ -121,5 +122,7 @@ func (s *Server) Cut(which func(*door.Open) bool) int { return s.door.CutWhere(w
 // target and the address in use, and returns how many those are.
 func (s *Server) Revoke() int {
 	g := s.live.Load()
-	return s.door.Revoke(func(o *door.Open) bool { return s.Gate.Stands(g, o.Client.Addr(), o.Target, o.Addr.Addr()) })
+	return s.door.Revoke(func(o *door.Open) bool {
+		return s.Gate.Stands(g, &outbound.Request{Client: o.Client.Addr(), Target: o.Target}, o.Addr.Addr())
+	})
 }

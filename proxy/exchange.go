@@ -75,7 +75,8 @@ func (x *exchange) end() {
 	x.body = nil
 	x.dropUpstream()
 	x.fillRecord()
-	x.c.srv.book(&x.rec, x.rec.Received, x.rec.Sent)
+	x.c.srv.book(&x.rec, x.usage(), x.rec.Received, x.rec.Sent)
+	x.ticket.Hold.Release()
 	if x.rest != nil {
 		x.c.unread(x.rest)
 	}

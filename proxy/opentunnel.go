@@ -10,6 +10,8 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -29,7 +31,9 @@ type openTunnelLife struct {
 	rec    accesslog.Request
 	target acl.Target
 	tenant string
-	text   [64]byte // what rec.Text is in, if there is room
+	usage  *policy.Usage // nil: it is not counted
+	hold   outbound.Hold // its place among its tenant's
+	text   [64]byte      // what rec.Text is in, if there is room
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
@@ -43,6 +47,8 @@ func (x *exchange) handOver() (free bool) {
 	o.last.Store(int64(s.door.Now()))
 	x.rec.Silent = true // o books it
 	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
+	o.usage = x.usage()
+	o.hold, x.ticket.Hold = x.ticket.Hold, outbound.Hold{}
 	c.deadline.Store(0)
 	c.tunnel.Store(o) // first: who ends the conn from here on means the tunnel
 	free = c.Again()
@@ -50,6 +56,7 @@ func (x *exchange) handOver() (free bool) {
 	s.Metrics.Tunnels.Inc()
 	if x.rec.Received > 0 || x.rec.Sent > 0 {
 		s.Metrics.Moved(x.rec.Mode, x.rec.Received, x.rec.Sent)
+		o.usage.Moved(x.rec.Received, x.rec.Sent)
 	}
 	s.opened.Add(1)
 	client, up := tunnel.Side{Conn: c.tcp, Loop: c.loop}, tunnel.Side{Conn: x.up.TCP, Loop: x.up.Loop()}
@@ -73,7 +80,10 @@ func (x *exchange) handOver() (free bool) {
 func (o *openTunnel) Touch() { o.last.Store(int64(o.srv.door.Now())) }
 
 // Moved counts bytes that have moved.
-func (o *openTunnel) Moved(up, down int64) { o.srv.Metrics.Moved(o.rec.Mode, up, down) }
+func (o *openTunnel) Moved(up, down int64) {
+	o.srv.Metrics.Moved(o.rec.Mode, up, down)
+	o.usage.Moved(up, down)
+}
 
 // Ended books the tunnel. Its connections are closed.
 func (o *openTunnel) Ended(res tunnel.Result) {
@@ -82,12 +92,13 @@ func (o *openTunnel) Ended(res tunnel.Result) {
 	if o.Why() == door.Revoked {
 		o.rec.Error = answer.ClassDenied
 	}
-	o.srv.book(&o.rec, 0, 0)
+	o.srv.book(&o.rec, o.usage, 0, 0)
 }
 
 // release gives back what the tunnel had, and itself, to be used again.
 func (o *openTunnel) release() {
 	o.srv.Metrics.Tunnels.Dec()
+	o.hold.Release()
 	o.srv.door.Leave(o)
 	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
 	if o.Again() {

@@ -132,7 +132,7 @@ func (x goExchange) skipBody() bool {
 }
 
 func (x *exchange) answerTo(keep bool) answer.To {
-	return answer.To{Req: &x.req, ID: x.rec.ID, Now: time.Now(), Contact: x.tenant().Contact, Keep: keep}
+	return answer.To{Req: &x.req, ID: x.rec.ID, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Keep: keep}
 }
 
 // refuse tells a client that it came on top of a limit, and reads what it had

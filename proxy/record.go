@@ -8,6 +8,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -19,9 +20,20 @@ func (x *exchange) fillRecord() {
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
 	}
+	if t := x.ticket.Tenant; t != nil {
+		r.Tenant = t.Name
+	}
 	if x.c.srv.Access != nil {
 		r.Keep(&x.req, &x.resp)
 	}
+}
+
+// usage is what x counts for.
+func (x *exchange) usage() *policy.Usage {
+	if t := x.ticket.Tenant; t != nil {
+		return t.Usage
+	}
+	return nil
 }
 
 // tunnelEnded adds to the record what a tunnel carried and how it ended.
@@ -39,9 +51,9 @@ func tunnelEnded(r *accesslog.Request, res tunnel.Result) {
 	}
 }
 
-// book writes the log line and counts, with the bytes that Metrics.Moved was not told of. The
+// book writes the log line and counts, for its tenant too unless u is nil, with the bytes that Metrics.Moved was not told of. The
 // request is over.
-func (s *Server) book(r *accesslog.Request, received, sent int64) {
+func (s *Server) book(r *accesslog.Request, u *policy.Usage, received, sent int64) {
 	if r.Silent {
 		return
 	}
@@ -54,6 +66,8 @@ func (s *Server) book(r *accesslog.Request, received, sent int64) {
 	if r.Judged {
 		reason = metrics.ReasonOf(r.Decision)
 	}
+	u.Ended(r.Judged && !r.Denied())
+	u.Moved(received, sent)
 	s.Metrics.Ended(r.Mode, r.Judged && !r.Denied(), reason, r.Error, received, sent, took)
 	s.Access.Write(r)
 }

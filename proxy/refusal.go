@@ -16,6 +16,7 @@ import (
 var outboundClasses = [...]string{
 	outbound.Denied:           answer.ClassDenied,
 	outbound.Looped:           answer.ClassLoop,
+	outbound.OverLimit:        answer.ClassLimit,
 	outbound.DNSFailed:        answer.ClassDNSError,
 	outbound.DNSTimeout:       answer.ClassDNSTimeout,
 	outbound.DNSBusy:          answer.ClassLimit,
@@ -45,6 +46,10 @@ func (x *exchange) refusal(err error) answer.Own {
 	var target *targetError
 	class := answer.ClassTerminated
 	switch {
+	case errors.As(err, &out) && out.Kind == outbound.Denied && x.tenant().Unclaimed:
+		return answer.Unclaimed()
+	case errors.As(err, &out) && out.Kind == outbound.OverLimit:
+		return answer.OverLimit(err.Error(), out.RetryAfter)
 	case errors.As(err, &out) && out.Kind == outbound.Denied:
 		return answer.Denied(x.ticket.Decision, x.wanted.Target.Host, x.tenant().HideRules)
 	case errors.As(err, &out):

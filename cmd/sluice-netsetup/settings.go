@@ -92,7 +92,7 @@ type loader struct {
 func load(in settings.Input) (*configuration, error) {
 	c := &configuration{}
 	l := &loader{in: in, all: c.settings(), c: c}
-	l.Loader = settings.NewLoader(in, l.all, nil)
+	l.Loader = settings.NewLoader(in, l.all)
 	c.Debug = l.Env("EGRESS_ROUTER_DEBUG") != ""
 	l.Load()
 	l.addresses()

@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/cli"
+	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -22,20 +25,27 @@ type aclTest struct {
 	resolvers []string
 	guard     string
 	json      bool
+	config    string
+	from      string
 
 	policy   *acl.Policy
+	tenant   string            // whose rules those are, "" where there are no tenants
 	resolver *resolve.Resolver // nil: names are not resolved
 }
 
 func newACLTest(environ []string, s streams) *cobra.Command {
 	var a aclTest
 	cmd := &cobra.Command{
-		Use:   "test [--rules FILE]… TARGET…",
+		Use:   "test [--rules FILE]… [--config FILE [--from CLIENT]] TARGET…",
 		Short: "Say what the rules decide for each target, and why",
 		Long: `Say what the rules decide for each TARGET: HOST, HOST:PORT (443 when left out)
 or a URL; HOST=ADDR,ADDR gives the addresses instead of a resolver. One line a
 target, tab-separated: allow, deny or depends; the target; the reason; and, for a
 name whose addresses are known, each address with its verdict.
+
+With --config the rules, the guard and the tenants are those of that configuration of
+"sluice proxy", and --from says who asks: the address of a client. Its tenant's rules
+decide, and stand in front of the reason; without --from it is a client of no tenant.
 
 "depends" says that the answer depends on the addresses, which were not given.
 Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
@@ -51,20 +61,16 @@ Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 	f.StringArrayVar(&a.rules, "rules", nil, "file of rules, - for standard input (default: "+rulesVariable+"); repeatable, one list in the order given")
 	f.StringArrayVar(&a.resolvers, "resolver", nil, "resolve names by this DNS server, ADDR:PORT; repeatable")
 	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
+	f.StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and tenants are asked")
+	f.StringVar(&a.from, "from", "", "client that asks, by its address (with --config)")
 	f.BoolVar(&a.json, "json", false, "one JSON object a line, with every address")
 	return cmd
 }
 
 func (a *aclTest) prepare(environ []string, s streams) error {
-	mode, err := acl.ParseGuardMode(a.guard)
-	if err != nil {
-		return fmt.Errorf("--guard: %w", err)
-	}
-	p, err := readPolicy(a.rules, environ, s)
-	if err != nil {
+	if err := a.findPolicy(environ, s); err != nil {
 		return err
 	}
-	a.policy = p.WithGuard(acl.Guard{Mode: mode})
 	var servers []netip.AddrPort
 	for _, r := range a.resolvers {
 		ap, err := netip.ParseAddrPort(r)
@@ -78,6 +84,7 @@ func (a *aclTest) prepare(environ []string, s streams) error {
 		servers = append(servers, ap)
 	}
 	if len(servers) > 0 {
+		var err error
 		if a.resolver, err = resolve.New(resolve.Options{Servers: servers}); err != nil {
 			return fmt.Errorf("--resolver: %w", err)
 		}
@@ -85,9 +92,52 @@ func (a *aclTest) prepare(environ []string, s streams) error {
 	return nil
 }
 
+// findPolicy finds the rules that are asked, with their guard.
+func (a *aclTest) findPolicy(environ []string, s streams) error {
+	switch {
+	case a.config != "" && len(a.rules) > 0:
+		return errors.New("--rules and --config are both given; keep one of them")
+	case a.config != "":
+		return a.findTenant(environ)
+	case a.from != "":
+		return errors.New("--from asks for a tenant's rules: name the file that has the tenants with --config")
+	}
+	mode, err := acl.ParseGuardMode(a.guard)
+	if err != nil {
+		return fmt.Errorf("--guard: %w", err)
+	}
+	p, err := readPolicy(a.rules, environ, s)
+	if err != nil {
+		return err
+	}
+	a.policy = p.WithGuard(acl.Guard{Mode: mode})
+	return nil
+}
+
+// findTenant finds whose the client is.
+func (a *aclTest) findTenant(environ []string) error {
+	var from netip.Addr
+	if a.from != "" {
+		var err error
+		if from, err = netip.ParseAddr(a.from); err != nil || from.Zone() != "" {
+			return fmt.Errorf("--from: %q is no address of a client", a.from)
+		}
+	}
+	c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+a.config)})
+	if err != nil {
+		return err
+	}
+	set := setOf(c.Shared(), nil)
+	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set)
+	t := set.Generation().Tenant(from.Unmap())
+	a.policy, a.tenant = t.Rules, t.Name
+	return nil
+}
+
 // answer is what is said of one target; its JSON is the output of --json.
 type answer struct {
 	Target    string       `json:"target"`
+	Tenant    string       `json:"tenant,omitempty"`
 	Verdict   string       `json:"verdict"`
 	Reason    string       `json:"reason"`
 	File      string       `json:"file,omitempty"` // that the line is of, where there are several
@@ -134,7 +184,7 @@ func (a *aclTest) run(ctx context.Context, args []string, s streams) error {
 
 func (a *aclTest) decide(ctx context.Context, t acl.Target, addrs []netip.Addr) answer {
 	d := a.policy.DecideHost(t)
-	ans := answer{Target: t.String(), Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
+	ans := answer{Target: t.String(), Tenant: a.tenant, Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
 	if t.Host.IsAddr() || d.Verdict == acl.Deny {
 		return ans
 	}
@@ -170,7 +220,11 @@ func (ans *answer) print(s streams, asJSON bool) {
 		fmt.Fprintf(s.out, "%s\n", b)
 		return
 	}
-	fmt.Fprintf(s.out, "%s\t%s\t%s", ans.Verdict, ans.Target, ans.Reason)
+	whose := ""
+	if ans.Tenant != "" {
+		whose = "tenant " + ans.Tenant + ": "
+	}
+	fmt.Fprintf(s.out, "%s\t%s\t%s%s", ans.Verdict, ans.Target, whose, ans.Reason)
 	for i, a := range ans.Addresses {
 		sep := ", "
 		if i == 0 {

@@ -33,8 +33,9 @@ type configuration interface {
 type mode[C configuration] interface {
 	// open makes the server, and opens the ports that are the same while it runs.
 	open(c C, p *parts) error
-	// tenant fills in what else c says of those who are served.
-	tenant(c C, t *policy.Tenant)
+	// tenants fills in what else c says of those who are served: those of s are the
+	// configuration's, in its order.
+	tenants(c C, s *policy.Set)
 	// apply puts now in force, with what is judged by, or fails and has changed nothing.
 	// before is nil at the start.
 	apply(before, now C, gen *policy.Generation) error

@@ -215,13 +215,21 @@ func (d *daemon[C]) publish(before, now C) error {
 
 // generation is what is judged by.
 func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
-	common := c.Shared()
-	t := policy.Tenant{
+	s := setOf(c.Shared(), own)
+	d.mode.tenants(c, &s)
+	return s.Generation()
+}
+
+// setOf is the tenants that common names, in its order, with what they have in every mode.
+func setOf(common *config.Common, own []netip.Addr) policy.Set {
+	s := policy.Set{Own: own, Rest: policy.Tenant{
 		Rules:   common.Policy.WithGuard(acl.Guard{Mode: common.Guard, Own: own}),
 		Sources: policy.NewSources(common.Sources),
+	}}
+	for _, t := range common.Tenants {
+		s.Tenants = append(s.Tenants, policy.Taker{Tenant: policy.Tenant{Name: t.Name, Sources: policy.NewSources(t.Sources)}})
 	}
-	d.mode.tenant(c, &t)
-	return policy.New(t)
+	return s
 }
 
 // reloaded says what a reload has put in force, and what it could not.
@@ -232,14 +240,14 @@ func (d *daemon[C]) reloaded(now C) {
 		d.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	d.log.Info("reloaded", d.mode.size(now), "from", c.Origin)
-	if c.Policy.Len() == 0 {
+	if c.RuleCount() == 0 {
 		d.log.Warn("there is no rule now: everything is denied", "from", c.Origin)
 	}
 	d.count(now)
 }
 
 // count has the metrics say that c is in force.
-func (d *daemon[C]) count(c C) { d.metrics.Reloaded(true, c.Shared().Policy.Len(), time.Now()) }
+func (d *daemon[C]) count(c C) { d.metrics.Reloaded(true, c.Shared().RuleCount(), time.Now()) }
 
 func (d *daemon[C]) warn(c C) {
 	for _, w := range c.Shared().Warnings {

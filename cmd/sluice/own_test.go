@@ -20,7 +20,7 @@ type renewals struct {
 	all []*policy.Generation
 }
 
-func (m *renewals) tenant(*config.Proxy, *policy.Tenant) {}
+func (m *renewals) tenants(*config.Proxy, *policy.Set) {}
 
 func (m *renewals) renew(gen *policy.Generation) { m.all = append(m.all, gen) }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -37,10 +38,12 @@ A flag wins over the environment, the environment over the file (--config).`,
 type proxyMode struct {
 	server  *proxy.Server
 	proxies []*sock.Listener
+	usages  *tenantUsages
 }
 
 func (m *proxyMode) open(c *config.Proxy, p *parts) error {
-	m.server = proxy.New(serverOptions(c, p))
+	m.server, m.usages = proxy.New(serverOptions(c, p)), new(tenantUsages)
+	metrics.NewTenants(p.registry, m.usages.each)
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)
 		if err != nil {
@@ -83,23 +86,57 @@ func serverOptions(c *config.Proxy, p *parts) proxy.Options {
 	return o
 }
 
-func (m *proxyMode) tenant(c *config.Proxy, t *policy.Tenant) {
-	t.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
-	t.HideRules, t.Contact = c.HideRules, c.Contact
+func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
+	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
+	s.Rest.HideRules, s.Rest.Contact = c.HideRules, c.Contact
+	m.usages.next = nil
+	if len(c.Tenants) == 0 {
+		return
+	}
+	s.Rest.Name, s.Rest.Unclaimed = policy.DefaultName, c.Policy == nil
+	for i, t := range c.Tenants {
+		to := &s.Tenants[i]
+		to.Clients = t.Clients
+		to.Rules = t.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
+		to.HideRules, to.Contact = t.HideRules, t.Contact
+		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
+			RequestsPerSecond: t.Limits.RequestsPerSecond, Burst: t.Limits.Burst}
+	}
+	m.usages.share(s)
 }
 
 // apply refuses rules that have lost the line which says that they are whole.
 func (m *proxyMode) apply(before, now *config.Proxy, gen *policy.Generation) error {
 	if before != nil {
-		if source, lost := now.Policy.LostEnd(before.Policy); lost {
-			return fmt.Errorf(`%s: the rules in force end in the line "#@ end", and these do not: they may be cut off; add the line, or restart to do without it`, cmp.Or(source, now.Origin))
+		if source, lost := lostEnd(before, now); lost {
+			return fmt.Errorf(`%s: the rules in force end in the line "#@ end", and these do not: they may be cut off; add the line, or restart to do without it`, source)
 		}
 	}
 	m.renew(gen)
 	return nil
 }
 
-func (m *proxyMode) renew(gen *policy.Generation) { m.server.SetGeneration(gen) }
+// lostEnd reports whether some rules are not known to be whole, and those before were.
+func lostEnd(before, now *config.Proxy) (source string, lost bool) {
+	if source, lost = now.Policy.LostEnd(before.Policy); lost {
+		return cmp.Or(source, now.Origin), true
+	}
+	was := map[string]*acl.Policy{}
+	for _, t := range before.Tenants {
+		was[t.Name] = t.Policy
+	}
+	for _, t := range now.Tenants {
+		if source, lost = t.Policy.LostEnd(was[t.Name]); lost {
+			return cmp.Or(source, t.Rules.Source) + ", tenant " + t.Name, true
+		}
+	}
+	return "", false
+}
+
+func (m *proxyMode) renew(gen *policy.Generation) {
+	m.server.SetGeneration(gen)
+	m.usages.commit()
+}
 
 func (m *proxyMode) serve(failed func(error)) {
 	for _, l := range m.proxies {
@@ -122,7 +159,7 @@ func (m *proxyMode) shutdown(ctx context.Context) {
 
 func (m *proxyMode) ready() bool { return true }
 
-func (m *proxyMode) size(c *config.Proxy) slog.Attr { return slog.Int("rules", c.Policy.Len()) }
+func (m *proxyMode) size(c *config.Proxy) slog.Attr { return slog.Int("rules", c.RuleCount()) }
 
 // maxShown bounds the rules on the status page.
 const maxShown = 1000
@@ -138,6 +175,7 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 		}
 		st.Rules = append(st.Rules, admin.Rule{File: rule.Source, Line: rule.Line, Text: rule.Text})
 	}
+	m.usages.show(c, st)
 }
 
 func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
@@ -147,6 +185,9 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 	}
 	a.what = "listens on " + strings.Join(listen, ", ")
 	var b strings.Builder
+	if len(c.Tenants) > 0 {
+		fmt.Fprintf(&b, "tenants: %d, with %d rules; for clients of none of them:\n", len(c.Tenants), c.RuleCount()-c.Policy.Len())
+	}
 	fmt.Fprintf(&b, "rules in force: %d from %s\n", c.Policy.Len(), c.Origin)
 	shown := 0
 	for r := range c.Policy.Rules() {
@@ -156,7 +197,10 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 		}
 		fmt.Fprintf(&b, "  %s\n", r.Text)
 	}
-	if allowsNothing(c.Policy) {
+	switch {
+	case c.Policy == nil:
+		b.WriteString("  none: they are refused\n")
+	case allowsNothing(c.Policy):
 		b.WriteString("  no rule allows anything: every request is denied\n")
 		a.warnings = append(a.warnings, "the rules deny everything: none of them allows a destination; add one, such as example.com, or * for all")
 	}

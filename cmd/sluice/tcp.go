@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/metrics"
@@ -56,7 +57,12 @@ func (m *tcpMode) open(_ *config.TCP, p *parts) error {
 	return nil
 }
 
-func (m *tcpMode) tenant(*config.TCP, *policy.Tenant) {}
+// tenants are whose the destinations are, whoever the client is: the ports say it.
+func (m *tcpMode) tenants(c *config.TCP, s *policy.Set) {
+	for i, t := range c.Tenants {
+		s.Tenants[i].Rules = c.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
+	}
+}
 
 func (m *tcpMode) apply(_, now *config.TCP, gen *policy.Generation) error {
 	if err := m.server.Apply(tcpConfig(now, gen)); err != nil {
@@ -76,7 +82,7 @@ func tcpConfig(c *config.TCP, gen *policy.Generation) tcp.Config {
 			Label: strings.TrimPrefix(l.Listen, ":"), Name: l.Name, Listen: l.Listen,
 			Balance:     map[string]tcp.Balance{"least-connections": tcp.LeastConnections, "source-hash": tcp.SourceHash}[l.Balance],
 			SendProxy:   map[string]int{"v1": 1, "v2": 2}[l.SendProxy],
-			AcceptProxy: l.AcceptProxy, Check: tcp.Check(l.Check), Destinations: l.Destinations,
+			AcceptProxy: l.AcceptProxy, Check: tcp.Check(l.Check), Destinations: l.Destinations, Tenant: l.Tenant,
 		}
 		for _, r := range l.Routes {
 			to.Routes = append(to.Routes, tcp.Route(r))

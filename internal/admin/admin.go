@@ -23,7 +23,19 @@ type Status struct {
 	Rules   []Rule
 	Origin  string // where the rules come from
 	Loaded  time.Time
+	Tenants []Tenant
 	Problem string // why the last reload was refused, "" if it was not
+}
+
+// Tenant is what the page says of a tenant.
+type Tenant struct {
+	Name    string
+	Clients string
+	Source  string
+	Guard   string
+	Rules   int
+	Origin  string // where its rules come from
+	Open    int64  // requests and tunnels under way
 }
 
 // Rule is one line of the rules in force.

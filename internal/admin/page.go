@@ -18,7 +18,7 @@ func writePage(w io.Writer, st Status) error {
 	var b strings.Builder
 	b.WriteString(`<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>sluice</title>
-<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:60em}dt{font-weight:bold}pre{background:#f4f4f4;padding:1em}.bad{color:#b00020}</style></head>
+<style>body{font:15px/1.5 sans-serif;margin:2em;max-width:60em}dt{font-weight:bold}pre{background:#f4f4f4;padding:1em}td,th{text-align:left;vertical-align:top;padding-right:1em}.bad{color:#b00020}</style></head>
 `)
 	fmt.Fprintf(&b, "<body><h1>sluice %s</h1>\n", text(st.Version))
 	if st.Problem != "" {
@@ -28,22 +28,49 @@ func writePage(w io.Writer, st Status) error {
 	fmt.Fprintf(&b, "<dt>Source address</dt><dd>%s</dd>\n", text(st.Source))
 	fmt.Fprintf(&b, "<dt>Guard</dt><dd>%s</dd>\n", text(st.Guard))
 	fmt.Fprintf(&b, "<dt>Up since</dt><dd>%s</dd>\n", at(st.Started))
-	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n<pre>", len(st.Rules), text(st.Origin), at(st.Loaded))
-	file := ""
-	for _, r := range st.Rules {
-		if r.File != file {
-			file = r.File
-			fmt.Fprintf(&b, "%s:\n", text(file))
-		}
-		fmt.Fprintf(&b, "%4d  %s\n", r.Line, text(r.Text))
-	}
-	if len(st.Rules) == 0 {
-		b.WriteString("no rule: everything is denied\n")
-	}
-	b.WriteString(`</pre>
-<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
+	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n", len(st.Rules), text(st.Origin), at(st.Loaded))
+	b.WriteString(pageRules(st.Rules))
+	b.WriteString(pageTenants(st.Tenants))
+	b.WriteString(`<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
 </body></html>
 `)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// pageRules is the rules, line by line.
+func pageRules(rules []Rule) string {
+	var b strings.Builder
+	b.WriteString("<pre>")
+	file := ""
+	for _, r := range rules {
+		if r.File != file {
+			file = r.File
+			fmt.Fprintf(&b, "%s:\n", html.EscapeString(file))
+		}
+		fmt.Fprintf(&b, "%4d  %s\n", r.Line, html.EscapeString(r.Text))
+	}
+	if len(rules) == 0 {
+		b.WriteString("no rule: everything is denied\n")
+	}
+	b.WriteString("</pre>\n")
+	return b.String()
+}
+
+// pageTenants is a row for each tenant; nothing if there are none.
+func pageTenants(tenants []Tenant) string {
+	if len(tenants) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("<h2>Tenants</h2>\n<table><tr><th>Name</th><th>Clients</th><th>Source address</th><th>Guard</th><th>Rules</th><th>Under way</th></tr>\n")
+	for _, t := range tenants {
+		b.WriteString("<tr>")
+		for _, cell := range []string{t.Name, t.Clients, t.Source, t.Guard, fmt.Sprintf("%d from %s", t.Rules, t.Origin), fmt.Sprint(t.Open)} {
+			b.WriteString("<td>" + html.EscapeString(cell) + "</td>")
+		}
+		b.WriteString("</tr>\n")
+	}
+	b.WriteString("</table>\n")
+	return b.String()
 }

@@ -21,11 +21,14 @@ type Common struct {
 	// AdminHosts are names that requests to the admin port may call it by.
 	AdminHosts []string
 
-	Policy *acl.Policy // what may be reached
+	Policy *acl.Policy // what may be reached; nil: nothing, since there are only tenants' rules
 	Guard  acl.GuardMode
 
 	Sources   []netip.Addr     // to connect from; none: as the system chooses
 	Resolvers []netip.AddrPort // none: those of resolv.conf
+
+	// Tenants have clients of their own, in the order in which they take them.
+	Tenants []Tenant
 
 	DNSTimeout    time.Duration // for a whole look-up
 	ShutdownDelay time.Duration // that new connections are still taken for at the end, not ready; 0: none
@@ -47,15 +50,18 @@ type Common struct {
 // Shared is the part that all modes have.
 func (c *Common) Shared() *Common { return c }
 
+// RuleCount is how many rules there are, those of tenants among them.
+func (c *Common) RuleCount() int {
+	n := c.Policy.Len()
+	for _, t := range c.Tenants {
+		n += t.Policy.Len()
+	}
+	return n
+}
+
 // loaded notes what the loader knows when all is loaded.
 func (c *Common) loaded(l *settings.Loader) {
 	c.Watch, c.Warnings, c.Written = l.Watch, l.Warnings, l.Written()
-}
-
-// reserved keys have a meaning in a later version; until then they are refused
-// with a word of their own, since ignoring them would open what they should close.
-var reserved = map[string]string{
-	"tenants": `"tenants" is reserved: this version has one set of rules for every client`,
 }
 
 // What puts a changed setting in force.

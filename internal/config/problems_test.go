@@ -76,7 +76,6 @@ func TestProblems(t *testing.T) {
 		"unknown key":     {file("admin: off\nlistn: x\n"), `/etc/sluice.yaml:2: unknown key "listn"; did you mean listen?`},
 		"far key":         {file("xyzzy: x\n"), `/etc/sluice.yaml:1: unknown key "xyzzy"`},
 		"key of a list":   {file("[a]: x\n"), `/etc/sluice.yaml:1: unknown key ""`},
-		"reserved key":    {file("tenants: []\n"), `/etc/sluice.yaml:1: "tenants" is reserved: this version has one set of rules for every client`},
 		"key twice":       {file("admin: off\npprof: true\nadmin: off\n"), `/etc/sluice.yaml:3: "admin" stands in line 1 already`},
 		"no value":        {file("admin:\n"), `/etc/sluice.yaml:1: "admin" has no value; leave the key out to get the default`},
 		"list for one":    {file("admin: [off]\n"), `/etc/sluice.yaml:1: "admin" wants one value`},

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/settings"
@@ -55,9 +56,11 @@ func (p *Proxy) NeedRestart(start settings.Fixed) []string {
 func LoadProxy(in settings.Input) (*Proxy, error) {
 	p := &Proxy{}
 	all := p.settings()
-	l := settings.NewLoader(in, all, reserved)
+	l := settings.NewLoader(in, all)
 	l.Load()
-	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), settings.Pick(all, ""))
+	tenants := l.Block(tenantsSetting()) != nil
+	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants)
+	p.tenants(l, Tenant{Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
 	if slices.Contains(p.Listen, p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
@@ -71,6 +74,9 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	}
 	l.Warnings = append(l.Warnings, fromACL(p.Policy.Warnings())...)
 	p.Origin = p.Rules.Source
+	if tenants {
+		p.Origin = strings.Trim(l.Path+", "+p.Origin, ", ")
+	}
 	p.loaded(l)
 	return p, nil
 }
@@ -128,11 +134,15 @@ func (p *Proxy) listenSettings() []settings.Setting {
 	}, p.adminSettings()...)
 }
 
+// rulesText is the rules themselves, in the file.
+var rulesText = settings.Setting{Key: "rules", Value: "TEXT", Change: live, Help: "the rules themselves"}
+
 func (p *Proxy) policySettings() []settings.Setting {
 	return []settings.Setting{
 		{Flag: "rules", Egress: rulesVariable, Key: "rulesFile", Value: "FILE", List: true, Change: live,
 			Help: "read the rules from this file; several are one list, in the order given (EGRESS_HTTP_PROXY_DESTINATION holds the rules themselves)"},
-		{Key: "rules", Value: "TEXT", Change: live, Help: "the rules themselves"},
+		rulesText,
+		tenantsSetting(),
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
 		{Flag: "hide-rules", Key: "hideRules", Default: "false", Change: live,
 			Help: "do not show clients the rule that denied them",

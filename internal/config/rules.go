@@ -14,8 +14,7 @@ const rulesVariable = "EGRESS_HTTP_PROXY_DESTINATION"
 // RuleText is the text of the rules with where it comes from.
 type RuleText struct {
 	Source string // the variable, or the paths of the files, with commas between them
-	// Texts are one list, in their order. Their lines count as in their Source: rules
-	// inside the configuration file have blank lines before them.
+	// Texts are one list, in their order. Their lines count as in their Source.
 	Texts []acl.Text
 }
 
@@ -31,8 +30,9 @@ func ruleText(texts ...acl.Text) RuleText {
 // rules finds the rules and parses them. Like every setting they come from a
 // flag, else from the environment, else from the file; twice from the same place
 // is refused, since one of the two would be lost.
-func rules(l *settings.Loader, fromFile, inline settings.Setting) (RuleText, *acl.Policy) {
-	rt, ok := findRules(l, fromFile, inline)
+// There must be some if they are required; without them there is no policy.
+func rules(l *settings.Loader, fromFile, inline settings.Setting, required bool) (RuleText, *acl.Policy) {
+	rt, ok := findRules(l, fromFile, inline, required)
 	if !ok {
 		return RuleText{}, nil
 	}
@@ -44,7 +44,7 @@ func rules(l *settings.Loader, fromFile, inline settings.Setting) (RuleText, *ac
 	return rt, policy
 }
 
-func findRules(l *settings.Loader, fromFile, inline settings.Setting) (RuleText, bool) {
+func findRules(l *settings.Loader, fromFile, inline settings.Setting, required bool) (RuleText, bool) {
 	if vs := l.FlagValues(fromFile); len(vs) > 0 {
 		return ruleFiles(l, vs)
 	}
@@ -65,11 +65,10 @@ func findRules(l *settings.Loader, fromFile, inline settings.Setting) (RuleText,
 	case len(files) > 0:
 		return ruleFiles(l, files)
 	case len(texts) > 0:
-		// The blank lines make every line number that acl tells one of the file.
 		v := texts[0]
-		return ruleText(acl.Text{Source: l.Path, Text: strings.Repeat("\n", v.Line-1) + v.Text}), true
+		return ruleText(acl.Text{Source: l.Path, Text: v.Text, Line: v.Line}), true
 	}
-	if l.Unread || l.Broken(fromFile) || l.Broken(inline) {
+	if !required || l.Unread || l.Broken(fromFile) || l.Broken(inline) {
 		return RuleText{}, false // the file may hold the rules, or does; its own problem says enough
 	}
 	l.Report(settings.Problem{Source: fromFile.Egress, Msg: "No " + fromFile.Egress +

@@ -38,6 +38,7 @@ type TCPListener struct {
 	SendProxy   string // "v1" or "v2", "" for no PROXY header
 	AcceptProxy []netip.Prefix
 	Check       TCPCheck
+	Tenant      string // whose sources and guard it has; "": the top level's
 
 	Routes       []TCPRoute   // by TLS server name; none: TLS is not looked at
 	Destinations []acl.Target // for all other connections; empty only with Routes: they are refused
@@ -73,12 +74,13 @@ func (c *TCP) NeedRestart(start settings.Fixed) []string {
 func LoadTCP(in settings.Input) (*TCP, error) {
 	c := &TCP{}
 	all := c.settings()
-	l := settings.NewLoader(in, all, reserved)
+	l := settings.NewLoader(in, all)
 	l.Load()
 	if c.AccessLog == "" && l.Env(debugVariable) != "" && len(l.Values(settings.Pick(all, "access-log"))) == 0 {
 		c.AccessLog = "-"
 	}
-	d := destinations{Loader: l, c: c}
+	c.tenants(l, Tenant{Guard: c.Guard})
+	d := destinations{nodes: nodes{l}, c: c}
 	d.load(all)
 	if err := l.Err(); err != nil {
 		return nil, err
@@ -132,6 +134,7 @@ func (c *TCP) destinationSettings() []settings.Setting {
 			Help: "PORT HOST [REMOTEPORT]: that port here to that host; several, or one a line"},
 		{Key: "tcp", Value: "LIST", Block: true, Change: live,
 			Help: "the same with several destinations for a port, TLS server names, checks …"},
+		tenantsSetting(),
 		{Flag: "balance", Key: "balance", Default: "round-robin", Value: "HOW", Change: live,
 			Help: "choose among addresses: round-robin, least-connections or source-hash",
 			Into: settings.One(&c.defaults.Balance, parseBalance)},

@@ -26,7 +26,7 @@ const (
 
 // destinations gathers the listeners of a [TCP].
 type destinations struct {
-	*settings.Loader
+	nodes
 	c *TCP
 }
 

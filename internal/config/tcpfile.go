@@ -11,7 +11,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/settings"
-	"github.com/sluiceproxy/sluice/internal/spelling"
 )
 
 // list reads the list "tcp" of the file.
@@ -40,9 +39,10 @@ func (d *destinations) listener(item *yaml.Node) {
 		"destinations": func(n *yaml.Node) { dests = n },
 		"check":        func(n *yaml.Node) { check = n },
 		"sni":          func(n *yaml.Node) { sni = n },
-		"name":         scalar(d, &li.Name, settings.Line),
-		"balance":      scalar(d, &li.Balance, parseBalance),
-		"sendProxy":    scalar(d, &li.SendProxy, parseSendProxy),
+		"name":         scalar(d.nodes, &li.Name, settings.Line),
+		"balance":      scalar(d.nodes, &li.Balance, parseBalance),
+		"tenant":       scalar(d.nodes, &li.Tenant, d.tenantName),
+		"sendProxy":    scalar(d.nodes, &li.SendProxy, parseSendProxy),
 		"acceptProxy": func(n *yaml.Node) {
 			li.AcceptProxy = nil
 			d.scalars(n, func(s string) (err error) {
@@ -70,6 +70,16 @@ func (d *destinations) listener(item *yaml.Node) {
 	}
 }
 
+// tenantName takes the name of one of the file's tenants.
+func (d *destinations) tenantName(s string) (string, error) {
+	for _, t := range d.c.Tenants {
+		if t.Name == s {
+			return s, nil
+		}
+	}
+	return "", fmt.Errorf("%q is none of the tenants of this file", s)
+}
+
 // listenOf reads PORT or ADDR:PORT: where to listen, and the port that
 // destinations have when they name none.
 func (d *destinations) listenOf(item, n *yaml.Node) (at []string, port uint16) {
@@ -79,7 +89,7 @@ func (d *destinations) listenOf(item, n *yaml.Node) (at []string, port uint16) {
 	}
 	var text string
 	before := len(d.Problems)
-	scalar(d, &text, settings.Line)(n)
+	scalar(d.nodes, &text, settings.Line)(n)
 	if len(d.Problems) > before {
 		return nil, 0
 	}
@@ -105,9 +115,9 @@ func (d *destinations) check(n *yaml.Node, c *TCPCheck) {
 		return
 	}
 	d.keys(n, map[string]func(*yaml.Node){
-		"interval": scalar(d, &c.Interval, parseCheckInterval),
-		"rise":     scalar(d, &c.Rise, settings.Number(1, 100)),
-		"fall":     scalar(d, &c.Fall, settings.Number(1, 100)),
+		"interval": scalar(d.nodes, &c.Interval, parseCheckInterval),
+		"rise":     scalar(d.nodes, &c.Rise, settings.Number(1, 100)),
+		"fall":     scalar(d.nodes, &c.Fall, settings.Number(1, 100)),
 	})
 }
 
@@ -180,69 +190,4 @@ func (d *destinations) targets(n *yaml.Node, port uint16) (all []acl.Target) {
 		return nil
 	})
 	return all
-}
-
-// keys calls the reader of each key of the mapping n, and reports other keys,
-// keys that stand twice, and empty ones.
-func (d *destinations) keys(n *yaml.Node, readers map[string]func(*yaml.Node)) {
-	n = settings.Target(n)
-	if n.Kind != yaml.MappingNode {
-		d.FileProblem(n.Line, "not a list of keys and values")
-		return
-	}
-	var known []string
-	for k := range readers {
-		known = append(known, k)
-	}
-	slices.Sort(known)
-	first := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, v := n.Content[i], settings.Target(n.Content[i+1])
-		read := readers[key.Value]
-		switch {
-		case read == nil || key.Kind != yaml.ScalarNode:
-			d.FileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, known)))
-		case first[key.Value] > 0:
-			d.FileProblem(key.Line, fmt.Sprintf("%q stands in line %d already", key.Value, first[key.Value]))
-		case v.Kind == yaml.ScalarNode && v.Tag == "!!null":
-			d.FileProblem(key.Line, fmt.Sprintf("%q has no value", key.Value))
-		default:
-			first[key.Value] = key.Line
-			read(v)
-		}
-	}
-}
-
-// scalar reads one value into dst.
-func scalar[V any](d *destinations, dst *V, parse func(string) (V, error)) func(*yaml.Node) {
-	return func(n *yaml.Node) {
-		if n.Kind != yaml.ScalarNode {
-			d.FileProblem(n.Line, "one value is wanted here")
-			return
-		}
-		v, err := parse(strings.TrimSpace(n.Value))
-		if err != nil {
-			d.FileProblem(n.Line, err.Error())
-			return
-		}
-		*dst = v
-	}
-}
-
-// scalars reads one value, or a list of them.
-func (d *destinations) scalars(n *yaml.Node, parse func(string) error) {
-	nodes := []*yaml.Node{n}
-	if n.Kind == yaml.SequenceNode {
-		nodes = n.Content
-	}
-	for _, n := range nodes {
-		line := n.Line
-		if n = settings.Target(n); n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-			d.FileProblem(line, "a value, or a list of values, is wanted here")
-			continue
-		}
-		if err := parse(strings.TrimSpace(n.Value)); err != nil {
-			d.FileProblem(line, err.Error())
-		}
-	}
 }

@@ -86,6 +86,16 @@ func (p *Topology) cluster() {
 	p.Gateway.Route("fd00:128::/64", "2001:db8:1::10")
 }
 
+// Pod adds a pod to the cluster, at these addresses with their lengths.
+func (p *Topology) Pod(t testing.TB, name string, addrs ...string) *Netns {
+	t.Helper()
+	pod := NewNetns(t, name)
+	pod.cable("eth0", p.Node, "br0", addrs...)
+	pod.Route("default", NodeV4)
+	pod.Route("default", NodeV6)
+	return pod
+}
+
 // DNS starts a scripted DNS server on the node's address in the cluster, port 53.
 func (p *Topology) DNS(t testing.TB) *DNS {
 	t.Helper()

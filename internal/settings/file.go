@@ -18,7 +18,7 @@ var yamlLine = regexp.MustCompile(`(?s)^yaml: (?:line (\d+): )?(.*)$`)
 
 // parseFile reads the YAML text, and reports whether it is a list of keys. It
 // works on nodes, since only they know their lines.
-func (l *Loader) parseFile(text []byte, reserved map[string]string) bool {
+func (l *Loader) parseFile(text []byte) bool {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, more yaml.Node
 	switch err := dec.Decode(&doc); {
@@ -41,11 +41,11 @@ func (l *Loader) parseFile(text []byte, reserved map[string]string) bool {
 		l.FileProblem(root.Line, "not a list of keys and values")
 		return false
 	}
-	l.parseKeys(root, reserved)
+	l.parseKeys(root)
 	return true
 }
 
-func (l *Loader) parseKeys(root *yaml.Node, reserved map[string]string) {
+func (l *Loader) parseKeys(root *yaml.Node) {
 	known := map[string]Setting{}
 	var names []string
 	for _, s := range l.all {
@@ -60,8 +60,6 @@ func (l *Loader) parseKeys(root *yaml.Node, reserved map[string]string) {
 		key, node := root.Content[i], root.Content[i+1]
 		s, ok := known[key.Value]
 		switch {
-		case reserved[key.Value] != "":
-			l.FileProblem(key.Line, reserved[key.Value])
 		case !ok || key.Kind != yaml.ScalarNode:
 			l.FileProblem(key.Line, fmt.Sprintf("unknown key %q%s", key.Value, spelling.DidYouMean("", key.Value, names)))
 		case first[key.Value] > 0:

@@ -26,9 +26,8 @@ type Loader struct {
 	blocks map[string]*yaml.Node
 }
 
-// NewLoader looks at the variables, and reads the configuration file. Keys in reserved are
-// refused with the words there.
-func NewLoader(in Input, all []Setting, reserved map[string]string) *Loader {
+// NewLoader looks at the variables, and reads the configuration file.
+func NewLoader(in Input, all []Setting) *Loader {
 	if in.ReadFile == nil {
 		in.ReadFile = files.Read
 	}
@@ -37,7 +36,7 @@ func NewLoader(in Input, all []Setting, reserved map[string]string) *Loader {
 	if vs := l.Values(Pick(all, configFlag)); len(vs) > 0 {
 		path, text, ok := l.ReadFile(vs[0])
 		l.Path = path
-		l.Unread = !ok || !l.parseFile(text, reserved)
+		l.Unread = !ok || !l.parseFile(text)
 	}
 	return l
 }

@@ -38,7 +38,7 @@ func load(t *testing.T, file string, environ []string, args ...string) (*all, *L
 			return nil, fs.ErrNotExist
 		}
 		return []byte(file), nil
-	}}, c.table(), nil)
+	}}, c.table())
 	l.Load()
 	return c, l
 }

@@ -13,6 +13,7 @@ func JSON(b []byte, r *Request) []byte {
 	b = append(b, `","id":"`...)
 	b = logline.ID(b, r.ID)
 	b = logline.AddrPort(append(b, `","client":`...), r.Client)
+	b = appendText(b, `,"tenant":`, r.Tenant)
 	b = logline.String(append(b, `,"method":`...), r.get(r.method))
 	b = logline.String(append(b, `,"target":`...), r.get(r.target))
 	b = append(b, `,"verdict":"`...)

@@ -38,6 +38,8 @@ type Request struct {
 	Minor  uint8 // of the client's HTTP version
 	Status int   // of the answer; 502 too when the server broke it off after its head was sent
 
+	Tenant string // "" where there are none
+
 	ID        uint64
 	Decision  acl.Decision
 	Details   string // what was wrong with the request's head, "" for nothing

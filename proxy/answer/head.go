@@ -22,6 +22,7 @@ type To struct {
 	Req     *http1.Request // as much of it as could be read
 	ID      uint64
 	Now     time.Time
+	Tenant  string // whose the client is, where there are tenants
 	Contact string // whom to ask; "" leaves the line out
 	Keep    bool   // another request may follow
 }
@@ -66,6 +67,9 @@ func (o *Own) appendHead(b []byte, to To, kind string, length int) []byte {
 		b = append(b, `; details="`...)
 		b = appendStructuredString(b, o.details())
 		b = append(b, '"')
+	}
+	if o.RetryAfter > 0 {
+		b = strconv.AppendInt(append(b, "\r\nRetry-After: "...), int64(o.RetryAfter), 10)
 	}
 	if o.Allow {
 		b = append(b, "\r\nAllow: CONNECT, GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"...)

@@ -22,6 +22,8 @@ type Own struct {
 	DecidedBy string // the part of the policy that denied the request; "": none did
 	Allow     bool   // answers OPTIONS: has an Allow field
 	Close     bool   // the connection cannot be used again
+	// RetryAfter is when the same request may fare better, in seconds; 0: that is not known.
+	RetryAfter int
 }
 
 // Failed tells that a request has failed on the way to its server, or on the way back.
@@ -41,6 +43,19 @@ func Denied(d acl.Decision, host acl.Host, hideRules bool) Own {
 		o.Advice = "Rules for names never match an address. If the client resolves names by itself (gRPC does), let the proxy do it, or allow the address."
 	}
 	return o
+}
+
+// Unclaimed tells a client that nobody has said anything of such as it.
+func Unclaimed() Own {
+	o := Own{Status: 403, Class: ClassDenied, Phrase: "Egress denied: this client is no tenant's", DecidedBy: "this client is no tenant's"}
+	o.Advice = "Have the gateway's configuration name this client's address among the clients of a tenant."
+	return o
+}
+
+// OverLimit tells a client that its tenant is over a limit, and when to come again.
+func OverLimit(details string, after time.Duration) Own {
+	seconds := int((after + time.Second - 1) / time.Second)
+	return Own{Status: 429, Class: ClassLimit, Details: details, RetryAfter: max(1, seconds)}
 }
 
 // decidedBy is the reason of the decision as clients may see it.

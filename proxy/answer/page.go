@@ -18,7 +18,7 @@ func (o *Own) page(to To) (kind string, body []byte) {
 	}
 	p := pageData{
 		Status: o.Status, Title: statusText(o.Status), Error: o.Class, Details: o.details(), Advice: o.Advice,
-		ID: string(logline.ID(nil, to.ID)), Contact: to.Contact,
+		ID: string(logline.ID(nil, to.ID)), Tenant: to.Tenant, Contact: to.Contact,
 	}
 	if len(to.Req.Method) > 0 {
 		p.Request = string(to.Req.Method) + " " + string(to.Req.Target)
@@ -45,13 +45,14 @@ type pageData struct {
 	Details   string `json:"details,omitempty"`
 	Advice    string `json:"advice,omitempty"`
 	ID        string `json:"request_id"`
+	Tenant    string `json:"tenant,omitempty"`
 	Contact   string `json:"contact,omitempty"`
 }
 
 func (p *pageData) rows() [][2]string {
 	var rows [][2]string
 	for _, r := range [][2]string{{"Asked for", p.Request}, {"Decided by", p.DecidedBy}, {"Because", p.Details},
-		{"Advice", p.Advice}, {"Whom to ask", p.Contact}, {"Request id", p.ID}} {
+		{"Advice", p.Advice}, {"Tenant", p.Tenant}, {"Whom to ask", p.Contact}, {"Request id", p.ID}} {
 		if r[1] != "" {
 			rows = append(rows, r)
 		}

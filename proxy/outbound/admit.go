@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 // Request is what a front door asks a gate to admit.
 type Request struct {
 	Client netip.Addr // who asks; the zero Addr: the gateway, for what its configuration names
+	Tenant string     // whose the request is, where the configuration says that; "": the client's
 	Target acl.Target
 	HTTP   *http1.Request // its head; nil for what is no HTTP
 }
@@ -25,6 +27,22 @@ type Ticket struct {
 	Decision acl.Decision   // NeedAddr when no address came of a name: nothing was denied
 	Resolve  time.Duration  // spent on the name; 0 for an address
 	Route    Route
+	Hold     Hold // the tenant's place that the request has, from Admit or AdmitNow on
+}
+
+// Hold is a place among those that a tenant may have under way. The zero Hold is none. It
+// must be released, by one of those who have a copy.
+type Hold struct {
+	usage   *policy.Usage // nil: none
+	counted bool          // the request was, by the tenant's rate
+}
+
+// Release gives the place back, if there is one.
+func (h *Hold) Release() {
+	if h.usage != nil {
+		h.usage.Release()
+	}
+	*h = Hold{}
 }
 
 // Check is a step of admission: it refuses what the rules allow by an *[Error], and says in
@@ -35,27 +53,28 @@ type Check func(r *Request, t *Ticket) error
 
 // Admission is here and nowhere else. It has two halves: what is known now (AdmitNow,
 // AdmitAddr), and what somebody must be waited for (Admit). All say whose the client is, what
-// that tenant's rules say, whether the request is a loop, and what Checks say, and fill t. A
+// that tenant's rules say, whether the request is a loop, and what Checks say, and fill t.
+// Admit and AdmitNow also hold the request against its tenant's limits. A
 // denial is an *Error of kind Denied, and t.Decision says why; a name that cannot be resolved
 // is one of kind DNSFailed, DNSTimeout or DNSBusy, a loop one of kind Looped.
 
 // Admit waits for the resolver, at most until ctx ends. No question is asked for a name that
 // is denied whatever it resolves to.
 func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
-	if done, err := g.begin(gen, r, t); done {
-		return err
+	if done, err := g.begin(gen, r, t, true); done {
+		return t.hold(err)
 	}
 	start := time.Now()
 	addrs, err := g.lookup(ctx, r.Target.Host.Name())
 	t.Resolve = time.Since(start)
-	return g.finish(r, t, addrs, err)
+	return t.hold(g.finish(r, t, addrs, err))
 }
 
 // AdmitNow is Admit for a request about which nobody has to be asked. For others known is
 // false, and nothing was decided.
 func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bool, err error) {
-	if done, err := g.begin(gen, r, t); done {
-		return true, err
+	if done, err := g.begin(gen, r, t, false); done {
+		return true, t.hold(err)
 	}
 	if g.Known == nil {
 		return false, nil
@@ -66,13 +85,13 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 		return false, nil
 	}
 	t.Resolve = time.Since(start)
-	return true, g.finish(r, t, addrs, err)
+	return true, t.hold(g.finish(r, t, addrs, err))
 }
 
 // AdmitAddr is Admit for one address of the target, which the caller has chosen among those
 // of an earlier ticket: what is in force may be another policy since. It asks nobody.
 func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ticket) error {
-	if done, err := g.begin(gen, r, t); done {
+	if done, err := g.begin(gen, r, t, false); done {
 		return err
 	}
 	few := [...]netip.Addr{a}
@@ -81,16 +100,25 @@ func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ti
 
 // Stands reports whether gen would let a client go on with what it has open: to an address
 // of the target that is in use. The name is not resolved again.
-func (g *Gate) Stands(gen *policy.Generation, client netip.Addr, target acl.Target, inUse netip.Addr) bool {
+func (g *Gate) Stands(gen *policy.Generation, r *Request, inUse netip.Addr) bool {
 	var t Ticket
-	return g.AdmitAddr(gen, &Request{Client: client, Target: target}, inUse, &t) == nil
+	return g.AdmitAddr(gen, r, inUse, &t) == nil
 }
 
-// begin decides as far as can be without the addresses of a name.
-func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket) (done bool, err error) {
-	tenant := gen.Tenant(r.Client)
+// begin decides as far as can be without the addresses of a name. A request that counts for
+// its tenant's rate asks nobody when it is one too many.
+func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool) (done bool, err error) {
+	tenant := r.tenant(gen)
 	t.Tenant, t.Decision, t.Resolve = tenant, acl.Decision{}, 0
 	t.Route.begin(tenant, r.Target.Port)
+	if gen.Own(r.Client) {
+		return true, errOwn
+	}
+	if counts {
+		if err := t.count(); err != nil {
+			return true, err
+		}
+	}
 	t.Decision = tenant.Rules.DecideHost(r.Target)
 	if t.Decision.Verdict == acl.Deny {
 		return true, errDenied
@@ -100,6 +128,46 @@ func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket) (done bool, 
 	}
 	t.Route.addrs = append(t.Route.addrs, r.Target.Host.Addr())
 	return true, g.check(r, t)
+}
+
+// tenant is whose r is.
+func (r *Request) tenant(gen *policy.Generation) *policy.Tenant {
+	if r.Tenant != "" {
+		return gen.Named(r.Tenant)
+	}
+	return gen.Tenant(r.Client)
+}
+
+// count counts the request for its tenant's rate, once; one that is over it goes nowhere.
+func (t *Ticket) count() error {
+	u := t.Tenant.Usage
+	if u == nil || t.Hold.counted {
+		return nil
+	}
+	t.Hold.counted = true
+	if wait, ok := u.Request(&t.Tenant.Limits); !ok {
+		t.Route = Route{}
+		return overRate(&t.Tenant.Limits, wait)
+	}
+	return nil
+}
+
+// hold counts a request that was decided on, and takes a place of its tenant's for one that
+// is admitted so far: err is nil.
+func (t *Ticket) hold(err error) error {
+	u := t.Tenant.Usage
+	if u == nil || t.Hold.usage != nil {
+		return err
+	}
+	if over := t.count(); over != nil || err != nil {
+		return cmp.Or(over, err)
+	}
+	if !u.Hold(&t.Tenant.Limits) {
+		t.Route = Route{}
+		return overConnections(&t.Tenant.Limits)
+	}
+	t.Hold.usage = u
+	return nil
 }
 
 // finish decides on what a name has resolved to.

@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -17,7 +19,8 @@ type Kind uint8
 
 const (
 	Denied           Kind = iota // by the policy; Ticket.Decision says which part
-	Looped                       // the request has come through this proxy before
+	Looped                       // the request has come through this proxy before, or is its own
+	OverLimit                    // of the tenant; Error.RetryAfter says when to come again
 	DNSFailed                    // no such name, or the resolver fails
 	DNSTimeout                   // the resolver is too slow
 	DNSBusy                      // as many names as may be are being looked up already
@@ -34,12 +37,15 @@ const (
 
 // ByAdmission reports whether the request was not admitted, which says nothing about any
 // server.
-func (k Kind) ByAdmission() bool { return k == Denied || k == Looped }
+func (k Kind) ByAdmission() bool { return k <= OverLimit }
 
 // Error is why Admit or Connect gave no connection. Err holds the cause, if any.
 type Error struct {
 	Kind Kind
 	Err  error
+	// RetryAfter is when a request over a limit may come again, at the earliest; 0: it is
+	// not known.
+	RetryAfter time.Duration
 }
 
 func (e *Error) Error() string {
@@ -54,7 +60,16 @@ func (e *Error) Unwrap() error { return e.Err }
 var (
 	errDenied = &Error{Kind: Denied}
 	errLooped = &Error{Kind: Looped, Err: errors.New("the request has come through this proxy before (Via)")}
+	errOwn    = &Error{Kind: Looped, Err: errors.New("the client is this gateway itself")}
 )
+
+func overRate(l *policy.Limits, wait time.Duration) error {
+	return &Error{Kind: OverLimit, RetryAfter: wait, Err: fmt.Errorf("the tenant is over its limit of %g requests a second", l.RequestsPerSecond)}
+}
+
+func overConnections(l *policy.Limits) error {
+	return &Error{Kind: OverLimit, Err: fmt.Errorf("the tenant is at its limit of %d requests and tunnels at once", l.Connections)}
+}
 
 func lookupError(err error) error {
 	kind := DNSFailed

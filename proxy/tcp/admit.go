@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
 
@@ -19,12 +18,12 @@ type admission struct {
 
 var admissions = sync.Pool{New: func() any { return new(admission) }}
 
-// admit asks whether that client may be connected to one address of t: the generation in
+// admit asks whether that client may be connected to one address: the generation in
 // force may have changed since the address was resolved. The caller ends the admission.
-func (s *Server) admit(client netip.Addr, t acl.Target, a netip.Addr) (*admission, error) {
+func (s *Server) admit(client netip.Addr, to *address) (*admission, error) {
 	ad := admissions.Get().(*admission)
-	ad.Request = outbound.Request{Client: client, Target: t}
-	err := s.Gate.AdmitAddr(s.live.Load().generation, &ad.Request, a, &ad.Ticket)
+	ad.Request = outbound.Request{Client: client, Tenant: to.d.tenant, Target: to.d.target}
+	err := s.Gate.AdmitAddr(s.live.Load().generation, &ad.Request, to.addr, &ad.Ticket)
 	if e, ok := errors.AsType[*outbound.Error](err); ok && e.Kind == outbound.Denied && e.Err == nil {
 		err = &outbound.Error{Kind: outbound.Denied, Err: errors.New("denied by the policy in force")}
 	}
@@ -37,9 +36,9 @@ func (ad *admission) end() {
 	admissions.Put(ad)
 }
 
-// dial connects to one address of t for that client.
-func (s *Server) dial(ctx context.Context, client netip.Addr, t acl.Target, a netip.Addr) (*outbound.Conn, error) {
-	ad, err := s.admit(client, t, a)
+// dial connects to one address for that client.
+func (s *Server) dial(ctx context.Context, client netip.Addr, to *address) (*outbound.Conn, error) {
+	ad, err := s.admit(client, to)
 	defer ad.end()
 	if err != nil {
 		return nil, err
@@ -48,8 +47,8 @@ func (s *Server) dial(ctx context.Context, client netip.Addr, t acl.Target, a ne
 }
 
 // begin is dial without waiting: see outbound.Gate.BeginConnect.
-func (s *Server) begin(client netip.Addr, t acl.Target, a netip.Addr) (c *outbound.Conn, connecting, able bool, err error) {
-	ad, err := s.admit(client, t, a)
+func (s *Server) begin(client netip.Addr, to *address) (c *outbound.Conn, connecting, able bool, err error) {
+	ad, err := s.admit(client, to)
 	defer ad.end()
 	if err != nil {
 		return nil, false, false, nil // dial says why

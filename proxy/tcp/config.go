@@ -32,6 +32,7 @@ type Listener struct {
 	SendProxy   int            // version of the PROXY protocol header to send: 1, 2, or 0 for none
 	AcceptProxy []netip.Prefix // clients that must begin with a PROXY protocol header
 	Check       Check
+	Tenant      string // whose rules and sources the destinations have; "": the default tenant's
 
 	Routes       []Route      // by server name; none: clients' bytes are not looked at
 	Destinations []acl.Target // for all others; none: they are refused

@@ -38,7 +38,7 @@ func (x *session) atOnce() bool {
 	a := b.order[0]
 	b.at = time.Now()
 	x.gen = x.srv.live.Load().generation
-	conn, connecting, able, err := x.srv.begin(x.rec.Client.Addr(), a.d.target, a.addr)
+	conn, connecting, able, err := x.srv.begin(x.rec.Client.Addr(), a)
 	if !able {
 		a.d.ended(a)
 		return false
@@ -93,7 +93,7 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 			}
 			x.gen = s.live.Load().generation
 			begin = time.Now()
-			conn, err = s.dial(ctx, x.rec.Client.Addr(), a.d.target, a.addr)
+			conn, err = s.dial(ctx, x.rec.Client.Addr(), a)
 		} else if err == nil {
 			err = conn.Blocking().Wait(&outbound.Until{Context: ctx, At: begin.Add(s.live.Load().connectTimeout)})
 		}
@@ -167,13 +167,13 @@ func (x *session) makeTunnel(conn *outbound.Conn) {
 	x.upstream.Store(nil)
 	x.relayed = true
 	free := x.Why() == 0 // else whoever cuts it may have conn
-	of, gen, client, target, at := x.Look(), x.gen, x.Client(), x.to.d.target, conn.Dst.Addr()
+	of, gen, client, d, at := x.Look(), x.gen, x.Client(), x.to.d, conn.Dst.Addr()
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
 	if why := x.Why(); why != 0 && why != door.Gone { // a reset is found, and passed on
 		x.tunnel.Cut() // whoever cut it may have come too early
 	}
 	// What was put in force while it was being connected is looked at now that it can be revoked.
-	if live := x.srv.live.Load().generation; live != gen && !x.srv.Gate.Stands(live, client, target, at) {
+	if live := x.srv.live.Load().generation; live != gen && !x.srv.Gate.Stands(live, &outbound.Request{Client: client, Tenant: d.tenant, Target: d.target}, at) {
 		x.Cut(of, door.Revoked)
 	}
 	if free {

@@ -22,6 +22,7 @@ type destination struct {
 	port    *port
 	srv     *Server
 	target  acl.Target
+	tenant  string // whose it is; "": the default one's
 	check   Check
 	label   string // HOST:PORT
 	metrics *metrics.TCPDestination
@@ -40,8 +41,8 @@ type destination struct {
 }
 
 // newDestination follows t until stop is called.
-func newDestination(p *port, t acl.Target, c Check) *destination {
-	d := &destination{port: p, srv: p.srv, target: t, check: c, refs: 1,
+func newDestination(p *port, t acl.Target, l Listener) *destination {
+	d := &destination{port: p, srv: p.srv, target: t, tenant: l.Tenant, check: l.Check, refs: 1,
 		first: make(chan struct{}), again: make(chan struct{}, 1), known: make(map[netip.Addr]*address)}
 	host := t.Host.String()
 	if t.Host.Addr().Is6() {
@@ -119,7 +120,7 @@ func (d *destination) refresh() (wait time.Duration) {
 	ctx, cancel := context.WithTimeout(d.ctx, live.dnsTimeout)
 	defer cancel()
 	var t outbound.Ticket
-	err := d.srv.Gate.Blocking().Admit(ctx, live.generation, &outbound.Request{Target: d.target}, &t)
+	err := d.srv.Gate.Blocking().Admit(ctx, live.generation, &outbound.Request{Tenant: d.tenant, Target: d.target}, &t)
 	if d.ctx.Err() != nil {
 		return 0
 	}

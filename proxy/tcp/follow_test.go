@@ -92,7 +92,7 @@ func follow(t *testing.T, c Check, f func(w *world, s *Server, d *destination)) 
 		s.live.Store(&settings{generation: policy.New(policy.Tenant{Rules: p}), connectTimeout: time.Second, dnsTimeout: time.Second})
 		port := &port{srv: s, label: "5432", metrics: s.Metrics.Listener("5432")}
 		port.plan.Store(&plan{})
-		d := newDestination(port, target(t, "db.test:5432"), c)
+		d := newDestination(port, target(t, "db.test:5432"), Listener{Check: c})
 		synctest.Wait()
 		f(w, s, d)
 		d.stop()

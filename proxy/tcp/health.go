@@ -118,7 +118,7 @@ func (a *address) probe(ctx context.Context) error {
 	}
 	defer s.Budget.Give(1)
 	begin := time.Now()
-	c, err := s.dial(ctx, netip.Addr{}, a.d.target, a.addr)
+	c, err := s.dial(ctx, netip.Addr{}, a)
 	if ctx.Err() == nil {
 		a.d.metrics.Checked(err == nil, time.Since(begin))
 	}

@@ -63,13 +63,13 @@ func (p *port) apply(l Listener) {
 	take := func(targets []acl.Target) *group {
 		g := &group{balance: l.Balance}
 		for _, t := range targets {
-			same := func(d *destination) bool { return d.target == t && d.check == l.Check }
+			same := func(d *destination) bool { return d.target == t && d.check == l.Check && d.tenant == l.Tenant }
 			i := slices.IndexFunc(next.destinations, same)
 			if i < 0 {
 				if j := slices.IndexFunc(old, same); j >= 0 {
 					next.destinations = append(next.destinations, old[j])
 				} else {
-					next.destinations = append(next.destinations, newDestination(p, t, l.Check))
+					next.destinations = append(next.destinations, newDestination(p, t, l))
 				}
 				i = len(next.destinations) - 1
 			}

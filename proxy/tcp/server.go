@@ -224,7 +224,9 @@ func (s *Server) Cut(which func(*door.Open) bool) int { return s.door.CutWhere(w
 // destination and the address in use, and returns how many those are.
 func (s *Server) Revoke() int {
 	g := s.live.Load().generation
-	return s.door.Revoke(func(o *door.Open) bool { return s.Gate.Stands(g, o.Client.Addr(), o.Target, o.Addr.Addr()) })
+	return s.door.Revoke(func(o *door.Open) bool {
+		return s.Gate.Stands(g, &outbound.Request{Client: o.Client.Addr(), Tenant: o.Tenant, Target: o.Target}, o.Addr.Addr())
+	})
 }
 
 // Shutdown closes the ports, lets open connections end by themselves, and cuts

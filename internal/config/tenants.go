@@ -1,0 +1,276 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+
+	"github.com/gaissmai/bart"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/settings"
+)
+
+// Tenant is one of those whom the gateway serves, each with rules and sources of its own.
+type Tenant struct {
+	Name    string         // an RFC 1123 label
+	Clients []netip.Prefix // whom it takes, by address
+
+	Rules     RuleText
+	Policy    *acl.Policy
+	Guard     acl.GuardMode
+	Sources   []netip.Addr // never empty, unless those of the gateway are
+	Limits    TenantLimits
+	HideRules bool
+	Contact   string
+
+	line int // in the file
+}
+
+// TenantLimits are what a tenant may have at once; 0 is no limit.
+type TenantLimits struct {
+	Connections       int     // requests and tunnels under way
+	RequestsPerSecond float64 // on the average
+	Burst             int     // requests at once; 0: those of a second
+}
+
+const tenantsKey = "tenants"
+
+// tenantsSetting is the list of tenants. Its place is not bound: it is live.
+func tenantsSetting() settings.Setting {
+	return settings.Setting{Key: tenantsKey, Value: "LIST", Block: true, Change: live,
+		Help: "namespaces, teams, jobs: whose clients have rules, sources and limits of their own"}
+}
+
+// tenants reads the list of tenants, if there is one. rest is what the top level says.
+func (c *Common) tenants(l *settings.Loader, rest Tenant) {
+	node := l.Block(tenantsSetting())
+	if node == nil {
+		return
+	}
+	r := tenantReader{nodes: nodes{l}, rest: rest, gateway: c.Sources}
+	r.list(settings.Target(node))
+	r.reachable()
+	c.Tenants = r.all
+}
+
+// tenantReader gathers the tenants of the file.
+type tenantReader struct {
+	nodes
+	rest    Tenant       // what the top level says, and holds where a tenant says nothing
+	gateway []netip.Addr // EGRESS_SOURCE
+	all     []Tenant
+}
+
+func (r *tenantReader) list(n *yaml.Node) {
+	if n.Kind != yaml.SequenceNode {
+		r.FileProblem(n.Line, `"tenants" wants a list, each with "name", "clients" and "rules"`)
+		return
+	}
+	names := map[string]int{}
+	for _, item := range n.Content {
+		t := r.tenant(settings.Target(item))
+		switch first := names[t.Name]; {
+		case t.Name == "":
+		case first > 0:
+			r.FileProblem(t.line, fmt.Sprintf("a tenant %q stands in line %d already", t.Name, first))
+		default:
+			names[t.Name] = t.line
+		}
+		r.all = append(r.all, t)
+	}
+}
+
+// tenant reads one item of the list.
+func (r *tenantReader) tenant(item *yaml.Node) Tenant {
+	t := Tenant{Guard: r.rest.Guard, Sources: r.gateway, HideRules: r.rest.HideRules, Contact: r.rest.Contact, line: item.Line}
+	before := len(r.Problems)
+	var inline, file *yaml.Node
+	named := false
+	r.keys(item, map[string]func(*yaml.Node){
+		"name":      func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
+		"clients":   func(n *yaml.Node) { r.scalars(n, appendTo(&t.Clients, parsePrefix)) },
+		"source":    func(n *yaml.Node) { t.Sources = nil; r.scalars(n, r.source(&t)) },
+		"rules":     func(n *yaml.Node) { inline = n },
+		"rulesFile": func(n *yaml.Node) { file = n },
+		"guard":     scalar(r.nodes, &t.Guard, acl.ParseGuardMode),
+		"hideRules": scalar(r.nodes, &t.HideRules, settings.Bool),
+		"contact":   scalar(r.nodes, &t.Contact, settings.Line),
+		"limits":    func(n *yaml.Node) { r.limits(n, &t.Limits) },
+	})
+	r.rules(&t, inline, file)
+	if !named {
+		r.FileProblem(item.Line, `a tenant wants a "name"`)
+	}
+	if len(t.Clients) == 0 && len(r.Problems) == before {
+		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes`, t.Name))
+	}
+	return t
+}
+
+// appendTo parses one value after the other.
+func appendTo[V any](to *[]V, parse func(string) (V, error)) func(string) error {
+	return func(s string) error {
+		v, err := parse(s)
+		if err == nil {
+			*to = append(*to, v)
+		}
+		return err
+	}
+}
+
+// label is that of RFC 1123 section 2.1, as Kubernetes has it for names.
+var label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func parseTenantName(s string) (string, error) {
+	switch {
+	case s == "default":
+		return "", fmt.Errorf(`"default" is the tenant of clients that no other takes: the top level of the file says what holds for it`)
+	case !label.MatchString(s):
+		return "", fmt.Errorf("%q is no name of a tenant; write lower-case letters, digits and hyphens, at most 63 (an RFC 1123 label)", s)
+	}
+	return s, nil
+}
+
+// source takes one of the gateway's addresses, at most one of each family.
+func (r *tenantReader) source(t *Tenant) func(string) error {
+	return func(s string) error {
+		a, err := parseSource(s)
+		switch {
+		case err != nil:
+			return fmt.Errorf("%q is no address; take one of %s", s, listed(r.gateway))
+		case !slices.Contains(r.gateway, a):
+			return fmt.Errorf("%s is no address of this gateway: name it in EGRESS_SOURCE, or take one of %s", a, listed(r.gateway))
+		case slices.ContainsFunc(t.Sources, func(b netip.Addr) bool { return a.Is4() == b.Is4() }):
+			return fmt.Errorf("%s is a second address of its family; a tenant has one", a)
+		}
+		t.Sources = append(t.Sources, a)
+		return nil
+	}
+}
+
+func listed(addrs []netip.Addr) string {
+	if len(addrs) == 0 {
+		return "none, since it has none"
+	}
+	s := ""
+	for i, a := range addrs {
+		if i > 0 {
+			s += ", "
+		}
+		s += a.String()
+	}
+	return s
+}
+
+func (r *tenantReader) limits(n *yaml.Node, l *TenantLimits) {
+	const million = 1 << 20
+	r.keys(n, map[string]func(*yaml.Node){
+		"connections":       scalar(r.nodes, &l.Connections, settings.Number(0, million)),
+		"requestsPerSecond": scalar(r.nodes, &l.RequestsPerSecond, parseRate),
+		"burst":             scalar(r.nodes, &l.Burst, settings.Number(0, million)),
+	})
+}
+
+// parseRate takes a number of requests a second, which may be a part of one.
+func parseRate(s string) (float64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f == 0 || f >= 0.001 && f <= 1_000_000) {
+		return 0, fmt.Errorf("%q is no number of requests a second; write one from 0.001 to 1000000, or 0 for no limit", s)
+	}
+	return f, nil
+}
+
+// rules reads the tenant's rules. One without a rule may nothing, which is said.
+func (r *tenantReader) rules(t *Tenant, inline, file *yaml.Node) {
+	var texts []acl.Text
+	switch {
+	case inline != nil && file != nil:
+		r.FileProblem(max(inline.Line, file.Line), `"rules" and "rulesFile" are both given; keep one of them`)
+		return
+	case file != nil:
+		var ok bool
+		if t.Rules, ok = ruleFiles(r.Loader, r.values(file)); !ok {
+			return
+		}
+		texts = t.Rules.Texts
+	case inline == nil:
+		r.FileProblem(t.line, `no "rules" and no "rulesFile"; to allow everything, write rules: "*"`)
+		return
+	case inline.Kind != yaml.ScalarNode:
+		r.FileProblem(inline.Line, `"rules" wants a text, not a list: write "rules: |" and below it one a line, indented, without dashes`)
+		return
+	default:
+		line := inline.Line
+		if inline.Style&yaml.LiteralStyle != 0 {
+			line++ // the text begins under the "|"
+		}
+		texts = []acl.Text{{Source: r.Path, Text: inline.Value, Line: line}}
+		t.Rules = ruleText(texts...)
+	}
+	policy, err := acl.ParseTexts(texts...)
+	if err != nil {
+		r.Problems = append(r.Problems, ofRules(t.Rules.Source, err)...)
+		return
+	}
+	t.Policy = policy
+	r.Warnings = append(r.Warnings, fromACL(policy.Warnings())...)
+}
+
+// values are those of a key that takes one or a list.
+func (r *tenantReader) values(n *yaml.Node) (vs []settings.Value) {
+	r.scalars(n, func(s string) error {
+		vs = append(vs, settings.Value{Text: s, Source: r.Path, Line: n.Line})
+		return nil
+	})
+	return vs
+}
+
+// reachable reports tenants that no client can reach, since earlier ones take all of theirs.
+func (r *tenantReader) reachable() {
+	taken := new(bart.Table[string])
+	for _, t := range r.all {
+		all, by := len(t.Clients) > 0, ""
+		for _, p := range t.Clients {
+			taker, ok := takenBy(taken, p)
+			all = all && ok
+			by = cmp.Or(by, taker)
+		}
+		if all {
+			r.FileProblem(t.line, fmt.Sprintf("no client can be tenant %q's: %q above takes them first; move this one up, or name others", t.Name, by))
+		}
+		for _, p := range t.Clients {
+			if _, ok := taken.LookupPrefix(p); !ok {
+				taken.Insert(p, t.Name)
+			}
+		}
+	}
+}
+
+// takenBy returns who takes the first of the addresses of p, if all of them are taken.
+func takenBy(taken *bart.Table[string], p netip.Prefix) (by string, all bool) {
+	if by, ok := taken.LookupPrefix(p); ok {
+		return by, true
+	}
+	if p.IsSingleIP() || !taken.OverlapsPrefix(p) {
+		return "", false
+	}
+	low, high := halves(p)
+	if by, all = takenBy(taken, low); !all {
+		return "", false
+	}
+	_, all = takenBy(taken, high)
+	return by, all
+}
+
+// halves are the two prefixes that p consists of.
+func halves(p netip.Prefix) (low, high netip.Prefix) {
+	b := p.Addr().AsSlice()
+	b[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
+	upper, _ := netip.AddrFromSlice(b)
+	return netip.PrefixFrom(p.Addr(), p.Bits()+1), netip.PrefixFrom(upper, p.Bits()+1)
+}
