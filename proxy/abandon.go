@@ -55,9 +55,8 @@ func (x *exchange) abandon() {
 		x.up.Close()
 	}
 	x.flow.Release()
-	x.rec.Error, x.rec.Status = answer.ClassInternal, 502
-	x.fillRecord()
-	x.c.srv.book(&x.rec, x.usage(), x.rec.Received, x.rec.Sent)
+	x.did.class, x.did.status = answer.ClassInternal, 502
+	x.book()
 	x.ticket.Hold.Release()
 }
 

@@ -135,7 +135,7 @@ func (x goExchange) afterSend(err error) bool {
 func (x goExchange) endUnsent(err error) bool {
 	var body *bodyError
 	if err == errClientGone || x.c.gone.Load() {
-		x.rec.Error = answer.ClassClientGone
+		x.did.class = answer.ClassClientGone
 		return false
 	}
 	if !errors.As(err, &body) {
@@ -152,7 +152,7 @@ func (x goExchange) endUnsent(err error) bool {
 	if errors.Is(body.error, os.ErrDeadlineExceeded) {
 		return x.answer(answer.SlowBody())
 	}
-	x.rec.Error = answer.ClassClientGone
+	x.did.class = answer.ClassClientGone
 	return false
 }
 
@@ -229,7 +229,7 @@ func (x goExchange) forwardResponse() bool {
 	x.c.sending.Store(true)
 	readErr, writeErr := x.sendBody(x.dechunk)
 	x.c.sending.Store(false)
-	if readErr != nil && x.rec.FirstByte == 0 { // its first chunk was wrong: nothing was sent
+	if readErr != nil && x.did.firstByte == 0 { // its first chunk was wrong: nothing was sent
 		return x.refuse(failedBy(readErr))
 	}
 	whole := x.body.stop(x)
@@ -250,6 +250,6 @@ func (x *exchange) composeAnswer(whole bool) {
 	x.keep = x.keep && whole
 	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk}
 	x.out = head.AppendHead(x.out[:0])
-	x.fillRecord() // the body overwrites what the answer's head was in
-	x.rec.Status = x.resp.Status
+	x.keepHeads() // the body overwrites what the answer's head was in
+	x.did.status = x.resp.Status
 }

@@ -72,10 +72,10 @@ func (x goExchange) flushTwo(n int64, more []byte) error {
 
 // bookSent books what was sent to the client, x.tailData bytes of it of the body.
 func (x *exchange) bookSent() {
-	if x.rec.FirstByte == 0 {
-		x.rec.FirstByte = time.Since(x.rec.Start)
+	if x.did.firstByte == 0 {
+		x.did.firstByte = time.Since(x.did.start)
 	}
-	x.rec.Sent += x.tailData
+	x.did.sent += x.tailData
 }
 
 // copyMost is how much of a body is copied behind its head: for more, writev costs
@@ -107,7 +107,7 @@ func (x goExchange) sendBytes(n int64) (readErr, writeErr error) {
 	if x.up.TLS == nil {
 		x.releaseIn()
 		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP.Blocking(), n, x.touchFn)
-		x.rec.Sent += moved
+		x.did.sent += moved
 		return readErr, writeErr
 	}
 	return x.sendFromTLS(n)
@@ -125,7 +125,7 @@ func (x goExchange) sendFromTLS(n int64) (readErr, writeErr error) {
 			if _, err := x.c.tcp.Write(room[:k]); err != nil {
 				return nil, err
 			}
-			x.rec.Sent += int64(k)
+			x.did.sent += int64(k)
 			x.c.touch()
 			if n > 0 {
 				n -= int64(k)
@@ -167,7 +167,7 @@ func (x goExchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 		}
 		if left := chunks.Left(); left > inRoom && x.iw == 0 && x.up.TLS == nil {
 			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP.Blocking(), left, x.touchFn)
-			x.rec.Sent += moved
+			x.did.sent += moved
 			if readErr != nil || writeErr != nil {
 				return readErr, writeErr
 			}

@@ -21,7 +21,7 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 	if x.req.Framing == http1.ChunkedEnc || x.req.Length != int64(len(c.buffered())) {
 		return false // not the whole of its body has come, or more
 	}
-	x.rec.Mode = metrics.Forward
+	x.did.mode = metrics.Forward
 	known, err := x.admitNow(80)
 	if !known {
 		return false
@@ -53,7 +53,7 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 	if !x.parse(http1.AuthorityForm) || c.r != c.w {
 		return false
 	}
-	x.rec.Mode = metrics.Connect
+	x.did.mode = metrics.Connect
 	known, err := x.admitNow(0)
 	switch {
 	case !known:
@@ -90,7 +90,7 @@ func (x *exchange) admitNow(port uint16) (known bool, err error) {
 
 // forward serves a request in absolute form.
 func (x goExchange) forward() bool {
-	x.rec.Mode = metrics.Forward
+	x.did.mode = metrics.Forward
 	port, server := uint16(80), ""
 	if x.target.Scheme == "https" {
 		port = 443
@@ -119,7 +119,7 @@ func (x goExchange) forward() bool {
 // connect serves CONNECT (RFC 9110 section 9.3.6). The authority of the request
 // line decides; a Host field is not looked at.
 func (x goExchange) connect() bool {
-	x.rec.Mode = metrics.Connect
+	x.did.mode = metrics.Connect
 	if err := x.admit(0); err != nil {
 		return x.refuse(err)
 	}
@@ -158,7 +158,7 @@ func (x *exchange) admitAgain() error {
 		return nil
 	}
 	x.gen = live
-	return s.Gate.AdmitAddr(live, &x.wanted, x.rec.Addr.Addr(), &x.ticket)
+	return s.Gate.AdmitAddr(live, &x.wanted, x.did.addr.Addr(), &x.ticket)
 }
 
 // tenant is whose the client is, also before it was admitted.

@@ -19,7 +19,7 @@ func (x *exchange) beginDial(l *poll.Loop) {
 		x.to(stageDial) // it may take happy eyeballs
 	case err != nil:
 		x.fail(err)
-		x.rec.Connect = time.Since(x.begun)
+		x.did.connect = time.Since(x.begun)
 	case connecting:
 		x.up = up
 		x.to(stageConnecting)
@@ -40,16 +40,16 @@ func (x *exchange) beginDial(l *poll.Loop) {
 // connected goes on when there is a connection to the server.
 func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
 	x.attach(up, false)
-	x.rec.Connect = time.Since(x.begun)
+	x.did.connect = time.Since(x.begun)
 	if err := x.admitAgain(); err != nil {
 		x.fail(err)
 		return
 	}
-	if x.rec.Mode == metrics.Forward {
+	if x.did.mode == metrics.Forward {
 		x.readyToSend(l)
 		return
 	}
-	x.rec.Status, x.tail = 200, established
+	x.did.status, x.tail = 200, established
 	x.to(stageConnected)
 }
 
@@ -59,7 +59,7 @@ func (c *conn) endConnect(l *poll.Loop) {
 	switch over, err := x.up.Connected(); {
 	case err != nil:
 		x.fail(err)
-		x.rec.Connect = time.Since(x.begun)
+		x.did.connect = time.Since(x.begun)
 		c.refuseNow(l)
 	case over:
 		x.connected(x.up, l)
@@ -72,7 +72,7 @@ func (x goExchange) dialTunnel() bool {
 	if err := x.dial(""); err != nil {
 		return x.refuse(err)
 	}
-	x.rec.Status = 200
+	x.did.status = 200
 	return x.switchTo(established)
 }
 
@@ -114,7 +114,7 @@ func (x goExchange) dial(server string) error {
 		err = up.Blocking().Secure(ctx, server, s.TLS)
 		cancel()
 	}
-	x.rec.Connect = time.Since(start)
+	x.did.connect = time.Since(start)
 	if err != nil {
 		return err
 	}
@@ -135,5 +135,5 @@ func (x goExchange) use(up *outbound.Conn, pooled bool) error {
 
 func (x *exchange) attach(up *outbound.Conn, pooled bool) {
 	x.up, x.pooled = up, pooled
-	x.rec.Addr, x.rec.Source = up.Dst, up.Local()
+	x.did.addr, x.did.source = up.Dst, up.Local()
 }

@@ -14,7 +14,7 @@ import (
 func (c *conn) endAnswer(l *poll.Loop, readErr, writeErr error) {
 	x := c.x
 	if x.stage == stageBody {
-		x.rec.Sent += x.flow.Moved()
+		x.did.sent += x.flow.Moved()
 	}
 	c.afterExchange(l, x.answered(x.body.whole, readErr, writeErr))
 }
@@ -75,7 +75,7 @@ func (c *conn) expire() {
 // clientGone ends an exchange on the loop whose client has reset the connection.
 func (c *conn) clientGone() {
 	x := c.x
-	x.rec.Error = answer.ClassClientGone
+	x.did.class = answer.ClassClientGone
 	x.flow.Release()
 	c.endExchange()
 	c.finish()
@@ -120,11 +120,11 @@ func (x *exchange) answered(whole bool, readErr, writeErr error) (keep bool) {
 	}
 	switch {
 	case c.Why() == door.Slow:
-		x.rec.Error = answer.ClassClientSlow
+		x.did.class = answer.ClassClientSlow
 		c.tcp.ResetOnClose() // or the kernel would hold what it has not taken for long
 		return false
 	case writeErr != nil || c.gone.Load():
-		x.rec.Error = answer.ClassClientGone
+		x.did.class = answer.ClassClientGone
 		return false
 	case readErr != nil:
 		x.brokenOff(readErr)
@@ -150,9 +150,9 @@ func (x *exchange) answered(whole bool, readErr, writeErr error) (keep bool) {
 // that the client was sent.
 func (x *exchange) brokenOff(err error) {
 	var bad *http1.Error
-	x.rec.Status, x.rec.Error = 502, answer.ClassTerminated
+	x.did.status, x.did.class = 502, answer.ClassTerminated
 	if errors.As(err, &bad) {
-		x.rec.Error = answer.ClassProtocol
+		x.did.class = answer.ClassProtocol
 		x.c.tcp.ResetOnClose() // it must not look like the whole
 	}
 }

@@ -45,9 +45,10 @@ type exchange struct {
 	touchFn       func() // conn.touch, bound once
 
 	judged bool // ticket has the verdict
-	rec    accesslog.Request
-	body   *upload // the request's body on its way; nil before that
-	rest   []byte  // read from the client beyond the end of this request
+	did    progress
+	rec    accesslog.Request // made of all that at the end
+	body   *upload           // the request's body on its way; nil before that
+	rest   []byte            // read from the client beyond the end of this request
 }
 
 // inRoom is what one read of an answer takes. A head that is larger has a buffer of its own.
@@ -66,7 +67,7 @@ var (
 // begin readies x for the request that the client has begun to send.
 func (x *exchange) begin(c *conn) {
 	x.c = c
-	x.rec = accesslog.Request{Text: x.rec.Text[:0], ID: c.srv.ids.next(), Common: accesslog.Common{Start: time.Now(), Client: c.tcp.Remote()}}
+	x.did = progress{start: time.Now(), id: c.srv.ids.next()}
 }
 
 // end books the exchange and gives back what it held, and itself. A connection to the
@@ -74,8 +75,7 @@ func (x *exchange) begin(c *conn) {
 func (x *exchange) end() {
 	x.body = nil
 	x.dropUpstream()
-	x.fillRecord()
-	x.c.srv.book(&x.rec, x.usage(), x.rec.Received, x.rec.Sent)
+	x.book()
 	x.ticket.Hold.Release()
 	if x.rest != nil {
 		x.c.unread(x.rest)

@@ -160,12 +160,12 @@ func (x goExchange) carryOn() (keep bool) {
 	}
 	switch x.stage {
 	case stageConnecting:
-		x.rec.Connect = time.Since(x.begun)
+		x.did.connect = time.Since(x.begun)
 		err := x.up.TooSlow()
 		x.dropUpstream()
 		return x.refuse(err)
 	case stageDial:
-		if x.rec.Mode == metrics.Connect {
+		if x.did.mode == metrics.Connect {
 			return x.dialTunnel()
 		}
 	case stageConnected:
@@ -206,15 +206,15 @@ func (x goExchange) endBadHead(err error) (keep bool) {
 	var bad *http1.Error
 	switch {
 	case x.c.gone.Load(): // or it had to give way
-		x.rec.Silent = true
+		x.did.silent = true
 		return false
 	case errors.As(err, &bad):
-		x.fillRecord()
+		x.keepHeads()
 		return x.refuseMessage(bad)
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
 		return x.answer(answer.SlowHead(x.c.srv.HeadTimeout))
 	}
-	x.rec.Silent = true // the client is gone; there is nothing to tell
+	x.did.silent = true // the client is gone; there is nothing to tell
 	return false
 }
 

@@ -113,7 +113,7 @@ func (x *exchange) unreadIn() []byte {
 
 func (x *exchange) releaseIn() {
 	if x.in != nil {
-		x.fillRecord()
+		x.keepHeads()
 		x.dropIn()
 		x.ir, x.iw = 0, 0
 	}

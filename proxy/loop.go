@@ -109,7 +109,7 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 		able = x.prepare(l)
 	}
 	if !able {
-		x.rec.Silent = true // it is begun anew elsewhere
+		x.did.silent = true // it is begun anew elsewhere
 		x.end()
 		return false
 	}

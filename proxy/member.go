@@ -188,7 +188,7 @@ type doing struct {
 
 // doing is what the exchange is.
 func (x *exchange) doing() doing {
-	d := doing{since: x.rec.Start, tunnel: x.rec.Tunnel, target: x.wanted.Target, addr: x.rec.Addr}
+	d := doing{since: x.did.start, tunnel: x.did.tunnel, target: x.wanted.Target, addr: x.did.addr}
 	if t := x.ticket.Tenant; t != nil {
 		d.tenant = t.Name
 	}
@@ -218,7 +218,7 @@ func (c *conn) describe(o *door.Open) bool {
 	d := c.doing
 	if x := c.x; x != nil {
 		d = x.doing()
-		o.Received, o.Sent = x.rec.Received, x.rec.Sent
+		o.Received, o.Sent = x.did.received, x.did.sent
 	}
 	if !d.since.IsZero() {
 		o.State, o.Since, o.Tenant, o.Target, o.Addr = door.Request, d.since, d.tenant, d.target, d.addr

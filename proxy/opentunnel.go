@@ -8,7 +8,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
-	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -42,10 +41,10 @@ type openTunnelLife struct {
 func (x *exchange) handOver() (free bool) {
 	c, s := x.c, x.c.srv
 	o := s.tunnels.Get().(*openTunnel)
-	o.rec = x.rec
+	o.rec = *x.fillRecord()
 	o.rec.Text = append(o.text[:0], x.rec.Text...)
 	o.last.Store(int64(s.door.Now()))
-	x.rec.Silent = true // o books it
+	x.did.silent = true // o books it
 	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
 	o.usage = x.usage()
 	o.hold, x.ticket.Hold = x.ticket.Hold, outbound.Hold{}
@@ -54,9 +53,9 @@ func (x *exchange) handOver() (free bool) {
 	free = c.Again()
 	s.door.Replace(c, o)
 	s.Metrics.Tunnels.Inc()
-	if x.rec.Received > 0 || x.rec.Sent > 0 {
-		s.Metrics.Moved(x.rec.Mode, x.rec.Received, x.rec.Sent)
-		o.usage.Moved(x.rec.Received, x.rec.Sent)
+	if x.did.received > 0 || x.did.sent > 0 {
+		s.Metrics.Moved(x.did.mode, x.did.received, x.did.sent)
+		o.usage.Moved(x.did.received, x.did.sent)
 	}
 	s.opened.Add(1)
 	client, up := tunnel.Side{Conn: c.tcp, Loop: c.loop}, tunnel.Side{Conn: x.up.TCP, Loop: x.up.Loop()}
@@ -88,11 +87,7 @@ func (o *openTunnel) Moved(up, down int64) {
 // Ended books the tunnel. Its connections are closed.
 func (o *openTunnel) Ended(res tunnel.Result) {
 	defer o.release()
-	tunnelEnded(&o.rec, res)
-	if o.Why() == door.Revoked {
-		o.rec.Error = answer.ClassDenied
-	}
-	o.srv.book(&o.rec, o.usage, 0, 0)
+	o.book(res)
 }
 
 // release gives back what the tunnel had, and itself, to be used again.

@@ -38,7 +38,7 @@ func (c *conn) sendRefusal(l *poll.Loop) {
 // can carry another request; whole says that the request's body was read.
 func (x *exchange) composeOwn(own answer.Own, whole bool) {
 	x.keep = whole && !own.Close && x.req.KeepAlive && !x.c.srv.door.Draining()
-	x.rec.Status, x.rec.Error = own.Status, own.Class
+	x.did.status, x.did.class = own.Status, own.Class
 	n := 0
 	x.out, n = own.Append(x.out[:0], x.answerTo(x.keep))
 	x.tailData = int64(n)
@@ -67,7 +67,7 @@ func (x *exchange) passBody() bool {
 // refuse answers the request with what err stands for.
 func (x goExchange) refuse(err error) (keep bool) {
 	if x.c.gone.Load() {
-		x.rec.Error = answer.ClassClientGone
+		x.did.class = answer.ClassClientGone
 		return false
 	}
 	return x.answer(x.refusal(err))
@@ -90,7 +90,7 @@ func (x goExchange) answer(own answer.Own) (keep bool) {
 
 // answerTrace ends a TRACE here.
 func (x goExchange) answerTrace() (keep bool) {
-	x.rec.Status = 200
+	x.did.status = 200
 	keep = x.req.KeepAlive && !x.c.srv.door.Draining()
 	out, n := answer.AppendTrace(x.out[:0], x.answerTo(keep))
 	return x.sendOwn(out, n) && keep
@@ -98,7 +98,7 @@ func (x goExchange) answerTrace() (keep bool) {
 
 // refuseMessage answers a request that must not be processed further.
 func (x goExchange) refuseMessage(bad *http1.Error) bool {
-	x.rec.Details = bad.Msg
+	x.did.details = bad.Msg
 	return x.answer(answer.BadRequest(bad))
 }
 
@@ -114,9 +114,9 @@ func (x goExchange) refuseOriginForm() bool {
 // sendOwn sends an answer of the proxy's own, whose body has n bytes.
 func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
 	x.out = out
-	x.rec.Sent = int64(n)
+	x.did.sent = int64(n)
 	x.c.touch()
-	x.rec.FirstByte = time.Since(x.rec.Start)
+	x.did.firstByte = time.Since(x.did.start)
 	x.c.sending.Store(true)
 	_, err := x.c.tcp.Write(x.out)
 	x.c.sending.Store(false)
@@ -132,7 +132,7 @@ func (x goExchange) skipBody() bool {
 }
 
 func (x *exchange) answerTo(keep bool) answer.To {
-	return answer.To{Req: &x.req, ID: x.rec.ID, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Keep: keep}
+	return answer.To{Req: &x.req, ID: x.did.id, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Keep: keep}
 }
 
 // refuse tells a client that it came on top of a limit, and reads what it had

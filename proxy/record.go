@@ -1,32 +1,66 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
+	"net/netip"
 	"os"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
-// fillRecord takes into the record what it says of verdict, request and answer. The heads
-// are copied out of the buffers that they are in, which is therefore due before those are
-// used for something else; once a head was copied it stays.
-func (x *exchange) fillRecord() {
-	r := &x.rec
+// progress is what has become of a request so far. With the ticket and the heads it is all
+// that its record is made of.
+type progress struct {
+	start   time.Time
+	id      uint64
+	mode    metrics.Mode
+	tunnel  bool
+	silent  bool   // it is no request, or somebody else's: neither logged nor counted
+	status  int    // of the answer
+	class   string // of what went wrong, "" for nothing
+	details string // of what was wrong with its head
+
+	addr   netip.AddrPort // of the server; invalid: none
+	source netip.Addr     // that the server saw
+
+	connect, firstByte time.Duration // that it took; 0: it did not come to that
+	received, sent     int64         // bytes of bodies and of a tunnel
+}
+
+// keepHeads copies what the record says of the heads out of the buffers that they are in,
+// which is therefore due before those are used for something else; once a head was copied it
+// stays.
+func (x *exchange) keepHeads() {
+	if x.c.srv.Access != nil {
+		x.rec.Keep(&x.req, &x.resp)
+	}
+}
+
+// fillRecord makes the record of the ticket and the exchange. Nobody else writes to it.
+func (x *exchange) fillRecord() *accesslog.Request {
+	x.keepHeads()
+	d, r := &x.did, &x.rec
+	r.Common = accesslog.Common{Start: d.start, Client: x.c.tcp.Remote(), Addr: d.addr, Source: d.source,
+		Received: d.received, Sent: d.sent, Connect: d.connect, Error: d.class}
+	r.ID, r.Mode, r.Tunnel, r.Silent, r.Status, r.Details, r.FirstByte = d.id, d.mode, d.tunnel, d.silent, d.status, d.details, d.firstByte
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
 	}
 	if t := x.ticket.Tenant; t != nil {
 		r.Tenant = t.Name
 	}
-	if x.c.srv.Access != nil {
-		r.Keep(&x.req, &x.resp)
-	}
+	return r
 }
+
+// book has the record say how the exchange has ended, and counts it.
+func (x *exchange) book() { x.c.srv.book(x.fillRecord(), x.usage(), x.did.received, x.did.sent) }
 
 // usage is what x counts for.
 func (x *exchange) usage() *policy.Usage {
@@ -36,19 +70,35 @@ func (x *exchange) usage() *policy.Usage {
 	return nil
 }
 
-// tunnelEnded adds to the record what a tunnel carried and how it ended.
-func tunnelEnded(r *accesslog.Request, res tunnel.Result) {
-	r.Received += res.Up
-	r.Sent += res.Down
-	switch {
-	case res.Err == nil:
-	case res.Err == tunnel.ErrAbandoned:
-		r.Error = answer.ClassInternal
-	case errors.Is(res.Err, os.ErrDeadlineExceeded):
-		r.Error = answer.ClassIdle
-	default:
-		r.Error = answer.ClassTerminated
+// tunnelEnded takes down what a tunnel that a goroutine has relayed carried, and how it ended.
+func (x *exchange) tunnelEnded(res tunnel.Result) {
+	x.did.received += res.Up
+	x.did.sent += res.Down
+	x.did.class = cmp.Or(endClass(res.Err), x.did.class)
+}
+
+// book has the record say how the tunnel has ended, and counts it.
+func (o *openTunnel) book(res tunnel.Result) {
+	o.rec.Received += res.Up
+	o.rec.Sent += res.Down
+	o.rec.Error = cmp.Or(endClass(res.Err), o.rec.Error)
+	if o.Why() == door.Revoked {
+		o.rec.Error = answer.ClassDenied
 	}
+	o.srv.book(&o.rec, o.usage, 0, 0)
+}
+
+// endClass is the class of the end of a tunnel.
+func endClass(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case err == tunnel.ErrAbandoned:
+		return answer.ClassInternal
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return answer.ClassIdle
+	}
+	return answer.ClassTerminated
 }
 
 // book writes the log line and counts, for its tenant too unless u is nil, with the bytes that Metrics.Moved was not told of. The

@@ -24,8 +24,8 @@ func (c *conn) makeTunnel() {
 		c.toGoroutine(x)
 		return
 	}
-	x.rec.Tunnel, x.rec.FirstByte = true, time.Since(x.rec.Start)
-	x.fillRecord()
+	x.did.tunnel, x.did.firstByte = true, time.Since(x.did.start)
+	x.keepHeads()
 	c.releaseBuffer()
 	c.dropBound()
 	c.onLoop, c.over, c.x = false, true, nil
@@ -45,30 +45,30 @@ var established = []byte(answer.Established)
 // either side sent ahead goes first.
 func (x goExchange) switchTo(head []byte) bool {
 	c := x.c
-	x.rec.Tunnel = true
+	x.did.tunnel = true
 	c.deregister() // a tunnel may be half-closed for long
 	c.touch()
 	ahead := x.unreadIn()
 	x.out = append(append(x.out[:0], head...), ahead...)
-	x.rec.Sent += int64(len(ahead))
+	x.did.sent += int64(len(ahead))
 	x.ir = x.iw
 	c.sending.Store(true)
 	_, err := c.tcp.Write(x.out)
 	c.sending.Store(false)
 	if err != nil {
-		x.rec.Error = answer.ClassClientGone
+		x.did.class = answer.ClassClientGone
 		return false
 	}
-	x.rec.FirstByte = time.Since(x.rec.Start)
+	x.did.firstByte = time.Since(x.did.start)
 	if early := c.buffered(); len(early) > 0 {
 		if _, err := x.up.Blocking().Write(early); err != nil {
-			x.rec.Error = answer.ClassTerminated
+			x.did.class = answer.ClassTerminated
 			return false
 		}
-		x.rec.Received += int64(len(early))
+		x.did.received += int64(len(early))
 		c.r = c.w
 	}
-	x.fillRecord() // before the buffer that it is in goes
+	x.keepHeads() // before the buffer that it is in goes
 	c.releaseBuffer()
 	x.releaseIn()
 	if x.up.TLS == nil {
@@ -79,7 +79,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
 	c.touch()
-	tunnelEnded(&x.rec, relayTLS(c.tcp, x.up.Blocking(), c.touch, c.srv.panicked))
+	x.tunnelEnded(relayTLS(c.tcp, x.up.Blocking(), c.touch, c.srv.panicked))
 	c.setUpstream(nil)
 	x.up = nil
 	return false
@@ -97,12 +97,12 @@ func (x goExchange) upgrade() bool {
 	if !x.body.stop(x) {
 		return x.refuse(errClosedEarly)
 	}
-	x.fillRecord()
+	x.keepHeads()
 	if x.rest != nil {
 		x.c.unread(x.rest)
 		x.rest = nil
 	}
-	x.rec.Status = 101
+	x.did.status = 101
 	return x.switchTo(answer.AppendSwitched(nil, &x.resp, x.c.srv.Name))
 }
 

@@ -39,7 +39,7 @@ func (x *exchange) appendBody() error {
 		n := min(x.req.Length, int64(len(c.buffered())))
 		x.out = append(x.out, c.buffered()[:n]...)
 		c.r += int(n)
-		x.rec.Received = n
+		x.did.received = n
 		if n < x.req.Length {
 			x.body = &upload{left: x.req.Length - n}
 		}
@@ -52,7 +52,7 @@ func (x *exchange) appendBody() error {
 		}
 		x.out = append(x.out, c.buffered()[:n]...)
 		c.r += n
-		x.rec.Received = data
+		x.did.received = data
 		u.whole = u.chunks.Done()
 	}
 	return nil
@@ -159,7 +159,7 @@ func (u *upload) stop(x goExchange) bool {
 	u.done = nil
 	c.expecting.Store(false)
 	u.whole = u.err == nil
-	x.rec.Received += u.received
+	x.did.received += u.received
 	x.rest = u.rest
 	return u.whole
 }
