@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
-	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/door"
 )
 
@@ -29,7 +28,7 @@ func (x *session) meet(p *port) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.peer = x.client.Remote()
-	x.rec = accesslog.Connection{Common: accesslog.Common{Start: time.Now(), Client: x.peer}, Listener: p.label, Peer: x.peer}
+	x.did.start, x.did.client = time.Now(), x.peer
 }
 
 // acceptLater serves x when somebody has given way for it, or refuses it.

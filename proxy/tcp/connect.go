@@ -31,14 +31,14 @@ func (x *session) atOnce() bool {
 		return false
 	}
 	b := &x.begun
-	b.order = pl.fallback.order(x.rec.Client.Addr())
+	b.order = pl.fallback.order(x.did.client.Addr())
 	if len(b.order) == 0 || !b.order[0].d.ref(b.order[0]) {
 		return false
 	}
 	a := b.order[0]
 	b.at = time.Now()
 	x.gen = x.srv.live.Load().generation
-	conn, connecting, able, err := x.srv.begin(x.rec.Client.Addr(), a)
+	conn, connecting, able, err := x.srv.begin(x.did.client.Addr(), a)
 	if !able {
 		a.d.ended(a)
 		return false
@@ -47,7 +47,7 @@ func (x *session) atOnce() bool {
 		b.made, b.conn, b.err = true, conn, err
 		return false
 	}
-	x.rec.Attempts++
+	x.did.attempts++
 	x.connected(a, b.at)
 	x.reached(a, conn)
 	x.makeTunnel(conn)
@@ -56,8 +56,8 @@ func (x *session) atOnce() bool {
 
 // connected books an attempt that has succeeded.
 func (x *session) connected(a *address, begin time.Time) {
-	x.rec.Connect = time.Since(begin)
-	a.d.metrics.Connected(x.rec.Connect)
+	x.did.connect = time.Since(begin)
+	a.d.metrics.Connected(x.did.connect)
 	a.answers()
 }
 
@@ -72,14 +72,14 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 	s := x.srv
 	order, b := x.begun.order, x.begun
 	if x.begun = (begun{}); order == nil {
-		order = g.order(x.rec.Client.Addr())
+		order = g.order(x.did.client.Addr())
 	}
 	if len(order) == 0 {
 		// Just after the start nothing may be known yet.
 		wait, cancel := context.WithTimeout(ctx, s.live.Load().dnsTimeout)
 		g.resolved(wait.Done())
 		cancel()
-		if order = g.order(x.rec.Client.Addr()); len(order) == 0 {
+		if order = g.order(x.did.client.Addr()); len(order) == 0 {
 			return nil, nil, metrics.TCPNoAddress, g.problem()
 		}
 	}
@@ -93,11 +93,11 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 			}
 			x.gen = s.live.Load().generation
 			begin = time.Now()
-			conn, err = s.dial(ctx, x.rec.Client.Addr(), a)
+			conn, err = s.dial(ctx, x.did.client.Addr(), a)
 		} else if err == nil {
 			err = conn.Blocking().Wait(&outbound.Until{Context: ctx, At: begin.Add(s.live.Load().connectTimeout)})
 		}
-		x.rec.Attempts++
+		x.did.attempts++
 		if err == nil {
 			x.connected(a, begin)
 			return a, conn, 0, nil
@@ -137,7 +137,7 @@ func (g *group) problem() error {
 
 // reached says which connection is the destination's.
 func (x *session) reached(a *address, conn *outbound.Conn) {
-	x.rec.Destination, x.rec.Addr, x.rec.Source = a.d.label, conn.Dst, conn.Local()
+	x.did.destination, x.did.addr, x.did.source = a.d.label, conn.Dst, conn.Local()
 	x.to, x.tenant = a, conn.Tenant()
 	x.Touch()
 	x.upstream.Store(conn.TCP)

@@ -79,7 +79,7 @@ func (x *session) Room() (door.Room, time.Duration) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return door.Headless, time.Since(x.rec.Start)
+	return door.Headless, time.Since(x.did.start)
 }
 
 // GiveWay ends it as soon as its goroutine sees.
@@ -94,8 +94,8 @@ func (x *session) GiveWay(of door.Lease) (given, atOnce bool) {
 // Describe says what the session is.
 func (x *session) Describe(o *door.Open) bool {
 	if x.tunnel.While(func(up, down int64) {
-		*o = door.Open{State: door.Tunnel, Client: x.rec.Client, Tenant: x.tenant, Target: x.to.d.target,
-			Addr: x.rec.Addr, Since: x.rec.Start, Received: up + x.ahead, Sent: down}
+		*o = door.Open{State: door.Tunnel, Client: x.did.client, Tenant: x.tenant, Target: x.to.d.target,
+			Addr: x.did.addr, Since: x.did.start, Received: up + x.ahead, Sent: down}
 	}) {
 		return true
 	}
@@ -103,7 +103,7 @@ func (x *session) Describe(o *door.Open) bool {
 	defer x.mu.Unlock()
 	*o = door.Open{Client: x.peer}
 	if x.connecting.Load() {
-		o.State, o.Target, o.Since = door.Request, x.target, x.rec.Start
+		o.State, o.Target, o.Since = door.Request, x.target, x.did.start
 	}
 	return x.peer.IsValid()
 }

@@ -83,7 +83,7 @@ func (x goSession) readProxyHeader() error {
 		}
 		x.early = append([]byte(nil), x.early[n:]...)
 		if src, dst, ok := h.TCPAddrs(); ok && h.Command == proxyproto.PROXY {
-			x.rec.Client, x.local = addrPort(src), addrPort(dst)
+			x.did.client, x.local = addrPort(src), addrPort(dst)
 		}
 		return nil
 	}
@@ -122,7 +122,7 @@ func (x *session) proxyHeader(version int) []byte {
 	if !local.IsValid() {
 		local = x.client.Local()
 	}
-	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(x.rec.Client), net.TCPAddrFromAddrPort(local))
+	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(x.did.client), net.TCPAddrFromAddrPort(local))
 	b, err := h.Format()
 	if err != nil { // it can't be told: say that nothing is known
 		b, _ = (&proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
@@ -158,7 +158,7 @@ func (x goSession) readServerName() error {
 		switch {
 		case err == nil:
 			if h, err := acl.ParseHost(hello.ServerName); err == nil {
-				x.rec.ServerName = h.Name()
+				x.did.serverName = h.Name()
 			}
 			return nil
 		case !errors.Is(err, tlshello.ErrMore):

@@ -43,7 +43,8 @@ type sessionLife struct {
 	peer    netip.AddrPort // who connected
 	local   netip.AddrPort // where to, as a PROXY header said; invalid: the socket knows
 	early   []byte         // read from the client, and not sent on yet
-	rec     accesslog.Connection
+	did     progress
+	rec     accesslog.Connection // made of all that at the end
 	begun   begun
 	to      *address           // that the tunnel leads to
 	tenant  string             // whose the client is, once there is a tunnel
@@ -111,7 +112,7 @@ func (x goSession) open(ctx context.Context) (metrics.TCPRefusal, error) {
 	}
 	for range 2 {
 		pl = x.port.plan.Load() // the head may have taken its time
-		g := pl.route(x.rec.ServerName)
+		g := pl.route(x.did.serverName)
 		if g == nil {
 			return metrics.TCPName, errors.New("no destination for this server name")
 		}
@@ -170,14 +171,14 @@ func (x *session) Ended(res tunnel.Result) {
 	a := x.to
 	a.d.metrics.Ended()
 	a.d.ended(a)
-	x.rec.Received, x.rec.Sent = res.Up+x.ahead, res.Down
+	x.did.received, x.did.sent = res.Up+x.ahead, res.Down
 	end := ends[x.Why()]
 	switch {
 	case end != endClosed:
 	case errors.Is(res.Err, tunnel.ErrReset):
 		end = endReset
 	case res.Err != nil:
-		x.rec.Error = res.Err.Error()
+		x.did.why = res.Err.Error()
 	}
 	x.log(end)
 }
@@ -204,7 +205,7 @@ func (x *session) forget() {
 func (x *session) refuse(cause metrics.TCPRefusal, why string) {
 	abort(x.client)
 	x.port.metrics.Refused(cause)
-	x.rec.Refused, x.rec.Error = cause.String(), why
+	x.did.refused, x.did.why = cause.String(), why
 	x.log(endRefused)
 }
 
@@ -218,8 +219,6 @@ func (x *session) log(e end) {
 	if x.srv.Access == nil {
 		return
 	}
-	x.rec.Name = x.port.plan.Load().Name
-	x.rec.End = endNames[e]
-	x.rec.Total = time.Since(x.rec.Start)
+	x.fillRecord(e)
 	x.srv.Access.Write(&x.rec)
 }
