@@ -75,6 +75,7 @@ func TestAllowedImports(t *testing.T) {
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
 		{"proxy/door", []string{"acl", "proxy/contain", "proxy/fdbudget"}, "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
+		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},
 		{"proxy/answer", []string{"acl", "proxy/http1", "proxy/logline"}, "what a client is told is made of plain values: answers open no socket, and know no front door"},
 		{"proxy/accesslog", []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}, "front doors fill records; the log knows none of them, and opens no socket"},
 		{"proxy/policy", []string{"acl"}, "what a request is judged by: values, and no socket"},
