@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
-	"strings"
 	"unsafe"
 )
 
@@ -194,40 +193,73 @@ type basicScan struct {
 }
 
 func (s *basicScan) scan(piece []byte) {
-	for _, c := range piece {
-		s.n++
-		switch {
-		case c < ' ' || c == 0x7f:
-			s.control = true
-		case s.pass == 0:
-			if c == ':' {
-				s.pass = s.n
-			}
-		case c == '.':
-			s.other = s.other || s.part == 0
-			s.dots++
-			s.part = 0
-		default:
-			s.part++
-			s.other = s.other || !base64url(c)
+	if s.pass == 0 {
+		i := bytes.IndexByte(piece, ':') + 1
+		user := piece
+		if i > 0 {
+			user = piece[:i]
+			s.pass = s.n + i
 		}
+		s.control = s.control || !every(user, printable)
+		s.n += len(user)
+		piece = piece[len(user):]
 	}
+	s.n += len(piece)
+	in := common(piece)
+	s.control = s.control || in&printable == 0
+	s.other = s.other || in&base64urlOrDot == 0
+	for !s.other {
+		i := bytes.IndexByte(piece, '.')
+		if i < 0 {
+			break
+		}
+		s.other = s.part+i == 0 // an empty part
+		s.dots++
+		s.part = 0
+		piece = piece[i+1:]
+	}
+	s.part += len(piece)
 }
 
-func every(text []byte, in func(byte) bool) bool {
+// A class is a set of characters.
+type class uint8
+
+const (
+	base64char     class = 1 << iota // RFC 4648, section 4, without padding
+	token68                          // RFC 9110, section 11.2, without padding
+	tchar                            // section 5.6.2
+	unreserved                       // RFC 3986, section 2.3
+	printable                        // all but control characters
+	base64urlOrDot                   // what a JSON Web Token is of
+)
+
+// classes is a table, since a token has thousands of characters and comes with each request.
+var classes = func() (t [256]class) {
+	const alnum = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	for in, more := range map[class]string{base64char: "+/", base64urlOrDot: "-_.", token68: "-._~+/", tchar: "!#$%&'*+-.^_`|~", unreserved: "-._~"} {
+		for _, c := range []byte(alnum + more) {
+			t[c] |= in
+		}
+	}
+	for c := range t {
+		if c >= ' ' && c != 0x7f {
+			t[c] |= printable
+		}
+	}
+	return t
+}()
+
+// common returns the classes that all of text is in.
+func common(text []byte) class {
+	in := ^class(0)
 	for _, c := range text {
-		if !in(c) {
-			return false
-		}
+		in &= classes[c]
 	}
-	return true
+	return in
 }
 
-func alnum(c byte) bool      { return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' }
-func base64char(c byte) bool { return alnum(c) || c == '+' || c == '/' }
-func base64url(c byte) bool  { return alnum(c) || c == '-' || c == '_' }
-func token68(c byte) bool    { return alnum(c) || strings.IndexByte("-._~+/", c) >= 0 }
-func tchar(c byte) bool      { return alnum(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0 }
+// every reports whether all of text is in a class.
+func every(text []byte, in class) bool { return common(text)&in != 0 }
 
 // equalFold compares with a lower-case ASCII word.
 func equalFold(text []byte, lower string) bool {

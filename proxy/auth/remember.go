@@ -32,7 +32,8 @@ func newDigests() *digests {
 }
 
 // of is the digest of a credential: of a password together with users, and of a token alone,
-// however it was shown.
+// however it was shown: with the user's name in it, whoever has one good token could have it
+// reviewed under any number of names.
 func (ds *digests) of(users *Users, c Credential) digest {
 	h := ds.pool.Get().(*hasher)
 	defer ds.pool.Put(h)

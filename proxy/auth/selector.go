@@ -103,8 +103,6 @@ func starOf(uri string) (string, bool) {
 	return uri[:i] + "/*", true
 }
 
-func unreserved(c byte) bool { return base64url(c) || c == '.' || c == '~' }
-
 // foldMail lowers the domain: the local part is its host's to compare.
 func foldMail(mail string) string {
 	i := strings.LastIndexByte(mail, '@')
