@@ -173,11 +173,16 @@ func (u *Users) check(name, password []byte, pick [16]byte) Verdict {
 	}
 	who, known := u.hashes[string(name)]
 	if !known {
-		who = u.list[binary.LittleEndian.Uint64(pick[:])%uint64(len(u.list))]
+		who = u.standIn(pick)
 	}
 	err := bcrypt.CompareHashAndPassword(who.hash, password)
 	if err != nil || !known {
 		return Verdict{Outcome: Wrong}
 	}
 	return Verdict{Good, who.identity}
+}
+
+// standIn is the user whose hash an unknown name is checked against.
+func (u *Users) standIn(pick [16]byte) *user {
+	return u.list[binary.LittleEndian.Uint64(pick[:])%uint64(len(u.list))]
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -108,4 +109,34 @@ func TestParseUsersWhole(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, len(seen), u.Len())
 	})
+}
+
+// Names cannot be learnt from the time that an answer takes: without bcrypt an unknown one
+// would be refused ten thousand times as fast.
+func TestUnknownNamesTakeAsLong(t *testing.T) {
+	u := users(t, "deploy:"+hashOf(t, "secret", 10))
+	fastest := func(name string) time.Duration {
+		best := time.Hour
+		for range 3 {
+			start := time.Now()
+			require.Equal(t, Wrong, u.check([]byte(name), []byte("wrong"), digest{}).Outcome)
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	require.Greater(t, fastest("nobody"), fastest("deploy")/10)
+}
+
+// With hashes of several costs, an unknown name takes the time of one user, each time the same.
+func TestUnknownNamesAreSpreadOverUsers(t *testing.T) {
+	u := users(t, "a:"+hashOf(t, "secret", 4), "b:"+hashOf(t, "secret", 5))
+	ds := newDigests()
+	picked := map[*user]int{}
+	for i := range 100 {
+		name := fmt.Append(nil, "nobody", i)
+		pick := ds.name(name)
+		require.Equal(t, pick, ds.name(name))
+		picked[u.standIn(pick)]++
+	}
+	require.Len(t, picked, 2)
 }
