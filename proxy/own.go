@@ -37,11 +37,17 @@ func (c *conn) sendRefusal(l *poll.Loop) {
 // composeOwn puts an answer of the proxy's own into x.out, and decides whether the connection
 // can carry another request; whole says that the request's body was read.
 func (x *exchange) composeOwn(own answer.Own, whole bool) {
-	x.keep = whole && !own.Close && x.req.KeepAlive && !x.c.srv.door.Draining()
+	x.keep = whole && !own.Close && x.req.KeepAlive && !x.c.srv.door.Draining() && !x.behindConnect()
 	x.did.status, x.did.class = own.Status, own.Class
 	n := 0
 	x.out, n = own.Append(x.out[:0], x.answerTo(x.keep))
 	x.tailData = int64(n)
+}
+
+// behindConnect reports whether something came behind a CONNECT that is refused: it was meant
+// for a tunnel, and is no request, whatever it looks like.
+func (x *exchange) behindConnect() bool {
+	return string(x.req.Method) == "CONNECT" && len(x.c.buffered()) > 0
 }
 
 // passBody passes over the body of a request that is not forwarded. It does so

@@ -53,6 +53,7 @@ func (x *exchange) fillRecord() *accesslog.Request {
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
 	}
+	r.User = x.wanted.Shown.String()
 	if t := x.ticket.Tenant; t != nil {
 		r.Tenant = t.Name
 	}

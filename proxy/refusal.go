@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/sluiceproxy/sluice/proxy/answer"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 )
@@ -16,6 +17,8 @@ import (
 var outboundClasses = [...]string{
 	outbound.Denied:           answer.ClassDenied,
 	outbound.Looped:           answer.ClassLoop,
+	outbound.Unauthenticated:  answer.ClassDenied,
+	outbound.Unverified:       answer.ClassLimit,
 	outbound.OverLimit:        answer.ClassLimit,
 	outbound.DNSFailed:        answer.ClassDNSError,
 	outbound.DNSTimeout:       answer.ClassDNSTimeout,
@@ -48,6 +51,8 @@ func (x *exchange) refusal(err error) answer.Own {
 	switch {
 	case errors.As(err, &out) && out.Kind == outbound.Denied && x.tenant().Unclaimed:
 		return answer.Unclaimed()
+	case errors.As(err, &out) && out.Kind == outbound.Unauthenticated:
+		return answer.Unauthenticated(err.Error(), auth.Challenge)
 	case errors.As(err, &out) && out.Kind == outbound.OverLimit:
 		return answer.OverLimit(err.Error(), out.RetryAfter)
 	case errors.As(err, &out) && out.Kind == outbound.Denied:

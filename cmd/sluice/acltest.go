@@ -16,6 +16,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/settings"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -44,7 +45,7 @@ target, tab-separated: allow, deny or depends; the target; the reason; and, for 
 name whose addresses are known, each address with its verdict.
 
 With --config the rules, the guard and the tenants are those of that configuration of
-"sluice proxy", and --from says who asks: the address of a client. Its tenant's rules
+"sluice proxy", and --from says who asks: the address of a client, or a user. Its tenant's rules
 decide, and stand in front of the reason; without --from it is a client of no tenant.
 
 "depends" says that the answer depends on the addresses, which were not given.
@@ -62,7 +63,7 @@ Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 	f.StringArrayVar(&a.resolvers, "resolver", nil, "resolve names by this DNS server, ADDR:PORT; repeatable")
 	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
 	f.StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and tenants are asked")
-	f.StringVar(&a.from, "from", "", "client that asks, by its address (with --config)")
+	f.StringVar(&a.from, "from", "", "client that asks, by its address, or a user (with --config)")
 	f.BoolVar(&a.json, "json", false, "one JSON object a line, with every address")
 	return cmd
 }
@@ -120,7 +121,7 @@ func (a *aclTest) findTenant(environ []string) error {
 	if a.from != "" {
 		var err error
 		if from, err = netip.ParseAddr(a.from); err != nil || from.Zone() != "" {
-			return fmt.Errorf("--from: %q is no address of a client", a.from)
+			from = netip.Addr{} // a user, then
 		}
 	}
 	c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+a.config)})
@@ -129,7 +130,14 @@ func (a *aclTest) findTenant(environ []string) error {
 	}
 	set := setOf(c.Shared(), nil)
 	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set)
-	t := set.Generation().Tenant(from.Unmap())
+	var user *auth.Identity
+	if a.from != "" && !from.IsValid() {
+		if !c.Users.Has(a.from) {
+			return fmt.Errorf("--from: %q is no address of a client, and no user of the usersFile", a.from)
+		}
+		user = auth.NewUser(a.from)
+	}
+	t := set.Generation().TenantOf(from.Unmap(), user)
 	a.policy, a.tenant = t.Rules, t.Name
 	return nil
 }

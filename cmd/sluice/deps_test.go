@@ -63,7 +63,7 @@ func TestForbiddenImports(t *testing.T) {
 
 // What a room may import of this program at most, itself or through others, and why.
 func TestAllowedImports(t *testing.T) {
-	gate := []string{"acl", "internal/files", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
+	gate := []string{"acl", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
 	frontDoor := slices.Concat(gate, []string{"internal/linelog", "metrics", "proxy/accept", "proxy/accesslog", "proxy/door", "proxy/logline", "proxy/outbound", "proxy/tunnel"})
 	tests := []struct {
 		pkg     string
@@ -78,7 +78,7 @@ func TestAllowedImports(t *testing.T) {
 		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},
 		{"proxy/answer", []string{"acl", "proxy/http1", "proxy/logline"}, "what a client is told is made of plain values: answers open no socket, and know no front door"},
 		{"proxy/accesslog", []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}, "front doors fill records; the log knows none of them, and opens no socket"},
-		{"proxy/policy", []string{"acl"}, "what a request is judged by: values, and no socket"},
+		{"proxy/policy", []string{"acl", "proxy/auth", "proxy/contain"}, "what a request is judged by: values, and no socket"},
 		{"proxy/resolve", []string{"internal/files", "proxy/contain", "proxy/fdbudget"}, "the resolver does not decide"},
 		{"proxy/tunnel", []string{"proxy/contain", "proxy/fdbudget", "proxy/poll", "proxy/sock"}, "a tunnel moves bytes; what may be connected was decided before"},
 		{"proxy/accept", []string{"proxy/contain", "proxy/poll", "proxy/sock"}, "who may come in is the door's business"},

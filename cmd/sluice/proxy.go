@@ -16,6 +16,8 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
+	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -39,10 +41,13 @@ type proxyMode struct {
 	server  *proxy.Server
 	proxies []*sock.Listener
 	usages  *tenantUsages
+
+	verifier *auth.Verifier
 }
 
 func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	m.server, m.usages = proxy.New(serverOptions(c, p)), new(tenantUsages)
+	m.verifier = p.gate.Verifier
 	metrics.NewTenants(p.registry, m.usages.each)
 	for _, addr := range c.Listen {
 		l, err := sock.Listen(addr)
@@ -56,6 +61,7 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 
 func serverOptions(c *config.Proxy, p *parts) proxy.Options {
 	p.gate.Known = p.resolve.Known
+	p.gate.Verifier = auth.New(auth.Options{Panics: contain.Log(p.log, p.metrics.Panics.Inc)})
 	o := proxy.Options{
 		Gate:             p.gate,
 		Metrics:          p.metrics,
@@ -89,6 +95,7 @@ func serverOptions(c *config.Proxy, p *parts) proxy.Options {
 func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
 	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
 	s.Rest.HideRules, s.Rest.Contact = c.HideRules, c.Contact
+	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
 	m.usages.next = nil
 	if len(c.Tenants) == 0 {
 		return
@@ -96,7 +103,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
 	s.Rest.Name, s.Rest.Unclaimed = policy.DefaultName, c.Policy == nil
 	for i, t := range c.Tenants {
 		to := &s.Tenants[i]
-		to.Clients = t.Clients
+		to.Clients, to.Shown = t.Clients, t.Users
 		to.Rules = t.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
 		to.HideRules, to.Contact = t.HideRules, t.Contact
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
@@ -151,6 +158,9 @@ func (m *proxyMode) serve(failed func(error)) {
 func (m *proxyMode) shutdown(ctx context.Context) {
 	if m.server != nil {
 		m.server.Shutdown(ctx)
+	}
+	if m.verifier != nil {
+		m.verifier.Close()
 	}
 	for _, l := range m.proxies {
 		l.Close()

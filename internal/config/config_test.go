@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/settings"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // given is what a test loads from.
@@ -75,12 +76,15 @@ func TestDefaults(t *testing.T) {
 
 // TestEveryWay says everything once by flags, once by the environment and once in
 // the file: the same comes out.
+// hash is bcrypt's, of "U*U" (a vector of its authors).
+const hash = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+
 func TestEveryWay(t *testing.T) {
 	t.Parallel()
 	pem, err := os.ReadFile(filepath.Join("testdata", "root.pem"))
 	require.NoError(t, err)
 	files := map[string]string{
-		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n", "/etc/more": "b.test",
+		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n", "/etc/more": "b.test", "/etc/users": "deploy:" + hash + "\n",
 		"/etc/sluice.yaml": `# everything
 listen: [":3128", "[::]:3129"]
 admin: off
@@ -90,6 +94,8 @@ rulesFile: [rules, more]
 guard: strict
 hideRules: true
 contact: ask net@example.com
+authenticate: optional
+usersFile: users
 source: 192.0.2.10/24, 2001:db8::10
 resolver:
   - 192.0.2.53
@@ -119,6 +125,7 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
+		"authenticate": {"optional"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
@@ -141,11 +148,11 @@ logLevel: warn
 				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 			},
 			DNSTimeout: 3 * time.Second, ShutdownDelay: 6 * time.Second, LogLevel: slog.LevelWarn, Origin: "/etc/rules, /etc/more",
-			Watch: []string{"/etc/rules", "/etc/more", "/etc/ca.pem", "/etc/ca2.pem"},
+			Watch: []string{"/etc/rules", "/etc/more", "/etc/users", "/etc/ca.pem", "/etc/ca2.pem"},
 		},
 		Listen:    []string{":3128", "[::]:3129"},
 		Rules:     ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
-		HideRules: true, Contact: "ask net@example.com",
+		HideRules: true, Contact: "ask net@example.com", Authenticate: policy.Optional,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,
@@ -158,7 +165,8 @@ logLevel: warn
 	} {
 		p, err := g.load(t)
 		require.NoError(t, err, name)
-		p.Policy, p.Written = nil, nil
+		require.True(t, p.Users.Has("deploy"))
+		p.Policy, p.Written, p.Users = nil, nil, nil
 		if strings.HasPrefix(name, "file") {
 			require.Equal(t, "/etc/sluice.yaml", p.Watch[0])
 			p.Watch = p.Watch[1:]

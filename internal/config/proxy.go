@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/settings"
+	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // Proxy is the configuration of "sluice proxy". All of it has been checked.
@@ -19,6 +21,9 @@ type Proxy struct {
 	Rules     RuleText // what Policy is made of
 	HideRules bool     // error pages and status lines don't show the rule
 	Contact   string   // whom to ask, for error pages; "": nobody is named
+
+	Authenticate policy.Mode
+	Users        *auth.Users // nil: there is no usersFile
 
 	UpstreamCA   []byte // PEM: roots besides the system's, for absolute-form https; nil: none
 	ForwardedFor bool   // add X-Forwarded-For
@@ -60,7 +65,9 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	l.Load()
 	tenants := l.Block(tenantsSetting()) != nil
 	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants)
-	p.tenants(l, Tenant{Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
+	p.Users = users(l, settings.Pick(all, "users-file"))
+	p.authenticates(l, all)
+	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
 	if slices.Contains(p.Listen, p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
@@ -143,6 +150,11 @@ func (p *Proxy) policySettings() []settings.Setting {
 			Help: "read the rules from this file; several are one list, in the order given (EGRESS_HTTP_PROXY_DESTINATION holds the rules themselves)"},
 		rulesText,
 		tenantsSetting(),
+		{Flag: "authenticate", Key: "authenticate", Default: "off", Value: "MODE", Change: live,
+			Help: "ask clients who they are (Proxy-Authorization): off, optional or required",
+			Into: settings.One(&p.Authenticate, policy.ParseMode)},
+		{Flag: "users-file", Key: "usersFile", Value: "FILE", Change: live,
+			Help: "read users and passwords from this file: lines of htpasswd -B"},
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
 		{Flag: "hide-rules", Key: "hideRules", Default: "false", Change: live,
 			Help: "do not show clients the rule that denied them",

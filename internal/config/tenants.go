@@ -13,6 +13,8 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/settings"
+	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // Tenant is one of those whom the gateway serves, each with rules and sources of its own.
@@ -28,7 +30,11 @@ type Tenant struct {
 	HideRules bool
 	Contact   string
 
-	line int // in the file
+	Users []auth.Selector // whom it takes, by what they show
+
+	line         int // in the file
+	users        *auth.Users
+	authenticate policy.Mode
 }
 
 // TenantLimits are what a tenant may have at once; 0 is no limit.
@@ -94,6 +100,7 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	r.keys(item, map[string]func(*yaml.Node){
 		"name":      func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
 		"clients":   func(n *yaml.Node) { r.scalars(n, appendTo(&t.Clients, parsePrefix)) },
+		"users":     func(n *yaml.Node) { r.scalars(n, r.user(&t, n.Line)) },
 		"source":    func(n *yaml.Node) { t.Sources = nil; r.scalars(n, r.source(&t)) },
 		"rules":     func(n *yaml.Node) { inline = n },
 		"rulesFile": func(n *yaml.Node) { file = n },
@@ -106,10 +113,29 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	if !named {
 		r.FileProblem(item.Line, `a tenant wants a "name"`)
 	}
-	if len(t.Clients) == 0 && len(r.Problems) == before {
-		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes`, t.Name))
+	if len(t.Clients)+len(t.Users) == 0 && len(r.Problems) == before {
+		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes, or "users"`, t.Name))
 	}
 	return t
+}
+
+// user takes the name of one who can show a password.
+func (r *tenantReader) user(t *Tenant, line int) func(string) error {
+	return func(s string) error {
+		sel, err := auth.ParseSelector(auth.ByUser, s)
+		switch {
+		case err != nil:
+			return err
+		case r.rest.authenticate == policy.Off:
+			return fmt.Errorf(`user %q is never asked for a password: set "authenticate" to optional or required`, s)
+		case r.rest.users == nil:
+			return fmt.Errorf(`user %q has no password: name a "usersFile"`, s)
+		case !r.rest.users.Has(s):
+			r.Warn(settings.Problem{Source: r.Path, Line: line, Msg: fmt.Sprintf("user %q is not in the usersFile", s)})
+		}
+		t.Users = append(t.Users, sel)
+		return nil
+	}
 }
 
 // appendTo parses one value after the other.
@@ -232,9 +258,15 @@ func (r *tenantReader) values(n *yaml.Node) (vs []settings.Value) {
 
 // reachable reports tenants that no client can reach, since earlier ones take all of theirs.
 func (r *tenantReader) reachable() {
-	taken := new(bart.Table[string])
+	taken, users := new(bart.Table[string]), map[auth.Selector]string{}
 	for _, t := range r.all {
-		all, by := len(t.Clients) > 0, ""
+		all, by := len(t.Clients)+len(t.Users) > 0, ""
+		for _, sel := range t.Users {
+			taker, ok := users[sel]
+			all = all && ok
+			by = cmp.Or(by, taker)
+			users[sel] = cmp.Or(taker, t.Name)
+		}
 		for _, p := range t.Clients {
 			taker, ok := takenBy(taken, p)
 			all = all && ok

@@ -14,6 +14,7 @@ func JSON(b []byte, r *Request) []byte {
 	b = logline.ID(b, r.ID)
 	b = logline.AddrPort(append(b, `","client":`...), r.Client)
 	b = appendText(b, `,"tenant":`, r.Tenant)
+	b = appendText(b, `,"user":`, r.User)
 	b = logline.String(append(b, `,"method":`...), r.get(r.method))
 	b = logline.String(append(b, `,"target":`...), r.get(r.target))
 	b = append(b, `,"verdict":"`...)
@@ -79,7 +80,9 @@ func Squid(b []byte, r *Request) []byte {
 	b = appendWord(b, r.get(r.method))
 	b = append(b, ' ')
 	b = appendWord(b, r.get(r.target))
-	b = append(b, " - "...)
+	b = append(b, ' ')
+	b = appendWord(b, []byte(r.User))
+	b = append(b, ' ')
 	if r.Addr.IsValid() {
 		b = append(b, "HIER_DIRECT/"...)
 		b = r.Addr.Addr().AppendTo(b)
@@ -122,7 +125,9 @@ func appendWord(b, s []byte) []byte {
 // Combined is the combined log format of Apache httpd.
 func Combined(b []byte, r *Request) []byte {
 	b = r.Client.Addr().AppendTo(b)
-	b = append(b, " - - ["...)
+	b = append(b, " - "...)
+	b = appendWord(b, []byte(r.User))
+	b = append(b, " ["...)
 	b = r.Start.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)
 	b = appendWord(b, r.get(r.method))

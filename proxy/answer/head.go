@@ -74,7 +74,8 @@ func (o *Own) appendHead(b []byte, to To, kind string, length int) []byte {
 	if o.Allow {
 		b = append(b, "\r\nAllow: CONNECT, GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE"...)
 	}
-	b = logline.ID(append(b, "\r\nX-Request-Id: "...), to.ID)
+	b = append(append(b, "\r\n"...), o.Challenge...)
+	b = logline.ID(append(b, "X-Request-Id: "...), to.ID)
 	b = append(append(b, "\r\nContent-Type: "...), kind...)
 	b = strconv.AppendInt(append(b, "\r\nContent-Length: "...), int64(length), 10)
 	b = append(b, "\r\nCache-Control: no-store\r\nVary: Accept\r\nX-Content-Type-Options: nosniff\r\nConnection: "...)

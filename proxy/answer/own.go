@@ -24,6 +24,7 @@ type Own struct {
 	Close     bool   // the connection cannot be used again
 	// RetryAfter is when the same request may fare better, in seconds; 0: that is not known.
 	RetryAfter int
+	Challenge  string // Proxy-Authenticate fields, as lines of a head; "": none
 }
 
 // Failed tells that a request has failed on the way to its server, or on the way back.
@@ -50,6 +51,12 @@ func Unclaimed() Own {
 	o := Own{Status: 403, Class: ClassDenied, Phrase: "Egress denied: this client is no tenant's", DecidedBy: "this client is no tenant's"}
 	o.Advice = "Have the gateway's configuration name this client's address among the clients of a tenant."
 	return o
+}
+
+// Unauthenticated asks a client to show who it is (RFC 9110 section 15.5.8).
+func Unauthenticated(details, challenge string) Own {
+	return Own{Status: 407, Class: ClassDenied, Details: details, Challenge: challenge,
+		Advice: "Give the proxy's address with a user and a password: http://USER:PASSWORD@HOST:PORT."}
 }
 
 // OverLimit tells a client that its tenant is over a limit, and when to come again.

@@ -3,11 +3,13 @@ package outbound
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -18,6 +20,9 @@ type Request struct {
 	Tenant string     // whose the request is, where the configuration says that; "": the client's
 	Target acl.Target
 	HTTP   *http1.Request // its head; nil for what is no HTTP
+	// Shown is who the client has shown to be with this request, by Admit or AdmitNow; nil:
+	// nobody.
+	Shown *auth.Identity
 }
 
 // Ticket is what admission has found out about a request. The zero Ticket leads nowhere. It
@@ -61,20 +66,30 @@ type Check func(r *Request, t *Ticket) error
 // Admit waits for the resolver, at most until ctx ends. No question is asked for a name that
 // is denied whatever it resolves to.
 func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
-	if done, err := g.begin(gen, r, t, true); done {
+	if _, err := g.authenticate(gen, r, t, ctx); err != nil {
 		return t.hold(err)
+	}
+	if done, err := g.begin(gen, r, t, true); done {
+		return t.hold(liftable(gen, r, t, err))
 	}
 	start := time.Now()
 	addrs, err := g.lookup(ctx, r.Target.Host.Name())
 	t.Resolve = time.Since(start)
-	return t.hold(g.finish(r, t, addrs, err))
+	return t.hold(liftable(gen, r, t, g.finish(r, t, addrs, err)))
 }
 
 // AdmitNow is Admit for a request about which nobody has to be asked. For others known is
 // false, and nothing was decided.
 func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bool, err error) {
+	known, err = g.authenticate(gen, r, t, nil)
+	if !known || err != nil {
+		if known {
+			err = t.hold(err)
+		}
+		return known, err
+	}
 	if done, err := g.begin(gen, r, t, false); done {
-		return true, t.hold(err)
+		return true, t.hold(liftable(gen, r, t, err))
 	}
 	if g.Known == nil {
 		return false, nil
@@ -85,12 +100,16 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 		return false, nil
 	}
 	t.Resolve = time.Since(start)
-	return true, t.hold(g.finish(r, t, addrs, err))
+	return true, t.hold(liftable(gen, r, t, g.finish(r, t, addrs, err)))
 }
 
 // AdmitAddr is Admit for one address of the target, which the caller has chosen among those
 // of an earlier ticket: what is in force may be another policy since. It asks nobody.
 func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ticket) error {
+	if user := r.Shown.User(); user != "" && !gen.Asks().Users.Has(user) {
+		t.Route = Route{}
+		return &Error{Kind: Unauthenticated, Err: errors.New("the user is none any more")}
+	}
 	if done, err := g.begin(gen, r, t, false); done {
 		return err
 	}
@@ -135,7 +154,7 @@ func (r *Request) tenant(gen *policy.Generation) *policy.Tenant {
 	if r.Tenant != "" {
 		return gen.Named(r.Tenant)
 	}
-	return gen.Tenant(r.Client)
+	return gen.TenantOf(r.Client, r.Shown)
 }
 
 // count counts the request for its tenant's rate, once; one that is over it goes nowhere.

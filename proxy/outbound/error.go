@@ -20,6 +20,8 @@ type Kind uint8
 const (
 	Denied           Kind = iota // by the policy; Ticket.Decision says which part
 	Looped                       // the request has come through this proxy before, or is its own
+	Unauthenticated              // it has shown nothing, or what is wrong; showing something else may help
+	Unverified                   // what it has shown cannot be verified now
 	OverLimit                    // of the tenant; Error.RetryAfter says when to come again
 	DNSFailed                    // no such name, or the resolver fails
 	DNSTimeout                   // the resolver is too slow
@@ -60,7 +62,11 @@ func (e *Error) Unwrap() error { return e.Err }
 var (
 	errDenied = &Error{Kind: Denied}
 	errLooped = &Error{Kind: Looped, Err: errors.New("the request has come through this proxy before (Via)")}
-	errOwn    = &Error{Kind: Looped, Err: errors.New("the client is this gateway itself")}
+	// ErrLiftable is a denial that a client which has shown nothing might lift by showing who
+	// it is.
+	ErrLiftable = &Error{Kind: Unauthenticated, Err: errors.New("denied to who shows no credentials")}
+
+	errOwn = &Error{Kind: Looped, Err: errors.New("the client is this gateway itself")}
 )
 
 func overRate(l *policy.Limits, wait time.Duration) error {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -28,6 +29,10 @@ type Gate struct {
 	Name   string  // this proxy's pseudonym in Via, by which a loop is known; "": loops are not looked for
 	Checks []Check // what a request must stand besides; nil: nothing
 	Pool   *Pool   // nil: connections are not kept
+	// Verifier judges what clients show, where a generation asks for it; nil: nothing can be
+	// verified.
+	Verifier *auth.Verifier
+
 	lookup Lookup
 	dialer Dialer
 }

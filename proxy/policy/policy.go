@@ -4,12 +4,14 @@
 package policy
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/gaissmai/bart"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 )
 
 // DefaultName is the tenant of clients that no other takes, where there are others.
@@ -46,6 +48,7 @@ type Limits struct {
 type Set struct {
 	Rest    Tenant  // of clients that none of Tenants takes
 	Tenants []Taker // tried in their order
+	Authentication
 	// Own are addresses of this gateway, which is nobody's client. Those of the loopback
 	// network, where it may have clients beside it, are left out.
 	Own []netip.Addr
@@ -54,15 +57,48 @@ type Set struct {
 // Taker is a tenant with whom it takes.
 type Taker struct {
 	Tenant
-	Clients []netip.Prefix // by their address
+	Clients []netip.Prefix  // by their address
+	Shown   []auth.Selector // by what they show
 }
+
+// Authentication is what clients are to show. The zero value asks nothing of them, and does
+// not read what they show.
+type Authentication struct {
+	Mode  Mode
+	Users *auth.Users // who may show a password; nil: nobody
+}
+
+// Mode is whether clients are to show who they are.
+type Mode uint8
+
+const (
+	Off      Mode = iota // what they show is dropped, unread
+	Optional             // wrong is refused, nothing is fine
+	Required             // nothing is refused too
+)
+
+// ParseMode takes off, optional and required.
+func ParseMode(s string) (Mode, error) {
+	for m, name := range modeNames {
+		if s == name {
+			return Mode(m), nil
+		}
+	}
+	return Off, fmt.Errorf("%q is none of off, optional, required", s)
+}
+
+var modeNames = [...]string{"off", "optional", "required"}
+
+func (m Mode) String() string { return modeNames[m] }
 
 // Generation gives each client its tenant. It is immutable; the nil Generation denies
 // everything.
 type Generation struct {
 	rest    Tenant
 	tenants []Tenant
-	clients *bart.Table[int32] // index in tenants of the first that takes an address; nil: none does
+	clients *bart.Table[int32]      // index in tenants of the first that takes an address; nil: none does
+	shown   map[auth.Selector]int32 // the same of what is shown; empty: none does
+	asks    Authentication
 	own     []netip.Addr
 }
 
@@ -71,7 +107,7 @@ func New(t Tenant) *Generation { return &Generation{rest: t} }
 
 // Generation makes s a generation.
 func (s Set) Generation() *Generation {
-	g := &Generation{rest: s.Rest}
+	g := &Generation{rest: s.Rest, asks: s.Authentication, shown: map[auth.Selector]int32{}}
 	for _, a := range s.Own {
 		if a = a.Unmap(); !a.IsLoopback() {
 			g.own = append(g.own, a)
@@ -84,6 +120,11 @@ func (s Set) Generation() *Generation {
 	var all []entry
 	for i, t := range s.Tenants {
 		g.tenants = append(g.tenants, t.Tenant)
+		for _, sel := range t.Shown {
+			if _, taken := g.shown[sel]; !taken {
+				g.shown[sel] = int32(i)
+			}
+		}
 		for _, p := range t.Clients {
 			all = append(all, entry{p.Masked(), int32(i)})
 		}
@@ -107,19 +148,62 @@ func (s Set) Generation() *Generation {
 // nobody is the tenant of clients that nothing is known of.
 var nobody Tenant
 
-// Tenant returns whose client is, never nil. The zero Addr is the gateway itself, when it
-// looks after what its configuration names. It may be called concurrently, and does not
-// allocate.
-func (g *Generation) Tenant(client netip.Addr) *Tenant {
+// Tenant returns whose client is by its address, never nil. The zero Addr is the gateway
+// itself, when it looks after what its configuration names. It may be called concurrently,
+// and does not allocate.
+func (g *Generation) Tenant(client netip.Addr) *Tenant { return g.TenantOf(client, nil) }
+
+// TenantOf is Tenant of a client that has shown to be id with this request; nil: it has shown
+// nothing.
+func (g *Generation) TenantOf(client netip.Addr, id *auth.Identity) *Tenant {
 	if g == nil {
 		return &nobody
 	}
+	first := int32(len(g.tenants))
 	if g.clients != nil {
 		if i, ok := g.clients.Lookup(client); ok {
-			return &g.tenants[i]
+			first = i
 		}
 	}
+	if id != nil && len(g.shown) > 0 {
+		for _, sel := range id.Selectors() {
+			if i, ok := g.shown[sel]; ok {
+				first = min(first, i)
+			}
+		}
+	}
+	if int(first) < len(g.tenants) {
+		return &g.tenants[first]
+	}
 	return &g.rest
+}
+
+// Asks is what clients are to show.
+func (g *Generation) Asks() Authentication {
+	if g == nil {
+		return Authentication{}
+	}
+	return g.asks
+}
+
+// manyTenants is for how many tenants MayLift looks at the rules.
+const manyTenants = 64
+
+// MayLift reports whether what t is denied to a client that has shown nothing might be
+// allowed to one that does.
+func (g *Generation) MayLift(t acl.Target) bool {
+	if g == nil || g.asks.Mode == Off || len(g.shown) == 0 {
+		return false
+	}
+	if len(g.shown) > manyTenants {
+		return true
+	}
+	for _, i := range g.shown {
+		if g.tenants[i].Rules.DecideHost(t).Verdict != acl.Deny {
+			return true
+		}
+	}
+	return false
 }
 
 // Named returns the tenant of that name, "" for the one of clients that no other takes; nobody,

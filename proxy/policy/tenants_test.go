@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"pgregory.net/rapid"
+
+	"github.com/sluiceproxy/sluice/proxy/auth"
 )
 
 func prefixes(texts ...string) (all []netip.Prefix) {
@@ -19,7 +21,7 @@ func prefixes(texts ...string) (all []netip.Prefix) {
 
 // The first tenant that names a client takes it, however wide what it names is.
 func TestFirstTakes(t *testing.T) {
-	wide, narrow := Taker{Tenant{Name: "wide"}, prefixes("10.0.0.0/8", "2001:db8::/32")}, Taker{Tenant{Name: "narrow"}, prefixes("10.1.2.3/32", "10.1.0.0/16")}
+	wide, narrow := Taker{Tenant: Tenant{Name: "wide"}, Clients: prefixes("10.0.0.0/8", "2001:db8::/32")}, Taker{Tenant: Tenant{Name: "narrow"}, Clients: prefixes("10.1.2.3/32", "10.1.0.0/16")}
 	rest := Tenant{Name: DefaultName}
 	for _, test := range []struct {
 		want   string
@@ -42,6 +44,35 @@ func TestFirstTakes(t *testing.T) {
 	gone := Set{Rest: rest, Tenants: []Taker{wide}}.Generation().Named("narrow")
 	assert.Nil(t, gone.Rules, "nobody, whom everything is denied")
 	assert.Same(t, &nobody, gone)
+}
+
+// Who shows something is taken by the first tenant that names it, or its address.
+func TestShown(t *testing.T) {
+	sel := func(user string) []auth.Selector {
+		s, err := auth.ParseSelector(auth.ByUser, user)
+		assert.NoError(t, err)
+		return []auth.Selector{s}
+	}
+	byAddr := Taker{Tenant: Tenant{Name: "addr"}, Clients: prefixes("10.0.0.0/8")}
+	byUser := Taker{Tenant: Tenant{Name: "user"}, Shown: sel("deploy")}
+	again := Taker{Tenant: Tenant{Name: "again"}, Shown: sel("deploy")}
+	for _, test := range []struct {
+		want   string
+		order  []Taker
+		client string
+		id     *auth.Identity
+	}{
+		{"user", []Taker{byUser, byAddr}, "10.0.0.1", auth.NewUser("deploy")},
+		{"addr", []Taker{byAddr, byUser}, "10.0.0.1", auth.NewUser("deploy")},
+		{"user", []Taker{byAddr, byUser, again}, "192.0.2.1", auth.NewUser("deploy")},
+		{"again", []Taker{byAddr, again, byUser}, "192.0.2.1", auth.NewUser("deploy")},
+		{"addr", []Taker{byUser, byAddr}, "10.0.0.1", auth.NewUser("other")},
+		{"addr", []Taker{byUser, byAddr}, "10.0.0.1", nil},
+		{"", []Taker{byUser, byAddr}, "192.0.2.1", nil},
+	} {
+		g := Set{Tenants: test.order}.Generation()
+		assert.Equal(t, test.want, g.TenantOf(netip.MustParseAddr(test.client), test.id).Name, "%v", test)
+	}
 }
 
 // The table answers as going through the list does.

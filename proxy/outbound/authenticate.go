@@ -1,0 +1,71 @@
+package outbound
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+)
+
+// authenticate finds out who the client of a request shows to be (RFC 9110 section 11.7.2),
+// and puts it into r; what it has shown with other requests is not remembered. With a ctx it
+// waits for a verdict; without one known is false when somebody would have to be waited for.
+func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx context.Context) (known bool, err error) {
+	r.Shown = nil
+	asks := gen.Asks()
+	if asks.Mode == policy.Off || r.HTTP == nil || gen.Own(r.Client) {
+		return true, nil
+	}
+	var room [2][]byte
+	credential, outcome := auth.Parse(shown(r.HTTP, room[:0])...)
+	verdict := auth.Verdict{Outcome: outcome}
+	if outcome == auth.Good { // as far as can be read
+		claim := auth.Claim{Client: r.Client, Users: asks.Users, Credential: credential}
+		switch {
+		case g.Verifier == nil:
+			verdict = auth.Verdict{Outcome: auth.Unverifiable}
+		case ctx != nil:
+			verdict = g.Verifier.Verify(ctx, claim)
+		default:
+			if verdict, known = g.Verifier.VerifyNow(claim); !known {
+				return false, nil
+			}
+		}
+	}
+	switch {
+	case verdict.Outcome == auth.Good:
+		r.Shown = verdict.Identity
+		return true, nil
+	case verdict.Outcome == auth.Missing && asks.Mode == policy.Optional:
+		return true, nil
+	}
+	t.Tenant, t.Decision, t.Resolve, t.Route = r.tenant(gen), acl.Decision{}, 0, Route{}
+	kind := Unauthenticated
+	if verdict.Outcome.Status() == 503 {
+		kind = Unverified
+	}
+	return true, &Error{Kind: kind, Err: errors.New(verdict.Outcome.String())}
+}
+
+// shown are the values of the Proxy-Authorization fields: more than room has are as wrong as
+// two.
+func shown(r *http1.Request, room [][]byte) [][]byte {
+	for i := range r.Fields {
+		if r.Fields[i].ID == http1.ProxyAuthorization && len(room) < cap(room) {
+			room = append(room, r.Fields[i].Value)
+		}
+	}
+	return room
+}
+
+// liftable makes a denial one that asks for credentials, if the client has shown none and
+// they might lift it: some clients send them only then.
+func liftable(gen *policy.Generation, r *Request, t *Ticket, err error) error {
+	if err == errDenied && r.Shown == nil && r.HTTP != nil && gen.MayLift(r.Target) {
+		return ErrLiftable
+	}
+	return err
+}
