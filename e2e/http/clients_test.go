@@ -42,6 +42,14 @@ var content = strings.Repeat("0123456789abcdef", 4096)
 // allowed.example.com, and the program in the egress pod. Handlers may be added.
 func newSite(t testing.TB) (*outside, *http.ServeMux) {
 	t.Helper()
+	o, mux := newServers(t)
+	o.gateway(t, "!"+deniedHost+"\n*.example.com\n")
+	return o, mux
+}
+
+// newServers is newSite without the program.
+func newServers(t testing.TB) (*outside, *http.ServeMux) {
+	t.Helper()
 	o := &outside{Topology: nettest.NewTopology(t), CA: newAuthority(t)}
 	o.DNS = o.Topology.DNS(t)
 	for _, name := range []string{allowedHost, deniedHost} {
@@ -59,7 +67,6 @@ func newSite(t testing.TB) (*outside, *http.ServeMux) {
 	})
 	mux.HandleFunc("/echo", upgradeEcho)
 	o.serveAt(t, o.ServerA, mux, nettest.ServerAV4, nettest.ServerAV6)
-	o.gateway(t, "!"+deniedHost+"\n*.example.com\n")
 	return o, mux
 }
 
