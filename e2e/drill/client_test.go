@@ -23,7 +23,8 @@ type client struct {
 
 // connect opens a connection.
 func (w *worker) connect(g *gate, addr string) *client {
-	c, err := net.Dial("tcp", addr)
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(w.tenant.client)}}
+	c, err := from.Dial("tcp", addr)
 	if err != nil {
 		w.d.fault(nil, "connect to %s: %v", g.name, err)
 		return nil
@@ -147,7 +148,7 @@ func (c *client) send(p *plan, goOn <-chan bool) error {
 func (c *client) receive(p *plan, goOn chan<- bool) (a received) {
 	defer close(goOn)
 	if p.class == classStall {
-		givenUp(c.TCPConn, c.g.idle*3)
+		givenUp(c.TCPConn, c.g.idle*10)
 	}
 	var h head
 	for {

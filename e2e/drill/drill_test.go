@@ -47,6 +47,9 @@ type drill struct {
 	stop  context.CancelFunc
 	gates []*gate
 
+	tenants []*tenant
+	owners  sync.Map // *tenant by key
+
 	plain, secure, tunnels *origin
 	dead                   int // a port at which nobody is
 	ids                    atomic.Uint32
@@ -163,7 +166,7 @@ func TestDrill(t *testing.T) {
 }
 
 func load(t *testing.T) {
-	d := &drill{t: t, seed: *seed, counts: make(map[string]int), stalls: make(chan struct{}, 3), gates: gates(), dead: deadPort(t)}
+	d := &drill{t: t, seed: *seed, counts: make(map[string]int), stalls: make(chan struct{}, 3), gates: gates(), tenants: tenants(), dead: deadPort(t)}
 	if d.seed == 0 {
 		d.seed = rand.Uint64()
 	}
@@ -172,13 +175,13 @@ func load(t *testing.T) {
 	defer d.stop()
 	serverTLS, clientTLS := certificate(t)
 	d.plain, d.secure, d.tunnels = d.newOrigin(nil, false), d.newOrigin(serverTLS, false), d.newOrigin(nil, true)
-	res, generations := resolver(t), policies(t)
+	res, generations := resolver(t), policies(t, d.tenants)
 	for _, g := range d.gates {
 		g.start(t, res, clientTLS, generations[0], d.tunnels.port())
 	}
 	var wg sync.WaitGroup
-	for range workers {
-		w := &worker{d: d, plain: d.newOrigin(nil, false), secure: d.newOrigin(serverTLS, false), r: rand.New(rand.NewPCG(d.seed, rand.Uint64()))}
+	for i := range workers {
+		w := &worker{d: d, tenant: d.tenants[i%len(d.tenants)], plain: d.newOrigin(nil, false), secure: d.newOrigin(serverTLS, false), r: rand.New(rand.NewPCG(d.seed, rand.Uint64()))}
 		wg.Go(w.run)
 	}
 	wg.Go(func() {
@@ -202,6 +205,10 @@ func load(t *testing.T) {
 	d.stop()
 	for _, g := range d.gates {
 		g.stop(t)
+	}
+	for _, n := range d.tenants {
+		assert.Zero(t, n.usage.Open(), "%s holds what has ended", n.client)
+		assert.NotZero(t, n.usage.Allowed.Load(), n.client)
 	}
 	d.report()
 }

@@ -64,12 +64,33 @@ func gates() []*gate {
 	}
 }
 
+// tenant is whose a worker's clients are.
+type tenant struct {
+	client, source string
+	usage          policy.Usage
+}
+
+// tenants are those of the drill; the first has the clients that no other takes, and the other
+// two come from one address, so that nothing but whose a connection is keeps them apart.
+func tenants() []*tenant {
+	return []*tenant{{client: "127.0.0.1", source: "127.0.0.1"}, {client: "127.0.0.21", source: "127.0.1.21"}, {client: "127.0.0.22", source: "127.0.1.21"}}
+}
+
 // policies are in force by turns.
-func policies(t testing.TB) (all [2]*policy.Generation) {
+func policies(t testing.TB, tenants []*tenant) (all [2]*policy.Generation) {
 	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8\n"} {
 		p, err := acl.Parse(text)
 		require.NoError(t, err)
-		all[i] = policy.New(policy.Tenant{Rules: p})
+		of := func(n int) policy.Tenant {
+			return policy.Tenant{Name: fmt.Sprint("tenant-", n), Rules: p, Usage: &tenants[n].usage,
+				Sources: policy.NewSources([]netip.Addr{netip.MustParseAddr(tenants[n].source)})}
+		}
+		s := policy.Set{Rest: of(0)}
+		for n := range tenants[1:] {
+			client := netip.MustParseAddr(tenants[n+1].client)
+			s.Tenants = append(s.Tenants, policy.Taker{Tenant: of(n + 1), Clients: []netip.Prefix{netip.PrefixFrom(client, 32)}})
+		}
+		all[i] = s.Generation()
 	}
 	return all
 }

@@ -33,6 +33,7 @@ type visit struct {
 	net.Conn              // plain, or TLS
 	tcp      *net.TCPConn // beneath
 	r        *bufio.Reader
+	tenant   *tenant // whose it is
 }
 
 func (d *drill) newOrigin(secure *tls.Config, tunnel bool) *origin {
@@ -136,6 +137,26 @@ func (v *visit) serve() {
 	}
 }
 
+// otherTenant is what is wrong with who has come over the connection: it is one tenant's to
+// its end, and comes from that one's address.
+func (v *visit) otherTenant(k key) error {
+	owner, _ := v.d.owners.Load(k)
+	n, ok := owner.(*tenant)
+	if !ok {
+		return fmt.Errorf("nobody has asked for %s", k)
+	}
+	if v.tenant == nil {
+		v.tenant = n
+	}
+	switch from := v.tcp.RemoteAddr().(*net.TCPAddr).IP.String(); {
+	case v.tenant != n:
+		return fmt.Errorf("a request of %s over a connection of %s", n.client, v.tenant.client)
+	case from != n.source:
+		return fmt.Errorf("a request of %s came from %s", n.client, from)
+	}
+	return nil
+}
+
 // planFor finds the plan that a request's head is of, and holds the head against it.
 func (v *visit) planFor(h head) (*plan, error) {
 	var method, path string
@@ -148,6 +169,8 @@ func (v *visit) planFor(h head) (*plan, error) {
 	}
 	p := v.d.plan(k)
 	switch {
+	case v.otherTenant(k) != nil:
+		return p, v.otherTenant(k)
 	case method != p.method:
 		return p, fmt.Errorf("method %q, not %q", method, p.method)
 	case h.fields["x-drill"] != k.String(), h.fields["referer"] != "http://r/"+k.String(), h.fields["user-agent"] != "drill "+k.String():

@@ -262,6 +262,9 @@ func (v *visit) serveTunnel() {
 		return
 	}
 	p := v.d.plan(k)
+	if err := v.otherTenant(k); err != nil {
+		v.d.fault(p, "a tunnel: %v", err)
+	}
 	if err := v.tunnelled(p, p.serverEnd(v).run("")); isWrong(err) {
 		v.d.fault(p, "the server of a tunnel got: %v", err)
 	}

@@ -13,6 +13,7 @@ const workers = 48
 type worker struct {
 	d             *drill
 	r             *rand.Rand
+	tenant        *tenant
 	plain, secure *origin // its own: nobody else's requests go there
 }
 
@@ -24,7 +25,9 @@ func (w *worker) run() {
 
 // draw is the plan of the next exchange, of the class, over g.
 func (w *worker) draw(class byte, gateway int) *plan {
-	return w.d.plan(key{class, uint8(gateway), w.d.ids.Add(1)})
+	k := key{class, uint8(gateway), w.d.ids.Add(1)}
+	w.d.owners.Store(k, w.tenant)
+	return w.d.plan(k)
 }
 
 // life is one connection, with some exchanges.

@@ -67,15 +67,15 @@ type Check func(r *Request, t *Ticket) error
 // is denied whatever it resolves to.
 func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
 	if _, err := g.authenticate(gen, r, t, ctx); err != nil {
-		return t.hold(err)
+		return t.hold(r, err)
 	}
 	if done, err := g.begin(gen, r, t, true); done {
-		return t.hold(liftable(gen, r, t, err))
+		return t.hold(r, liftable(gen, r, t, err))
 	}
 	start := time.Now()
 	addrs, err := g.lookup(ctx, r.Target.Host.Name())
 	t.Resolve = time.Since(start)
-	return t.hold(liftable(gen, r, t, g.finish(r, t, addrs, err)))
+	return t.hold(r, liftable(gen, r, t, g.finish(r, t, addrs, err)))
 }
 
 // AdmitNow is Admit for a request about which nobody has to be asked. For others known is
@@ -84,12 +84,12 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 	known, err = g.authenticate(gen, r, t, nil)
 	if !known || err != nil {
 		if known {
-			err = t.hold(err)
+			err = t.hold(r, err)
 		}
 		return known, err
 	}
 	if done, err := g.begin(gen, r, t, false); done {
-		return true, t.hold(liftable(gen, r, t, err))
+		return true, t.hold(r, liftable(gen, r, t, err))
 	}
 	if g.Known == nil {
 		return false, nil
@@ -100,7 +100,7 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 		return false, nil
 	}
 	t.Resolve = time.Since(start)
-	return true, t.hold(liftable(gen, r, t, g.finish(r, t, addrs, err)))
+	return true, t.hold(r, liftable(gen, r, t, g.finish(r, t, addrs, err)))
 }
 
 // AdmitAddr is Admit for one address of the target, which the caller has chosen among those
@@ -134,7 +134,7 @@ func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool)
 		return true, errOwn
 	}
 	if counts {
-		if err := t.count(); err != nil {
+		if err := t.count(r); err != nil {
 			return true, err
 		}
 	}
@@ -157,10 +157,11 @@ func (r *Request) tenant(gen *policy.Generation) *policy.Tenant {
 	return gen.TenantOf(r.Client, r.Shown)
 }
 
-// count counts the request for its tenant's rate, once; one that is over it goes nowhere.
-func (t *Ticket) count() error {
+// count counts the request for its tenant's rate, once; one that is over it goes nowhere. What
+// the gateway asks for by itself counts for nobody.
+func (t *Ticket) count(r *Request) error {
 	u := t.Tenant.Usage
-	if u == nil || t.Hold.counted {
+	if u == nil || t.Hold.counted || !r.Client.IsValid() {
 		return nil
 	}
 	t.Hold.counted = true
@@ -173,12 +174,12 @@ func (t *Ticket) count() error {
 
 // hold counts a request that was decided on, and takes a place of its tenant's for one that
 // is admitted so far: err is nil.
-func (t *Ticket) hold(err error) error {
+func (t *Ticket) hold(r *Request, err error) error {
 	u := t.Tenant.Usage
-	if u == nil || t.Hold.usage != nil {
+	if u == nil || t.Hold.usage != nil || !r.Client.IsValid() {
 		return err
 	}
-	if over := t.count(); over != nil || err != nil {
+	if over := t.count(r); over != nil || err != nil {
 		return cmp.Or(over, err)
 	}
 	if !u.Hold(&t.Tenant.Limits) {

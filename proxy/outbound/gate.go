@@ -47,6 +47,7 @@ func NewGate(lookup Lookup, d Dialer, pool *Pool) *Gate {
 // for callers that need nothing in between.
 func (g BlockingGate) Open(ctx context.Context, gen *policy.Generation, r *Request) (*Conn, acl.Decision, error) {
 	var t Ticket
+	defer t.Hold.Release() // nobody says when the connection ends
 	if err := g.Blocking().Admit(ctx, gen, r, &t); err != nil {
 		return nil, t.Decision, err
 	}
