@@ -37,6 +37,9 @@ func TestForbiddenImports(t *testing.T) {
 		{"cmd/sluice", "testing", "test code does not ship"},
 		{"cmd/sluice", "html/template", "its reflection keeps all methods in the program, which is then a quarter larger"},
 		{"cmd/sluice", "github.com/elazarl/goproxy", "intercepted TLS comes by proxy/inspect only"},
+		{"cmd/sluice", "k8s.io", "network-facing: it asks no API and holds no token of one; sluice-kube tells it who is who"},
+		{"cmd/sluice", "sigs.k8s.io", "network-facing: it asks no API and holds no token of one; sluice-kube tells it who is who"},
+		{"internal/directory", "k8s.io", "both ends of the socket have it, and only one knows an API server"},
 		{"acl", "net/http", "acl is a library for any caller: it decides, and opens nothing"},
 		{"acl", "net", "acl opens no socket and asks no resolver"},
 		{"proxy/http1", "net", "http1 is heads and framing: bytes in, bytes out"},
@@ -94,6 +97,7 @@ func TestAllowedImports(t *testing.T) {
 		{"netsetup", []string{"internal/source"}, "netsetup reads texts, wherever they come from"},
 		{"internal/settings", []string{"internal/files", "internal/spelling"}, "settings serve the privileged program too: what the values mean is the commands' business"},
 		{"internal/reload", []string{"internal/files"}, "reload serves the privileged program too"},
+		{"internal/directory", nil, "who a client is, is no policy; it serves a program that knows the API and one that faces the network"},
 		{"internal/linelog", nil, "it writes lines, whatever they say"},
 	}
 	for _, tt := range tests {
@@ -111,6 +115,18 @@ func TestWhoDials(t *testing.T) {
 		pkg, imports, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
 		if slices.Contains(strings.Fields(imports), module+"proxy/dial") {
 			assert.Equal(t, "cmd/sluice", pkg, "only proxy/outbound dials, by what it is given there")
+		}
+	}
+}
+
+// Who links a client of the API server can use what the pod may do there.
+func TestWhoKnowsKubernetes(t *testing.T) {
+	for _, line := range list(t, "{{.ImportPath}}: {{join .Imports \" \"}}", "./...") {
+		pkg, imports, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
+		for _, i := range strings.Fields(imports) {
+			if strings.HasPrefix(i, "k8s.io/") {
+				assert.Equal(t, "cmd/sluice-kube", pkg, "%s: who is who comes from sluice-kube, by the directory's socket", i)
+			}
 		}
 	}
 }
