@@ -3,7 +3,7 @@
 # root by apt-get; otherwise it says what is missing, and the tests that need it
 # are skipped.
 set -euo pipefail
-packages=(curl wget git apt-utils dpkg-dev python3 socat squid haproxy redis-server iproute2 nftables openssl ca-certificates gcc libc6-dev)
+packages=(curl wget git apt-utils dpkg-dev python3 socat squid haproxy redis-server etcd-server iproute2 nftables openssl ca-certificates gcc libc6-dev)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")

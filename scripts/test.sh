@@ -9,6 +9,9 @@ step() { printf '\n== %s\n' "$*"; }
 step "what the tests need"
 bash scripts/install-test-deps.sh
 
+step "an API server for the tests of sluice-kube"
+bash scripts/build-kube-apiserver.sh
+
 step "lint"
 bash scripts/lint.sh
 echo ok
