@@ -1,7 +1,7 @@
 // Package e2e holds the end-to-end tests: the real programs, real clients and servers,
 // and networks made of network namespaces, in one folder for each front door (http, tcp,
-// netsetup), for each peer that Sluice is compared with (squid, haproxy), and for the
-// random load (drill). It has no code of its own; internal/program builds and runs the
+// netsetup), for each peer that Sluice is compared with (squid, haproxy), for the API
+// server (kube), and for the random load (drill). It has no code of its own; internal/program builds and runs the
 // programs.
 //
 // The tests that need network namespaces run as root, or unprivileged under

@@ -23,6 +23,7 @@ func touched() (*prometheus.Registry, *Metrics) {
 	m.Ended(Connect, true, ReasonRule, "connection_refused", 1, 2, time.Second)
 	m.DNS.Query("answered", true, time.Millisecond)
 	m.DNS.Lookup("hit")
+	NewKube(reg, "v1", func() Directory { return Directory{} })
 	tcp := NewTCP(reg)
 	tcp.Listener("5432").SetUp(true)
 	tcp.Destination("5432", "db.test:5432").Connected(time.Millisecond)

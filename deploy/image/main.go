@@ -1,4 +1,4 @@
-// Command image builds the container image of Sluice: the two programs for amd64
+// Command image builds the container image of Sluice: the programs for amd64
 // and arm64, as one OCI archive, with nothing but Go.
 //
 //	go run ./deploy/image -o bin/sluice-image.tar
@@ -84,6 +84,7 @@ func build(arch, version string) ([]image.File, error) {
 		caps image.Capabilities
 	}{
 		{"sluice", 0},
+		{"sluice-kube", 0},
 		// The egress router's images ran as root, and pod specifications count on it:
 		// "privileged: true" and no user. Here the user is nobody, whom a privileged
 		// container gives no capability; the file gives these two.

@@ -56,13 +56,10 @@ type Handler struct {
 // status page, concurrently; withPprof adds /debug/pprof. names are by what requests may
 // call the port, besides addresses and localhost: names as package acl has them.
 func New(reg *prometheus.Registry, status func() Status, withPprof bool, names ...string) *Handler {
-	h := &Handler{mux: http.NewServeMux(), names: make(map[string]bool)}
+	h := Plain(reg)
 	for _, name := range names {
 		h.names[name] = true
 	}
-	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
-	h.mux.HandleFunc("GET /readyz", h.readyz)
-	h.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	h.mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
@@ -71,6 +68,15 @@ func New(reg *prometheus.Registry, status func() Status, withPprof bool, names .
 	if withPprof {
 		profiles(h.mux)
 	}
+	return h
+}
+
+// Plain returns a handler without a status page, that is not ready.
+func Plain(reg *prometheus.Registry) *Handler {
+	h := &Handler{mux: http.NewServeMux(), names: make(map[string]bool)}
+	h.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
+	h.mux.HandleFunc("GET /readyz", h.readyz)
+	h.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	return h
 }
 

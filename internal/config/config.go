@@ -74,7 +74,7 @@ func (c *Common) adminSettings() []settings.Setting {
 	return []settings.Setting{
 		{Flag: "admin", Key: "admin", Default: "127.0.0.1:9090", Value: "ADDR", Change: fixed,
 			Help: "serve health, metrics and status at this address, or off",
-			Into: settings.One(&c.Admin, parseAdmin)},
+			Into: settings.One(&c.Admin, settings.ListenOrOff)},
 		{Flag: "admin-host", Key: "adminHost", Value: "NAME", List: true, Change: fixed,
 			Help: "answer at the admin address also those who call it by this name, not by an address or localhost; may be given several times",
 			Into: settings.Many(&c.AdminHosts, parseHostName)},
@@ -120,7 +120,7 @@ func (c *Common) accessLogSetting(def, help string) settings.Setting {
 
 func (c *Common) logLevelSetting() settings.Setting {
 	return settings.Setting{Flag: "log-level", Key: "logLevel", Default: "info", Value: "LEVEL", Change: fixed,
-		Help: "debug, info, warn or error", Into: settings.One(&c.LogLevel, parseLevel)}
+		Help: "debug, info, warn or error", Into: settings.One(&c.LogLevel, settings.Level)}
 }
 
 const moment, day = time.Millisecond, 24 * time.Hour

@@ -2,38 +2,15 @@ package config
 
 import (
 	"fmt"
-	"log/slog"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/acl"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/internal/source"
 )
 
-// parseListen takes ":PORT", "ADDR:PORT" or "[ADDR]:PORT".
-func parseListen(s string) (string, error) {
-	if port, ok := strings.CutPrefix(s, ":"); ok {
-		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
-			return fmt.Sprintf(":%d", n), nil
-		}
-	} else if ap, err := netip.ParseAddrPort(s); err == nil {
-		return ap.String(), nil
-	}
-	return "", fmt.Errorf("%q is no address to listen at; write :PORT, ADDR:PORT or [ADDR]:PORT, ADDR without a name", s)
-}
-
-// portOf is the port of what parseListen made.
+// portOf is the port of what settings.Listen made.
 func portOf(listen string) string { return listen[strings.LastIndexByte(listen, ':')+1:] }
-
-// parseAdmin is parseListen, or "" for "off".
-func parseAdmin(s string) (string, error) {
-	if s == "off" {
-		return "", nil
-	}
-	return parseListen(s)
-}
 
 // parseHostName takes a name without a port, and makes it canonical.
 func parseHostName(s string) (string, error) {
@@ -60,15 +37,4 @@ func parseResolver(s string) (netip.AddrPort, error) {
 		return netip.AddrPort{}, fmt.Errorf("%q is no DNS server; write ADDR or ADDR:PORT", s)
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()), nil
-}
-
-// parseLevel takes a level's name, in any case.
-func parseLevel(s string) (slog.Level, error) {
-	name, err := settings.Choice("debug", "info", "warn", "error")(strings.ToLower(s))
-	if err != nil {
-		return 0, err
-	}
-	var level slog.Level
-	err = level.UnmarshalText([]byte(name))
-	return level, err
 }

@@ -137,7 +137,7 @@ func (p *Proxy) listenSettings() []settings.Setting {
 		settings.ConfigFile(),
 		{Flag: "listen", Key: "listen", Default: ":8080", Value: "ADDR", List: true, Change: fixed,
 			Help: "accept clients at this address; may be given several times",
-			Into: settings.Many(&p.Listen, parseListen)},
+			Into: settings.Many(&p.Listen, settings.Listen)},
 	}, p.adminSettings()...)
 }
 

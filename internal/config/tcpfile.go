@@ -100,7 +100,7 @@ func (d *destinations) listenOf(item, n *yaml.Node) (at []string, port uint16) {
 		}
 		return d.listenAt(text), p
 	}
-	listen, err := parseListen(text)
+	listen, err := settings.Listen(text)
 	if err != nil {
 		d.FileProblem(n.Line, fmt.Sprintf("%q is no address to listen at; write PORT, ADDR:PORT or [ADDR]:PORT", text))
 		return nil, 0

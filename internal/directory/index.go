@@ -57,7 +57,7 @@ func (x *Index) Put(p Pod, addrs []netip.Addr) bool {
 		h = &holder{}
 		x.pods[p.UID] = h
 	}
-	shared := p.shared()
+	shared := p.Interned()
 	before := h.addrs
 	renamed := h.pod == nil || *h.pod != p
 	h.pod, h.addrs = &shared, addrs

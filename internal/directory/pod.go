@@ -53,9 +53,9 @@ func (l Labels) Get(key string) (value string, ok bool) {
 	return "", false
 }
 
-// shared is p with strings that are kept once for all pods that have them: most pods
+// Interned is p with strings that are kept once for all pods that have them: most pods
 // share their namespace, account and labels with many.
-func (p Pod) shared() Pod {
+func (p Pod) Interned() Pod {
 	p.Namespace = unique.Make(p.Namespace).Value()
 	p.ServiceAccount = unique.Make(p.ServiceAccount).Value()
 	p.Labels = unique.Make(p.Labels).Value()

@@ -102,7 +102,7 @@ func (s *setting) pod() *Pod {
 	if s.Namespace == "" {
 		return nil
 	}
-	p := Pod{s.Namespace, s.Account, s.Name, s.UID, s.Labels}.shared()
+	p := Pod{s.Namespace, s.Account, s.Name, s.UID, s.Labels}.Interned()
 	return &p
 }
 

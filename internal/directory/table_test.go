@@ -14,7 +14,7 @@ func many(n int) *Table {
 	t := &Table{}
 	for i := range n {
 		p := Pod{Namespace: fmt.Sprintf("namespace-%d", i/250), ServiceAccount: "default", Name: fmt.Sprintf("deployment-%d-5d8f7c9b6d-%05d", i/10, i),
-			UID: fmt.Sprintf("0e9f2f5a-3a64-4b1d-9d7e-%012d", i), Labels: Labels(fmt.Sprintf("app=deployment-%d,pod-template-hash=5d8f7c9b6d", i/10))}.shared()
+			UID: fmt.Sprintf("0e9f2f5a-3a64-4b1d-9d7e-%012d", i), Labels: Labels(fmt.Sprintf("app=deployment-%d,pod-template-hash=5d8f7c9b6d", i/10))}.Interned()
 		t.set(nth(i), &p)
 	}
 	return t

@@ -2,6 +2,8 @@ package settings
 
 import (
 	"fmt"
+	"log/slog"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,4 +113,35 @@ func Path(s string) (string, error) {
 		return "", fmt.Errorf("%q is no file name", s)
 	}
 	return s, nil
+}
+
+// Listen takes ":PORT", "ADDR:PORT" or "[ADDR]:PORT".
+func Listen(s string) (string, error) {
+	if port, ok := strings.CutPrefix(s, ":"); ok {
+		if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+			return fmt.Sprintf(":%d", n), nil
+		}
+	} else if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap.String(), nil
+	}
+	return "", fmt.Errorf("%q is no address to listen at; write :PORT, ADDR:PORT or [ADDR]:PORT, ADDR without a name", s)
+}
+
+// ListenOrOff is Listen, or "" for "off".
+func ListenOrOff(s string) (string, error) {
+	if s == "off" {
+		return "", nil
+	}
+	return Listen(s)
+}
+
+// Level takes a level's name, in any case.
+func Level(s string) (slog.Level, error) {
+	name, err := Choice("debug", "info", "warn", "error")(strings.ToLower(s))
+	if err != nil {
+		return 0, err
+	}
+	var level slog.Level
+	err = level.UnmarshalText([]byte(name))
+	return level, err
 }

@@ -89,6 +89,7 @@ var (
 	racy     = build("sluice-race", "sluice", "-race")
 	plain    = build("sluice", "sluice")
 	netsetup = build("sluice-netsetup", "sluice-netsetup")
+	kube     = build("sluice-kube", "sluice-kube")
 )
 
 // Racy is the path of sluice with the race detector in it, as every test but those that
@@ -97,6 +98,9 @@ func Racy(t testing.TB) string { return path(t, racy) }
 
 // Netsetup is the path of sluice-netsetup as it ships.
 func Netsetup(t testing.TB) string { return path(t, netsetup) }
+
+// Kube is the path of sluice-kube as it ships.
+func Kube(t testing.TB) string { return path(t, kube) }
 
 func path(t testing.TB, build func() (string, error)) string {
 	t.Helper()

@@ -1,0 +1,65 @@
+// Command sluice-kube is the part of Sluice that knows the API server: it says who has
+// which address, and whom a token was given to, on a Unix socket for the network-facing
+// program, which has no access to the API. It needs no privilege. See docs/directory.md.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/internal/cli"
+	"github.com/sluiceproxy/sluice/internal/settings"
+)
+
+// version is set by the Makefile.
+var version = "dev"
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdout, os.Stderr}))
+}
+
+// streams are the standard streams; tests bring their own.
+type streams struct {
+	out io.Writer
+	err io.Writer
+}
+
+// run is the program less the process: it returns the exit status.
+func run(ctx context.Context, args, environ []string, s streams) int {
+	return cli.Run(ctx, newRoot(environ, s), args, s.err, "commands")
+}
+
+func newRoot(environ []string, s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sluice-kube",
+		Short:         "What Sluice asks of the Kubernetes API server",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	directory := &cobra.Command{
+		Use:   "directory",
+		Short: "Serve who has which address, and whom a token was given to, on a Unix socket",
+		Long: `Watches the pods of the cluster, or of some namespaces, and serves their addresses on
+a Unix socket to sluice, which has no access to the API server itself. Tokens of service
+accounts are judged there as well.
+
+A flag wins over the environment, the environment over the file.`,
+	}
+	settings.AddFlags(directory.Flags(), new(configuration).settings())
+	directory.Flags().SortFlags = false
+	directory.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := load(settings.Input{Flags: cmd.Flags(), Environ: environ})
+		if err != nil {
+			return cli.Wrong(err)
+		}
+		return serve(cmd.Context(), c, s)
+	}
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	root.AddCommand(directory, cli.Version("sluice-kube", version, s.out))
+	cli.Strict(root)
+	return root
+}
