@@ -148,6 +148,13 @@ func TestMaxAge(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(said.String()[:strings.Index(said.String(), "is back: pods")], "all are unknown"), said.String())
 }
 
+// waiting is the number of addresses that are waited for.
+func waiting(c *Client) int {
+	c.waits.mu.Lock()
+	defer c.waits.mu.Unlock()
+	return len(c.waits.all)
+}
+
 func TestWait(t *testing.T) {
 	x, path := NewIndex(), socket(t)
 	serve(t, path, &Server{Index: x})
@@ -166,13 +173,13 @@ func TestWait(t *testing.T) {
 	for range 3 {
 		assert.Equal(t, "a", (<-got).Name)
 	}
-	assert.Empty(t, c.waits.all)
+	assert.Zero(t, waiting(c))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, ok := c.Wait(ctx, ip("10.0.0.2"))
 	assert.False(t, ok)
-	assert.Empty(t, c.waits.all)
+	assert.Zero(t, waiting(c))
 }
 
 func TestWaitInVain(t *testing.T) {
@@ -300,6 +307,8 @@ func TestReview(t *testing.T) {
 	nettest.Eventually(t, "disconnected", func() bool { return !c.Status().Connected })
 	_, err = c.Review(ctx, "good")
 	assert.ErrorIs(t, err, ErrUnavailable)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	assert.Empty(t, c.asked)
 }
 
