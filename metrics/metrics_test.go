@@ -30,6 +30,7 @@ func touched() (*prometheus.Registry, *Metrics) {
 	NewTenants(reg, func(f func(Tenant)) {
 		f(Tenant{Name: "shop", Open: 1, Allowed: 2, Denied: 3, OverConnections: 4, OverRate: 5, Received: 6, Sent: 7})
 	})
+	NewDirectory(reg, func() float64 { return 1 }, func() float64 { return 2 })
 	return reg, m
 }
 

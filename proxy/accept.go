@@ -123,6 +123,10 @@ func (s *Server) Cut(which func(*door.Open) bool) int { return s.door.CutWhere(w
 func (s *Server) Revoke() int {
 	g := s.live.Load()
 	return s.door.Revoke(func(o *door.Open) bool {
-		return s.Gate.Stands(g, &outbound.Request{Client: o.Client.Addr(), Target: o.Target}, o.Addr.Addr())
+		r := outbound.Request{Client: o.Client.Addr(), Target: o.Target}
+		if !g.ByAddr() { // whose it was when it was admitted
+			r.Tenant = o.Tenant
+		}
+		return s.Gate.Stands(g, &r, o.Addr.Addr())
 	})
 }

@@ -53,7 +53,7 @@ func (x *exchange) fillRecord() *accesslog.Request {
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
 	}
-	r.User = x.wanted.Shown.String()
+	r.User, r.Namespace, r.Pod = x.wanted.Shown.String(), x.wanted.Pod.Namespace, x.wanted.Pod.Name
 	if t := x.ticket.Tenant; t != nil {
 		r.Tenant = t.Name
 	}

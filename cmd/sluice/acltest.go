@@ -17,6 +17,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -45,7 +46,8 @@ target, tab-separated: allow, deny or depends; the target; the reason; and, for 
 name whose addresses are known, each address with its verdict.
 
 With --config the rules, the guard and the tenants are those of that configuration of
-"sluice proxy", and --from says who asks: the address of a client, or a user. Its tenant's rules
+"sluice proxy", and --from says who asks: the address of a client, the NAMESPACE/SERVICEACCOUNT of a
+pod or token, or a user. Its tenant's rules
 decide, and stand in front of the reason; without --from it is a client of no tenant.
 
 "depends" says that the answer depends on the addresses, which were not given.
@@ -63,7 +65,7 @@ Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 	f.StringArrayVar(&a.resolvers, "resolver", nil, "resolve names by this DNS server, ADDR:PORT; repeatable")
 	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
 	f.StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and tenants are asked")
-	f.StringVar(&a.from, "from", "", "client that asks, by its address, or a user (with --config)")
+	f.StringVar(&a.from, "from", "", "client that asks: an address, NAMESPACE/SERVICEACCOUNT, or a user (with --config)")
 	f.BoolVar(&a.json, "json", false, "one JSON object a line, with every address")
 	return cmd
 }
@@ -131,13 +133,19 @@ func (a *aclTest) findTenant(environ []string) error {
 	set := setOf(c.Shared(), nil)
 	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set)
 	var user *auth.Identity
-	if a.from != "" && !from.IsValid() {
-		if !c.Users.Has(a.from) {
-			return fmt.Errorf("--from: %q is no address of a client, and no user of the usersFile", a.from)
-		}
+	var pod policy.Pod
+	namespace, account, isAccount := strings.Cut(a.from, "/")
+	switch {
+	case a.from == "", from.IsValid():
+	case isAccount:
+		pod = policy.Pod{Namespace: namespace, ServiceAccount: account}
+		user = auth.NewServiceAccount(namespace, account, "")
+	case c.Users.Has(a.from):
 		user = auth.NewUser(a.from)
+	default:
+		return fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, and no user of the usersFile", a.from)
 	}
-	t := set.Generation().TenantOf(from.Unmap(), user)
+	t := set.Generation().TenantOf(from.Unmap(), pod, user)
 	a.policy, a.tenant = t.Rules, t.Name
 	return nil
 }

@@ -43,10 +43,12 @@ type proxyMode struct {
 	usages  *tenantUsages
 
 	verifier *auth.Verifier
+	pods     *pods // nil: there is no directory
 }
 
 func (m *proxyMode) open(c *config.Proxy, p *parts) error {
-	m.server, m.usages = proxy.New(serverOptions(c, p)), new(tenantUsages)
+	m.pods = openDirectory(c, p)
+	m.server, m.usages = proxy.New(serverOptions(c, p, m.pods)), new(tenantUsages)
 	m.verifier = p.gate.Verifier
 	metrics.NewTenants(p.registry, m.usages.each)
 	for _, addr := range c.Listen {
@@ -59,9 +61,13 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	return nil
 }
 
-func serverOptions(c *config.Proxy, p *parts) proxy.Options {
+func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 	p.gate.Known = p.resolve.Known
-	p.gate.Verifier = auth.New(auth.Options{Panics: contain.Log(p.log, p.metrics.Panics.Inc)})
+	verify := auth.Options{Panics: contain.Log(p.log, p.metrics.Panics.Inc)}
+	if pods != nil {
+		p.gate.Pods, verify.Reviewer = pods, pods
+	}
+	p.gate.Verifier = auth.New(verify)
 	o := proxy.Options{
 		Gate:             p.gate,
 		Metrics:          p.metrics,
@@ -103,7 +109,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
 	s.Rest.Name, s.Rest.Unclaimed = policy.DefaultName, c.Policy == nil
 	for i, t := range c.Tenants {
 		to := &s.Tenants[i]
-		to.Clients, to.Shown = t.Clients, t.Users
+		to.Clients, to.Shown, to.Pods = t.Clients, t.Shown, t.Pods
 		to.Rules = t.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
 		to.HideRules, to.Contact = t.HideRules, t.Contact
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
@@ -162,6 +168,9 @@ func (m *proxyMode) shutdown(ctx context.Context) {
 	if m.verifier != nil {
 		m.verifier.Close()
 	}
+	if m.pods != nil {
+		m.pods.close()
+	}
 	for _, l := range m.proxies {
 		l.Close()
 	}
@@ -186,6 +195,9 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 		st.Rules = append(st.Rules, admin.Rule{File: rule.Source, Line: rule.Line, Text: rule.Text})
 	}
 	m.usages.show(c, st)
+	if m.pods != nil {
+		st.Directory = m.pods.text()
+	}
 }
 
 func (m *proxyMode) announce(c *config.Proxy) (a announcement) {

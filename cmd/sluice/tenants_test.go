@@ -39,7 +39,7 @@ func TestACLTestFrom(t *testing.T) {
 		{0, "allow\t127.0.0.1:443\ttenant ci: line 10 *\n", "", []string{"--config", file, "--from", "::ffff:10.2.0.1", "127.0.0.1"}},
 		{1, "deny\ta.test:443\ttenant default: default\n", "", []string{"--config", file, "--from", "10.3.0.1", "a.test"}},
 		{1, "deny\ta.test:443\ttenant default: default\n", "", []string{"--config", file, "a.test"}},
-		{2, "", "--from: \"shop\" is no address of a client, and no user of the usersFile\n", []string{"--config", file, "--from", "shop", "a.test"}},
+		{2, "", "--from: \"shop\" is no address of a client, no NAMESPACE/SERVICEACCOUNT, and no user of the usersFile\n", []string{"--config", file, "--from", "shop", "a.test"}},
 		{2, "", "--from asks for a tenant's rules: name the file that has the tenants with --config\n", []string{"--rules", rules, "--from", "10.1.2.3", "a.test"}},
 		{2, "", "--rules and --config are both given; keep one of them\n", []string{"--rules", rules, "--config", file, "a.test"}},
 		{2, "", filepath.Dir(file) + "/none: no such file or directory\n", []string{"--config", filepath.Dir(file) + "/none", "a.test"}},

@@ -24,7 +24,9 @@ type Status struct {
 	Origin  string // where the rules come from
 	Loaded  time.Time
 	Tenants []Tenant
-	Problem string // why the last reload was refused, "" if it was not
+	// Directory is how the directory of pods fares; "": there is none.
+	Directory string
+	Problem   string // why the last reload was refused, "" if it was not
 }
 
 // Tenant is what the page says of a tenant.

@@ -27,6 +27,9 @@ func writePage(w io.Writer, st Status) error {
 	fmt.Fprintf(&b, "<dl><dt>Listens on</dt><dd>%s</dd>\n", text(strings.Join(st.Listen, " ")))
 	fmt.Fprintf(&b, "<dt>Source address</dt><dd>%s</dd>\n", text(st.Source))
 	fmt.Fprintf(&b, "<dt>Guard</dt><dd>%s</dd>\n", text(st.Guard))
+	if st.Directory != "" {
+		fmt.Fprintf(&b, "<dt>Directory of pods</dt><dd>%s</dd>\n", text(st.Directory))
+	}
 	fmt.Fprintf(&b, "<dt>Up since</dt><dd>%s</dd>\n", at(st.Started))
 	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n", len(st.Rules), text(st.Origin), at(st.Loaded))
 	b.WriteString(pageRules(st.Rules))

@@ -68,7 +68,7 @@ func TestDefaults(t *testing.T) {
 		Listen:  []string{":8080"},
 		Rules:   ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
 		MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000,
-		HeadTimeout: 30 * time.Second, ConnectTimeout: 10 * time.Second,
+		HeadTimeout: 30 * time.Second, DirectoryWait: time.Second, DirectoryMaxAge: 5 * time.Minute, ConnectTimeout: 10 * time.Second,
 		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, HalfCloseTimeout: 30 * time.Second, MinRate: 500,
 		AccessLogFormat: "json",
 	}, p)
@@ -95,6 +95,9 @@ guard: strict
 hideRules: true
 contact: ask net@example.com
 authenticate: optional
+directory: /run/d.sock
+directoryWait: 2s
+directoryMaxAge: 3m
 usersFile: users
 source: 192.0.2.10/24, 2001:db8::10
 resolver:
@@ -125,7 +128,7 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
-		"authenticate": {"optional"}, "users-file": {"/etc/users"},
+		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
@@ -152,7 +155,7 @@ logLevel: warn
 		},
 		Listen:    []string{":3128", "[::]:3129"},
 		Rules:     ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
-		HideRules: true, Contact: "ask net@example.com", Authenticate: policy.Optional,
+		HideRules: true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,

@@ -25,6 +25,10 @@ type Proxy struct {
 	Authenticate policy.Mode
 	Users        *auth.Users // nil: there is no usersFile
 
+	Directory       string        // socket of sluice-kube; "": nobody says which pod has an address
+	DirectoryWait   time.Duration // for the news of a pod that a client comes from
+	DirectoryMaxAge time.Duration // after which what was heard is not believed any more
+
 	UpstreamCA   []byte // PEM: roots besides the system's, for absolute-form https; nil: none
 	ForwardedFor bool   // add X-Forwarded-For
 
@@ -67,7 +71,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants)
 	p.Users = users(l, settings.Pick(all, "users-file"))
 	p.authenticates(l, all)
-	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
+	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "", Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
 	if slices.Contains(p.Listen, p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
@@ -153,6 +157,11 @@ func (p *Proxy) policySettings() []settings.Setting {
 		{Flag: "authenticate", Key: "authenticate", Default: "off", Value: "MODE", Change: live,
 			Help: "ask clients who they are (Proxy-Authorization): off, optional or required",
 			Into: settings.One(&p.Authenticate, policy.ParseMode)},
+		{Flag: "directory", Key: "directory", Value: "FILE", Change: fixed,
+			Help: "learn which pod has an address, and whose a token is, from sluice-kube at this Unix socket",
+			Into: settings.One(&p.Directory, settings.Path)},
+		within("directory-wait", "directoryWait", "1s", fixed, "wait for the news of a pod that a client comes from for so long", 0, 10*time.Second, &p.DirectoryWait),
+		within("directory-max-age", "directoryMaxAge", "5m", fixed, "know no pod any more when nothing was heard for so long", time.Second, day, &p.DirectoryMaxAge),
 		{Flag: "users-file", Key: "usersFile", Value: "FILE", Change: live,
 			Help: "read users and passwords from this file: lines of htpasswd -B"},
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),

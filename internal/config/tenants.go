@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/gaissmai/bart"
 	"go.yaml.in/yaml/v3"
@@ -30,11 +31,13 @@ type Tenant struct {
 	HideRules bool
 	Contact   string
 
-	Users []auth.Selector // whom it takes, by what they show
+	Shown []auth.Selector      // whom it takes, by what they show
+	Pods  []policy.PodSelector // by the pod that has their address
 
 	line         int // in the file
 	users        *auth.Users
 	authenticate policy.Mode
+	directory    bool
 }
 
 // TenantLimits are what a tenant may have at once; 0 is no limit.
@@ -98,23 +101,25 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	var inline, file *yaml.Node
 	named := false
 	r.keys(item, map[string]func(*yaml.Node){
-		"name":      func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
-		"clients":   func(n *yaml.Node) { r.scalars(n, appendTo(&t.Clients, parsePrefix)) },
-		"users":     func(n *yaml.Node) { r.scalars(n, r.user(&t, n.Line)) },
-		"source":    func(n *yaml.Node) { t.Sources = nil; r.scalars(n, r.source(&t)) },
-		"rules":     func(n *yaml.Node) { inline = n },
-		"rulesFile": func(n *yaml.Node) { file = n },
-		"guard":     scalar(r.nodes, &t.Guard, acl.ParseGuardMode),
-		"hideRules": scalar(r.nodes, &t.HideRules, settings.Bool),
-		"contact":   scalar(r.nodes, &t.Contact, settings.Line),
-		"limits":    func(n *yaml.Node) { r.limits(n, &t.Limits) },
+		"name":            func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
+		"clients":         func(n *yaml.Node) { r.scalars(n, appendTo(&t.Clients, parsePrefix)) },
+		"users":           func(n *yaml.Node) { r.scalars(n, r.user(&t, n.Line)) },
+		"namespaces":      func(n *yaml.Node) { r.scalars(n, r.namespace(&t)) },
+		"serviceAccounts": func(n *yaml.Node) { r.scalars(n, r.serviceAccount(&t)) },
+		"source":          func(n *yaml.Node) { t.Sources = nil; r.scalars(n, r.source(&t)) },
+		"rules":           func(n *yaml.Node) { inline = n },
+		"rulesFile":       func(n *yaml.Node) { file = n },
+		"guard":           scalar(r.nodes, &t.Guard, acl.ParseGuardMode),
+		"hideRules":       scalar(r.nodes, &t.HideRules, settings.Bool),
+		"contact":         scalar(r.nodes, &t.Contact, settings.Line),
+		"limits":          func(n *yaml.Node) { r.limits(n, &t.Limits) },
 	})
 	r.rules(&t, inline, file)
 	if !named {
 		r.FileProblem(item.Line, `a tenant wants a "name"`)
 	}
-	if len(t.Clients)+len(t.Users) == 0 && len(r.Problems) == before {
-		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes, or "users"`, t.Name))
+	if len(t.Clients)+len(t.Shown)+len(t.Pods) == 0 && len(r.Problems) == before {
+		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes, "namespaces", "serviceAccounts" or "users"`, t.Name))
 	}
 	return t
 }
@@ -133,7 +138,41 @@ func (r *tenantReader) user(t *Tenant, line int) func(string) error {
 		case !r.rest.users.Has(s):
 			r.Warn(settings.Problem{Source: r.Path, Line: line, Msg: fmt.Sprintf("user %q is not in the usersFile", s)})
 		}
-		t.Users = append(t.Users, sel)
+		t.Shown = append(t.Shown, sel)
+		return nil
+	}
+}
+
+// namespace takes the name of one, whose pods sluice-kube knows.
+func (r *tenantReader) namespace(t *Tenant) func(string) error {
+	return func(s string) error {
+		switch {
+		case !label.MatchString(s):
+			return fmt.Errorf("%q is no name of a namespace", s)
+		case !r.rest.directory:
+			return fmt.Errorf("nobody says which pods are those of namespace %q: name the socket of sluice-kube as \"directory\"", s)
+		}
+		t.Pods = append(t.Pods, policy.PodSelector{Namespace: s})
+		return nil
+	}
+}
+
+// serviceAccount takes NAMESPACE/NAME or NAMESPACE/*, by a pod's address or by a token.
+func (r *tenantReader) serviceAccount(t *Tenant) func(string) error {
+	return func(s string) error {
+		sel, err := auth.ParseSelector(auth.ByServiceAccount, s)
+		switch {
+		case err != nil:
+			return err
+		case !r.rest.directory:
+			return fmt.Errorf("nobody says which pods are those of service account %q: name the socket of sluice-kube as \"directory\"", s)
+		}
+		namespace, name, _ := strings.Cut(s, "/")
+		if name == "*" {
+			name = ""
+		}
+		t.Pods = append(t.Pods, policy.PodSelector{Namespace: namespace, ServiceAccount: name})
+		t.Shown = append(t.Shown, sel)
 		return nil
 	}
 }
@@ -258,14 +297,20 @@ func (r *tenantReader) values(n *yaml.Node) (vs []settings.Value) {
 
 // reachable reports tenants that no client can reach, since earlier ones take all of theirs.
 func (r *tenantReader) reachable() {
-	taken, users := new(bart.Table[string]), map[auth.Selector]string{}
+	taken, shown, pods := new(bart.Table[string]), map[auth.Selector]string{}, map[policy.PodSelector]string{}
 	for _, t := range r.all {
-		all, by := len(t.Clients)+len(t.Users) > 0, ""
-		for _, sel := range t.Users {
-			taker, ok := users[sel]
+		all, by := len(t.Clients)+len(t.Shown)+len(t.Pods) > 0, ""
+		for _, sel := range t.Shown {
+			taker, ok := shown[sel]
 			all = all && ok
 			by = cmp.Or(by, taker)
-			users[sel] = cmp.Or(taker, t.Name)
+			shown[sel] = cmp.Or(taker, t.Name)
+		}
+		for _, sel := range t.Pods {
+			taker := cmp.Or(pods[policy.PodSelector{Namespace: sel.Namespace}], pods[sel])
+			all = all && taker != ""
+			by = cmp.Or(by, taker)
+			pods[sel] = cmp.Or(taker, t.Name)
 		}
 		for _, p := range t.Clients {
 			taker, ok := takenBy(taken, p)

@@ -77,7 +77,7 @@ func TestTenantProblems(t *testing.T) {
 		"long name":        {item("name: " + strings.Repeat("a", 64) + ", clients: 10.0.0.1, rules: a.test"), `/f:4: "` + strings.Repeat("a", 64) + `" is no name of a tenant; write lower-case letters, digits and hyphens, at most 63 (an RFC 1123 label)`},
 		"default":          {item("name: default, clients: 10.0.0.1, rules: a.test"), `/f:4: "default" is the tenant of clients that no other takes: the top level of the file says what holds for it`},
 		"two of one name":  {item("name: a, clients: 10.0.0.1, rules: a.test") + "- {name: a, clients: 10.0.0.2, rules: a.test}\n", `/f:5: a tenant "a" stands in line 4 already`},
-		"no clients":       {item("name: a, rules: a.test"), `/f:4: no client can be tenant "a"'s: give it "clients", addresses and prefixes, or "users"`},
+		"no clients":       {item("name: a, rules: a.test"), `/f:4: no client can be tenant "a"'s: give it "clients", addresses and prefixes, "namespaces", "serviceAccounts" or "users"`},
 		"bad clients":      {item("name: a, clients: [10.0.0.1, x], rules: a.test"), `/f:4: "x" is neither ADDR nor ADDR/LEN`},
 		"no rules":         {item("name: a, clients: 10.0.0.1"), `/f:4: no "rules" and no "rulesFile"; to allow everything, write rules: "*"`},
 		"rules twice":      {item("name: a, clients: 10.0.0.1, rules: a.test, rulesFile: /rules"), `/f:4: "rules" and "rulesFile" are both given; keep one of them`},
@@ -92,10 +92,15 @@ func TestTenantProblems(t *testing.T) {
 		"taken by one":     {item("name: a, clients: 10.0.0.0/8, rules: a.test") + "- {name: b, clients: [10.1.0.0/16, 10.2.0.1], rules: a.test}\n", `/f:5: no client can be tenant "b"'s: "a" above takes them first; move this one up, or name others`},
 		"taken by several": {item("name: a, clients: 10.0.0.0/25, rules: a.test") + "- {name: b, clients: [10.0.0.128/26, 10.0.0.192/26], rules: a.test}\n- {name: c, clients: 10.0.0.0/24, rules: a.test}\n", `/f:6: no client can be tenant "c"'s: "a" above takes them first; move this one up, or name others`},
 		"users not asked":  {item("name: a, users: deploy, rules: a.test"), `/f:4: user "deploy" is never asked for a password: set "authenticate" to optional or required`},
-		"no passwords":     {"authenticate: optional\n" + item("name: a, clients: 10.0.0.1, rules: a.test"), `/f:3: nobody has a password: name a usersFile (--users-file)`},
+		"no passwords":     {"authenticate: optional\n" + item("name: a, clients: 10.0.0.1, rules: a.test"), `/f:3: nobody has a password: name a usersFile (--users-file), or a directory for tokens`},
 		"no such mode":     {"authenticate: always\n" + item("name: a, clients: 10.0.0.1, rules: a.test"), `/f:3: "always" is none of off, optional, required`},
 		"users taken": {"authenticate: required\nusersFile: /users\n" + item("name: a, users: deploy, rules: a.test") + "- {name: b, users: [deploy], rules: a.test}\n",
 			`/f:7: no client can be tenant "b"'s: "a" above takes them first; move this one up, or name others`},
+		"no directory": {item("name: a, namespaces: [shop], serviceAccounts: ci/x, rules: a.test"), "/f:4: nobody says which pods are those of namespace \"shop\": name the socket of sluice-kube as \"directory\"\n" +
+			"/f:4: nobody says which pods are those of service account \"ci/x\": name the socket of sluice-kube as \"directory\""},
+		"bad namespace": {"directory: /d\n" + item("name: a, namespaces: Shop, rules: a.test"), `/f:5: "Shop" is no name of a namespace`},
+		"pods taken": {"directory: /d\n" + item("name: a, namespaces: shop, rules: a.test") + "- {name: b, serviceAccounts: shop/x, rules: a.test}\n- {name: c, namespaces: shop, rules: a.test}\n",
+			`/f:7: no client can be tenant "c"'s: "a" above takes them first; move this one up, or name others`},
 		"all at once": {item("name: a, clients: x, rules: a b") + "- {name: a, clients: 10.0.0.2, source: y, rules: c.test}\n",
 			"/f:4: \"x\" is neither ADDR nor ADDR/LEN\n/f:4: Bad destination 'a b': white space inside a rule; write one rule a line, and a comment behind `#`\n" +
 				"/f:5: \"y\" is no address; take one of 192.0.2.10, 192.0.2.11, 2001:db8::10\n/f:5: a tenant \"a\" stands in line 4 already"},
@@ -121,7 +126,7 @@ func TestUsersFile(t *testing.T) {
 	p, err := withTenants("authenticate: optional\nusersFile: /users\ntenants:\n- {name: a, users: [deploy, gone], rules: a.test}\n- {name: b, users: deploy, clients: 10.0.0.1, rules: a.test}\n").load(t)
 	require.NoError(t, err)
 	require.True(t, p.Users.Has("deploy"))
-	require.Len(t, p.Tenants[0].Users, 2)
+	require.Len(t, p.Tenants[0].Shown, 2)
 	require.Equal(t, "/f:6: user \"gone\" is not in the usersFile", p.Warnings.Error())
 	require.Contains(t, p.Watch, "/users")
 

@@ -15,6 +15,8 @@ func JSON(b []byte, r *Request) []byte {
 	b = logline.AddrPort(append(b, `","client":`...), r.Client)
 	b = appendText(b, `,"tenant":`, r.Tenant)
 	b = appendText(b, `,"user":`, r.User)
+	b = appendText(b, `,"namespace":`, r.Namespace)
+	b = appendText(b, `,"pod":`, r.Pod)
 	b = logline.String(append(b, `,"method":`...), r.get(r.method))
 	b = logline.String(append(b, `,"target":`...), r.get(r.target))
 	b = append(b, `,"verdict":"`...)

@@ -39,7 +39,9 @@ type Request struct {
 	Status int   // of the answer; 502 too when the server broke it off after its head was sent
 
 	Tenant string // "" where there are none
-	User   string // who the client has shown to be, "" for nobody
+	// Namespace and Pod are whose the client's address is, as far as is known.
+	Namespace, Pod string
+	User           string // who the client has shown to be, "" for nobody
 
 	ID        uint64
 	Decision  acl.Decision

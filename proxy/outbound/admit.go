@@ -23,6 +23,8 @@ type Request struct {
 	// Shown is who the client has shown to be with this request, by Admit or AdmitNow; nil:
 	// nobody.
 	Shown *auth.Identity
+	// Pod is who has the client's address, by Admit or AdmitNow; the zero Pod: nobody is known.
+	Pod policy.Pod
 }
 
 // Ticket is what admission has found out about a request. The zero Ticket leads nowhere. It
@@ -66,6 +68,7 @@ type Check func(r *Request, t *Ticket) error
 // Admit waits for the resolver, at most until ctx ends. No question is asked for a name that
 // is denied whatever it resolves to.
 func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
+	g.findPod(gen, r, ctx)
 	if _, err := g.authenticate(gen, r, t, ctx); err != nil {
 		return t.hold(r, err)
 	}
@@ -81,6 +84,9 @@ func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Requ
 // AdmitNow is Admit for a request about which nobody has to be asked. For others known is
 // false, and nothing was decided.
 func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bool, err error) {
+	if !g.findPod(gen, r, nil) {
+		return false, nil
+	}
 	known, err = g.authenticate(gen, r, t, nil)
 	if !known || err != nil {
 		if known {
@@ -154,7 +160,7 @@ func (r *Request) tenant(gen *policy.Generation) *policy.Tenant {
 	if r.Tenant != "" {
 		return gen.Named(r.Tenant)
 	}
-	return gen.TenantOf(r.Client, r.Shown)
+	return gen.TenantOf(r.Client, r.Pod, r.Shown)
 }
 
 // count counts the request for its tenant's rate, once; one that is over it goes nowhere. What

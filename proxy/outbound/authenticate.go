@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"errors"
+	"net/netip"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/auth"
@@ -48,6 +49,30 @@ func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx c
 		kind = Unverified
 	}
 	return true, &Error{Kind: kind, Err: errors.New(verdict.Outcome.String())}
+}
+
+// Pods says which pod has an address. internal/directory has the one that ships.
+type Pods interface {
+	// Lookup waits for nothing, and does not allocate.
+	Lookup(netip.Addr) (policy.Pod, bool)
+	// Wait is Lookup for a client that may come before the news of its pod: it waits a moment
+	// for those, at most until ctx ends.
+	Wait(context.Context, netip.Addr) (policy.Pod, bool)
+}
+
+// findPod finds out which pod has the client's address, where that matters. With a ctx it
+// waits a moment for one that is not known; without one known is false then.
+func (g *Gate) findPod(gen *policy.Generation, r *Request, ctx context.Context) (known bool) {
+	r.Pod = policy.Pod{}
+	if g.Pods == nil || !gen.ByPod() || !r.Client.IsValid() || gen.Own(r.Client) {
+		return true
+	}
+	if ctx == nil {
+		r.Pod, known = g.Pods.Lookup(r.Client)
+		return known
+	}
+	r.Pod, _ = g.Pods.Wait(ctx, r.Client)
+	return true
 }
 
 // shown are the values of the Proxy-Authorization fields: more than room has are as wrong as

@@ -32,6 +32,7 @@ type Gate struct {
 	// Verifier judges what clients show, where a generation asks for it; nil: nothing can be
 	// verified.
 	Verifier *auth.Verifier
+	Pods     Pods // nil: no address is known to be a pod's
 
 	lookup Lookup
 	dialer Dialer

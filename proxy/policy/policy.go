@@ -59,7 +59,15 @@ type Taker struct {
 	Tenant
 	Clients []netip.Prefix  // by their address
 	Shown   []auth.Selector // by what they show
+	Pods    []PodSelector   // by the pod that has their address
 }
+
+// Pod is who has a client's address, as far as is known. The zero Pod is nobody.
+type Pod struct{ Namespace, ServiceAccount, Name string }
+
+// PodSelector says which pods are a tenant's: those of a namespace with that service account,
+// or with any if it is "".
+type PodSelector struct{ Namespace, ServiceAccount string }
 
 // Authentication is what clients are to show. The zero value asks nothing of them, and does
 // not read what they show.
@@ -98,6 +106,7 @@ type Generation struct {
 	tenants []Tenant
 	clients *bart.Table[int32]      // index in tenants of the first that takes an address; nil: none does
 	shown   map[auth.Selector]int32 // the same of what is shown; empty: none does
+	pods    map[PodSelector]int32   // the same of pods; empty: none does
 	asks    Authentication
 	own     []netip.Addr
 }
@@ -107,7 +116,7 @@ func New(t Tenant) *Generation { return &Generation{rest: t} }
 
 // Generation makes s a generation.
 func (s Set) Generation() *Generation {
-	g := &Generation{rest: s.Rest, asks: s.Authentication, shown: map[auth.Selector]int32{}}
+	g := &Generation{rest: s.Rest, asks: s.Authentication, shown: map[auth.Selector]int32{}, pods: map[PodSelector]int32{}}
 	for _, a := range s.Own {
 		if a = a.Unmap(); !a.IsLoopback() {
 			g.own = append(g.own, a)
@@ -120,6 +129,11 @@ func (s Set) Generation() *Generation {
 	var all []entry
 	for i, t := range s.Tenants {
 		g.tenants = append(g.tenants, t.Tenant)
+		for _, sel := range t.Pods {
+			if _, taken := g.pods[sel]; !taken {
+				g.pods[sel] = int32(i)
+			}
+		}
 		for _, sel := range t.Shown {
 			if _, taken := g.shown[sel]; !taken {
 				g.shown[sel] = int32(i)
@@ -151,11 +165,11 @@ var nobody Tenant
 // Tenant returns whose client is by its address, never nil. The zero Addr is the gateway
 // itself, when it looks after what its configuration names. It may be called concurrently,
 // and does not allocate.
-func (g *Generation) Tenant(client netip.Addr) *Tenant { return g.TenantOf(client, nil) }
+func (g *Generation) Tenant(client netip.Addr) *Tenant { return g.TenantOf(client, Pod{}, nil) }
 
-// TenantOf is Tenant of a client that has shown to be id with this request; nil: it has shown
-// nothing.
-func (g *Generation) TenantOf(client netip.Addr, id *auth.Identity) *Tenant {
+// TenantOf is Tenant of a client whose address is that pod's, and that has shown to be id with
+// this request; nil: it has shown nothing.
+func (g *Generation) TenantOf(client netip.Addr, pod Pod, id *auth.Identity) *Tenant {
 	if g == nil {
 		return &nobody
 	}
@@ -163,6 +177,13 @@ func (g *Generation) TenantOf(client netip.Addr, id *auth.Identity) *Tenant {
 	if g.clients != nil {
 		if i, ok := g.clients.Lookup(client); ok {
 			first = i
+		}
+	}
+	if pod.Namespace != "" && len(g.pods) > 0 {
+		for _, sel := range [...]PodSelector{{pod.Namespace, ""}, {pod.Namespace, pod.ServiceAccount}} {
+			if i, ok := g.pods[sel]; ok {
+				first = min(first, i)
+			}
 		}
 	}
 	if id != nil && len(g.shown) > 0 {
@@ -177,6 +198,12 @@ func (g *Generation) TenantOf(client netip.Addr, id *auth.Identity) *Tenant {
 	}
 	return &g.rest
 }
+
+// ByPod reports whether it matters which pod has a client's address.
+func (g *Generation) ByPod() bool { return g != nil && len(g.pods) > 0 }
+
+// ByAddr reports whether the address alone says whose a client is.
+func (g *Generation) ByAddr() bool { return !g.ByPod() && g.Asks().Mode == Off }
 
 // Asks is what clients are to show.
 func (g *Generation) Asks() Authentication {

@@ -71,7 +71,33 @@ func TestShown(t *testing.T) {
 		{"", []Taker{byUser, byAddr}, "192.0.2.1", nil},
 	} {
 		g := Set{Tenants: test.order}.Generation()
-		assert.Equal(t, test.want, g.TenantOf(netip.MustParseAddr(test.client), test.id).Name, "%v", test)
+		assert.Equal(t, test.want, g.TenantOf(netip.MustParseAddr(test.client), Pod{}, test.id).Name, "%v", test)
+	}
+}
+
+// Whose address is a pod's is taken by the first tenant that names its namespace, its service
+// account or the address.
+func TestPods(t *testing.T) {
+	namespace := Taker{Tenant: Tenant{Name: "namespace"}, Pods: []PodSelector{{"shop", ""}}}
+	account := Taker{Tenant: Tenant{Name: "account"}, Pods: []PodSelector{{"shop", "builder"}, {"ci", "builder"}}}
+	addr := Taker{Tenant: Tenant{Name: "addr"}, Clients: prefixes("10.0.0.0/8")}
+	for _, test := range []struct {
+		want  string
+		order []Taker
+		pod   Pod
+	}{
+		{"namespace", []Taker{namespace, account, addr}, Pod{"shop", "builder", "p"}},
+		{"account", []Taker{account, namespace, addr}, Pod{"shop", "builder", "p"}},
+		{"namespace", []Taker{account, namespace, addr}, Pod{"shop", "other", "p"}},
+		{"account", []Taker{namespace, account, addr}, Pod{"ci", "builder", "p"}},
+		{"addr", []Taker{namespace, account, addr}, Pod{"ci", "other", "p"}},
+		{"addr", []Taker{addr, namespace, account}, Pod{"shop", "builder", "p"}},
+		{"addr", []Taker{namespace, account, addr}, Pod{}},
+		{"", []Taker{namespace, account}, Pod{}},
+	} {
+		g := Set{Tenants: test.order}.Generation()
+		assert.Equal(t, test.want, g.TenantOf(netip.MustParseAddr("10.0.0.1"), test.pod, nil).Name, "%v", test)
+		assert.True(t, g.ByPod())
 	}
 }
 
