@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -32,11 +34,7 @@ func asking(t testing.TB, mode policy.Mode, rules string) *gateway {
 	require.NoError(t, err)
 	g := start(t, "", names{"shared.test": {netip.MustParseAddr("127.0.0.1")}}, func(o *Options) { o.Gate.Verifier = auth.New(auth.Options{}) })
 	t.Cleanup(g.Gate.Verifier.Close)
-	parse := func(text string) *acl.Policy {
-		p, err := acl.Parse(text)
-		require.NoError(t, err)
-		return p
-	}
+	parse := func(text string) *acl.Policy { return g.ruleset(t, text) }
 	user := func(name string) []auth.Selector {
 		s, err := auth.ParseSelector(auth.ByUser, name)
 		require.NoError(t, err)
@@ -198,4 +196,39 @@ func TestNothingBehindARefusedConnect(t *testing.T) {
 		c.Close()
 	}
 	assert.NotContains(t, *seen.Load(), "smuggled")
+}
+
+// Nor is what has come while the password of the CONNECT was checked.
+func TestNothingBehindAConnectThatIsChecked(t *testing.T) {
+	server, seen := counting(t)
+	g := asking(t, policy.Required, "")
+	slow, err := bcrypt.GenerateFromPassword([]byte(secret), 11)
+	require.NoError(t, err)
+	users, err := auth.ParseUsers("users", "anna:"+string(slow)+"\n")
+	require.NoError(t, err)
+	g.SetGeneration(policy.Set{Authentication: policy.Authentication{Mode: policy.Required, Users: users}, Rest: policy.Tenant{Rules: g.ruleset(t, allowLoopback)}}.Generation())
+	good := g.dial(t) // whose verdict is remembered from here on
+	good.send(t, "GET http://%s/ HTTP/1.1\r\nHost: x\r\n%s\r\n", server, basic("anna", secret))
+	require.Contains(t, good.head(t), " 200 ")
+	c := g.dial(t)
+	c.send(t, "CONNECT %s HTTP/1.1\r\n%s\r\n", server, basic("anna", "wrong"))
+	nettest.Eventually(t, "it is being checked", func() bool {
+		return slices.ContainsFunc(g.Open(), func(o door.Open) bool { return o.State == door.Request })
+	})
+	c.send(t, "GET http://%s/smuggled HTTP/1.1\r\nHost: x\r\n%s\r\n", server, basic("anna", secret))
+	resp, err := http.ReadResponse(c.r, &http.Request{Method: "CONNECT"})
+	require.NoError(t, err)
+	assert.Equal(t, 407, resp.StatusCode)
+	assert.True(t, resp.Close)
+	rest, _ := bufio.NewReader(c.r).ReadString(0)
+	assert.NotContains(t, rest, "HTTP/1.1 200")
+	assert.NotContains(t, *seen.Load(), "smuggled")
+}
+
+// ruleset parses rules.
+func (g *gateway) ruleset(t testing.TB, text string) *acl.Policy {
+	t.Helper()
+	p, err := acl.Parse(text)
+	require.NoError(t, err)
+	return p
 }

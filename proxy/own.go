@@ -8,6 +8,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // fail says that there will be no connection.
@@ -45,9 +46,21 @@ func (x *exchange) composeOwn(own answer.Own, whole bool) {
 }
 
 // behindConnect reports whether something came behind a CONNECT that is refused: it was meant
-// for a tunnel, and is no request, whatever it looks like.
+// for a tunnel, and is no request, whatever it looks like. What has come meanwhile, while a
+// password was checked say, stands in the socket still.
 func (x *exchange) behindConnect() bool {
-	return string(x.req.Method) == "CONNECT" && len(x.c.buffered()) > 0
+	switch {
+	case string(x.req.Method) != "CONNECT":
+		return false
+	case len(x.c.buffered()) > 0:
+		return true
+	}
+	unread := false
+	err := x.c.tcp.Control(func(fd uintptr) {
+		n, err := sock.Unread(int(fd))
+		unread = err != nil || n > 0
+	})
+	return err != nil || unread
 }
 
 // passBody passes over the body of a request that is not forwarded. It does so

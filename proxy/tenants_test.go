@@ -25,11 +25,7 @@ const clientOfA, clientOfB, clientOfNone = "127.0.0.11", "127.0.0.12", "127.0.0.
 // tenants puts two in force, of which limits holds for a.
 func (g *gateway) tenants(t testing.TB, limits policy.Limits) (a, b *policy.Usage) {
 	t.Helper()
-	rules := func(text string) *acl.Policy {
-		p, err := acl.Parse(text)
-		require.NoError(t, err)
-		return p
-	}
+	rules := func(text string) *acl.Policy { return g.ruleset(t, text) }
 	a, b = new(policy.Usage), new(policy.Usage)
 	one := func(addr string) []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix(addr + "/32")} }
 	g.SetGeneration(policy.Set{

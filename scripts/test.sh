@@ -38,7 +38,7 @@ step "a byte-checked random load, on one processor and on two"
 SLUICE_DRILL="${DRILL:-60s}" go test -race -cpu 1,2 -count=1 -run Drill ./e2e/drill
 
 step "allocation budgets, without the race detector, which allocates by itself"
-go test -count=1 -run Alloc ./acl ./internal/directory ./metrics ./proxy ./proxy/http1 ./proxy/resolve ./proxy/tlshello ./proxy/tunnel
+go test -count=1 -run Alloc ./acl ./internal/directory ./metrics ./proxy ./proxy/auth ./proxy/http1 ./proxy/resolve ./proxy/tlshello ./proxy/tunnel
 
 step "fuzz smoke"
 bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"
