@@ -2,17 +2,13 @@ package outbound
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
-	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -30,118 +26,6 @@ type Dialer func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*s
 
 // Begin is a Dialer that does not wait: see proxy/dial.
 type Begin func(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error)
-
-// Conn is a connection to an upstream server. It is used by one goroutine at a
-// time; its Blocking has what waits for the server.
-type Conn struct {
-	TCP *sock.Conn
-	connLife
-	socket sock.Conn // what TCP points to, unless a Dialer has brought that
-}
-
-// connLife is what a Conn is between two connections' lives.
-type connLife struct {
-	TLS    *tls.Conn // nil for a plain connection
-	Dst    netip.AddrPort
-	Source netip.Addr // as bound to; invalid when the kernel chose
-
-	tenant    string // whose it is
-	server    string // name that TLS verified, "" for a plain connection
-	idleSince time.Time
-	pool      *Pool      // that it lies in, or has lain in
-	loop      *poll.Loop // with which it is registered, or nil
-	records   *records   // beneath TLS
-
-	// Bound says that the server has authenticated the connection: it belongs to one client
-	// connection from then on, and is never pooled.
-	Bound bool
-}
-
-// conns are used again: see Release.
-var conns = sync.Pool{New: func() any {
-	c := new(Conn)
-	c.TCP = &c.socket
-	return c
-}}
-
-// Release lets another connection have the place of c, which was never pooled and whose
-// TCP is closed or detached. Nobody may use c any more, but TCP.KeepAlive may still come.
-func (c *Conn) Release() {
-	if c.TCP != &c.socket || c.TLS != nil || c.pool != nil {
-		return
-	}
-	c.connLife = connLife{}
-	conns.Put(c)
-}
-
-// Tenant is whose it is.
-func (c *Conn) Tenant() string { return c.tenant }
-
-// Local returns the address that the server sees.
-func (c *Conn) Local() netip.Addr {
-	return c.TCP.Local().Addr()
-}
-
-// Close closes the connection without a word; a TLS server is not told, since
-// nothing more is read or written.
-func (c *Conn) Close() error {
-	if c.loop != nil {
-		if fd, ok := c.TCP.Bare(); ok {
-			c.loop.DropHandler(fd)
-		}
-		c.loop = nil
-	}
-	return c.TCP.Close()
-}
-
-// Register has h told when there is something to read, or an end: by the loop with which the
-// connection is registered already, or else by l. From then on it may be read and written only
-// without waiting. It is for a plain connection.
-func (c *Conn) Register(l *poll.Loop, h poll.Handler) error {
-	return c.register(l, h, poll.Readable)
-}
-
-// RegisterConnecting is Register for one that is connecting: the end of the handshake is told
-// too.
-func (c *Conn) RegisterConnecting(l *poll.Loop, h poll.Handler) error {
-	return c.register(l, h, poll.Readable|poll.Writable)
-}
-
-// Loop is the one with which the connection is registered, or nil.
-func (c *Conn) Loop() *poll.Loop { return c.loop }
-
-func (c *Conn) register(l *poll.Loop, h poll.Handler, in poll.Interest) error {
-	if err := c.TCP.Reclaim(); err != nil {
-		return err
-	}
-	fd, ok := c.TCP.Bare()
-	switch {
-	case !ok:
-		return net.ErrClosed
-	case c.loop != nil:
-		c.loop.SetHandler(fd, h)
-		return nil
-	}
-	if err := l.Register(fd, h, in); err != nil {
-		return err
-	}
-	c.loop = l
-	return nil
-}
-
-// Deregister ends Register: the connection may be waited for again.
-func (c *Conn) Deregister() {
-	if c.loop == nil {
-		return
-	}
-	if fd, ok := c.TCP.Bare(); ok {
-		c.loop.Deregister(fd)
-	}
-	c.loop = nil
-}
-
-// Ready is for the loop: an idle connection on which something happens is of no use.
-func (c *Conn) Ready(_ *poll.Loop, fd int, _ uint32) { c.pool.spoken(c, fd) }
 
 // Connect dials the addresses of r until one answers, families in turn, the next
 // beside the last when it is slow (RFC 8305). The caller closes what it returns.
