@@ -64,6 +64,8 @@ func (x *session) begin() {
 	of := x.Look()
 	defer s.Panicked.Recover(func() { x.abandon(of) })
 	if !x.atOnce() {
+		// Who has its place and whose goroutine has not come to run can give way as well.
+		x.reading.Store(x.port.plan.Load().readsHead(x.peer.Addr()))
 		s.wg.Add(1)
 		go x.serve()
 	}

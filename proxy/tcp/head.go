@@ -52,6 +52,9 @@ func (x goSession) more(limit int) error {
 	return err
 }
 
+// readsHead reports whether a peer must say something before a destination is chosen.
+func (pl *plan) readsHead(peer netip.Addr) bool { return pl.names != nil || pl.trusts(peer) }
+
 // trusts reports whether a peer must send a PROXY protocol header.
 func (pl *plan) trusts(peer netip.Addr) bool {
 	for _, p := range pl.AcceptProxy {

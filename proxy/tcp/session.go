@@ -101,7 +101,7 @@ func (x *session) serve() {
 // open makes a tunnel of the connection.
 func (x goSession) open(ctx context.Context) (metrics.TCPRefusal, error) {
 	pl := x.port.plan.Load()
-	x.reading.Store(true)
+	x.reading.Store(pl.readsHead(x.peer.Addr()))
 	cause, err := x.readHead(pl)
 	x.reading.Store(false)
 	if x.Why() == door.Shed {
