@@ -70,6 +70,8 @@ type Metrics struct {
 	MessagesDropped prometheus.Counter
 	// Panics counts faults of the program that ended one connection.
 	Panics prometheus.Counter
+	// HandshakeFailed counts clients with whom no TLS connection came about.
+	HandshakeFailed prometheus.Counter
 
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -109,6 +111,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 			Help: "Lines for standard error dropped because it was not read as fast as they came, or could not be written."}),
 		Panics: f.NewCounter(prometheus.CounterOpts{Name: "sluice_panics_total",
 			Help: "Faults of the program, each of which has ended one connection. The log has the stack: please report it."}),
+		HandshakeFailed: f.NewCounter(prometheus.CounterOpts{Name: "sluice_tls_handshakes_failed_total",
+			Help: "Clients of --listen-tls with whom no TLS connection came about."}),
 		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_successful",
 			Help: "1 when the last reload put a new configuration in force, 0 when it was refused."}),
 		reloadTime: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_success_timestamp_seconds",

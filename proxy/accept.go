@@ -61,7 +61,8 @@ func (s *Server) housekeeping() func(now time.Time) {
 
 // accept starts to serve a client, or refuses it in words.
 func (s *Server) accept(l *poll.Loop, c *conn) {
-	limits := door.Limits{Conns: s.MaxConns, ConnsPerClient: s.live.Load().Tenant(c.Client()).Limits.ConnsPerClient}
+	limits := s.placesFor(c.Client())
+	c.announced = s.announces(c.Client())
 	switch why, await := s.door.EnterOrShed(c, limits); {
 	case await:
 		s.wg.Go(func() { s.acceptLater(c, limits) })

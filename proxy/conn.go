@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/terminate"
 )
 
 // conn is one client connection. While it is on the loop (see loop.go), whoever holds mu owns
@@ -41,6 +43,10 @@ type conn struct {
 
 // connLife is what a conn knows of the client that it has now.
 type connLife struct {
+	secure    *terminate.Client // who has come by TLS; nil: in plain
+	client    netip.AddrPort    // who it is by its PROXY header; invalid: the peer. Changed by becomes
+	announced bool              // that header is still to come
+
 	buf  []byte // what was read and not used is buf[r:w]; nil while the client is quiet
 	r, w int
 	n    int   // what the last tryFill read

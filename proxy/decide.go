@@ -144,7 +144,8 @@ func (x goExchange) admit(port uint16) error {
 
 // readTarget makes x.wanted what the gate is asked.
 func (x *exchange) readTarget(port uint16) (err error) {
-	x.wanted.Client, x.wanted.HTTP, x.gen = x.c.Client(), &x.req, x.c.srv.live.Load()
+	x.wanted.Client, x.wanted.Certificate, x.wanted.HTTP = x.c.Client(), x.c.secure.Certificate(), &x.req
+	x.gen = x.c.srv.live.Load()
 	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
 	return err
 }

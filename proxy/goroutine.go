@@ -53,6 +53,9 @@ func (c *conn) run(x *exchange) {
 // connection can return to the loop: then it is left to that. x, if not nil, is an exchange
 // to go on with first.
 func (c goConn) serve(x *exchange) (left bool) {
+	if c.announced && !c.meet() {
+		return c.lingers && c.lingerOnLoop()
+	}
 	for x != nil || c.waitForRequest() {
 		keep := false
 		if x != nil {
@@ -210,6 +213,9 @@ func (x goExchange) endBadHead(err error) (keep bool) {
 		return false
 	case errors.As(err, &bad):
 		x.keepHeads()
+		if unaskedHeader(x.c.buffered()) {
+			bad = errNotBalancer
+		}
 		return x.refuseMessage(bad)
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
 		return x.answer(answer.SlowHead(x.c.srv.HeadTimeout))

@@ -33,6 +33,8 @@ func (c *conn) start(l *poll.Loop) {
 	switch {
 	case c.setLimit(c.srv.HeadTimeout) != nil: // everything is being cut
 		c.finish()
+	case c.announced:
+		c.toGoroutine(nil)
 	case c.srv.single && l != nil:
 		c.receiveRequest(l)
 	default:

@@ -12,7 +12,15 @@ import (
 // A conn is a door.Member: what the door may do with it at any time.
 
 // Client is who is connected.
-func (c *conn) Client() netip.Addr { return c.tcp.Remote().Addr() }
+func (c *conn) Client() netip.Addr { return c.from().Addr() }
+
+// from is Client, and its port.
+func (c *conn) from() netip.AddrPort {
+	if c.client.IsValid() {
+		return c.client
+	}
+	return c.tcp.Remote()
+}
 
 // Sweep is the sweeper's look at one connection.
 func (c *conn) Sweep() {
@@ -214,7 +222,7 @@ func (c *conn) describe(o *door.Open) bool {
 	if c.over || !c.onLoop && !c.hadGoroutine || c.tunnel.Load() != nil {
 		return false
 	}
-	*o = door.Open{Client: c.tcp.Remote()}
+	*o = door.Open{Client: c.from()}
 	d := c.doing
 	if x := c.x; x != nil {
 		d = x.doing()

@@ -47,13 +47,13 @@ func (x *exchange) keepHeads() {
 func (x *exchange) fillRecord() *accesslog.Request {
 	x.keepHeads()
 	d, r := &x.did, &x.rec
-	r.Common = accesslog.Common{Start: d.start, Client: x.c.tcp.Remote(), Addr: d.addr, Source: d.source,
+	r.Common = accesslog.Common{Start: d.start, Client: x.c.from(), Addr: d.addr, Source: d.source,
 		Received: d.received, Sent: d.sent, Connect: d.connect, Error: d.class}
 	r.ID, r.Mode, r.Tunnel, r.Silent, r.Status, r.Details, r.FirstByte = d.id, d.mode, d.tunnel, d.silent, d.status, d.details, d.firstByte
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
 	}
-	r.User, r.Namespace, r.Pod = x.wanted.Shown.String(), x.wanted.Pod.Namespace, x.wanted.Pod.Name
+	r.User, r.Namespace, r.Pod = x.wanted.User(), x.wanted.Pod.Namespace, x.wanted.Pod.Name
 	if t := x.ticket.Tenant; t != nil {
 		r.Tenant = t.Name
 	}

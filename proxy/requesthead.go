@@ -110,6 +110,6 @@ func (x *exchange) appendForwardedFor(b []byte) []byte {
 			b = append(append(b, f.Value...), ", "...)
 		}
 	}
-	b = x.c.tcp.Remote().Addr().AppendTo(b)
+	b = x.c.Client().AppendTo(b)
 	return append(b, "\r\n"...)
 }

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/terminate"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -51,6 +53,8 @@ type Options struct {
 	Head       http1.Limits // of a request
 	AnswerHead http1.Limits // of an answer; MaxHead bounds the interim ones before it too, all together
 	MaxConns   int          // open client connections; 0: as many as the budget has room for
+
+	ProxyFrom []netip.Prefix // peers whose connections begin with a PROXY protocol header
 
 	HeadTimeout      time.Duration // for a request head, from its first byte or the start
 	ConnectTimeout   time.Duration // to connect, all addresses together
@@ -74,10 +78,14 @@ type Server struct {
 	free     sync.Pool // of *conn, see conn.reuse
 	tunnels  sync.Pool // of *openTunnel
 	targets  targets
-	opened   atomic.Int64    // tunnels since the last trim
-	ctx      context.Context // ends when connections are cut
-	cancel   context.CancelFunc
-	wg       sync.WaitGroup
+
+	terminator *terminate.Terminator // of clients by TLS
+	lastFailed atomic.Int64          // handshake in the log, in ns
+
+	opened atomic.Int64    // tunnels since the last trim
+	ctx    context.Context // ends when connections are cut
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 
 	headBytes atomic.Int64  // see holdHead
 	lingering chan struct{} // slots for refused connections that are read empty
@@ -114,6 +122,7 @@ func New(o Options) *Server {
 	s.tunnels.New = func() any { return &openTunnel{srv: s} }
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.openDoor()
+	s.terminator = s.newTerminator()
 	return s
 }
 
@@ -127,7 +136,19 @@ func (s *Server) Generation() *policy.Generation { return s.live.Load() }
 // an error when it could not begin. Running out of descriptors is no such error:
 // it waits and goes on.
 func (s *Server) Serve(l *sock.Listener) error {
-	a := s.acceptor(l)
+	return s.serve(l, func() *accept.Acceptor {
+		var next *conn
+		l.Room = func() *sock.Conn {
+			next = s.free.Get().(*conn)
+			return next.tcp
+		}
+		return accept.New(l, func(on *poll.Loop, _ *sock.Conn) { s.accept(on, next) }, s.cannotAccept)
+	})
+}
+
+// serve takes clients from l by what make makes, until Shutdown.
+func (s *Server) serve(l *sock.Listener, make func() *accept.Acceptor) error {
+	a := s.enlist(make)
 	if a == nil {
 		l.Close()
 		return nil
@@ -139,25 +160,23 @@ func (s *Server) Serve(l *sock.Listener) error {
 	return nil
 }
 
-// acceptor makes one for the clients of l, whose Run is counted already, or nil when no more
-// are to come.
-func (s *Server) acceptor(l *sock.Listener) *accept.Acceptor {
+// enlist has make make an acceptor, whose Run is counted already, or returns nil when no more
+// clients are to come.
+func (s *Server) enlist(make func() *accept.Acceptor) *accept.Acceptor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.door.Draining() {
 		return nil
 	}
-	var next *conn
-	l.Room = func() *sock.Conn {
-		next = s.free.Get().(*conn)
-		return next.tcp
-	}
-	a := accept.New(l, func(on *poll.Loop, _ *sock.Conn) { s.accept(on, next) }, func(err error, in time.Duration) {
-		s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in.String())
-	})
+	a := make()
 	s.acceptors = append(s.acceptors, a)
 	s.serving.Add(1)
 	return a
+}
+
+// cannotAccept says that nobody can be let in for a while.
+func (s *Server) cannotAccept(err error, in time.Duration) {
+	s.Log.Warn("cannot accept clients for now", "error", err, "retry_in", in.String())
 }
 
 // Shutdown stops accepting, lets the requests and tunnels under way end by
@@ -166,6 +185,7 @@ func (s *Server) acceptor(l *sock.Listener) *accept.Acceptor {
 func (s *Server) Shutdown(ctx context.Context) {
 	s.stopAccepting()
 	s.serving.Wait()
+	s.terminator.Settle()
 	s.door.Drain()
 	if !s.door.Wait(ctx) {
 		s.door.CutAll()
@@ -173,6 +193,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.cancel()
 	s.door.Wait(context.Background())
 	s.wg.Wait()
+	s.terminator.Wait(ctx)
 	s.door.Close()
 	s.Gate.Pool.Close()
 	s.pump.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -137,13 +138,19 @@ func (a *aclTest) findTenant(environ []string) error {
 	namespace, account, isAccount := strings.Cut(a.from, "/")
 	switch {
 	case a.from == "", from.IsValid():
+	case strings.Contains(a.from, "://"):
+		uri, err := url.Parse(a.from)
+		if err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		user = auth.NewCertificate(&x509.Certificate{URIs: []*url.URL{uri}})
 	case isAccount:
 		pod = policy.Pod{Namespace: namespace, ServiceAccount: account}
 		user = auth.NewServiceAccount(namespace, account, "")
 	case c.Users.Has(a.from):
 		user = auth.NewUser(a.from)
 	default:
-		return fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, and no user of the usersFile", a.from)
+		return fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, no URI of a certificate, and no user of the usersFile", a.from)
 	}
 	t := set.Generation().TenantOf(from.Unmap(), pod, user)
 	a.policy, a.tenant = t.Rules, t.Name

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -21,6 +22,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/terminate"
 )
 
 var proxyCommand = modeCommand[*config.Proxy]{
@@ -40,6 +42,7 @@ A flag wins over the environment, the environment over the file (--config).`,
 type proxyMode struct {
 	server  *proxy.Server
 	proxies []*sock.Listener
+	secure  []*sock.Listener // for clients by TLS
 	usages  *tenantUsages
 
 	verifier *auth.Verifier
@@ -51,14 +54,24 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	m.server, m.usages = proxy.New(serverOptions(c, p, m.pods)), new(tenantUsages)
 	m.verifier = p.gate.Verifier
 	metrics.NewTenants(p.registry, m.usages.each)
-	for _, addr := range c.Listen {
+	var err error
+	if m.proxies, err = listenAll(c.Written.Of("listen"), c.Listen); err != nil {
+		return err
+	}
+	m.secure, err = listenAll(c.Written.Of("listen-tls"), c.ListenTLS)
+	return err
+}
+
+// listenAll listens at the addresses of a setting. With an error it returns those that are open.
+func listenAll(setting string, addrs []string) (all []*sock.Listener, err error) {
+	for _, addr := range addrs {
 		l, err := sock.Listen(addr)
 		if err != nil {
-			return listenError(c.Written.Of("listen"), addr, err)
+			return all, listenError(setting, addr, err)
 		}
-		m.proxies = append(m.proxies, l)
+		all = append(all, l)
 	}
-	return nil
+	return all, nil
 }
 
 func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
@@ -77,6 +90,7 @@ func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 		Head:             http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
 		AnswerHead:       http1.Limits{MaxHead: c.MaxAnswerHead, MaxFields: c.MaxAnswerFields},
 		MaxConns:         c.MaxConns,
+		ProxyFrom:        c.ProxyProtocolFrom,
 		HeadTimeout:      c.HeadTimeout,
 		ConnectTimeout:   c.ConnectTimeout,
 		IdleTimeout:      c.IdleTimeout,
@@ -125,6 +139,9 @@ func (m *proxyMode) apply(before, now *config.Proxy, gen *policy.Generation) err
 			return fmt.Errorf(`%s: the rules in force end in the line "#@ end", and these do not: they may be cut off; add the line, or restart to do without it`, source)
 		}
 	}
+	if c := now.Keys; c != nil {
+		m.server.SetKeys(terminate.NewKeys(c.Certificate, c.ClientCAs))
+	}
 	m.renew(gen)
 	return nil
 }
@@ -152,13 +169,17 @@ func (m *proxyMode) renew(gen *policy.Generation) {
 }
 
 func (m *proxyMode) serve(failed func(error)) {
-	for _, l := range m.proxies {
-		go func() {
-			if err := m.server.Serve(l); err != nil {
-				failed(err)
-			}
-		}()
+	each := func(ls []*sock.Listener, serve func(*sock.Listener) error) {
+		for _, l := range ls {
+			go func() {
+				if err := serve(l); err != nil {
+					failed(err)
+				}
+			}()
+		}
 	}
+	each(m.proxies, m.server.Serve)
+	each(m.secure, m.server.ServeTLS)
 }
 
 func (m *proxyMode) shutdown(ctx context.Context) {
@@ -171,7 +192,7 @@ func (m *proxyMode) shutdown(ctx context.Context) {
 	if m.pods != nil {
 		m.pods.close()
 	}
-	for _, l := range m.proxies {
+	for _, l := range slices.Concat(m.proxies, m.secure) {
 		l.Close()
 	}
 }
@@ -186,6 +207,9 @@ const maxShown = 1000
 func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 	for _, l := range m.proxies {
 		st.Listen = append(st.Listen, l.Addr().String())
+	}
+	for _, l := range m.secure {
+		st.Listen = append(st.Listen, l.Addr().String()+" (TLS)")
 	}
 	for rule := range c.Policy.Rules() {
 		if len(st.Rules) == maxShown {
@@ -204,6 +228,9 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 	var listen []string
 	for _, l := range m.proxies {
 		listen = append(listen, l.Addr().String())
+	}
+	for _, l := range m.secure {
+		listen = append(listen, l.Addr().String()+" (TLS)")
 	}
 	a.what = "listens on " + strings.Join(listen, ", ")
 	var b strings.Builder

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -90,6 +91,11 @@ listen: [":3128", "[::]:3129"]
 admin: off
 adminHost: [Sluice-Admin.egress.svc., sluice]
 pprof: true
+listenTLS: ":8443"
+tlsCert: tls.pem
+tlsKey: tls.key
+clientCA: ca.pem
+proxyProtocolFrom: [10.0.0.0/8, 192.0.2.1]
 rulesFile: [rules, more]
 guard: strict
 hideRules: true
@@ -127,6 +133,7 @@ logLevel: warn
 	}
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
+		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
@@ -136,6 +143,7 @@ logLevel: warn
 		"keepalive-timeout": {"240s"}, "half-close-timeout": {"5s"}, "min-rate": {"100"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
 		"access-log-format": {"squid"}, "log-level": {"WARN"},
 	}
+	files["/etc/tls.pem"], files["/etc/tls.key"] = inPEM(t, nettest.NewCA(t).Issue("127.0.0.1"))
 	byFlag, byEnv := given{files: files}, given{files: files}
 	for flag, ts := range texts {
 		for _, text := range ts {
@@ -151,11 +159,12 @@ logLevel: warn
 				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 			},
 			DNSTimeout: 3 * time.Second, ShutdownDelay: 6 * time.Second, LogLevel: slog.LevelWarn, Origin: "/etc/rules, /etc/more",
-			Watch: []string{"/etc/rules", "/etc/more", "/etc/users", "/etc/ca.pem", "/etc/ca2.pem"},
+			Watch: []string{"/etc/rules", "/etc/more", "/etc/users", "/etc/tls.pem", "/etc/tls.key", "/etc/ca.pem", "/etc/ca2.pem"},
 		},
-		Listen:    []string{":3128", "[::]:3129"},
-		Rules:     ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
-		HideRules: true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
+		Listen: []string{":3128", "[::]:3129"}, ListenTLS: []string{":8443"},
+		ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
+		Rules:             ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
+		HideRules:         true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,
@@ -169,7 +178,8 @@ logLevel: warn
 		p, err := g.load(t)
 		require.NoError(t, err, name)
 		require.True(t, p.Users.Has("deploy"))
-		p.Policy, p.Written, p.Users = nil, nil, nil
+		require.NotNil(t, p.Keys.ClientCAs)
+		p.Policy, p.Written, p.Users, p.Keys = nil, nil, nil, nil
 		if strings.HasPrefix(name, "file") {
 			require.Equal(t, "/etc/sluice.yaml", p.Watch[0])
 			p.Watch = p.Watch[1:]
@@ -277,7 +287,7 @@ func TestGroups(t *testing.T) {
 		all += g.Flags
 	}
 	require.Equal(t, []string{"Listening", "Policy", "Outbound", "Limits", "Time-outs", "Logs", "Other"}, titles)
-	require.Contains(t, all, "--listen ADDR       accept clients at this address; may be given several times (default :8080)\n")
+	require.Contains(t, all, "--listen ADDR                accept clients at this address; may be given several times (default :8080)\n")
 	require.Contains(t, all, "--hide-rules    ")
 	require.Contains(t, all, "--check   check the configuration and exit\n")
 	flags.VisitAll(func(f *pflag.Flag) { require.Contains(t, all, "--"+f.Name+" ") })

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ type Proxy struct {
 	Common
 
 	Listen []string // "HOST:PORT" with a literal address or no HOST; never empty
+
+	ListenTLS         []string       // the same for clients that come by TLS
+	Keys              *Keys          // for those; nil: there are none
+	ProxyProtocolFrom []netip.Prefix // peers whose connections begin with a PROXY protocol header
 
 	Rules     RuleText // what Policy is made of
 	HideRules bool     // error pages and status lines don't show the rule
@@ -70,10 +75,12 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	tenants := l.Block(tenantsSetting()) != nil
 	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants)
 	p.Users = users(l, settings.Pick(all, "users-file"))
+	p.Keys = p.keys(l, all)
 	p.authenticates(l, all)
-	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "", Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
+	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
+		certificates: p.Keys != nil && p.Keys.ClientCAs != nil, Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
-	if slices.Contains(p.Listen, p.Admin) && portOf(p.Admin) != "0" {
+	if slices.Contains(append(slices.Clone(p.Listen), p.ListenTLS...), p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
 		if vs := l.Values(settings.Pick(all, "admin")); len(vs) > 0 {
 			at = vs[0]
@@ -92,7 +99,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	return p, nil
 }
 
-// roots reads the certificates of --upstream-ca.
+// roots reads the certificates of --upstream-ca, or those of another setting.
 func roots(l *settings.Loader, s settings.Setting) []byte {
 	var all []byte
 	vs := l.Values(s)
@@ -142,7 +149,7 @@ func (p *Proxy) listenSettings() []settings.Setting {
 		{Flag: "listen", Key: "listen", Default: ":8080", Value: "ADDR", List: true, Change: fixed,
 			Help: "accept clients at this address; may be given several times",
 			Into: settings.Many(&p.Listen, settings.Listen)},
-	}, p.adminSettings()...)
+	}, append(p.tlsSettings(), p.adminSettings()...)...)
 }
 
 // rulesText is the rules themselves, in the file.

@@ -17,8 +17,11 @@ func (r *tenantReader) reachable() {
 	for _, t := range r.all {
 		all, by := len(t.Clients)+len(t.Shown)+len(t.Pods) > 0, ""
 		for _, sel := range t.Shown {
-			taker, ok := shown[sel]
-			all = all && ok
+			taker := shown[sel]
+			if star, ok := sel.Star(); ok {
+				taker = cmp.Or(shown[star], taker)
+			}
+			all = all && taker != ""
 			by = cmp.Or(by, taker)
 			shown[sel] = cmp.Or(taker, t.Name)
 		}

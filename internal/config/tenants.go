@@ -36,6 +36,7 @@ type Tenant struct {
 	users        *auth.Users
 	authenticate policy.Mode
 	directory    bool
+	certificates bool // clients are asked for those
 }
 
 // TenantLimits are what a tenant may have at once; 0 is no limit.
@@ -104,6 +105,7 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 		"users":           func(n *yaml.Node) { r.scalars(n, r.user(&t, n.Line)) },
 		"namespaces":      func(n *yaml.Node) { r.scalars(n, r.namespace(&t)) },
 		"serviceAccounts": func(n *yaml.Node) { r.scalars(n, r.serviceAccount(&t)) },
+		"certificates":    func(n *yaml.Node) { r.scalars(n, r.certificate(&t)) },
 		"source":          func(n *yaml.Node) { t.Sources = nil; r.scalars(n, r.source(&t)) },
 		"rules":           func(n *yaml.Node) { inline = n },
 		"rulesFile":       func(n *yaml.Node) { file = n },
@@ -117,7 +119,7 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 		r.FileProblem(item.Line, `a tenant wants a "name"`)
 	}
 	if len(t.Clients)+len(t.Shown)+len(t.Pods) == 0 && len(r.Problems) == before {
-		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes, "namespaces", "serviceAccounts" or "users"`, t.Name))
+		r.FileProblem(item.Line, fmt.Sprintf(`no client can be tenant %q's: give it "clients", addresses and prefixes, "namespaces", "serviceAccounts", "users" or "certificates"`, t.Name))
 	}
 	return t
 }
@@ -138,6 +140,20 @@ func (r *tenantReader) user(t *Tenant, line int) func(string) error {
 		}
 		t.Shown = append(t.Shown, sel)
 		return nil
+	}
+}
+
+// certificate takes a SAN of the certificates of clients.
+func (r *tenantReader) certificate(t *Tenant) func(string) error {
+	return func(s string) error {
+		sel, err := auth.ParseSelector(auth.ByCertificate, s)
+		if err == nil && !r.rest.certificates {
+			err = fmt.Errorf(`nobody is asked for a certificate such as %q: listen with TLS (listenTLS), and name the CA of its clients (clientCA)`, s)
+		}
+		if err == nil {
+			t.Shown = append(t.Shown, sel)
+		}
+		return err
 	}
 }
 

@@ -33,7 +33,7 @@ func (p *Proxy) authenticates(l *settings.Loader, all []settings.Setting) {
 	switch named := len(l.Values(file)) > 0; {
 	case named && p.Authenticate == policy.Off:
 		l.Warn(l.At(file).Problem("nobody is asked for a password: set authenticate to optional or required"))
-	case !named && p.Authenticate != policy.Off && p.Directory == "":
-		l.Report(l.At(settings.Pick(all, "authenticate")).Problem("nobody has a password: name a usersFile (--users-file), or a directory for tokens"))
+	case !named && p.Authenticate != policy.Off && p.Directory == "" && (p.Keys == nil || p.Keys.ClientCAs == nil):
+		l.Report(l.At(settings.Pick(all, "authenticate")).Problem("nobody has a password: name a usersFile (--users-file), a directory for tokens, or a CA of certificates (--client-ca)"))
 	}
 }

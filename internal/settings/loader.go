@@ -154,7 +154,9 @@ func (l *Loader) ReadFile(v Value) (path string, text []byte, ok bool) {
 		l.Report(v.Problem(err.Error()))
 		return path, nil, false
 	}
-	l.Watch = append(l.Watch, path)
+	if !slices.Contains(l.Watch, path) {
+		l.Watch = append(l.Watch, path)
+	}
 	return path, text, true
 }
 

@@ -25,6 +25,25 @@ type Selector struct {
 	text string // in the form that Identity.Selectors has
 }
 
+// By is what s selects by; 0 for the zero Selector.
+func (s Selector) By() By { return s.by }
+
+// Star is the selector with a "*" in the place of the last segment, which fits whoever s fits
+// too. false: there is none, or s is that.
+func (s Selector) Star() (Selector, bool) {
+	switch s.by {
+	case ByServiceAccount:
+		namespace, name, _ := strings.Cut(s.text, "/")
+		return Selector{s.by, namespace + "/*"}, name != "*"
+	case ByCertificate:
+		if uri, ok := strings.CutPrefix(s.text, uriKey); ok {
+			star, ok := starOf(uri)
+			return Selector{s.by, uriKey + star}, ok
+		}
+	}
+	return Selector{}, false
+}
+
 // SANs of different kinds never meet: a DNS name that reads like a URI is none.
 const uriKey, dnsKey, mailKey = "uri:", "dns:", "email:"
 

@@ -23,7 +23,7 @@ import (
 // called concurrently with everything that it does.
 type Member interface {
 	entry() *Entry // of the Entry that it embeds
-	// Client is the address that counts for limits. It stays the same.
+	// Client is the address that counts for limits. It stays the same, but for Become.
 	Client() netip.Addr
 	// Sweep is the regular look: end it if a time limit has passed.
 	Sweep()
@@ -170,6 +170,27 @@ func (d *Door) add(m Member, l Limits) Refusal {
 	return 0
 }
 
+// Become has m count as another client's from now on, unless that has as many as it may. change
+// is called within, and has m.Client return that client. Until then m is no tunnel.
+func (d *Door) Become(m Member, client netip.Addr, l Limits, change func()) Refusal {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if l.ConnsPerClient > 0 && d.perClient[client] >= l.ConnsPerClient {
+		return TooMany
+	}
+	d.uncount(m.Client())
+	d.perClient[client]++
+	change()
+	return 0
+}
+
+// uncount is called with mu held.
+func (d *Door) uncount(client netip.Addr) {
+	if d.perClient[client]--; d.perClient[client] == 0 {
+		delete(d.perClient, client)
+	}
+}
+
 // Replace lets b, which is of the same client, take the place of a.
 func (d *Door) Replace(a, b Member) {
 	d.mu.Lock()
@@ -205,10 +226,7 @@ func (d *Door) remove(m Member) {
 	last.entry().at = i
 	d.all[i], d.all[n] = last, nil
 	d.all = d.all[:n]
-	client := m.Client()
-	if d.perClient[client]--; d.perClient[client] == 0 {
-		delete(d.perClient, client)
-	}
+	d.uncount(m.Client())
 	if len(d.all) == 0 && d.empty != nil {
 		close(d.empty)
 		d.empty = nil

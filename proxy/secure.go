@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/sluiceproxy/sluice/proxy/accept"
+	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/terminate"
+)
+
+// newTerminator makes that for clients that come by TLS.
+func (s *Server) newTerminator() *terminate.Terminator {
+	return terminate.New(terminate.Options{
+		Serve:            s.serveSecure,
+		HandshakeTimeout: s.HeadTimeout,
+		Budget:           s.Budget,
+		Announced:        s.announces,
+		Report:           s.panicked,
+		Refused:          s.handshakeFailed,
+	})
+}
+
+// SetKeys puts k in force for the clients of ServeTLS. Without it nobody is let in there.
+func (s *Server) SetKeys(k *terminate.Keys) { s.terminator.SetKeys(k) }
+
+// ServeTLS is Serve for clients that speak TLS to the proxy.
+func (s *Server) ServeTLS(l *sock.Listener) error {
+	return s.serve(l, func() *accept.Acceptor {
+		return accept.New(l, func(_ *poll.Loop, c *sock.Conn) { s.terminator.Take(c) }, s.cannotAccept)
+	})
+}
+
+// serveSecure serves a client that has come by TLS.
+func (s *Server) serveSecure(fd int, client *terminate.Client) {
+	c := s.free.Get().(*conn)
+	c.tcp.Init(fd, client.From())
+	c.secure = client
+	s.accept(nil, c)
+}
+
+// handshakeFailed counts it, and has a line in the log say why, one in a second at most: it is
+// the client's doing.
+func (s *Server) handshakeFailed(client netip.AddrPort, err error) {
+	s.Metrics.HandshakeFailed.Inc()
+	if errors.Is(err, io.EOF) || s.door.Draining() { // it has said nothing
+		return
+	}
+	now := time.Now().UnixNano()
+	if last := s.lastFailed.Load(); now-last < int64(time.Second) || !s.lastFailed.CompareAndSwap(last, now) {
+		return
+	}
+	s.Log.Warn("TLS handshake with a client failed", "client", client.String(), "error", err)
+}

@@ -1,0 +1,242 @@
+package terminate
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/proxy/proxyheader"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// lingerTime is for how long the end of a client is waited for whose front door has closed, or
+// whose handshake has failed.
+const lingerTime = 2 * time.Second
+
+// relay carries the bytes of one client:
+//
+//	client ══ TLS ══ secure │ plain ── pair ── front door
+//
+// Ends come across as they are. close_notify is the end of the half (RFC 8446 section 6.1), in both directions;
+// a connection that ends without is cut, and so the front door sees a reset, and a client whom
+// the front door has reset sees no close_notify.
+type relay struct {
+	t      *Terminator
+	c      *Client
+	raw    *patient // of the client
+	plain  *patient // near end of the pair
+	secure *tls.Conn
+	opened atomic.Bool // the handshake is over
+	closed atomic.Bool // the front door has closed, and the client has been told
+	early  []byte      // a PROXY header, which goes in front
+}
+
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// newRelay is the relay of a client that has just connected.
+func newRelay(t *Terminator, c *Client, raw, plain sock.Blocking) *relay {
+	r := &relay{t: t, c: c, raw: &patient{Blocking: raw, grace: takeTime}, plain: &patient{Blocking: plain}}
+	r.raw.other, r.plain.other = r.plain, r.raw
+	return r
+}
+
+// run returns when both connections may be closed.
+func (r *relay) run() {
+	keys := r.t.keys.Load()
+	if keys == nil {
+		return
+	}
+	r.raw.SetDeadline(time.Now().Add(r.t.HandshakeTimeout))
+	if announced := r.t.Announced; announced != nil && announced(r.c.from.Addr()) {
+		if err := r.readHeader(); err != nil {
+			r.t.refused(r.c.from, err)
+			return
+		}
+	}
+	r.secure = tls.Server(r.raw, keys.config)
+	var down sync.WaitGroup
+	down.Go(func() {
+		defer r.t.Report.Recover(r.abort)
+		r.down()
+	})
+	defer down.Wait()
+	defer r.t.Report.Recover(r.abort)
+	r.up(keys)
+}
+
+// abort ends both connections by a reset.
+func (r *relay) abort() {
+	for _, c := range []*patient{r.raw, r.plain} {
+		c.ResetOnClose()
+		c.Close()
+	}
+}
+
+// up carries what the client sends, after the handshake.
+func (r *relay) up(keys *Keys) {
+	if err := r.handshake(keys); err != nil {
+		r.t.refused(r.c.from, err)
+		r.plain.ResetOnClose()
+		r.plain.Close()
+		r.explain(err)
+		return
+	}
+	_, err := r.plain.Write(r.early)
+	for err == nil {
+		err = r.move()
+	}
+	switch {
+	case err == io.EOF && !r.raw.ended: // or crypto/tls takes an end at a record's for close_notify
+		r.plain.CloseWrite()
+	case errors.Is(err, errNotTaken):
+		r.discard(r.secure)
+	case !r.closed.Load(): // without close_notify: it is not the whole
+		r.abort()
+	}
+}
+
+// handshake does that.
+func (r *relay) handshake(keys *Keys) error {
+	if err := r.secure.Handshake(); err != nil {
+		return err
+	}
+	r.t.show(r.c, r.secure.ConnectionState(), keys)
+	r.raw.SetDeadline(time.Time{})
+	r.opened.Store(true)
+	return nil
+}
+
+// inPlain is for clients that have sent a request where a handshake must be.
+const inPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
+	"This port of the proxy is for TLS: write https:// in front of its name, or use the port for plain clients.\n"
+
+// explain ends a connection whose handshake has failed so that the client gets the alert.
+func (r *relay) explain(err error) {
+	r.raw.SetDeadline(time.Now().Add(lingerTime))
+	if bad, ok := errors.AsType[tls.RecordHeaderError](err); ok && bad.Conn != nil && looksLikeHTTP(bad.RecordHeader) {
+		r.raw.Blocking.Write([]byte(inPlain))
+	}
+	r.raw.CloseWrite()
+	r.discard(r.raw)
+}
+
+// looksLikeHTTP reports whether a request begins so: with a method, of three capitals at least.
+func looksLikeHTTP(b [5]byte) bool {
+	for _, c := range b[:3] {
+		if c < 'A' || c > 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// errNotTaken says that the front door takes no more.
+var errNotTaken = errors.New("not taken")
+
+// move moves what comes next. While it waits it holds no buffer but a little on the stack,
+// which most requests fit into.
+func (r *relay) move() error {
+	var little [1 << 10]byte
+	n, err := r.secure.Read(little[:])
+	for b := little[:]; n > 0; {
+		if _, err := r.plain.Write(b[:n]); err != nil {
+			return errNotTaken
+		}
+		if err != nil || n < len(b) {
+			return err
+		}
+		if len(b) == len(little) { // there is more
+			big := buffers.Get().(*[32 << 10]byte)
+			defer buffers.Put(big)
+			b = big[:]
+		}
+		n, err = r.secure.Read(b)
+	}
+	return err
+}
+
+// discard waits for the end of a client of whom nobody takes more. Its answer may still be on
+// the way.
+func (r *relay) discard(from io.Reader) {
+	var b [1 << 10]byte
+	for {
+		if _, err := from.Read(b[:]); err != nil {
+			return
+		}
+	}
+}
+
+// down carries what the front door sends.
+func (r *relay) down() {
+	var big *[32 << 10]byte
+	var n int
+	var failed error
+	try := func(fd uintptr) bool {
+		big = buffers.Get().(*[32 << 10]byte)
+		n, failed = sock.TryRead(int(fd), big[:])
+		if failed != nil || n == 0 {
+			buffers.Put(big)
+		}
+		return failed != unix.EAGAIN
+	}
+	for {
+		switch err := r.plain.ReadWhenReady(try); {
+		case errors.Is(err, net.ErrClosed): // by up, which ends the rest too
+			return
+		case err != nil, failed != nil:
+			r.abort()
+			return
+		}
+		if n == 0 {
+			r.endDown()
+			return
+		}
+		_, err := r.secure.Write(big[:n])
+		buffers.Put(big)
+		if err != nil {
+			r.abort()
+			return
+		}
+	}
+}
+
+// endDown is called when the front door has ended its half. It returns when it has closed the
+// whole.
+func (r *relay) endDown() {
+	if !r.opened.Load() { // the client has given way, or its time has passed
+		r.raw.Close()
+		return
+	}
+	r.secure.CloseWrite()
+	r.plain.ReadWhenReady(func(fd uintptr) bool { return sock.HungUp(int(fd)) })
+	r.closed.Store(true)
+	r.raw.CloseWrite()
+	r.raw.SetReadDeadline(time.Now().Add(lingerTime))
+}
+
+// readHeader reads a PROXY header, and leaves what stands behind it.
+func (r *relay) readHeader() error {
+	var b []byte
+	for {
+		n, limit, err := proxyheader.Length(b)
+		if err != nil {
+			return err
+		}
+		if n > 0 && n <= len(b) {
+			r.early, r.raw.read = b[:n:n], b[n:]
+			return nil
+		}
+		more := make([]byte, min(512, limit-len(b)))
+		got, err := r.raw.Blocking.Read(more)
+		if err != nil {
+			return err
+		}
+		b = append(b, more[:got]...)
+	}
+}
