@@ -2,6 +2,7 @@ package drill
 
 import (
 	"bufio"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,23 +15,49 @@ import (
 
 // client is one client connection to a gateway.
 type client struct {
-	*net.TCPConn
+	wire
+	tcp  *net.TCPConn // beneath
 	w    *worker
 	g    *gate
 	r    *bufio.Reader
 	used bool // it has had an answer
 }
 
-// connect opens a connection.
+// wire is a connection in plain, or by TLS.
+type wire interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// connect opens a connection; to the HTTP front door it is one by TLS now and then.
 func (w *worker) connect(g *gate, addr string) *client {
+	byTLS := addr == g.addr && oneIn(w.r, 3)
+	if byTLS {
+		addr = g.tlsAddr
+	}
 	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(w.tenant.client)}}
-	c, err := from.Dial("tcp", addr)
+	conn, err := from.Dial("tcp", addr)
 	if err != nil {
 		w.d.fault(nil, "connect to %s: %v", g.name, err)
 		return nil
 	}
-	c.SetDeadline(time.Now().Add(patience))
-	return &client{TCPConn: c.(*net.TCPConn), w: w, g: g, r: bufio.NewReaderSize(c, 16<<10)}
+	conn.SetDeadline(time.Now().Add(patience))
+	c := &client{wire: conn.(*net.TCPConn), tcp: conn.(*net.TCPConn), w: w, g: g}
+	if byTLS {
+		secure := tls.Client(conn, w.d.trust)
+		switch err := secure.Handshake(); {
+		case err != nil && g.patient:
+			w.d.fault(nil, "handshake with %s: %v", g.name, err)
+			return nil
+		case err != nil: // no place, or too late
+			w.d.count(g.name + " no handshake")
+			conn.Close()
+			return nil
+		}
+		c.wire = secure
+	}
+	c.r = bufio.NewReaderSize(c, 16<<10)
+	return c
 }
 
 // received is what a client has had as the answer to a request.
@@ -133,7 +160,7 @@ func (c *client) send(p *plan, goOn <-chan bool) error {
 	case err != nil:
 		return err
 	case p.upEnd == reset:
-		abort(c.TCPConn)
+		abort(c.tcp)
 		return errLeft
 	case p.upEnd == finish:
 		c.CloseWrite()
@@ -148,7 +175,7 @@ func (c *client) send(p *plan, goOn <-chan bool) error {
 func (c *client) receive(p *plan, goOn chan<- bool) (a received) {
 	defer close(goOn)
 	if p.class == classStall {
-		givenUp(c.TCPConn, c.g.idle*10)
+		givenUp(c.tcp, c.g.idle*10)
 	}
 	var h head
 	for {
@@ -234,7 +261,7 @@ func (c *client) receiveBody(p *plan, h head, a *received) (int64, error) {
 		if err == nil {
 			a.left = true
 			if p.leaveBy == reset {
-				abort(c.TCPConn)
+				abort(c.tcp)
 			} else {
 				c.Close()
 			}

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"crypto/tls"
 	"flag"
 	"fmt"
 	"maps"
@@ -49,6 +50,7 @@ type drill struct {
 
 	tenants []*tenant
 	owners  sync.Map // *tenant by key
+	trust   *tls.Config
 
 	plain, secure, tunnels *origin
 	dead                   int // a port at which nobody is
@@ -174,10 +176,12 @@ func load(t *testing.T) {
 	d.ctx, d.stop = context.WithTimeout(t.Context(), lasts(t))
 	defer d.stop()
 	serverTLS, clientTLS := certificate(t)
+	d.trust = clientTLS.Clone()
+	d.trust.ServerName = "127.0.0.1"
 	d.plain, d.secure, d.tunnels = d.newOrigin(nil, false), d.newOrigin(serverTLS, false), d.newOrigin(nil, true)
 	res, generations := resolver(t), policies(t, d.tenants)
 	for _, g := range d.gates {
-		g.start(t, res, clientTLS, generations[0], d.tunnels.port())
+		g.start(t, res, serverTLS, clientTLS, generations[0], d.tunnels.port())
 	}
 	var wg sync.WaitGroup
 	for i := range workers {

@@ -35,6 +35,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
+	"github.com/sluiceproxy/sluice/proxy/terminate"
 )
 
 // gate is a gateway with both front doors.
@@ -48,12 +49,13 @@ type gate struct {
 	http    *proxy.Server
 	tcp     *tcp.Server
 	addr    string
+	tlsAddr string
 	tcpAddr string
 	budgets [2]*fdbudget.Budget
 	reg     *prometheus.Registry
 	log     logCheck
 	lines   *linelog.Log
-	served  chan error
+	served  chan error // twice
 }
 
 func gates() []*gate {
@@ -126,7 +128,7 @@ func (g *gate) outbound(res *resolve.Resolver, i int) *outbound.Gate {
 }
 
 // start runs g, whose TCP front door leads to that port.
-func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen *policy.Generation, tunnels int) {
+func (g *gate) start(t testing.TB, res *resolve.Resolver, own, trust *tls.Config, gen *policy.Generation, tunnels int) {
 	g.reg = prometheus.NewRegistry()
 	g.log.t = t
 	g.lines = linelog.New(&g.log, linelog.Options{Lost: func(int) { t.Error("a log line was lost") }})
@@ -141,8 +143,13 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, trust *tls.Config, gen
 	l, err := sock.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	g.addr = l.Addr().String()
-	g.served = make(chan error, 1)
+	g.served = make(chan error, 2)
 	go func() { g.served <- g.http.Serve(l) }()
+	secure, err := sock.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	g.tlsAddr = secure.Addr().String()
+	g.http.SetKeys(terminate.NewKeys(own.Certificates[0], nil))
+	go func() { g.served <- g.http.ServeTLS(secure) }()
 
 	gate := g.outbound(res, 1)
 	g.tcp = tcp.New(tcp.Options{Gate: gate, TTL: res.TTL, Metrics: metrics.NewTCP(g.reg), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[1],
@@ -173,7 +180,9 @@ func (g *gate) stop(t testing.TB) {
 		t.Fatalf("%s: what was cut has not ended: %+v, %+v\n%s", g.name, g.http.Open(), g.tcp.Open(), stacks[:runtime.Stack(stacks, true)])
 	}
 	assert.NoError(t, ctx.Err(), "%s: what was open has not ended by itself", g.name)
-	assert.NoError(t, <-g.served)
+	for range 2 {
+		assert.NoError(t, <-g.served)
+	}
 	assert.Zero(t, g.lines.Close(time.Minute))
 	for i, b := range g.budgets {
 		assert.Equal(t, g.files, b.Left(), "%s: descriptors of front door %d were not given back", g.name, i)

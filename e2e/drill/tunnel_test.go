@@ -24,7 +24,7 @@ type end struct {
 }
 
 func (p *plan) clientEnd(c *client) *end {
-	return &end{c, c.TCPConn, c.r, p, stream{p.key, up}, stream{p.key, down}, p.upSize, p.downSize, p.upEnd == reset, p.upCut, p.downEnd == reset, c.g.patient}
+	return &end{c.wire, c.tcp, c.r, p, stream{p.key, up}, stream{p.key, down}, p.upSize, p.downSize, p.upEnd == reset, p.upCut, p.downEnd == reset, c.g.patient}
 }
 
 func (p *plan) serverEnd(v *visit) *end {

@@ -136,6 +136,6 @@ func (w *worker) stall(g *gate, p *plan) {
 		return
 	}
 	defer c.Close()
-	c.SetReadBuffer(64 << 10)
+	c.tcp.SetReadBuffer(64 << 10)
 	c.exchange(p)
 }

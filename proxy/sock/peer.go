@@ -23,6 +23,17 @@ func (c *Conn) PeerEnd() (half, all bool) {
 	return events&unix.POLLRDHUP != 0, events&(unix.POLLHUP|unix.POLLERR) != 0
 }
 
+// WasReset reports whether the peer has reset the connection, which it says once; what has
+// come before can be read still.
+func (c *Conn) WasReset() (reset bool) {
+	c.Control(func(fd uintptr) {
+		n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
+		reset = err != nil || unix.Errno(n) == unix.ECONNRESET
+	})
+	return reset
+}
+
+
 // Progress is how far a connection has come, as the kernel knows it.
 type Progress struct {
 	Taken    uint64 // bytes that the peer has acknowledged

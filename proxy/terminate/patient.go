@@ -4,7 +4,10 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -24,6 +27,9 @@ type patient struct {
 	grace time.Duration // for what is still on its way when the other has ended
 	read  []byte        // what was read already
 	ended bool          // the peer has closed, or its half
+
+	mu    sync.Mutex // held by tryWrite and tryRead
+	reset bool       // the peer has reset the connection
 }
 
 // Read gives out what was read already, first.
@@ -39,41 +45,56 @@ func (p *patient) Read(b []byte) (int, error) {
 }
 
 // Write writes all of b, or fails when nothing was taken for a while and the other side has
-// ended meanwhile, or when a deadline that its user has set has passed.
+// ended meanwhile.
 func (p *patient) Write(b []byte) (n int, err error) {
-	n, full := p.tryWrite(b)
-	if !full {
-		return n, nil
+	var failed error
+	try := func(fd uintptr) bool {
+		more := 0
+		more, failed = p.tryWrite(int(fd), b[n:])
+		n += more
+		return failed != unix.EAGAIN
 	}
 	for waited := time.Duration(0); ; {
+		before := n
 		p.SetWriteDeadline(time.Now().Add(lookEvery))
-		more, err := p.Blocking.Write(b[n:])
-		n += more
+		err = p.WriteWhenReady(try)
 		switch {
 		case err == nil:
-			return n, p.SetWriteDeadline(time.Time{})
+			return n, failed
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return n, err
-		case more > 0:
+		case n > before:
 			waited = 0
 		}
 		if _, gone := p.other.PeerEnd(); gone {
-			if waited += lookEvery; waited >= p.grace {
-				return n, err // nobody will take it any more
+			if waited += lookEvery; waited >= p.grace || p.other.WasReset() {
+				return n, err // nobody will take it any more, or shall
 			}
 		}
 	}
 }
 
-// tryWrite writes what is taken at once. full says that there is more.
-func (p *patient) tryWrite(b []byte) (n int, full bool) {
-	for n < len(b) {
+// tryWrite writes what is taken at once; with EAGAIN that is not all.
+func (p *patient) tryWrite(fd int, b []byte) (n int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for n < len(b) && err == nil {
 		more := 0
-		var err error
-		if p.Control(func(fd uintptr) { more, err = sock.TryWrite(int(fd), b[n:]) }) != nil || err != nil {
-			return n, true // Write will say what
-		}
-		n += more
+		more, err = sock.TryWrite(fd, b[n:])
+		n += max(more, 0)
 	}
-	return n, false
+	p.reset = p.reset || err == unix.ECONNRESET
+	return n, err
+}
+
+// tryRead reads what has come. A reset is not taken for an end, although the kernel says it once
+// only, and has said it to tryWrite maybe.
+func (p *patient) tryRead(fd int, b []byte) (n int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, err = sock.TryRead(fd, b)
+	if n == 0 && p.reset {
+		return 0, unix.ECONNRESET
+	}
+	return n, err
 }

@@ -91,10 +91,10 @@ func (r *relay) up(keys *Keys) {
 	for err == nil {
 		err = r.move()
 	}
-	switch {
+	switch _, notTaken := errors.AsType[notTaken](err); {
 	case err == io.EOF && !r.raw.ended: // or crypto/tls takes an end at a record's for close_notify
 		r.plain.CloseWrite()
-	case errors.Is(err, errNotTaken):
+	case notTaken: // what has come of it before may be on its way
 		r.discard(r.secure)
 	case !r.closed.Load(): // without close_notify: it is not the whole
 		r.abort()
@@ -136,8 +136,8 @@ func looksLikeHTTP(b [5]byte) bool {
 	return true
 }
 
-// errNotTaken says that the front door takes no more.
-var errNotTaken = errors.New("not taken")
+// notTaken is an error of writing to the front door.
+type notTaken struct{ error }
 
 // move moves what comes next. While it waits it holds no buffer but a little on the stack,
 // which most requests fit into.
@@ -146,7 +146,7 @@ func (r *relay) move() error {
 	n, err := r.secure.Read(little[:])
 	for b := little[:]; n > 0; {
 		if _, err := r.plain.Write(b[:n]); err != nil {
-			return errNotTaken
+			return notTaken{err}
 		}
 		if err != nil || n < len(b) {
 			return err
@@ -179,7 +179,7 @@ func (r *relay) down() {
 	var failed error
 	try := func(fd uintptr) bool {
 		big = buffers.Get().(*[32 << 10]byte)
-		n, failed = sock.TryRead(int(fd), big[:])
+		n, failed = r.plain.tryRead(int(fd), big[:])
 		if failed != nil || n == 0 {
 			buffers.Put(big)
 		}
@@ -192,8 +192,7 @@ func (r *relay) down() {
 		case err != nil, failed != nil:
 			r.abort()
 			return
-		}
-		if n == 0 {
+		case n == 0:
 			r.endDown()
 			return
 		}
