@@ -74,8 +74,8 @@ func TestAllowedImports(t *testing.T) {
 		why     string
 	}{
 		{"acl", nil, "acl is a library for any caller"},
-		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
-		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
+		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
+		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
 		{"proxy/door", []string{"acl", "proxy/contain", "proxy/fdbudget"}, "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
 		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},
@@ -90,6 +90,8 @@ func TestAllowedImports(t *testing.T) {
 		{"proxy/dial", []string{"proxy/sock"}, "it connects to what it is given, which the gate has judged"},
 		{"proxy/http1", nil, "http1 knows no policy"},
 		{"proxy/tlshello", nil, "tlshello knows no policy, and leaves names as they are spelt"},
+		{"proxy/proxyheader", nil, "it reads a header, whoever may send one"},
+		{"proxy/terminate", []string{"proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/proxyheader", "proxy/sock"}, "it hands clients on, to whom it does not know"},
 		{"proxy/fdbudget", nil, "it counts, whatever is opened"},
 		{"proxy/contain", nil, "it keeps panics, whatever was served"},
 		{"proxy/logline", nil, "it appends words to lines"},

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -39,7 +40,7 @@ func TestACLTestFrom(t *testing.T) {
 		{0, "allow\t127.0.0.1:443\ttenant ci: line 10 *\n", "", []string{"--config", file, "--from", "::ffff:10.2.0.1", "127.0.0.1"}},
 		{1, "deny\ta.test:443\ttenant default: default\n", "", []string{"--config", file, "--from", "10.3.0.1", "a.test"}},
 		{1, "deny\ta.test:443\ttenant default: default\n", "", []string{"--config", file, "a.test"}},
-		{2, "", "--from: \"shop\" is no address of a client, no NAMESPACE/SERVICEACCOUNT, and no user of the usersFile\n", []string{"--config", file, "--from", "shop", "a.test"}},
+		{2, "", "--from: \"shop\" is no address of a client, no NAMESPACE/SERVICEACCOUNT, no URI of a certificate, and no user of the usersFile\n", []string{"--config", file, "--from", "shop", "a.test"}},
 		{2, "", "--from asks for a tenant's rules: name the file that has the tenants with --config\n", []string{"--rules", rules, "--from", "10.1.2.3", "a.test"}},
 		{2, "", "--rules and --config are both given; keep one of them\n", []string{"--rules", rules, "--config", file, "a.test"}},
 		{2, "", filepath.Dir(file) + "/none: no such file or directory\n", []string{"--config", filepath.Dir(file) + "/none", "a.test"}},
@@ -52,6 +53,10 @@ func TestACLTestFrom(t *testing.T) {
 	users := write(t, "users", "deploy:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n")
 	shown := write(t, "sluice.yaml", "authenticate: optional\nusersFile: "+users+"\n"+tenantsFile+"- {name: jobs, users: deploy, rules: '*'}\n")
 	_, out, _ := sluice(t, nil, "", "acl", "test", "--config", shown, "--from", "deploy", "b.test")
+	assert.Contains(t, out, "tenant jobs: line ")
+	pem, key := nettest.WriteFiles(t, t.TempDir(), "gateway", nettest.NewCA(t).Issue("127.0.0.1"))
+	byTLS := write(t, "sluice.yaml", "listenTLS: ':8443'\ntlsCert: "+pem+"\ntlsKey: "+key+"\nclientCA: "+pem+"\n"+tenantsFile+"- {name: jobs, certificates: 'spiffe://c/ns/*', rules: '*'}\n")
+	_, out, _ = sluice(t, nil, "", "acl", "test", "--config", byTLS, "--from", "spiffe://c/ns/a", "b.test")
 	assert.Contains(t, out, "tenant jobs: line ")
 	_, out, _ = sluice(t, nil, "", "acl", "test", "--json", "--config", file, "--from", "10.1.2.3", "a.test")
 	assert.Contains(t, out, `"tenant":"shop","verdict":"depends"`)
