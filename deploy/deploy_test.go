@@ -63,8 +63,9 @@ func TestReferences(t *testing.T) {
 			assert.NotNil(t, p.all.find("ServiceAccount", name, p.namespace), "%s: ServiceAccount %s", p, name)
 		}
 		for _, v := range p.spec.list("volumes") {
-			name := v.text("configMap", "name")
-			assert.NotNil(t, p.all.find("ConfigMap", name, p.namespace), "%s: ConfigMap %s", p, name)
+			for _, name := range configMaps(v) {
+				assert.NotNil(t, p.all.find("ConfigMap", name, p.namespace), "%s: ConfigMap %s", p, name)
+			}
 		}
 		for _, c := range append(p.spec.list("initContainers"), p.spec.list("containers")...) {
 			ports := portNames(c)
@@ -100,6 +101,23 @@ func TestReferences(t *testing.T) {
 			}
 		}
 	}
+}
+
+// configMaps are those that a volume needs and that the manifests make: the one with the
+// API server's certificates is in every namespace.
+func configMaps(volume object) (names []string) {
+	switch {
+	case volume["emptyDir"] != nil:
+	case volume["projected"] != nil:
+		for _, source := range volume.list("projected", "sources") {
+			if name := source.text("configMap", "name"); name != "" && name != "kube-root-ca.crt" {
+				names = append(names, name)
+			}
+		}
+	default:
+		names = append(names, volume.text("configMap", "name"))
+	}
+	return names
 }
 
 func portNames(c object) (names []string) {
@@ -261,7 +279,7 @@ func TestSettings(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, map[string]bool{"proxy": true, "tcp": true, "/sluice-netsetup": true, "sleep": true}, seen)
+	require.Equal(t, map[string]bool{"proxy": true, "tcp": true, "/sluice-netsetup": true, "/sluice-kube": true, "sleep": true}, seen)
 }
 
 // checkSettings loads the settings of a container that runs the command.
@@ -275,7 +293,7 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 		loaded, err := config.LoadProxy(settings.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
 		require.NoError(t, err, what)
 		require.Empty(t, loaded.Warnings, what)
-		require.NotNil(t, loaded.Policy, what)
+		require.True(t, loaded.Policy != nil || len(loaded.Tenants) > 0, what)
 		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
 		checkVariables(t, what, environ, append(config.ProxySettings(), settings.Setting{Env: "GOMEMLIMIT"}))
 	case "tcp":
@@ -286,6 +304,8 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 		checkVariables(t, what, environ, append(config.TCPSettings(), communityVariables...))
 	case "/sluice-netsetup":
 		checkNetsetup(t, what, environ)
+	case "/sluice-kube":
+		checkKube(t, what, environ, command[1:])
 	case "sleep": // the client
 	default:
 		t.Errorf("%s: what is this?", what)
@@ -416,7 +436,7 @@ func TestNetworks(t *testing.T) {
 			t.Errorf("%s: network of type %q", p, c.Type)
 		}
 	}
-	require.Equal(t, 2, found)
+	require.Equal(t, 3, found)
 }
 
 // TestConstraintsNameTheAccount: the one user of every SCC is the gateway's account, and

@@ -35,7 +35,8 @@ type kubelet struct {
 // sandbox is what becomes of a container's security context.
 type sandbox struct {
 	Root         string
-	Mounts       map[string]string // folders by where they are mounted
+	Mounts       map[string]string // folders by where they are mounted, to be read
+	Shared       map[string]string // the same, to be written
 	UID          int
 	Capabilities []string // the bounding set; of root it is all that it has
 	Privileged   bool
@@ -112,6 +113,11 @@ func (s sandbox) mountVolumes() error {
 			return err
 		}
 	}
+	for at, dir := range s.Shared {
+		if err := unix.Mount(dir, filepath.Join(s.Root, at), "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -154,7 +160,7 @@ func newKubelet(t *testing.T, ns *nettest.Netns, resolvConf string) *kubelet {
 	cmd.Dir = ".."
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
-	for _, dir := range []string{"proc", "etc/sluice"} { // where the runtime mounts
+	for _, dir := range []string{"proc", "etc/sluice", "run/sluice", "var/run/secrets/kubernetes.io/serviceaccount"} { // where the runtime mounts
 		require.NoError(t, os.MkdirAll(filepath.Join(k.root, dir), 0o755))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(k.root, "etc/resolv.conf"), []byte(resolvConf), 0o644))
@@ -183,18 +189,28 @@ type container struct {
 	stderr string
 }
 
-// start runs a container of the pod p, with environ for what its manifest says.
+// start runs a container of the pod p, with environ for what its manifest says. volumes are
+// folders by where they are mounted.
 func (k *kubelet) start(p pod, c object, environ []string, volumes map[string]string) *container {
 	k.t.Helper()
 	sc := c.object("securityContext")
 	s := sandbox{
-		Root: k.root, Mounts: volumes, UID: 65534,
+		Root: k.root, Mounts: map[string]string{}, Shared: map[string]string{}, UID: 65534,
 		Privileged: sc["privileged"] == true,
 		NoNewPrivs: sc["allowPrivilegeEscalation"] == false,
 		ReadOnly:   sc["readOnlyRootFilesystem"] == true,
 		Argv:       append(texts(c, "command"), texts(c, "args")...),
 		// As the image has it.
 		Env: append([]string{"PATH=/", "SLUICE_ADMIN=:9090"}, environ...),
+	}
+	for at, dir := range volumes {
+		mounts := s.Shared
+		for _, m := range c.list("volumeMounts") {
+			if m.text("mountPath") == at && m["readOnly"] == true {
+				mounts = s.Mounts
+			}
+		}
+		mounts[at] = dir
 	}
 	require.Equal(k.t, "65534:65534", image.User)
 	if uid, ok := sc["runAsUser"].(int); ok {

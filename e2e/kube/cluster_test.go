@@ -46,6 +46,9 @@ type cluster struct {
 	role    rbacv1.ClusterRole // as deploy has it
 }
 
+// kustomize is where the manifests are.
+var kustomize = filepath.Join("..", "..", "deploy", "kustomize")
+
 var (
 	shared  *cluster
 	missing string // why there is none
@@ -219,23 +222,24 @@ func (c *cluster) config(token string) *rest.Config {
 	return &rest.Config{Host: "https://127.0.0.1:" + c.port, BearerToken: token, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1}
 }
 
-// roles makes what deploy/directory/rbac.yaml says.
+// roles makes what the component of deploy says, for the gateway's account.
 func (c *cluster) roles() error {
-	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "directory", "rbac.yaml"))
+	text, err := os.ReadFile(filepath.Join(kustomize, "components", "directory", "rbac.yaml"))
 	if err != nil {
 		return err
 	}
 	docs := bytes.Split(text, []byte("\n---\n"))
-	var sa corev1.ServiceAccount
 	var binding rbacv1.ClusterRoleBinding
-	if len(docs) != 3 {
+	if len(docs) != 2 {
 		return fmt.Errorf("%d objects", len(docs))
 	}
-	for i, into := range []any{&sa, &c.role, &binding} {
+	for i, into := range []any{&c.role, &binding} {
 		if err := yaml.UnmarshalStrict(docs[i], into); err != nil {
 			return err
 		}
 	}
+	binding.Subjects[0].Namespace = "egress" // as kustomize does
+	sa := corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: binding.Subjects[0].Name, Namespace: "egress"}}
 	ctx := context.Background()
 	_, err1 := c.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: sa.Namespace}}, metav1.CreateOptions{})
 	_, err2 := c.CoreV1().ServiceAccounts(sa.Namespace).Create(ctx, &sa, metav1.CreateOptions{})

@@ -41,7 +41,7 @@ current-context: c
 contexts: [{name: c, context: {cluster: c, user: u}}]
 clusters: [{name: c, cluster: {server: "https://127.0.0.1:%s", insecure-skip-tls-verify: true}}]
 users: [{name: u, user: {token: %q}}]
-`, c.port, c.token(t, "egress", "sluice-directory", nil))
+`, c.port, c.token(t, "egress", "sluice", nil))
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
 	k := &kube{t: t, log: filepath.Join(dir, "log"), socket: socket}
 	out, err := os.Create(k.log)

@@ -126,7 +126,7 @@ func (c *cluster) setRole(t *testing.T, role *rbacv1.ClusterRole) {
 			})
 			nettest.Eventually(t, "the role is in force", func() bool {
 				r, err := c.AuthorizationV1().SubjectAccessReviews().Create(context.Background(), &authzv1.SubjectAccessReview{Spec: authzv1.SubjectAccessReviewSpec{
-					User:               "system:serviceaccount:egress:sluice-directory",
+					User:               "system:serviceaccount:egress:sluice",
 					ResourceAttributes: &authzv1.ResourceAttributes{Verb: verb, Group: rule.APIGroups[0], Resource: rule.Resources[0]},
 				}}, metav1.CreateOptions{})
 				require.NoError(t, err)
