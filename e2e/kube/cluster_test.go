@@ -248,11 +248,15 @@ func (c *cluster) roles() error {
 	return errors.Join(err1, err2, err3, err4)
 }
 
-// namespace makes one for a test.
+// namespace makes one for a test, whose pods end with it.
 func (c *cluster) namespace(t testing.TB, name string) string {
 	t.Helper()
 	n, err := c.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: name + "-"}}, metav1.CreateOptions{})
 	require.NoError(t, err)
+	t.Cleanup(func() {
+		now := int64(0)
+		require.NoError(t, c.CoreV1().Pods(n.Name).DeleteCollection(context.Background(), metav1.DeleteOptions{GracePeriodSeconds: &now}, metav1.ListOptions{}))
+	})
 	return n.Name
 }
 

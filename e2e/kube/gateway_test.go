@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -103,4 +105,55 @@ tenants:
 	nettest.Eventually(t, "it is asked again", func() bool {
 		return ask(t, g, "127.0.0.34", c.token(t, ci, "builder", nil, "sluice", "again"), server.URL) == "saw 127.0.1.32 "
 	})
+}
+
+// The gateway begins anew: it knows the pods from its first clients on, also while the API
+// server is away. A token is good until it ends, however long its verdict could be kept.
+func TestGatewayRestarts(t *testing.T) {
+	c := use(t)
+	shop, ci := c.namespace(t, "shop"), c.namespace(t, "ci")
+	_, err := c.CoreV1().ServiceAccounts(ci).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "builder"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	const ofShop, nobody = "127.0.0.41", "127.0.0.42"
+	web := c.pod(t, shop, "web", ofShop)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
+	defer server.Close()
+	socket := filepath.Join(t.TempDir(), "s")
+	c.run(t, socket, nil)
+	start := func() *program.Program {
+		return program.Start(t, program.Setup{Config: "directory: " + socket + `
+authenticate: optional
+tenants:
+- {name: shop, namespaces: ` + shop + `, rules: "127.0.0.1"}
+- {name: ci, serviceAccounts: ` + ci + `/*, rules: "127.0.0.1"}
+`})
+	}
+	g := start()
+	nettest.Eventually(t, "the pod is known", func() bool { return ask(t, g, ofShop, "", server.URL) == "hello" })
+	ends := time.Now().Add(4 * time.Second).Truncate(time.Second)
+	token := c.resign(t, c.token(t, ci, "builder", nil, "sluice"), ends)
+	require.Equal(t, "hello", ask(t, g, nobody, token, server.URL))
+	nettest.Eventually(t, "the token ends", func() bool { return ask(t, g, nobody, token, server.URL) == "407" })
+	assert.WithinDuration(t, ends, time.Now(), 2*time.Second)
+
+	end := func() {
+		g.Signal(syscall.SIGTERM)
+		require.Zero(t, g.Exit())
+	}
+	end()
+	c.remove(t, web)
+	c.pod(t, ci, "heir", ofShop)
+	g = start()
+	nettest.Eventually(t, "the heir is known", func() bool { return ask(t, g, ofShop, "", server.URL) == "hello" })
+	nettest.Eventually(t, "the log has it", func() bool {
+		return strings.Contains(strings.Join(g.AccessLog(), ""), `"tenant":"ci","namespace":"`+ci+`","pod":"heir",`)
+	})
+	assert.NotContains(t, strings.Join(g.AccessLog(), ""), `"tenant":"shop"`, "what the one before knew is nothing to this")
+
+	end()
+	c.down()
+	defer func() { require.NoError(t, c.up()) }()
+	g = start()
+	nettest.Eventually(t, "the last known state is sluice-kube's", func() bool { return ask(t, g, ofShop, "", server.URL) == "hello" })
+	assert.Equal(t, "503", ask(t, g, nobody, token, server.URL), "nobody can say that it has ended")
 }

@@ -56,6 +56,27 @@ func TestOneAddressOfTwoPods(t *testing.T) {
 	}
 }
 
+// An address of one family may be in dispute while the pod's other is its own.
+func TestDualStack(t *testing.T) {
+	c := use(t)
+	ns := c.namespace(t, "dual")
+	r := c.both(t)
+	a := c.pod(t, ns, "a", "10.10.0.1", "fd00:10::1")
+	becomes(t, r, "10.10.0.1", ns+"/a")
+	becomes(t, r, "fd00:10::1", ns+"/a")
+	becomes(t, r, "::ffff:10.10.0.1", ns+"/a") // as a listener of both families tells it
+	b := c.pod(t, ns, "b", "10.10.0.2", "fd00:10::1")
+	becomes(t, r, "fd00:10::1", "")
+	becomes(t, r, "10.10.0.1", ns+"/a")
+	becomes(t, r, "10.10.0.2", ns+"/b")
+	c.status(t, a, corev1.PodRunning, "10.10.0.1") // it has lost one
+	becomes(t, r, "fd00:10::1", ns+"/b")
+	becomes(t, r, "10.10.0.1", ns+"/a")
+	c.remove(t, b)
+	becomes(t, r, "fd00:10::1", "")
+	becomes(t, r, "10.10.0.2", "")
+}
+
 func TestSameNameMadeAnew(t *testing.T) {
 	c := use(t)
 	ns := c.namespace(t, "anew")

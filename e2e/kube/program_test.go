@@ -33,15 +33,21 @@ type kube struct {
 // run runs sluice-kube directory as its service account, with flags of the test.
 func (c *cluster) run(t testing.TB, socket string, env []string, args ...string) *kube {
 	t.Helper()
+	return c.runBy(t, "127.0.0.1:"+c.port, socket, env, args...)
+}
+
+// runBy is run by way of a relay to the API server.
+func (c *cluster) runBy(t testing.TB, api, socket string, env []string, args ...string) *kube {
+	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "kubeconfig")
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: c
 contexts: [{name: c, context: {cluster: c, user: u}}]
-clusters: [{name: c, cluster: {server: "https://127.0.0.1:%s", insecure-skip-tls-verify: true}}]
+clusters: [{name: c, cluster: {server: "https://%s", insecure-skip-tls-verify: true}}]
 users: [{name: u, user: {token: %q}}]
-`, c.port, c.token(t, "egress", "sluice", nil))
+`, api, c.token(t, "egress", "sluice", nil))
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
 	k := &kube{t: t, log: filepath.Join(dir, "log"), socket: socket}
 	out, err := os.Create(k.log)

@@ -4,6 +4,14 @@ package kube
 
 import (
 	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,7 +60,12 @@ func TestTokens(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.CoreV1().ServiceAccounts(ns).Delete(t.Context(), "fleeting", metav1.DeleteOptions{}))
 	c.remove(t, p)
+	soon := c.resign(t, good, time.Now().Add(time.Minute))
+	id, err = r.Review(t.Context(), soon)
+	require.NoError(t, err, "what the tests sign is good")
+	assert.WithinDuration(t, time.Now().Add(time.Minute), id.Expires, 5*time.Second)
 	for name, token := range map[string]string{
+		"expired":                 c.resign(t, good, time.Now().Add(-time.Minute)),
 		"another audience":        c.token(t, ns, "builder", nil, "other"),
 		"the API's own audience":  c.token(t, ns, "builder", nil),
 		"no token":                "x",
@@ -72,6 +85,31 @@ func TestTokens(t *testing.T) {
 		require.ErrorIs(t, err, directory.ErrRefused, name)
 		assert.NotContains(t, err.Error(), token, name)
 	}
+}
+
+// resign is a token that is as another one, and ends at another time: the TokenRequest API
+// gives none that ends within ten minutes.
+func (c *cluster) resign(t testing.TB, token string, ends time.Time) string {
+	t.Helper()
+	text, err := os.ReadFile(c.path("sa.key"))
+	require.NoError(t, err)
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	require.NoError(t, err)
+	parts := strings.Split(token, ".")
+	require.Len(t, parts, 3)
+	text, err = base64.RawURLEncoding.DecodeString(parts[1])
+	require.NoError(t, err)
+	var claims map[string]any
+	require.NoError(t, json.Unmarshal(text, &claims))
+	claims["iat"], claims["nbf"], claims["exp"] = ends.Add(-time.Hour).Unix(), ends.Add(-time.Hour).Unix(), ends.Unix()
+	text, err = json.Marshal(claims)
+	require.NoError(t, err)
+	signed := parts[0] + "." + base64.RawURLEncoding.EncodeToString(text)
+	digest := sha256.Sum256([]byte(signed))
+	signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+	require.NoError(t, err)
+	return signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 }
 
 // The role in deploy has what is needed, as every other test here shows, and no more: with
