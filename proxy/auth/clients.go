@@ -10,7 +10,9 @@ const (
 	refusedBurst = 10          // wrong credentials that a client may show at once
 	refusedEvery = time.Second // and then one in this time
 	maxClients   = 4096
-	lookedAt     = 16 // clients that are looked at to make room for one
+	lookedAt     = 16  // clients that are looked at to make room for one
+	maxTurns     = 256 // questions that wait for their client's share, of all clients
+	maxTurnsEach = 128 // of those, for one
 )
 
 // clients is what clients have shown lately that was wrong, and how much of theirs is being
@@ -20,6 +22,7 @@ type clients struct {
 	mu     sync.Mutex
 	m      map[netip.Addr]*account
 	shared account
+	turns  int
 }
 
 // An account is one client's. When the client has shown nothing wrong for a while, and
@@ -27,7 +30,24 @@ type clients struct {
 type account struct {
 	// free is when all of the burst is there again: each refusal moves it by refusedEvery.
 	free   int64
-	judged int // questions under way
+	judged int           // questions under way
+	turns  int           // questions that wait for one of those to end
+	next   chan struct{} // is closed when one ends; nil: nobody waits
+}
+
+// A turn is a question that waits for its client's share.
+type turn struct {
+	clients *clients
+	account *account
+	next    <-chan struct{} // is closed when it may be tried again
+}
+
+// end gives up the place among those who wait. It is called once.
+func (t *turn) end() {
+	t.clients.mu.Lock()
+	defer t.clients.mu.Unlock()
+	t.clients.turns--
+	t.account.turns--
 }
 
 // left is how many refusals the client may still cause at once.
@@ -53,8 +73,9 @@ func (c *clients) flood(client netip.Addr, now time.Time) bool {
 // enter takes one of the client's share of questions, to be given back by leave. Without a
 // share the outcome says why. As many may be under way as could be refused without
 // exceeding the client's due, so that the number of refusals holds whatever the haste.
-// Trusted is for a credential that was good before: it is not flooding.
-func (c *clients) enter(client netip.Addr, now time.Time, share int, trusted bool) (*account, Outcome) {
+// Trusted is for a credential that was good before: it is not flooding. Who may wait gets a
+// turn with Busy, while there are places: all pods behind one address may come at once.
+func (c *clients) enter(client netip.Addr, now time.Time, share int, trusted, wait bool) (*account, Outcome, *turn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a := c.account(client, now.UnixNano())
@@ -62,18 +83,34 @@ func (c *clients) enter(client netip.Addr, now time.Time, share int, trusted boo
 	switch {
 	case trusted && a.judged < share:
 	case left <= 0:
-		return nil, Flood
-	case a.judged >= min(share, left):
-		return nil, Busy
+		return nil, Flood, nil
+	case a.judged < min(share, left):
+	case !wait || c.turns >= maxTurns || a.turns >= maxTurnsEach:
+		return nil, Busy, nil
+	default:
+		return nil, Busy, c.turn(a)
 	}
 	a.judged++
-	return a, Good
+	return a, Good, nil
+}
+
+func (c *clients) turn(a *account) *turn {
+	c.turns++
+	a.turns++
+	if a.next == nil {
+		a.next = make(chan struct{})
+	}
+	return &turn{c, a, a.next}
 }
 
 func (c *clients) leave(a *account, now time.Time, refused bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	a.judged--
+	if a.next != nil {
+		close(a.next)
+		a.next = nil
+	}
 	if refused {
 		a.free = max(a.free, now.UnixNano()) + int64(refusedEvery)
 	}
@@ -87,7 +124,7 @@ func (c *clients) account(client netip.Addr, now int64) *account {
 	if len(c.m) >= maxClients {
 		n := 0
 		for k, old := range c.m {
-			if old.judged == 0 && old.free <= now {
+			if old.judged == 0 && old.turns == 0 && old.free <= now {
 				delete(c.m, k)
 			}
 			if n++; n == lookedAt {

@@ -37,8 +37,9 @@ type Options struct {
 	Checks        int           // how many passwords are checked at a time; GOMAXPROCS-1, at least 1
 	Queue         int           // passwords under way, those that wait for a check among them; 128
 	Share         int           // of those, for one client address; 4
-	Reviews       int           // tokens under way; 256. A client's share is the wrong ones it may still show, 10 at most
-	ReviewTimeout time.Duration // for one token; 5 s
+	Reviews       int           // tokens under way; 256. A client's share is the wrong ones it may still show, 10 at most; more wait
+	Asked         int           // of those, how many the Reviewer is asked about at a time; 64
+	ReviewTimeout time.Duration // for one token, and for a client's share; 5 s
 	Remembered    int           // good verdicts, and as many refusals; 65,536
 }
 
@@ -58,6 +59,7 @@ type Verifier struct {
 	refused *memory // apart: a flood of wrong ones must not drive out good ones
 	clients clients
 	checks  chan struct{}
+	asks    chan struct{}
 	ctx     context.Context
 	close   context.CancelFunc
 
@@ -66,6 +68,7 @@ type Verifier struct {
 	flights   map[digest]*flight
 	passwords int
 	tokens    int
+	away      away
 	done      sync.WaitGroup
 }
 
@@ -74,6 +77,8 @@ type flight struct {
 	claim   Claim // with a Credential of its own
 	digest  digest
 	account *account
+	one     bool // it is to find out whether the Reviewer is back
+	failed  bool // the Reviewer could not be asked
 	landed  chan struct{}
 	verdict Verdict // to be read when landed is closed
 }
@@ -89,6 +94,7 @@ func New(opt Options) *Verifier {
 	def(&opt.Queue, 128)
 	def(&opt.Share, 4)
 	def(&opt.Reviews, 256)
+	def(&opt.Asked, 64)
 	def(&opt.Remembered, 1<<16)
 	if opt.ReviewTimeout <= 0 {
 		opt.ReviewTimeout = 5 * time.Second
@@ -98,7 +104,7 @@ func New(opt Options) *Verifier {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Verifier{opt: opt, digests: newDigests(), good: newMemory(opt.Remembered), refused: newMemory(opt.Remembered),
-		clients: clients{m: map[netip.Addr]*account{}}, checks: make(chan struct{}, opt.Checks),
+		clients: clients{m: map[netip.Addr]*account{}}, checks: make(chan struct{}, opt.Checks), asks: make(chan struct{}, opt.Asked),
 		ctx: ctx, close: cancel, flights: map[digest]*flight{}}
 }
 
@@ -140,7 +146,18 @@ func (v *Verifier) now(c Claim) (verdict Verdict, known bool, d digest, trusted 
 	if !trusted && v.clients.flood(c.Client.Unmap(), now) {
 		return Verdict{Outcome: Flood}, true, d, false
 	}
+	if c.Credential.kind != Password && v.leftAlone(d, now) {
+		return Verdict{Outcome: Unverifiable}, true, d, false
+	}
 	return Verdict{}, false, d, trusted
+}
+
+// leftAlone reports whether the Reviewer is not to be asked now, and has not been asked the
+// same already.
+func (v *Verifier) leftAlone(d digest, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.flights[d] == nil && !v.away.admits(now)
 }
 
 func passwordLen(c Credential) int {
@@ -161,7 +178,10 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) Verdict {
 		return verdict
 	}
 	c.Client = c.Client.Unmap()
-	f, verdict := v.board(c, d, trusted)
+	f, verdict, turn := v.board(c, d, trusted)
+	if turn != nil {
+		f, verdict = v.boardInTurn(ctx, c, d, trusted, turn)
+	}
 	if f == nil {
 		return verdict
 	}
@@ -173,40 +193,65 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) Verdict {
 	}
 }
 
+// boardInTurn is board, again and again until there is no turn to wait for, or for so long as
+// one question may take.
+func (v *Verifier) boardInTurn(ctx context.Context, c Claim, d digest, trusted bool, t *turn) (f *flight, verdict Verdict) {
+	ctx, cancel := context.WithTimeout(ctx, v.opt.ReviewTimeout)
+	defer cancel()
+	for t != nil {
+		select {
+		case <-t.next:
+			t.end()
+		case <-ctx.Done():
+			t.end()
+			return nil, Verdict{Outcome: Busy}
+		}
+		f, verdict, t = v.board(c, d, trusted)
+	}
+	return f, verdict
+}
+
 // board returns the flight that answers c: one under way, or a new one. Without one, the
-// verdict is why.
-func (v *Verifier) board(c Claim, d digest, trusted bool) (*flight, Verdict) {
+// verdict is why; with a turn, it is to be tried again when that comes.
+func (v *Verifier) board(c Claim, d digest, trusted bool) (*flight, Verdict, *turn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if f := v.flights[d]; f != nil {
-		return f, Verdict{}
+		return f, Verdict{}, nil
 	}
 	now := v.opt.Now()
 	for _, m := range []*memory{v.good, v.refused} { // one may have landed meanwhile
 		if verdict, fresh, _ := m.get(d, now); fresh {
-			return nil, verdict
+			return nil, verdict, nil
 		}
 	}
 	if v.closed {
-		return nil, Verdict{Outcome: Unverifiable}
+		return nil, Verdict{Outcome: Unverifiable}, nil
 	}
 	count, limit, share := &v.tokens, v.opt.Reviews, refusedBurst
-	if c.Credential.kind == Password {
+	token := c.Credential.kind != Password
+	if !token {
 		count, limit, share = &v.passwords, v.opt.Queue, v.opt.Share
 	}
-	if *count >= limit {
-		return nil, Verdict{Outcome: Busy}
+	if token && !v.away.admits(now) {
+		return nil, Verdict{Outcome: Unverifiable}, nil
 	}
-	account, outcome := v.clients.enter(c.Client, now, share, trusted)
+	if *count >= limit {
+		return nil, Verdict{Outcome: Busy}, nil
+	}
+	account, outcome, turn := v.clients.enter(c.Client, now, share, trusted, token)
 	if outcome != Good {
-		return nil, Verdict{Outcome: outcome}
+		return nil, Verdict{Outcome: outcome}, turn
 	}
 	*count++
 	c.Credential = c.Credential.Clone()
 	f := &flight{claim: c, digest: d, account: account, landed: make(chan struct{})}
+	if token {
+		f.one = v.away.board()
+	}
 	v.flights[d] = f
 	v.done.Go(func() { v.fly(f, count) })
-	return f, Verdict{}
+	return f, Verdict{}, nil
 }
 
 func (v *Verifier) fly(f *flight, count *int) {
@@ -217,7 +262,7 @@ func (v *Verifier) fly(f *flight, count *int) {
 	if f.claim.Credential.kind == Password {
 		f.verdict = v.check(f.claim)
 	} else {
-		f.verdict, expires = v.review(f.claim)
+		f.verdict, expires = v.review(f)
 	}
 	now := v.opt.Now()
 	switch f.verdict.Outcome {
@@ -234,9 +279,13 @@ func (v *Verifier) fly(f *flight, count *int) {
 }
 
 func (v *Verifier) land(f *flight, count *int) {
-	v.clients.leave(f.account, v.opt.Now(), f.verdict.Outcome == Wrong)
+	now := v.opt.Now()
+	v.clients.leave(f.account, now, f.verdict.Outcome == Wrong)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if f.claim.Credential.kind != Password {
+		v.away.land(now, f.one, f.verdict.Outcome != Unverifiable, f.failed)
+	}
 	delete(v.flights, f.digest)
 	*count--
 	close(f.landed)
@@ -258,14 +307,22 @@ func (v *Verifier) check(c Claim) Verdict {
 	return c.Users.check(name, password, v.digests.name(name))
 }
 
-func (v *Verifier) review(c Claim) (Verdict, time.Time) {
+// review waits for its turn, and asks the Reviewer.
+func (v *Verifier) review(f *flight) (Verdict, time.Time) {
 	ctx, cancel := context.WithTimeout(v.ctx, v.opt.ReviewTimeout)
 	defer cancel()
-	id, expires, err := v.opt.Reviewer.Review(ctx, c.Credential.token())
+	select {
+	case v.asks <- struct{}{}:
+	case <-ctx.Done():
+		return Verdict{Outcome: Unverifiable}, time.Time{}
+	}
+	defer func() { <-v.asks }()
+	id, expires, err := v.opt.Reviewer.Review(ctx, f.claim.Credential.token())
 	switch {
 	case errors.Is(err, ErrRefused), err == nil && id == nil, err == nil && !expires.IsZero() && !v.opt.Now().Before(expires):
 		return Verdict{Outcome: Wrong}, time.Time{}
 	case err != nil:
+		f.failed = true
 		return Verdict{Outcome: Unverifiable}, time.Time{}
 	}
 	return Verdict{Good, id}, expires

@@ -163,15 +163,157 @@ func TestApiAway(t *testing.T) {
 	r := &reviewer{f: func(context.Context, string) (*Identity, time.Time, error) {
 		return NewUser("x"), time.Time{}, errors.New("connection refused")
 	}}
-	v, _ := newVerifier(t, Options{Reviewer: r})
-	for range 3 * refusedBurst { // nobody is blamed, and nothing is kept
+	v, c := newVerifier(t, Options{Reviewer: r})
+	for i := range 3 * refusedBurst { // nobody is blamed, and nothing is kept
+		c.now = c.now.Add(awayMost)
 		require.Equal(t, Verdict{Outcome: Unverifiable}, v.Verify(t.Context(), bearer(t, alice, "good")))
+		require.EqualValues(t, i+1, r.asked.Load())
 	}
 	r.f = byName
+	c.now = c.now.Add(awayMost)
 	require.Equal(t, Good, v.Verify(t.Context(), bearer(t, alice, "good")).Outcome)
 	r.f = func(context.Context, string) (*Identity, time.Time, error) { panic("a fault") }
-	require.Equal(t, Unverifiable, v.Verify(t.Context(), bearer(t, alice, "other")).Outcome)
+	require.Equal(t, Unverifiable, v.Verify(t.Context(), bearer(t, alice, "good2")).Outcome)
 	require.Equal(t, Good, v.Verify(t.Context(), bearer(t, alice, "good")).Outcome)
+	r.f = byName
+	require.Equal(t, Good, v.Verify(t.Context(), bearer(t, alice, "good2")).Outcome)
+}
+
+// A Reviewer that cannot be asked is left alone, for longer each time, and what it is not
+// asked is answered at once. Then one question finds out whether it is back.
+func TestApiAwayIsLeftAlone(t *testing.T) {
+	r := &reviewer{f: byName}
+	v, c := newVerifier(t, Options{Reviewer: r})
+	u := users(t, "deploy:"+hashOf(t, "secret", 4))
+	require.Equal(t, Good, v.Verify(t.Context(), bearer(t, alice, "good")).Outcome)
+	r.f = func(context.Context, string) (*Identity, time.Time, error) {
+		return nil, time.Time{}, errors.New("away")
+	}
+	for i, pause := range []time.Duration{100, 200, 400, 800, 1600, 3000, 3000} {
+		pause *= time.Millisecond
+		asked := r.asked.Load()
+		require.Equal(t, Unverifiable, v.Verify(t.Context(), bearer(t, alice, fmt.Sprint("good", i))).Outcome)
+		require.Equal(t, asked+1, r.asked.Load())
+		for _, d := range []time.Duration{0, pause - 1} {
+			c.now = c.now.Add(d)
+			verdict, known := v.VerifyNow(bearer(t, bob, "good-too"))
+			require.True(t, known, "on the loop")
+			require.Equal(t, Unverifiable, verdict.Outcome)
+			require.Equal(t, 503, v.Verify(t.Context(), bearer(t, bob, "good-too")).Outcome.Status())
+		}
+		require.Equal(t, asked+1, r.asked.Load(), pause)
+		c.now = c.now.Add(1)
+		_, known := v.VerifyNow(bearer(t, bob, "good-too"))
+		require.False(t, known)
+	}
+	require.Equal(t, Good, v.Verify(t.Context(), bearer(t, alice, "good")).Outcome, "what is remembered")
+	require.Equal(t, Good, v.Verify(t.Context(), basic(t, u, alice, "deploy:secret")).Outcome, "passwords are judged here")
+	r.f = byName // a refusal is an answer, too
+	require.Equal(t, Wrong, v.Verify(t.Context(), bearer(t, alice, "bad")).Outcome)
+	require.Equal(t, Good, v.Verify(t.Context(), bearer(t, bob, "good-too")).Outcome)
+	r.f = func(context.Context, string) (*Identity, time.Time, error) {
+		return nil, time.Time{}, errors.New("away")
+	}
+	require.Equal(t, Unverifiable, v.Verify(t.Context(), bearer(t, alice, "good9")).Outcome)
+	c.now = c.now.Add(100 * time.Millisecond)
+	_, known := v.VerifyNow(bearer(t, bob, "good9"))
+	require.False(t, known, "it begins anew")
+}
+
+// Many that fail together are one failure; and one alone finds out whether it is over.
+func TestApiAwayManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan error)
+		r := &reviewer{f: func(ctx context.Context, token string) (*Identity, time.Time, error) {
+			if err := <-answer; err != nil {
+				return nil, time.Time{}, err
+			}
+			return byName(ctx, token)
+		}}
+		v, _ := newVerifier(t, Options{Reviewer: r, Now: time.Now})
+		got := make(chan Outcome, 20)
+		ask := func(n int) {
+			for i := range n {
+				go func() { got <- v.Verify(t.Context(), bearer(t, alice, fmt.Sprint("good", i))).Outcome }()
+			}
+			synctest.Wait()
+		}
+		ask(8)
+		for range 8 {
+			answer <- errors.New("away")
+			require.Equal(t, Unverifiable, <-got)
+		}
+		time.Sleep(awayFirst)
+		ask(5)
+		for range 4 {
+			require.Equal(t, Unverifiable, <-got)
+		}
+		require.EqualValues(t, 8+1, r.asked.Load())
+		answer <- nil
+		require.Equal(t, Good, <-got)
+		synctest.Wait()
+		ask(8)
+		for range 7 { // one is remembered
+			answer <- nil
+		}
+		for range 8 {
+			require.Equal(t, Good, <-got)
+		}
+	})
+}
+
+// All pods behind one address come at once, each with a token of its own: they take turns.
+func TestManyBehindOneAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		under, most := atomic.Int64{}, atomic.Int64{}
+		r := &reviewer{f: func(ctx context.Context, token string) (*Identity, time.Time, error) {
+			most.Store(max(most.Load(), under.Add(1)))
+			defer under.Add(-1)
+			time.Sleep(10 * time.Millisecond)
+			return byName(ctx, token)
+		}}
+		v, _ := newVerifier(t, Options{Reviewer: r, Now: time.Now})
+		ask := func(n int) map[Outcome]int {
+			got := make(chan Outcome, n)
+			for i := range n {
+				go func() { got <- v.Verify(t.Context(), bearer(t, alice, fmt.Sprint("good", n, "-", i))).Outcome }()
+			}
+			count := map[Outcome]int{}
+			for range n {
+				count[<-got]++
+			}
+			return count
+		}
+		require.Equal(t, map[Outcome]int{Good: 100}, ask(100))
+		require.EqualValues(t, refusedBurst, most.Load())
+		synctest.Wait()
+		require.Equal(t, map[Outcome]int{Good: refusedBurst + maxTurnsEach, Busy: 1000 - refusedBurst - maxTurnsEach}, ask(1000))
+		synctest.Wait()
+		require.Zero(t, v.clients.turns)
+		require.Zero(t, v.clients.m[alice].turns)
+
+		// Who waits leaves when its caller does, and when it took too long.
+		hang := make(chan struct{})
+		r.f = func(context.Context, string) (*Identity, time.Time, error) {
+			<-hang
+			return nil, time.Time{}, ErrRefused
+		}
+		got := make(chan Outcome, 20)
+		for i := range refusedBurst {
+			go func() { v.Verify(t.Context(), bearer(t, alice, fmt.Sprint("hang", i))) }()
+		}
+		synctest.Wait()
+		ctx, leave := context.WithCancel(t.Context())
+		go func() { got <- v.Verify(ctx, bearer(t, alice, "left")).Outcome }()
+		synctest.Wait()
+		leave()
+		require.Equal(t, Busy, <-got)
+		start := time.Now()
+		require.Equal(t, Busy, v.Verify(t.Context(), bearer(t, alice, "late")).Outcome)
+		require.Equal(t, 5*time.Second, time.Since(start))
+		require.Zero(t, v.clients.turns)
+		close(hang)
+	})
 }
 
 // A thousand who ask the same are one question; who leaves does not end it.
@@ -325,7 +467,7 @@ func TestHasteIsNoWayRoundTheBudget(t *testing.T) {
 		for range 100 {
 			count[<-got]++
 		}
-		require.Equal(t, map[Outcome]int{Wrong: refusedBurst, Busy: 100 - refusedBurst}, count)
+		require.Equal(t, map[Outcome]int{Wrong: refusedBurst, Flood: 100 - refusedBurst}, count)
 		require.EqualValues(t, refusedBurst, r.asked.Load())
 	})
 }
