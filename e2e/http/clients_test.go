@@ -47,8 +47,9 @@ func newSite(t testing.TB) (*outside, *http.ServeMux) {
 	return o, mux
 }
 
-// newServers is newSite without the program.
-func newServers(t testing.TB) (*outside, *http.ServeMux) {
+// newServers is newSite without the program. around, if given, sees all requests before the
+// handlers do.
+func newServers(t testing.TB, around ...func(http.Handler) http.Handler) (*outside, *http.ServeMux) {
 	t.Helper()
 	o := &outside{Topology: nettest.NewTopology(t), CA: newAuthority(t)}
 	o.DNS = o.Topology.DNS(t)
@@ -66,7 +67,11 @@ func newServers(t testing.TB) (*outside, *http.ServeMux) {
 		fmt.Fprintf(w, "%s %d %x %v\n", r.Proto, n, sum.Sum(nil), err)
 	})
 	mux.HandleFunc("/echo", upgradeEcho)
-	o.serveAt(t, o.ServerA, mux, nettest.ServerAV4, nettest.ServerAV6)
+	var handler http.Handler = mux
+	for _, f := range around {
+		handler = f(handler)
+	}
+	o.serveAt(t, o.ServerA, handler, nettest.ServerAV4, nettest.ServerAV6)
 	return o, mux
 }
 

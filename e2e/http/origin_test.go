@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -115,6 +116,8 @@ type outside struct {
 	*nettest.Topology
 	CA  *authority
 	DNS *nettest.DNS
+
+	names atomic.Int32 // given out by newName
 }
 
 // proxyURL is where clients in the client pod find the proxy.

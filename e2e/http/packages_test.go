@@ -5,6 +5,8 @@ package http
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/cgi"
@@ -159,4 +161,26 @@ func TestApt(t *testing.T) {
 			assert.Contains(t, failed.Out+failed.Err, denial)
 		})
 	}
+}
+
+// newNpmPackage serves a package under /npm/, as a registry does.
+func newNpmPackage(t testing.TB, mux *http.ServeMux) {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "package.json"), []byte(`{"name": "sluice-test", "version": "1.0.0"}`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file.txt"), []byte(content), 0o600))
+	archive := filepath.Join(t.TempDir(), "sluice-test-1.0.0.tgz")
+	succeed(t, nil, "tar", "-czf", archive, "-C", dir, "--transform=s,^,package/,", "package.json", "file.txt")
+	packed, err := os.ReadFile(archive)
+	require.NoError(t, err)
+	sum := sha512.Sum512(packed)
+	mux.HandleFunc("/npm/sluice-test", func(w http.ResponseWriter, r *http.Request) {
+		scheme := "http"
+		if r.TLS != nil {
+			scheme = "https"
+		}
+		fmt.Fprintf(w, `{"name": "sluice-test", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {"name": "sluice-test", "version": "1.0.0",
+			"dist": {"tarball": "%s://%s/npm/sluice-test.tgz", "integrity": "sha512-%s"}}}}`, scheme, r.Host, base64.StdEncoding.EncodeToString(sum[:]))
+	})
+	mux.HandleFunc("/npm/sluice-test.tgz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(packed) })
 }
