@@ -19,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/docs"
 	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
@@ -172,18 +173,13 @@ type documentedClient struct{ sends, wrong [2]string }
 // documentedClients are the rows of docs/tenants.md, by name without versions.
 func documentedClients(t testing.TB) map[string]documentedClient {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/tenants.md")
-	require.NoError(t, err)
-	_, table, ok := strings.Cut(string(page), "\n| client | ")
+	_, table, ok := strings.Cut(docs.Section(t, "../../docs/tenants.md", "### What clients do"), "\n| client | ")
 	require.True(t, ok)
 	rows := map[string]documentedClient{}
 	version := regexp.MustCompile(` \d[0-9.]*`)
 	for line := range strings.Lines(table) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
-		if len(rows) > 0 && len(cells) == 1 {
-			break
-		}
-		if len(cells) != 5 || strings.Contains(line, "---") || len(rows) == 0 && strings.HasPrefix(line, "`http") {
+		if len(cells) != 5 || strings.Contains(line, "---") {
 			continue
 		}
 		for i := range cells {

@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ type cluster struct {
 	port    string
 	server  *exec.Cmd
 	etcd    *exec.Cmd
+	starts  chan func()        // done by a thread that stays: a process ends with the thread that started it (Pdeathsig)
 	role    rbacv1.ClusterRole // as deploy has it
 }
 
@@ -99,7 +101,13 @@ func begin() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{dir: dir, program: server, port: freePort()}
+	c := &cluster{dir: dir, program: server, port: freePort(), starts: make(chan func())}
+	go func() {
+		runtime.LockOSThread()
+		for start := range c.starts {
+			start()
+		}
+	}()
 	c.etcdURL = "http://127.0.0.1:" + freePort()
 	peer := "http://127.0.0.1:" + freePort()
 	if err := c.files(); err != nil {
@@ -177,7 +185,9 @@ func (c *cluster) start(name, path string, args ...string) (*exec.Cmd, error) {
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr, cmd.Dir = out, out, c.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return cmd, cmd.Start()
+	started := make(chan error)
+	c.starts <- func() { started <- cmd.Start() }
+	return cmd, <-started
 }
 
 // up starts the API server, and waits until it is ready.
