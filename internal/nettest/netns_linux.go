@@ -169,6 +169,9 @@ func (n *Netns) bridge(name string, addrs ...string) {
 	at := netlink.NewLinkAttrs()
 	at.Name = name
 	n.must(n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: at}))
+	// It keeps the MAC address that it has: else a port that is added later may give it another,
+	// and who knows the old one loses packets for seconds.
+	n.must(n.nl.LinkSetHardwareAddr(n.link(name), n.link(name).Attrs().HardwareAddr))
 	n.Address(name, addrs...)
 }
 
