@@ -12,24 +12,23 @@ import (
 )
 
 // Section is what stands beneath a heading of a page, up to the next heading of any level.
-func Section(t testing.TB, path, heading string) string {
+func Section(t testing.TB, path, heading string) (section string) {
 	t.Helper()
 	page, err := os.ReadFile(path)
 	require.NoError(t, err)
 	_, rest, ok := strings.Cut(string(page), "\n"+heading+"\n")
 	require.True(t, ok, "%s has no heading %q", path, heading)
-	end := strings.Index(rest, "\n#")
-	for end >= 0 && strings.Count(rest[:end], "\n```")%2 == 1 { // a comment of a file that is shown
-		next := strings.Index(rest[end+1:], "\n#")
-		if next < 0 {
-			return rest
+	inBlock := false
+	for line := range strings.Lines(rest) {
+		if strings.HasPrefix(line, "```") {
+			inBlock = !inBlock
 		}
-		end += 1 + next
+		if strings.HasPrefix(line, "#") && !inBlock { // in a block it is a comment
+			break
+		}
+		section += line
 	}
-	if end < 0 {
-		return rest
-	}
-	return rest[:end+1]
+	return section
 }
 
 // Blocks are the code blocks of a language in a section, in their order.
