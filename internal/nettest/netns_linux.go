@@ -2,6 +2,7 @@ package nettest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -77,12 +78,17 @@ func NewNetns(t testing.TB, name string) *Netns {
 // onOwnThread runs f on a thread of its own, which dies with the call: its
 // namespace may be changed.
 func onOwnThread(f func() error) error {
-	done := make(chan error)
+	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked
+		defer close(done)      // also when f fails the test, which ends the goroutine
 		done <- f()
 	}()
-	return <-done
+	err, ok := <-done
+	if !ok {
+		return errors.New("the test has failed there")
+	}
+	return err
 }
 
 // Do runs f on a thread that is in the namespace. Sockets and processes that f
