@@ -97,6 +97,7 @@ func TestAllowedImports(t *testing.T) {
 		{"proxy/logline", nil, "it appends words to lines"},
 		{"metrics", []string{"acl"}, "metrics are below what they measure"},
 		{"netsetup", []string{"internal/source"}, "netsetup reads texts, wherever they come from"},
+		{"netsetup/fence", nil, "the fence knows addresses and the kernel, whoever holds them"},
 		{"internal/settings", []string{"internal/files", "internal/spelling"}, "settings serve the privileged program too: what the values mean is the commands' business"},
 		{"internal/reload", []string{"internal/files"}, "reload serves the privileged program too"},
 		{"internal/directory", nil, "who a client is, is no policy; it serves a program that knows the API and one that faces the network"},
