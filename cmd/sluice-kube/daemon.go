@@ -22,6 +22,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/directory"
 	"github.com/sluiceproxy/sluice/internal/linelog"
+	"github.com/sluiceproxy/sluice/internal/peer"
 	"github.com/sluiceproxy/sluice/metrics"
 )
 
@@ -63,9 +64,9 @@ func serve(ctx context.Context, c *configuration, s streams) error {
 }
 
 func (d *daemon) run(ctx context.Context) error {
-	l, err := listen(d.c.Socket)
+	l, err := peer.Listen(d.c.Socket)
 	if err != nil {
-		return cli.Wrong(err)
+		return cli.Wrong(fmt.Errorf("sluice-kube: --socket: %w", err))
 	}
 	client, reviews, err := clients(d.c.API)
 	if err != nil {

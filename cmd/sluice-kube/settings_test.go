@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,25 +51,4 @@ func TestCommandLine(t *testing.T) {
 	status, out, _ := call(t, nil, "version")
 	assert.Zero(t, status)
 	assert.Contains(t, out, "sluice-kube dev")
-}
-
-func TestSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := listen(path)
-	require.NoError(t, err)
-	info, err := os.Stat(path)
-	require.NoError(t, err)
-	assert.Equal(t, os.FileMode(0o660), info.Mode().Perm())
-	_, err = listen(path)
-	require.ErrorContains(t, err, "another program serves")
-	l.(*net.UnixListener).SetUnlinkOnClose(false) // as when it is killed
-	require.NoError(t, l.Close())
-	l, err = listen(path)
-	require.NoError(t, err, "what was left behind is replaced")
-	require.NoError(t, l.Close())
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	_, err = listen(path)
-	require.ErrorContains(t, err, "no socket")
-	_, err = listen(filepath.Join(t.TempDir(), "none", "s"))
-	require.ErrorContains(t, err, "--socket: listen unix")
 }

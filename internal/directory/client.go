@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluiceproxy/sluice/internal/peer"
 )
 
 // Options of a [Client]. What is zero has the default.
@@ -33,10 +35,10 @@ type Client struct {
 	known  *Table     // the last known state, however old
 	asOf   time.Time  // when that was known to be so; zero: never
 	old    *time.Timer
-	stale  bool   // it is older than MaxAge, and that was said
-	wire   *wire  // nil: not connected
-	err    error  // why not
-	lastID uint64 // of a question
+	stale  bool       // it is older than MaxAge, and that was said
+	wire   *peer.Conn // nil: not connected
+	err    error      // why not
+	lastID uint64     // of a question
 	asked  map[uint64]chan verdict
 }
 
@@ -143,18 +145,18 @@ func (c *Client) once(ctx context.Context) (heard bool, err error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	w := newWire(conn, maxAnswer)
-	if _, err := w.greet(c.o.Version, "sluice-kube"); err != nil {
+	w := peer.New(conn, maxAnswer)
+	if err := w.Greet(Protocol, c.o.Version, "sluice-kube"); err != nil {
 		return false, err
 	}
 	c.connected(w)
 	s := state{c: c}
 	for {
 		var m message
-		if err := conn.SetReadDeadline(time.Now().Add(quietTime)); err != nil {
+		if err := w.Within(quietTime); err != nil {
 			return s.whole, err
 		}
-		if err := w.receive(&m); err != nil {
+		if err := w.Receive(&m); err != nil {
 			return s.whole, fmt.Errorf("the connection to the directory: %w", err)
 		}
 		if err := s.take(m); err != nil {
@@ -163,7 +165,7 @@ func (c *Client) once(ctx context.Context) (heard bool, err error) {
 	}
 }
 
-func (c *Client) connected(w *wire) {
+func (c *Client) connected(w *peer.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wire, c.err = w, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/internal/peer"
 )
 
 // log is a logger's text.
@@ -242,9 +243,9 @@ func TestNonsense(t *testing.T) {
 			near, far := net.Pipe()
 			defer near.Close()
 			go func() { far.Write([]byte(line)); far.Close() }()
-			w, s := newWire(near, maxAnswer), state{c: NewClient(Options{})}
+			w, s := peer.New(near, maxAnswer), state{c: NewClient(Options{})}
 			var m message
-			err := w.receive(&m)
+			err := w.Receive(&m)
 			if err == nil {
 				err = s.take(m)
 			}

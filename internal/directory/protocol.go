@@ -1,24 +1,16 @@
 package directory
 
 import (
-	"bufio"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"net"
 	"net/netip"
-	"sync"
 	"time"
+
+	"github.com/sluiceproxy/sluice/internal/peer"
 )
 
-// Protocol is the version of what is said on the socket. Both ends say theirs first, and
-// part when they differ.
-//
-// Each message is one line of JSON. The server sends hello; then, once it knows all pods,
-// begin, a set for each address, and end; from then on a set for each change, and a beat
-// every few seconds. Verdicts come in between. The reader sends hello, and reviews.
-const Protocol = 1
+// Protocol is what is said on the socket. Once it knows all pods, the server sends begin, a
+// set for each address, and end; from then on a set for each change, and a beat every few
+// seconds. Verdicts come in between. The reader sends reviews.
+var Protocol = peer.Protocol{Name: "the directory's protocol", Version: 1}
 
 // Bounds of a line, in bytes.
 const (
@@ -33,23 +25,16 @@ const MaxToken = 32 << 10
 const (
 	beatTime  = 2 * time.Second
 	quietTime = 10 * time.Second
-	writeTime = 10 * time.Second
 )
 
 // message is a line of either end; one of its fields is set.
 type message struct {
-	Hello   *hello    `json:"hello,omitempty"`
 	Begin   *struct{} `json:"begin,omitempty"`
 	Set     *setting  `json:"set,omitempty"`
 	End     *beat     `json:"end,omitempty"`
 	Beat    *beat     `json:"beat,omitempty"`
 	Review  *question `json:"review,omitempty"`
 	Verdict *verdict  `json:"verdict,omitempty"`
-}
-
-type hello struct {
-	Protocol int    `json:"protocol"`
-	Version  string `json:"version,omitempty"` // of the program
 }
 
 // setting says who has an address; without a namespace nobody, as far as is known.
@@ -104,110 +89,4 @@ func (s *setting) pod() *Pod {
 	}
 	p := Pod{s.Namespace, s.Account, s.Name, s.UID, s.Labels}.Interned()
 	return &p
-}
-
-// wire is one end of a connection. One goroutine reads; any may write.
-type wire struct {
-	conn net.Conn
-	in   *bufio.Reader
-	most int // bytes of a line
-
-	mu  sync.Mutex // guards what is below, and writes
-	out *bufio.Writer
-	enc *json.Encoder
-}
-
-func newWire(c net.Conn, most int) *wire {
-	w := &wire{conn: c, in: bufio.NewReaderSize(c, 16<<10), most: most, out: bufio.NewWriterSize(c, 16<<10)}
-	w.enc = json.NewEncoder(w.out)
-	w.enc.SetEscapeHTML(false)
-	return w
-}
-
-// send writes messages. After an error the connection is of no use.
-func (w *wire) send(ms ...message) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, m := range ms {
-		if err := w.put(m); err != nil {
-			return err
-		}
-	}
-	return w.out.Flush()
-}
-
-// put is for who holds the lock, and flushes.
-func (w *wire) put(m message) error {
-	if w.out.Buffered() == 0 || w.out.Available() < 4<<10 { // a write may be due
-		if err := w.conn.SetWriteDeadline(time.Now().Add(writeTime)); err != nil {
-			return err
-		}
-	}
-	return w.enc.Encode(m)
-}
-
-var errLong = errors.New("a line is too long")
-
-// receive reads a message.
-func (w *wire) receive(m *message) error {
-	line, err := w.in.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		line, err = w.long(line)
-	}
-	if err != nil {
-		return err
-	}
-	*m = message{}
-	if err := json.Unmarshal(line, m); err != nil {
-		return fmt.Errorf("a line is no message: %w", hidden(err))
-	}
-	return nil
-}
-
-// long reads the rest of a line that is longer than the buffer.
-func (w *wire) long(begun []byte) ([]byte, error) {
-	line := append([]byte(nil), begun...)
-	for {
-		part, err := w.in.ReadSlice('\n')
-		if len(line)+len(part) > w.most {
-			return nil, errLong
-		}
-		line = append(line, part...)
-		if !errors.Is(err, bufio.ErrBufferFull) {
-			return line, err
-		}
-	}
-}
-
-// hidden is err without words of the line, which may have a token in it.
-func hidden(err error) error {
-	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		return fmt.Errorf("wrong JSON at byte %d", syntax.Offset)
-	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
-	}
-	return errors.New("wrong types in it")
-}
-
-// greet says hello, and reads that of the other end, who is called by what it is.
-func (w *wire) greet(version, other string) (hello, error) {
-	if err := w.conn.SetReadDeadline(time.Now().Add(quietTime)); err != nil {
-		return hello{}, err
-	}
-	if err := w.send(message{Hello: &hello{Protocol, version}}); err != nil {
-		return hello{}, err
-	}
-	var m message
-	if err := w.receive(&m); err != nil {
-		return hello{}, fmt.Errorf("%s said no hello: %w", other, err)
-	}
-	if m.Hello == nil {
-		return hello{}, fmt.Errorf("%s said something else than hello", other)
-	}
-	if m.Hello.Protocol != Protocol {
-		return *m.Hello, fmt.Errorf("%s %s speaks version %d of the directory's protocol, and this program version %d: run both from one image",
-			other, m.Hello.Version, m.Hello.Protocol, Protocol)
-	}
-	return *m.Hello, nil
 }

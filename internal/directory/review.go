@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/sluiceproxy/sluice/internal/peer"
 )
 
 // maxAsked bounds the questions on their way: as many as a server works on at once.
@@ -24,8 +26,8 @@ func (c *Client) Review(ctx context.Context, token string) (Identity, error) {
 		return Identity{}, err
 	}
 	defer c.forget(id)
-	if err := w.send(message{Review: &question{id, token}}); err != nil {
-		w.conn.Close() // what is half written cannot be gone on with
+	if err := w.Send(message{Review: &question{id, token}}); err != nil {
+		w.Close() // what is half written cannot be gone on with
 		return Identity{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	select {
@@ -37,7 +39,7 @@ func (c *Client) Review(ctx context.Context, token string) (Identity, error) {
 }
 
 // ask registers a question. Its answer comes by the channel, which has room for it.
-func (c *Client) ask() (uint64, *wire, <-chan verdict, error) {
+func (c *Client) ask() (uint64, *peer.Conn, <-chan verdict, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.wire == nil {

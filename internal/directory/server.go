@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sluiceproxy/sluice/internal/peer"
 )
 
 // ErrRefused is the error of a token that is good for nothing here.
@@ -80,8 +82,8 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 	defer cancel()
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
-	w := newWire(c, maxQuestion)
-	if _, err := w.greet(s.Version, "the reader"); err != nil {
+	w := peer.New(c, maxQuestion)
+	if err := w.Greet(Protocol, s.Version, "the reader"); err != nil {
 		s.Log.Warn("a reader of the directory was sent away", "error", err)
 		return
 	}
@@ -99,8 +101,8 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 }
 
 // answer judges the tokens that a reader asks about.
-func (s *Server) answer(ctx context.Context, w *wire) {
-	if w.conn.SetReadDeadline(time.Time{}) != nil {
+func (s *Server) answer(ctx context.Context, w *peer.Conn) {
+	if w.Within(0) != nil {
 		return
 	}
 	var open sync.WaitGroup
@@ -108,7 +110,7 @@ func (s *Server) answer(ctx context.Context, w *wire) {
 	places := make(chan struct{}, maxReviews)
 	for {
 		var m message
-		if err := w.receive(&m); err != nil {
+		if err := w.Receive(&m); err != nil {
 			return
 		}
 		if m.Review == nil {
@@ -117,8 +119,8 @@ func (s *Server) answer(ctx context.Context, w *wire) {
 		places <- struct{}{}
 		open.Go(func() {
 			defer func() { <-places }()
-			if w.send(message{Verdict: s.judge(ctx, *m.Review)}) != nil {
-				w.conn.Close()
+			if w.Send(message{Verdict: s.judge(ctx, *m.Review)}) != nil {
+				w.Close()
 			}
 		})
 	}
@@ -145,11 +147,11 @@ func (s *Server) judge(ctx context.Context, q question) *verdict {
 }
 
 // tell tells a reader who has which address, until ctx is done.
-func (s *Server) tell(ctx context.Context, w *wire) error {
+func (s *Server) tell(ctx context.Context, w *peer.Conn) error {
 	beats := time.NewTicker(beatTime)
 	defer beats.Stop()
 	for s.age() == nil { // nobody knows all yet
-		if err := w.send(message{Beat: &beat{}}); err != nil {
+		if err := w.Send(message{Beat: &beat{}}); err != nil {
 			return err
 		}
 		// The first state is waited for in shorter turns than those of beats.
@@ -161,14 +163,14 @@ func (s *Server) tell(ctx context.Context, w *wire) error {
 	}
 	now, changes := s.Index.subscribe()
 	defer s.Index.unsubscribe(changes)
-	if err := w.send(message{Begin: &struct{}{}}); err != nil {
+	if err := w.Send(message{Begin: &struct{}{}}); err != nil {
 		return err
 	}
 	if err := sets(w, now); err != nil {
 		return err
 	}
 	now = nil
-	if err := w.send(message{End: &beat{s.age()}}); err != nil {
+	if err := w.Send(message{End: &beat{s.age()}}); err != nil {
 		return err
 	}
 	for {
@@ -176,7 +178,7 @@ func (s *Server) tell(ctx context.Context, w *wire) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-beats.C:
-			if err := w.send(message{Beat: &beat{s.age()}}); err != nil {
+			if err := w.Send(message{Beat: &beat{s.age()}}); err != nil {
 				return err
 			}
 		case <-changes.more:
@@ -192,26 +194,19 @@ func (s *Server) tell(ctx context.Context, w *wire) error {
 }
 
 // sets tells changes in parts.
-func sets(w *wire, cs []change) error {
+func sets(w *peer.Conn, cs []change) error {
 	for len(cs) > 0 {
 		part := cs[:min(len(cs), snapshotPart)]
 		cs = cs[len(part):]
-		if err := setPart(w, part); err != nil {
+		ms := make([]any, len(part))
+		for i, c := range part {
+			ms[i] = message{Set: settingOf(c)}
+		}
+		if err := w.Send(ms...); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func setPart(w *wire, cs []change) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, c := range cs {
-		if err := w.put(message{Set: settingOf(c)}); err != nil {
-			return err
-		}
-	}
-	return w.out.Flush()
 }
 
 // age is that of the index in milliseconds, nil when it was never whole.
