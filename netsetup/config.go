@@ -86,6 +86,9 @@ type Config struct {
 	// Service is a service of the cluster, of its API for one, by which a plan can
 	// say what loses its way; not valid: none is known.
 	Service netip.Addr
+	// Hold says that the addresses come and go: they are brought by who holds them, and
+	// no route needs them.
+	Hold bool
 	// SkipProbe leaves out the question whether somebody else has the address. It
 	// is for networks whose router answers for every address (proxy ARP).
 	SkipProbe bool

@@ -19,6 +19,7 @@ const (
 	icmp6Advertise  = 136
 	hopLimit        = 255 // neighbour discovery is believed from the link only
 	override        = 0x20
+	optSourceLLA    = 1
 	optTargetLLA    = 2
 	minFrame        = 60
 	etherHead       = 14
@@ -62,6 +63,15 @@ func probeFrame(mac net.HardwareAddr, addr netip.Addr) []byte {
 	}
 	group := solicitedNode(addr)
 	return neighbourFrame(icmp6Solicit, 0, mac, netip.IPv6Unspecified(), group, addr, 0)
+}
+
+// questionFrame asks a host on the link for its Ethernet address, as somebody who has no
+// address yet: from 0.0.0.0, or from a link-local address if that is valid.
+func questionFrame(mac net.HardwareAddr, linkLocal, host netip.Addr) []byte {
+	if host.Is4() || !linkLocal.IsValid() {
+		return probeFrame(mac, host)
+	}
+	return neighbourFrame(icmp6Solicit, 0, mac, linkLocal, solicitedNode(host), host, optSourceLLA)
 }
 
 // announceFrames tell everybody that addr is at mac. IPv4 has two forms, since
@@ -118,48 +128,61 @@ func checksum(src, dst netip.Addr, body []byte) uint16 {
 	return ^uint16(sum)
 }
 
+// claim is that a host has an address, or, when it asks, is about to take it.
+type claim struct {
+	addr netip.Addr
+	mac  net.HardwareAddr // the host's; a part of the frame
+	asks bool
+}
+
 // claimant reads a frame: does somebody other than mac have addr, or is about to
 // take it? Whatever is no such claim, broken frames among it, is none.
 func claimant(frame []byte, mac net.HardwareAddr, addr netip.Addr) (net.HardwareAddr, bool) {
+	c, ok := readClaim(frame, mac)
+	return c.mac, ok && c.addr == addr
+}
+
+// readClaim reads a frame that is not of mac.
+func readClaim(frame []byte, mac net.HardwareAddr) (c claim, ok bool) {
 	if len(frame) < etherHead || string(frame[6:12]) == string(mac) {
-		return nil, false
+		return c, false
 	}
-	kind, payload := binary.BigEndian.Uint16(frame[12:]), frame[etherHead:]
-	switch {
-	case kind == etherARP && addr.Is4():
-		return arpClaim(payload, mac, addr)
-	case kind == etherIPv6 && addr.Is6():
-		return neighbourClaim(payload, frame[6:12], addr)
+	switch payload := frame[etherHead:]; binary.BigEndian.Uint16(frame[12:]) {
+	case etherARP:
+		c, ok = arpClaim(payload)
+	case etherIPv6:
+		c, ok = neighbourClaim(payload, frame[6:12])
 	}
-	return nil, false
+	return c, ok && string(c.mac) != string(mac)
 }
 
-func arpClaim(p []byte, mac net.HardwareAddr, addr netip.Addr) (net.HardwareAddr, bool) {
+func arpClaim(p []byte) (claim, bool) {
 	if len(p) < arpSize || string(p[:6]) != "\x00\x01\x08\x00\x06\x04" {
-		return nil, false
+		return claim{}, false
 	}
-	other := net.HardwareAddr(p[8:14:14])
-	sender, target := netip.AddrFrom4([4]byte(p[14:18])), netip.AddrFrom4([4]byte(p[24:28]))
-	probing := sender.IsUnspecified() && target == addr && binary.BigEndian.Uint16(p[6:]) == arpRequest
-	return other, (sender == addr || probing) && string(other) != string(mac)
+	c := claim{addr: netip.AddrFrom4([4]byte(p[14:18])), mac: net.HardwareAddr(p[8:14:14])}
+	if c.addr.IsUnspecified() {
+		c.addr, c.asks = netip.AddrFrom4([4]byte(p[24:28])), true
+		return c, binary.BigEndian.Uint16(p[6:]) == arpRequest
+	}
+	return c, true
 }
 
-func neighbourClaim(p []byte, from net.HardwareAddr, addr netip.Addr) (net.HardwareAddr, bool) {
+func neighbourClaim(p []byte, from net.HardwareAddr) (claim, bool) {
 	if len(p) < ipv6Head+neighbourSize || p[6] != icmp6 || p[7] != hopLimit {
-		return nil, false
+		return claim{}, false
 	}
 	src, body := netip.AddrFrom16([16]byte(p[8:24])), p[ipv6Head:]
-	if netip.AddrFrom16([16]byte(body[8:24])) != addr {
-		return nil, false
-	}
+	c := claim{addr: netip.AddrFrom16([16]byte(body[8:24])), mac: from}
 	switch body[0] {
 	case icmp6Advertise:
 		if o := body[neighbourSize:]; len(o) >= linkLayerOption && o[0] == optTargetLLA && o[1] == 1 {
-			return net.HardwareAddr(o[2:8:8]), true
+			c.mac = net.HardwareAddr(o[2:8:8])
 		}
-		return from, true
+		return c, true
 	case icmp6Solicit: // from nowhere: it wants the address for itself
-		return from, src.IsUnspecified()
+		c.asks = true
+		return c, src.IsUnspecified()
 	}
-	return nil, false
+	return claim{}, false
 }

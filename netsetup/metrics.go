@@ -61,14 +61,19 @@ func WriteMetrics(w io.Writer, all []Counter, reloaded bool) error {
 	return err
 }
 
-// WriteMetricsFile puts what [WriteMetrics] writes into a file, which a collector
-// may read at any time: it sees the old text or the new one.
+// WriteMetricsFile puts what [WriteMetrics] writes into a file: see [WriteFile].
 func WriteMetricsFile(path string, all []Counter, reloaded bool) error {
+	return WriteFile(path, func(w io.Writer) error { return WriteMetrics(w, all, reloaded) })
+}
+
+// WriteFile puts metrics into a file, which a collector may read at any time: it sees the
+// old text or the new one.
+func WriteFile(path string, write func(io.Writer) error) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write metrics: %w", err)
 	}
-	err = WriteMetrics(f, all, reloaded)
+	err = write(f)
 	if err == nil {
 		err = f.Chmod(0o644) // a collector runs as somebody else
 	}

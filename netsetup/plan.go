@@ -80,7 +80,8 @@ func (p *planner) raise(create *Link) {
 }
 
 // sources puts the addresses where they belong, with a rule for each, and takes
-// away those that we brought earlier and nobody wants now.
+// away those that we brought earlier and nobody wants now. Those that come and go are
+// left as they are.
 func (p *planner) sources() error {
 	keep := map[Addr]bool{}
 	var rules []Rule
@@ -90,7 +91,7 @@ func (p *planner) sources() error {
 			return err
 		}
 		keep[addr] = true
-		if !slices.Contains(p.want.Addrs, addr) {
+		if !p.config.Hold && !slices.Contains(p.want.Addrs, addr) {
 			p.want.Addrs = append(p.want.Addrs, addr)
 		}
 		n := tableSource + i
@@ -131,7 +132,11 @@ func (p *planner) routes(v4 bool) {
 		return
 	}
 	p.toGateway(tableMain, link, first.Gateway)
-	p.add(Route{Table: tableMain, Dst: everywhere(v4), Gateway: first.Gateway, Link: link, Src: first.Addr()})
+	way := Route{Table: tableMain, Dst: everywhere(v4), Gateway: first.Gateway, Link: link}
+	if !p.config.Hold {
+		way.Src = first.Addr()
+	}
+	p.add(way)
 	kept := p.keptRoutes(v4, cluster, defaults)
 	for _, r := range kept {
 		p.add(r.in(tableMain))

@@ -45,17 +45,23 @@ var ErrRefused = errors.New("refused by the fence: the attempt has expired, or h
 // Linux is built with. What is shorter would be rounded to nothing, which means for ever.
 const Least = 10 * time.Millisecond
 
+// Most is the longest: nobody holds an address for an hour by a slip of the pen.
+const Most = time.Minute
+
 // defaultTimeout is that of the sets; each element has its own.
 const defaultTimeout = time.Second
 
 func checkTime(of string, d time.Duration) error {
-	if d < Least {
+	switch {
+	case d < Least:
 		return fmt.Errorf("%s for %s: the shortest time that the fence takes is %s", of, d, Least)
+	case d > Most:
+		return fmt.Errorf("%s for %s: the longest time that the fence takes is %s", of, d, Most)
 	}
 	return nil
 }
 
-// Prepare begins an attempt: it may be committed for as long as p, of at least [Least].
+// Prepare begins an attempt: it may be committed for as long as p, of [Least] to [Most].
 func (f *Fence) Prepare(nonce Nonce, p time.Duration) error {
 	if err := checkTime("prepare", p); err != nil {
 		return err
@@ -65,7 +71,7 @@ func (f *Fence) Prepare(nonce Nonce, p time.Duration) error {
 	})
 }
 
-// Commit ends an attempt and holds the addresses for v, of at least [Least], from now on.
+// Commit ends an attempt and holds the addresses for v, of [Least] to [Most], from now on.
 // Renewing says that they are held: those that are not any more are not held again by it.
 // [ErrRefused] ends the attempt, too: it is not tried again with less.
 func (f *Fence) Commit(nonce Nonce, v time.Duration, renewing bool) error {
