@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -33,7 +32,7 @@ func (c *configuration) settings() []settings.Setting {
 		settings.ConfigFile(),
 		{Flag: "socket", Key: "socket", Default: "/run/sluice/directory.sock", Value: "FILE", Change: fixed,
 			Help: "serve on this Unix socket",
-			Into: settings.One(&c.Socket, parseSocket)},
+			Into: settings.One(&c.Socket, settings.Socket)},
 		{Flag: "namespaces", Key: "namespaces", Value: "NAME", List: true, Change: fixed,
 			Help: "watch the pods of these namespaces only; may be given several times (default all)",
 			Into: settings.Many(&c.Namespaces, parseNamespace)},
@@ -85,19 +84,6 @@ func apiConfig(kubeconfig string) (*rest.Config, error) {
 		return nil, fmt.Errorf("the pod's service account cannot be used (is automountServiceAccountToken off?): %w", err)
 	}
 	return c, nil
-}
-
-// maxSocket is the length of the longest path that the kernel takes.
-const maxSocket = 107
-
-func parseSocket(s string) (string, error) {
-	if _, err := settings.Path(s); err != nil {
-		return "", err
-	}
-	if !filepath.IsAbs(s) || len(s) > maxSocket {
-		return "", fmt.Errorf("%q cannot be a socket: write an absolute path of at most %d bytes", s, maxSocket)
-	}
-	return s, nil
 }
 
 func parseNamespace(s string) (string, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,6 +112,20 @@ func Line(s string) (string, error) {
 func Path(s string) (string, error) {
 	if s == "" || strings.ContainsRune(s, 0) {
 		return "", fmt.Errorf("%q is no file name", s)
+	}
+	return s, nil
+}
+
+// maxSocket is the length of the longest path that the kernel takes for a socket.
+const maxSocket = 107
+
+// Socket takes the absolute path of a Unix socket.
+func Socket(s string) (string, error) {
+	if _, err := Path(s); err != nil {
+		return "", err
+	}
+	if !filepath.IsAbs(s) || len(s) > maxSocket {
+		return "", fmt.Errorf("%q cannot be a socket: write an absolute path of at most %d bytes", s, maxSocket)
 	}
 	return s, nil
 }
