@@ -99,7 +99,8 @@ func (p *planner) sources() error {
 		p.plan.Announce = append(p.plan.Announce, Addr{p.links[i], netip.PrefixFrom(s.Addr(), s.Addr().BitLen())})
 	}
 	for _, r := range p.have.Rules {
-		if r.Brought {
+		held := p.config.Hold && slices.ContainsFunc(p.config.Sources, func(s Source) bool { return s.Addr() == r.From })
+		if r.Brought && !held {
 			p.want.Addrs = slices.DeleteFunc(p.want.Addrs, func(a Addr) bool { return a.Prefix.Addr() == r.From && !keep[a] })
 		}
 	}
@@ -144,6 +145,9 @@ func (p *planner) routes(v4 bool) {
 	p.warnOfLost(v4, link, cluster, defaults)
 	for i, s := range p.config.Sources {
 		if s.Addr().Is4() == v4 {
+			if p.config.Hold && !s.Prefix.IsSingleIP() { // else the kernel makes it for the address
+				p.add(Route{Table: tableMain, Dst: s.Prefix.Masked(), Link: p.links[i]})
+			}
 			p.sourceTable(tableSource+i, s, p.links[i], slices.Concat(cluster, kept))
 		}
 	}

@@ -1,6 +1,6 @@
 // Command sluice-netsetup sets up an egress pod's network: it is the part of Sluice
 // that needs privilege (CAP_NET_ADMIN and CAP_NET_RAW), runs first, and listens on
-// nothing. See docs/netsetup.md.
+// nothing but, to hold addresses, a Unix socket of the pod. See docs/netsetup.md.
 package main
 
 import (
@@ -85,7 +85,7 @@ A flag wins over the environment, the environment over the file.`,
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newCountersCommand(s), cli.Version("sluice-netsetup", version, s.out))
+	root.AddCommand(newHoldCommand(environ, s), newCountersCommand(s), cli.Version("sluice-netsetup", version, s.out))
 	cli.Strict(root)
 	return root
 }
@@ -117,10 +117,16 @@ func serve(ctx context.Context, in settings.Input, r *reload.Reloader[*configura
 	said := linelog.New(s.err, linelog.Options{Room: 1 << 20, Prompt: true})
 	defer said.Close(time.Second)
 	w := newWorker(k, in, r, slog.New(slog.NewJSONHandler(said, nil)))
-	if c.Debug {
-		k.Trace = func(c netsetup.Change) { w.log.Info("change", "run", c.String()) }
-	}
+	k.Trace = trace(c, w.log)
 	return w.work(ctx, c)
+}
+
+// trace logs each change, when c says so; else it is nil.
+func trace(c *configuration, log *slog.Logger) func(netsetup.Change) {
+	if !c.Debug {
+		return nil
+	}
+	return func(c netsetup.Change) { log.Info("change", "run", c.String()) }
 }
 
 func printPlan(c netsetup.Config, out io.Writer) error {

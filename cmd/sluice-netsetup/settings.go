@@ -19,13 +19,15 @@ type configuration struct {
 	Debug       bool   // log each change
 	Warnings    settings.Problems
 	Written     settings.Written
+
+	hold *holdSettings // of the command hold; nil: of the others
 }
 
 // settings is the table of c's settings. Those that name sources are read by load, one after
 // the other.
 func (c *configuration) settings() []settings.Setting {
 	const live = settings.Reload
-	return settings.Table(settings.Group{Settings: []settings.Setting{
+	groups := []settings.Group{{Settings: []settings.Setting{
 		settings.ConfigFile(),
 		{Flag: "mode", Egress: "EGRESS_ROUTER_MODE", Key: "mode", Default: "legacy", Value: "MODE", Change: settings.Restart,
 			Help: "init, legacy, http-proxy, dns-proxy or unit-test",
@@ -49,9 +51,13 @@ func (c *configuration) settings() []settings.Setting {
 			Help: "ask whether another host has an address before it is brought here",
 			Into: settings.One(&c.SkipProbe, parseProbe)},
 		{Flag: "metrics-file", Key: "metricsFile", Value: "FILE", Change: live,
-			Help: "in mode legacy, keep counters in this file in the Prometheus text format",
+			Help: "in mode legacy, and with hold, keep counters in this file in the Prometheus text format",
 			Into: settings.One(&c.MetricsFile, settings.Path)},
-	}})
+	}}}
+	if c.hold != nil {
+		groups = append(groups, c.hold.group())
+	}
+	return settings.Table(groups...)
 }
 
 // parseProbe is the opposite of a switch: the zero Config probes.
@@ -89,8 +95,10 @@ type loader struct {
 
 // load makes the configuration. The error is [settings.Problems], with everything that is
 // wrong; there is no configuration then.
-func load(in settings.Input) (*configuration, error) {
-	c := &configuration{}
+func load(in settings.Input) (*configuration, error) { return loadInto(new(configuration), in) }
+
+// loadInto fills c, which says of which command it is.
+func loadInto(c *configuration, in settings.Input) (*configuration, error) {
 	l := &loader{in: in, all: c.settings(), c: c}
 	l.Loader = settings.NewLoader(in, l.all)
 	c.Debug = l.Env("EGRESS_ROUTER_DEBUG") != ""
@@ -130,7 +138,10 @@ func (l *loader) read(s settings.Setting, parse func(text string) []netsetup.Pro
 func (l *loader) addresses() {
 	unknown := func(s settings.Setting) bool { return len(l.Values(s)) == 0 && (l.Unread || l.Broken(s)) }
 	broken := unknown(l.pick("source")) // what names a source may mean the one that is wrong
-	if !broken {
+	switch {
+	case l.ofPool():
+		broken = len(l.Problems) > 0
+	case !broken:
 		l.read(l.pick("source"), func(text string) (ps []netsetup.Problem) {
 			l.c.Sources, ps = netsetup.ParseSources(text)
 			broken = len(ps) > 0
@@ -210,6 +221,7 @@ func (l *loader) destinations() {
 
 // together reports what settings, each right by itself, make wrong together.
 func (l *loader) together() {
+	l.checkPool()
 	for _, p := range l.c.Check() {
 		at := l.At(l.pick("source"))
 		for _, flag := range []string{"destinations", "keep-route"} {

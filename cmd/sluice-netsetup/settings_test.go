@@ -16,21 +16,23 @@ import (
 )
 
 // allSettings are those of the program.
-var allSettings = new(configuration).settings()
+var allSettings = (&configuration{hold: new(holdSettings)}).settings()
 
-// given is what a test loads from.
+// given is what a test loads from, for the command hold or the others.
 type given struct {
 	args  []string
 	env   []string
 	files map[string]string
+	hold  *holdSettings
 }
 
 func (g given) load(t testing.TB) (*configuration, error) {
 	t.Helper()
 	flags := pflag.NewFlagSet("netsetup", pflag.ContinueOnError)
-	settings.AddFlags(flags, allSettings)
+	c := &configuration{hold: g.hold}
+	settings.AddFlags(flags, c.settings())
 	require.NoError(t, flags.Parse(g.args))
-	return load(settings.Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
+	return loadInto(c, settings.Input{Flags: flags, Environ: g.env, ReadFile: func(path string) ([]byte, error) {
 		text, ok := g.files[path]
 		if !ok {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
@@ -279,4 +281,54 @@ func TestOneSource(t *testing.T) {
 			require.Equal(t, p.Sources[i], s.Addr())
 		}
 	}
+}
+
+// TestHoldSettings: a pool names sources, or groups those that are named; each way of
+// saying it comes out the same.
+func TestHoldSettings(t *testing.T) {
+	t.Parallel()
+	const mode, gateways = "EGRESS_ROUTER_MODE=http-proxy", "EGRESS_GATEWAY=192.0.2.1 2001:db8::1"
+	want := "[[192.0.2.10 2001:db8::a] [192.0.2.11]]"
+	for name, g := range map[string]given{
+		"variable": {env: []string{mode, gateways, "EGRESS_POOL=192.0.2.10/24,2001:db8::a 192.0.2.11/24", "SLUICE_HOLD_SOCKET=/s", "SLUICE_HOLD_REPLY_FROM=192.0.2.7 2001:db8::7"}},
+		"lines":    {env: []string{mode, gateways, "SLUICE_POOL=192.0.2.10/24,2001:db8::a\n192.0.2.11/24\n", "SLUICE_HOLD_SOCKET=/s", "SLUICE_HOLD_REPLY_FROM=192.0.2.7,2001:db8::7"}},
+		"named":    {env: []string{mode, gateways, "EGRESS_POOL=192.0.2.10,2001:db8::a 192.0.2.11", "EGRESS_SOURCE=192.0.2.10/24 2001:db8::a 192.0.2.11/24"}, args: []string{"--hold-socket=/s", "--hold-reply-from=192.0.2.7", "--hold-reply-from=2001:db8::7"}},
+		"file":     {env: []string{mode, gateways}, args: []string{"--config=/f"}, files: map[string]string{"/f": "pool: ['192.0.2.10/24,2001:db8::a', 192.0.2.11/24]\nholdSocket: /s\nholdReplyFrom: [192.0.2.7, '2001:db8::7']\n"}},
+	} {
+		g.hold = new(holdSettings)
+		c, err := g.load(t)
+		require.NoError(t, err, name)
+		require.Equal(t, want, fmt.Sprint(c.hold.Groups), name)
+		require.Equal(t, "/s [192.0.2.7 2001:db8::7] false", fmt.Sprint(c.hold.Socket, " ", c.hold.ReplyFrom, " ", c.hold.SkipReply), name)
+		var sources []string
+		for _, s := range c.Sources {
+			sources = append(sources, s.Prefix.String()+" by "+s.Gateway.String())
+		}
+		require.Equal(t, "192.0.2.10/24 by 192.0.2.1, 2001:db8::a/128 by 2001:db8::1, 192.0.2.11/24 by 192.0.2.1", strings.Join(sources, ", "), name)
+	}
+	c, err := given{hold: new(holdSettings), env: append(env(mode).env, "SLUICE_HOLD_REPLY_FROM=off")}.load(t)
+	require.NoError(t, err)
+	require.Empty(t, c.hold.Groups)
+	require.True(t, c.hold.SkipReply)
+	require.Equal(t, "/run/sluice/hold.sock", c.hold.Socket)
+
+	for text, want := range map[string]string{
+		"EGRESS_POOL=192.0.2.10 192.0.2.11":          "EGRESS_POOL: EGRESS_POOL invalid: 192.0.2.11 is no EGRESS_SOURCE",
+		"EGRESS_POOL=192.0.2.10 192.0.2.10":          "EGRESS_POOL: EGRESS_POOL invalid: 192.0.2.10 is there twice",
+		"EGRESS_POOL=192.0.2.10\nx":                  `EGRESS_POOL:2: EGRESS_POOL invalid: "x" is not ADDR or ADDR/LEN; addresses of a group are separated by commas, groups by white space`,
+		"EGRESS_POOL=192.0.2.10,":                    `EGRESS_POOL: EGRESS_POOL invalid: "" is not ADDR or ADDR/LEN; addresses of a group are separated by commas, groups by white space`,
+		"SLUICE_HOLD_SOCKET=s":                       `SLUICE_HOLD_SOCKET: "s" cannot be a socket: write an absolute path of at most 107 bytes`,
+		"SLUICE_HOLD_REPLY_FROM=x":                   `SLUICE_HOLD_REPLY_FROM: "x" is no address, nor off alone`,
+		"SLUICE_HOLD_REPLY_FROM=off 192.0.2.7":       `SLUICE_HOLD_REPLY_FROM: "off" is no address, nor off alone`,
+		"SLUICE_HOLD_REPLY_FROM=192.0.2.7 192.0.2.8": "SLUICE_HOLD_REPLY_FROM: 192.0.2.8 is the second of its family; name one",
+	} {
+		_, err := given{hold: new(holdSettings), env: append(env(mode).env, text)}.load(t)
+		require.EqualError(t, err, want)
+	}
+	_, err = given{hold: new(holdSettings), env: []string{mode, "EGRESS_GATEWAY=192.0.2.1", "EGRESS_SOURCE=192.0.2.10 192.0.2.11", "EGRESS_POOL=192.0.2.10"}}.load(t)
+	require.EqualError(t, err, "EGRESS_POOL: EGRESS_POOL invalid: EGRESS_SOURCE 192.0.2.11 is in no group")
+	// The other commands leave it alone.
+	c, err = env(mode, "EGRESS_POOL=x", "SLUICE_HOLD_SOCKET=x").load(t)
+	require.NoError(t, err)
+	require.Contains(t, c.Warnings.Error(), "SLUICE_HOLD_SOCKET: no setting of this mode, ignored")
 }
