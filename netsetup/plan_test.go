@@ -268,3 +268,26 @@ func TestUnitTestRules(t *testing.T) {
 		})
 	}
 }
+
+// Held addresses are brought by who holds them: the plan brings and removes none of them, and
+// no route of it needs them.
+func TestHoldPlan(t *testing.T) {
+	t.Parallel()
+	c := config(t, HTTPProxy, "192.0.2.10/24 2001:db8::a", "192.0.2.1 2001:db8::1", "")
+	c.Hold = true
+	have := pod(macvlan0)
+	p, err := NewPlan(c, have)
+	require.NoError(t, err)
+	require.NotContains(t, p.String(), "ip address")
+	require.NotContains(t, p.String(), " src 192.0.2.10")
+	require.NotContains(t, p.String(), " src 2001:db8::a")
+	require.NotContains(t, p.String(), "# nobody else may have it")
+	require.Contains(t, p.String(), "ip route add 192.0.2.0/24 dev macvlan0 proto 83 scope link\n", "the kernel makes none")
+	// The next look, while they are held.
+	have.Rules = []Rule{{Priority: tableSource, Table: tableSource, From: aa("192.0.2.10"), Brought: true}, {Priority: tableSource + 1, Table: tableSource + 1, From: aa("2001:db8::b"), V6: true, Brought: true}}
+	have.Addrs = append(have.Addrs, Addr{"macvlan0", pp("192.0.2.10/32")}, Addr{"macvlan0", pp("2001:db8::b/128")})
+	p, err = NewPlan(c, have)
+	require.NoError(t, err)
+	require.NotContains(t, p.String(), "192.0.2.10/32")
+	require.Contains(t, p.String(), "ip address del 2001:db8::b/128 dev macvlan0\n", "it is held no more")
+}

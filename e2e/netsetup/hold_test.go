@@ -3,8 +3,10 @@
 package netsetup
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,239 +15,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
-	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/holding"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/netsetup"
 )
-
-const (
-	gatewayV4, gatewayV6 = "198.51.100.1", "2001:db8:1::1"
-	theGroup             = "198-51-100-50"
-)
-
-// in runs f in the namespace. f may fail the test.
-func in(t *testing.T, n *nettest.Netns, f func()) {
-	t.Helper()
-	require.NoError(t, n.Do(func() error { f(); return nil }))
-}
-
-func link(t *testing.T, name string) netlink.Link {
-	t.Helper()
-	l, err := netlink.LinkByName(name)
-	require.NoError(t, err)
-	return l
-}
-
-// change adds or deletes addresses, "ADDR/LEN" each. It runs in the namespace.
-func change(t *testing.T, name string, f func(netlink.Link, *netlink.Addr) error, addrs ...string) {
-	t.Helper()
-	for _, s := range addrs {
-		a, err := netlink.ParseAddr(s)
-		require.NoError(t, err)
-		if a.IP.To4() == nil {
-			a.Flags = unix.IFA_F_NODAD
-		}
-		require.NoError(t, f(link(t, name), a))
-	}
-}
-
-// pod is an egress pod in which `sluice-netsetup hold` runs.
-type pod struct {
-	*nettest.Topology
-	t      *testing.T
-	socket string
-	prom   string
-	cmd    *exec.Cmd
-	stderr *logged
-	done   chan error
-}
-
-type logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// bare is a topology whose egress pod has no source addresses.
-func bare(t *testing.T) *nettest.Topology {
-	t.Helper()
-	p := nettest.NewTopology(t)
-	in(t, p.Egress, func() {
-		change(t, "macvlan0", netlink.AddrDel, nettest.SourceV4+"/24", nettest.SourceV6+"/64")
-	})
-	return p
-}
-
-// newPod starts the program in a pod of its own.
-func newPod(t *testing.T, env ...string) *pod {
-	t.Helper()
-	dir := t.TempDir()
-	p := &pod{Topology: bare(t), t: t, socket: filepath.Join(dir, "s"), prom: filepath.Join(dir, "prom")}
-	p.start(env...)
-	return p
-}
-
-func (p *pod) start(env ...string) {
-	p.t.Helper()
-	p.launch(env...)
-	nettest.Eventually(p.t, "ready: "+p.stderr.String(), func() bool {
-		select {
-		case err := <-p.done:
-			p.t.Fatalf("it has ended (%v): %s", err, p.stderr)
-		default:
-		}
-		return strings.Contains(p.stderr.String(), "ready to hold")
-	})
-}
-
-func (p *pod) launch(env ...string) {
-	p.t.Helper()
-	cmd := exec.Command(program.Netsetup(p.t), "hold")
-	cmd.Env = append([]string{"EGRESS_ROUTER_MODE=http-proxy", "EGRESS_GATEWAY=" + gatewayV4 + " " + gatewayV6,
-		"EGRESS_SOURCE=" + nettest.SourceV4 + "/24 " + nettest.SourceV6 + "/64",
-		"SLUICE_HOLD_SOCKET=" + p.socket, "SLUICE_METRICS_FILE=" + p.prom}, env...)
-	said, done := &logged{}, make(chan error, 1)
-	cmd.Stderr = said
-	require.NoError(p.t, p.Egress.Start(cmd))
-	go func() { done <- cmd.Wait() }()
-	p.cmd, p.stderr, p.done = cmd, said, done
-	p.t.Cleanup(func() { cmd.Process.Kill() })
-}
-
-// ended waits until the program has ended, and returns its status.
-func (p *pod) ended() int {
-	p.t.Helper()
-	select {
-	case <-p.done:
-		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(20 * time.Second):
-		p.t.Fatalf("it has not ended: %s", p.stderr)
-		return 0
-	}
-}
-
-// caller is a client whose calls may fail the test.
-type caller struct {
-	*holding.Client
-	t *testing.T
-}
-
-func (p *pod) client() *caller {
-	p.t.Helper()
-	c, err := holding.Dial(p.t.Context(), p.socket, "test")
-	require.NoError(p.t, err)
-	p.t.Cleanup(c.Close)
-	return &caller{c, p.t}
-}
-
-var (
-	nonceMu   sync.Mutex
-	lastNonce uint32
-)
-
-func nonce() (n holding.Nonce) {
-	nonceMu.Lock()
-	defer nonceMu.Unlock()
-	lastNonce++
-	n[0], n[1], n[2] = byte(lastNonce>>16), byte(lastNonce>>8), byte(lastNonce)
-	return n
-}
-
-// hold holds the group for v.
-func (c *caller) hold(group string, v time.Duration, renewing bool) {
-	c.t.Helper()
-	n := nonce()
-	require.NoError(c.t, c.Prepare(c.t.Context(), group, n, time.Second))
-	require.NoError(c.t, c.Commit(c.t.Context(), group, n, v, renewing))
-}
-
-// group is what the server knows of a group.
-func (c *caller) group(name string) holding.Group {
-	c.t.Helper()
-	s, err := c.Status(c.t.Context())
-	require.NoError(c.t, err)
-	for _, g := range s.Groups {
-		if g.Name == name {
-			return g
-		}
-	}
-	c.t.Fatalf("no group %s in %+v", name, s)
-	return holding.Group{}
-}
-
-// event is the next event of a kind.
-func (c *caller) event(kind holding.Kind) holding.Event {
-	c.t.Helper()
-	limit := time.After(10 * time.Second)
-	for {
-		select {
-		case e, ok := <-c.Events():
-			require.True(c.t, ok, "the connection has ended: %v", c.Err())
-			if e.Kind == kind {
-				return e
-			}
-		case <-limit:
-			c.t.Fatalf("no event %s", kind)
-		}
-	}
-}
-
-// served reports whether connections from the sources reach a server, by family.
-func (p *pod) served() (v4, v6 bool) {
-	p.t.Helper()
-	dial := func(from, to string) bool {
-		d := net.Dialer{FallbackDelay: -1, Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: netip.MustParseAddr(from).AsSlice()}}
-		return p.Egress.Do(func() error {
-			c, err := d.Dial("tcp", net.JoinHostPort(to, "80"))
-			if err == nil {
-				c.Close()
-			}
-			return err
-		}) == nil
-	}
-	return dial(nettest.SourceV4, nettest.ServerAV4), dial(nettest.SourceV6, nettest.ServerAV6)
-}
-
-func (p *pod) serve() {
-	p.t.Helper()
-	for _, a := range []string{nettest.ServerAV4, nettest.ServerAV6} {
-		l := p.ServerA.Listen(net.JoinHostPort(a, "80"))
-		p.t.Cleanup(func() { l.Close() })
-	}
-}
-
-// sources are the source addresses that are there, with their lifetimes in seconds.
-func (p *pod) sources() map[string]int {
-	p.t.Helper()
-	all := map[string]int{}
-	in(p.t, p.Egress, func() {
-		addrs, err := netlink.AddrList(link(p.t, "macvlan0"), netlink.FAMILY_ALL)
-		require.NoError(p.t, err)
-		for _, a := range addrs {
-			if a.IP.IsGlobalUnicast() {
-				all[a.IPNet.String()] = a.ValidLft
-			}
-		}
-	})
-	return all
-}
 
 // From the first look to the end: what is held speaks, is announced and gets replies, and
 // what is let go is away; and again.
@@ -388,7 +166,9 @@ func TestHoldNoReply(t *testing.T) {
 	replies, err := c.Probe(t.Context(), theGroup)
 	require.NoError(t, err)
 	require.False(t, replies)
-	require.Contains(t, p.stderr.String(), "no reply of 2001:db8:1::1 has come back to 2001:db8:1::50")
+	nettest.Eventually(t, "it says who does not reply", func() bool {
+		return strings.Contains(p.stderr.String(), "no reply of 2001:db8:1::1 has come back to 2001:db8:1::50")
+	})
 }
 
 // SIGTERM waits for the proxy's end; then nothing is left behind.
@@ -451,17 +231,6 @@ func TestHoldKilled(t *testing.T) {
 	assert.Contains(t, p.sources(), nettest.SourceV4+"/32")
 }
 
-// done is closed when the connection has ended.
-func (c *caller) done() <-chan struct{} {
-	done := make(chan struct{})
-	go func() {
-		for range c.Events() {
-		}
-		close(done)
-	}()
-	return done
-}
-
 // An address that somebody else has put there is an error that says who may have.
 func TestHoldPresent(t *testing.T) {
 	p := &pod{Topology: bare(t), t: t, socket: filepath.Join(t.TempDir(), "s")}
@@ -483,17 +252,120 @@ func TestHoldPool(t *testing.T) {
 	require.ElementsMatch(t, []string{nettest.SourceV4 + "/32", nettest.SourceV6 + "/128"}, keys(p.sources()))
 }
 
-func keys(m map[string]int) (all []string) {
-	for k := range m {
-		all = append(all, k)
+// Frozen between the question and its answer, it holds nothing when it goes on: the attempt
+// has expired meanwhile, and the kernel knows.
+func TestHoldFrozen(t *testing.T) {
+	p := newPod(t)
+	p.serve()
+	c := p.client()
+	for _, renewing := range []bool{false, true} {
+		if renewing {
+			c.hold(theGroup, 300*time.Millisecond, false)
+		}
+		n := nonce()
+		require.NoError(t, c.Prepare(t.Context(), theGroup, n, 300*time.Millisecond))
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+		got := make(chan error, 1)
+		go func() { got <- c.Commit(t.Context(), theGroup, n, 20*time.Second, renewing) }()
+		time.Sleep(350 * time.Millisecond)
+		v4, v6 := p.served()
+		require.False(t, v4 || v6)
+		require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+		require.ErrorIs(t, <-got, holding.ErrRefused)
+		v4, v6 = p.served()
+		require.False(t, v4 || v6)
 	}
-	return all
 }
 
-// tables are the tables of nft in the namespace that the fence may have left.
-func tables(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command(nettest.Need(t, "nft"), "list", "tables").CombinedOutput()
-	require.NoError(t, err, string(out))
-	return string(out)
+// The rules are flushed by somebody: the addresses go with the next attempt.
+func TestHoldFlushed(t *testing.T) {
+	p := newPod(t)
+	c := p.client()
+	c.hold(theGroup, 20*time.Second, false)
+	require.Len(t, p.sources(), 2)
+	n := nonce()
+	require.NoError(t, c.Prepare(t.Context(), theGroup, n, 20*time.Second))
+	nft := nettest.Need(t, "nft")
+	in(t, p.Egress, func() { require.NoError(t, exec.Command(nft, "flush", "ruleset").Run()) })
+	require.Error(t, c.Commit(t.Context(), theGroup, n, 20*time.Second, true))
+	require.Empty(t, p.sources())
+}
+
+// What is held is announced at once, after a second and after two, in every form; what is let
+// go is not any more.
+func TestHoldAnnounced(t *testing.T) {
+	p := newPod(t)
+	c := p.client()
+	var mac net.HardwareAddr
+	var heard *netsetup.Wire
+	in(t, p.Egress, func() { mac = link(t, "macvlan0").Attrs().HardwareAddr })
+	times := map[string][]time.Duration{}
+	var listening sync.WaitGroup
+	var mu sync.Mutex
+	begun := time.Now()
+	limit := begun.Add(6 * time.Second) // it would be announced after five seconds again
+	for _, addr := range []string{nettest.SourceV4, nettest.SourceV6} {
+		in(t, p.Gateway, func() {
+			var err error
+			heard, err = netsetup.OpenWire("lan0", netip.MustParseAddr(addr))
+			require.NoError(t, err)
+		})
+		w := heard
+		t.Cleanup(w.Close)
+		listening.Go(func() {
+			assert.NoError(t, w.Hear(limit, func(h netsetup.Heard) bool {
+				if h.Addr.String() == addr && !h.Asks {
+					mu.Lock()
+					defer mu.Unlock()
+					assert.Equal(t, mac.String(), h.MAC.String())
+					times[addr] = append(times[addr], time.Since(begun))
+				}
+				return true
+			}))
+		})
+	}
+	c.hold(theGroup, 20*time.Second, false)
+	mu.Lock()
+	begun = time.Now()
+	mu.Unlock()
+	nettest.Eventually(t, "three rounds", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(times[nettest.SourceV4]) >= 6 && len(times[nettest.SourceV6]) >= 3
+	})
+	require.NoError(t, c.LetGo(t.Context(), theGroup))
+	listening.Wait()
+	require.Len(t, times[nettest.SourceV4], 6, "both forms")
+	require.Len(t, times[nettest.SourceV6], 3)
+	for i, at := range times[nettest.SourceV6] {
+		require.InDelta(t, time.Duration(i)*time.Second, at, float64(500*time.Millisecond))
+	}
+}
+
+// The metrics file says what happened.
+func TestHoldMetrics(t *testing.T) {
+	p := newPod(t)
+	c := p.client()
+	c.hold(theGroup, 20*time.Second, false)
+	c.hold(theGroup, 20*time.Second, true)
+	require.Error(t, c.Commit(t.Context(), theGroup, nonce(), time.Second, true))
+	var text []byte
+	nettest.Eventually(t, "the file has it", func() bool {
+		text, _ = os.ReadFile(p.prom)
+		return strings.Contains(string(text), `sluice_hold_refused_total{group="198-51-100-50"} 1`)
+	})
+	for _, line := range []string{"held", "taken_total", "renewed_total"} {
+		require.Contains(t, string(text), "sluice_hold_"+line+`{group="198-51-100-50"} 1`+"\n")
+	}
+	require.Contains(t, string(text), "sluice_hold_fence_weak 0\n")
+	problems, err := promlint.New(bytes.NewReader(text)).Lint()
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	docs, err := os.ReadFile("../../docs/netsetup.md")
+	require.NoError(t, err)
+	for _, line := range strings.Split(string(text), "\n") {
+		if name, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			require.Contains(t, string(docs), "`"+strings.Fields(name)[0]+"`")
+		}
+	}
 }

@@ -50,8 +50,32 @@ func (g *group) adopt() {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	wires, err := g.listen()
+	if err != nil {
+		g.h.o.Log.Error("held yet, by what ran here before, and neither announced nor watched", "group", g.name, "error", err)
+		return
+	}
 	g.h.o.Log.Info("held yet, by what ran here before", "group", g.name, "for", left)
-	g.start(left)
+	g.tenure = newTenure(g, left, wires)
+}
+
+// listen opens a wire for each address, or none.
+func (g *group) listen() (wires []*netsetup.Wire, err error) {
+	for _, m := range g.members {
+		w, err := netsetup.OpenWire(m.link, m.addr)
+		if err != nil {
+			closeAll(wires)
+			return nil, err
+		}
+		wires = append(wires, w)
+	}
+	return wires, nil
+}
+
+func closeAll(wires []*netsetup.Wire) {
+	for _, w := range wires {
+		w.Close()
+	}
 }
 
 func (g *group) commit(n fence.Nonce, v time.Duration, renewing bool) error {
@@ -64,7 +88,15 @@ func (g *group) commit(n fence.Nonce, v time.Duration, renewing bool) error {
 			return errors.Join(err, g.undo(brought))
 		}
 	}
+	var wires []*netsetup.Wire // opened before: what others say from the commit on is heard
+	if g.tenure == nil {
+		var err error
+		if wires, err = g.listen(); err != nil {
+			return errors.Join(err, g.undo(brought))
+		}
+	}
 	if err := g.fence.Commit(n, v, renewing); err != nil {
+		closeAll(wires)
 		g.counts.refused.Add(1)
 		if errors.Is(err, fence.ErrRefused) {
 			err = fmt.Errorf("%w: %w", holding.ErrRefused, err)
@@ -78,7 +110,7 @@ func (g *group) commit(n fence.Nonce, v time.Duration, renewing bool) error {
 	}
 	if g.tenure == nil {
 		g.h.o.Log.Info("held", "group", g.name, "for", v, "attempt", n.String())
-		g.start(v)
+		g.tenure = newTenure(g, v, wires)
 	} else {
 		g.tenure.extend(v)
 	}
@@ -206,11 +238,6 @@ func (g *group) letGo() error {
 		g.h.o.Log.Info("let go", "group", g.name)
 	}
 	return errors.Join(err, g.away())
-}
-
-// start begins what is done while the group is held, which it is for v.
-func (g *group) start(v time.Duration) {
-	g.tenure = newTenure(g, v)
 }
 
 // expire is called when a tenure may be over. The addresses stay, fenced, and connections

@@ -21,17 +21,17 @@ type tenure struct {
 	over   sync.WaitGroup
 }
 
-// newTenure begins one of v, for who holds the group's mu.
-func newTenure(g *group, v time.Duration) *tenure {
+// newTenure begins one of v, with a wire for each address, for who holds the group's mu.
+func newTenure(g *group, v time.Duration, wires []*netsetup.Wire) *tenure {
 	ctx, stop := context.WithCancel(context.Background())
 	t := &tenure{until: time.Now().Add(v), stop: stop}
 	t.expiry = time.AfterFunc(v, func() { g.expire(t) })
-	for _, m := range g.members {
-		t.over.Go(func() {
-			if err := t.serve(ctx, g, m); err != nil && ctx.Err() == nil {
-				g.h.o.Log.Error("a held address is neither announced nor watched", "address", m.addr, "error", err)
-			}
-		})
+	for i, m := range g.members {
+		context.AfterFunc(ctx, wires[i].Close)
+		t.over.Go(func() { g.announce(ctx, m, wires[i]) })
+		if !g.h.o.Config.SkipProbe {
+			t.over.Go(func() { g.watch(ctx, t, m, wires[i]) })
+		}
 	}
 	return t
 }
@@ -49,29 +49,8 @@ func (t *tenure) end() {
 	t.over.Wait()
 }
 
-// serve announces and watches an address until ctx ends. The socket is opened when the
-// address is held, so that what others said before is not taken for what they say now.
-func (t *tenure) serve(ctx context.Context, g *group, m member) error {
-	w, err := netsetup.OpenWire(m.link, m.addr)
-	if err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, w.Close)()
-	if !g.h.o.Config.SkipProbe {
-		t.over.Go(func() {
-			err := w.Hear(time.Time{}, func(h netsetup.Heard) bool {
-				if h.Addr != m.addr || h.Asks {
-					return true
-				}
-				g.h.running.Go(func() { g.foreign(t, m, h) })
-				return false
-			})
-			if err != nil && ctx.Err() == nil {
-				g.h.o.Log.Error("a held address is not watched", "address", m.addr, "error", err)
-			}
-		})
-	}
-	defer w.Close()
+// announce announces an address until ctx ends.
+func (g *group) announce(ctx context.Context, m member, w *netsetup.Wire) {
 	begun := time.Now()
 	for i := 0; ; i++ {
 		if err := w.Announce(); err != nil && ctx.Err() == nil {
@@ -83,8 +62,22 @@ func (t *tenure) serve(ctx context.Context, g *group, m member) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(next):
 		}
+	}
+}
+
+// watch hears who else speaks for an address, until ctx ends.
+func (g *group) watch(ctx context.Context, t *tenure, m member, w *netsetup.Wire) {
+	err := w.Hear(time.Time{}, func(h netsetup.Heard) bool {
+		if h.Addr != m.addr || h.Asks {
+			return true
+		}
+		g.h.running.Go(func() { g.foreign(t, m, h) }) // this one ends by it
+		return false
+	})
+	if err != nil && ctx.Err() == nil {
+		g.h.o.Log.Error("a held address is not watched", "address", m.addr, "error", err)
 	}
 }
