@@ -178,6 +178,7 @@ func TestHoldEnds(t *testing.T) {
 	c.hold(theGroup, 20*time.Second, false)
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	nettest.Eventually(t, "it has seen the signal", func() bool { return strings.Contains(p.stderr.String(), "this waits for the end of the proxy") })
+	time.Sleep(500 * time.Millisecond) // for which it goes on, and for longer
 	c.hold(theGroup, 20*time.Second, true)
 	require.NoError(t, c.Ended(t.Context()))
 	require.Zero(t, p.ended(), p.stderr)

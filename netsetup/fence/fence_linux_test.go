@@ -276,7 +276,7 @@ func TestLoad(t *testing.T) {
 		// Under another name, and with an address less: the address that is there and is
 		// no source any more stays fenced.
 		four := Group{"four", both.Addrs[:1]}
-		f = one(t, four, false)
+		one(t, four, false)
 		require.NotEmpty(t, elements(t, both.Name), "the old fence stays, it is needed for an address")
 		l.address(t, netlink.AddrDel)
 		f = one(t, four, false)
