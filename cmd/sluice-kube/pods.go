@@ -51,6 +51,15 @@ func slim(obj any) (any, error) {
 	}, nil
 }
 
+// needed is as much of a pod as slim looks at.
+func needed(p *corev1.Pod) corev1.Pod {
+	return corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, Labels: p.Labels, ResourceVersion: p.ResourceVersion},
+		Spec:       corev1.PodSpec{ServiceAccountName: p.Spec.ServiceAccountName, HostNetwork: p.Spec.HostNetwork},
+		Status:     corev1.PodStatus{Phase: p.Status.Phase, PodIPs: p.Status.PodIPs, HostIPs: p.Status.HostIPs},
+	}
+}
+
 // addresses are those that are the pod's own: none of a pod that uses its node's, nor of
 // one that has ended, whose address may be another's by now.
 func addresses(p *corev1.Pod) []netip.Addr {

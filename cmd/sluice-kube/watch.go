@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
 )
 
@@ -43,7 +44,9 @@ func (c *contact) set(namespace string, lost time.Time) {
 func (d *daemon) informer(client kubernetes.Interface, namespace string) (cache.SharedIndexInformer, error) {
 	pods := client.CoreV1().Pods(namespace)
 	lw := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			return listInParts(ctx, pods, o)
+		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
 			w, err := pods.Watch(ctx, o)
 			if err != nil {
@@ -57,6 +60,25 @@ func (d *daemon) informer(client kubernetes.Interface, namespace string) (cache.
 		return nil, err
 	}
 	return i, nil
+}
+
+// listPart is how many pods are listed at a time: a few dozen MiB until they are slim.
+const listPart = 2000
+
+// listInParts lists pods for an API server that cannot stream them. The informer's request
+// would be answered by all at once, whatever its limit, and it applies its transform when it
+// has all: as they come, 100,000 pods are more than a GiB. So the version that it would take
+// is not named, which lets a limit hold, and of each part no more is kept than is needed.
+func listInParts(ctx context.Context, pods corev1client.PodInterface, o metav1.ListOptions) (*corev1.PodList, error) {
+	o.ResourceVersion, o.ResourceVersionMatch, o.Limit = "", "", listPart
+	l, err := pods.List(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	for i := range l.Items {
+		l.Items[i] = needed(&l.Items[i])
+	}
+	return l, nil
 }
 
 // observed is a watch that tells its contact when it is in place and when it ends.

@@ -109,9 +109,12 @@ func TestHostNetwork(t *testing.T) {
 	c.pod(t, ns, "claims-node", "192.0.2.1", "fd00:4::3") // the address of its node
 	c.pod(t, ns, "last", "10.4.0.2")
 	becomes(t, r, "10.4.0.2", ns+"/last") // so the others have come as well
-	assert.Empty(t, at(r, "10.4.0.1"))
-	assert.Empty(t, at(r, "192.0.2.1"))
-	assert.Equal(t, ns+"/claims-node", at(r, "fd00:4::3"))
+	for name, r := range map[string]*directory.Client{"as they came": r, "as they are found": c.both(t)} {
+		assert.Equal(t, ns+"/last", at(r, "10.4.0.2"), name)
+		assert.Empty(t, at(r, "10.4.0.1"), name)
+		assert.Empty(t, at(r, "192.0.2.1"), name)
+		assert.Equal(t, ns+"/claims-node", at(r, "fd00:4::3"), name)
+	}
 }
 
 func TestRequestBeforeTheNews(t *testing.T) {
