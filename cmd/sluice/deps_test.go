@@ -42,6 +42,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"internal/directory", "k8s.io", "both ends of the socket have it, and only one knows an API server"},
 		{"internal/holding", "github.com/vishvananda/netlink", "both ends of the socket have it, and only one may change the network"},
 		{"cmd/sluice-kube", "github.com/vishvananda/netlink", "it has the pod's token, and no privilege: sluice-netsetup hold changes the network"},
+		{"internal/hold", "k8s.io", "who holds is decided apart from how that is asked and done"},
+		{"internal/hold", "net", "who holds is decided apart from how that is asked and done"},
 		{"acl", "net/http", "acl is a library for any caller: it decides, and opens nothing"},
 		{"acl", "net", "acl opens no socket and asks no resolver"},
 		{"proxy/http1", "net", "http1 is heads and framing: bytes in, bytes out"},
@@ -106,6 +108,7 @@ func TestAllowedImports(t *testing.T) {
 		{"internal/directory", []string{"internal/peer"}, "who a client is, is no policy; it serves a program that knows the API and one that faces the network"},
 		{"internal/holding", []string{"internal/peer"}, "it serves the program that knows the API and the one that has the privilege"},
 		{"internal/peer", nil, "lines of JSON, whatever they say"},
+		{"internal/hold", nil, "what it decides is explored whole: it knows nothing but its arguments"},
 		{"internal/linelog", nil, "it writes lines, whatever they say"},
 	}
 	for _, tt := range tests {

@@ -1,0 +1,126 @@
+package hold
+
+import (
+	"flag"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var large = flag.Bool("large", false, "explore the large spaces too; many minutes, and some GiB")
+
+// exploration is what there is to reach, breadth first.
+type exploration struct {
+	rules *rules
+	limit int // of states; 0: none
+	depth int // of the last state
+	nodes []node
+	seen  map[key]struct{}
+	whole bool // nothing was left out
+	bad   int  // the first world with two holders, or -1
+	every int  // visit gets every so many-th world
+	visit func(*world)
+}
+
+// node is a world that was reached: from which other, by which of its moves.
+type node struct {
+	parent int32
+	move   uint16
+}
+
+func explore(r *rules, limit int, each ...func(*world)) *exploration {
+	x := &exploration{rules: r, limit: limit, seen: map[key]struct{}{}, bad: -1}
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	c := &canon{r: r}
+	first := newWorld(r)
+	x.seen[c.key(first)] = struct{}{}
+	x.nodes = append(x.nodes, node{parent: -1})
+	layer, at := []*world{first}, 0
+	for len(layer) > 0 {
+		var next []*world
+		for i, w := range layer {
+			layer[i] = nil
+			for _, do := range each {
+				do(w)
+			}
+			n := uint16(0)
+			w.moves(r, func(_ move, v *world) {
+				n++
+				v.prune(r)
+				k := c.key(v)
+				if _, ok := x.seen[k]; ok || x.bad >= 0 {
+					return
+				}
+				x.seen[k] = struct{}{}
+				x.nodes = append(x.nodes, node{int32(at), n - 1})
+				if v.holders() > 1 {
+					x.bad = len(x.nodes) - 1
+				}
+				next = append(next, v)
+			})
+			at++
+			if x.bad >= 0 || limit > 0 && len(x.nodes) >= limit {
+				return x
+			}
+		}
+		layer = next
+		x.depth++
+	}
+	x.whole = true
+	return x
+}
+
+// trace is how the n-th world came about, a line for each move.
+func (x *exploration) trace(n int) string {
+	var way []uint16
+	for at := n; x.nodes[at].parent >= 0; at = int(x.nodes[at].parent) {
+		way = append(way, x.nodes[at].move)
+	}
+	slices.Reverse(way)
+	w := newWorld(x.rules)
+	var b strings.Builder
+	for step, want := range way {
+		at := uint16(0)
+		var next *world
+		var said string
+		w.moves(x.rules, func(m move, v *world) {
+			if at == want {
+				v.prune(x.rules)
+				next, said = v, w.describe(m)
+			}
+			at++
+		})
+		w = next
+		fmt.Fprintf(&b, "%3d  %-75s %s\n", step+1, said, w.picture(x.rules))
+	}
+	return b.String()
+}
+
+func (x *exploration) String() string {
+	what := "all"
+	if !x.whole {
+		what = "the first"
+	}
+	return fmt.Sprintf("%s %d states, %d moves deep", what, len(x.nodes), x.depth)
+}
+
+// safe asserts that no world that was reached has two holders.
+func (x *exploration) safe(t *testing.T) {
+	t.Helper()
+	if x.bad >= 0 {
+		require.Fail(t, "two holders", "after %d states:\n%s", len(x.nodes), x.trace(x.bad))
+	}
+}
+
+// overlap asserts that one has, and prints the shortest way there.
+func (x *exploration) overlap(t *testing.T) {
+	t.Helper()
+	require.GreaterOrEqual(t, x.bad, 0, "no overlap in %s: the exploration finds nothing", x)
+	t.Logf("two holders after %d states, by %d moves:\n%s", len(x.nodes), x.depth+1, x.trace(x.bad))
+	assert.NotZero(t, x.depth)
+}

@@ -1,0 +1,84 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Settings are what --hold-* says. They may differ between replicas, as they do in a rolling
+// update, and may change while a replica holds: each attempt goes by those it began with.
+//
+// Source: failover.md, "Never two holders", 3 and 5 to 8.
+type Settings struct {
+	Pending time.Duration // P: how long after prepare a commit may come
+	Held    time.Duration // V: how long after a commit the kernel lets the address out
+	Lease   time.Duration // L: how long a challenger waits after its last sight of a change
+	Renew   time.Duration // from the beginning of one attempt to the next
+
+	GatewayMisses int           // renewals in a row without an answer of the gateway: with that many no more
+	Retry         time.Duration // after somebody else answered for the address, or nobody answered it
+	ProxyGone     time.Duration // a proxy that has been gone for so long lets go
+
+	SuccessorWait time.Duration // on SIGTERM: how long a successor is waited for at most
+	DrainTimeout  time.Duration // then: how long the proxy may take to drain
+
+	Keep  bool          // --hold-on-api-loss keep; zero: release
+	Grace time.Duration // with Keep: how long after the last acknowledgement
+}
+
+// Defaults are the settings when nothing is set.
+var Defaults = Settings{
+	Pending:       750 * time.Millisecond,
+	Held:          2 * time.Second,
+	Lease:         3250 * time.Millisecond,
+	Renew:         500 * time.Millisecond,
+	GatewayMisses: 3,
+	Retry:         time.Second,
+	ProxyGone:     5 * time.Second,
+	SuccessorWait: 15 * time.Second,
+	DrainTimeout:  time.Second,
+	Grace:         time.Hour,
+}
+
+// MaxBound is the longest P + V that Check passes. An announcement of more is not one of
+// ours, and is taken as this: nobody blocks an address for ever by what he writes.
+const MaxBound = time.Minute
+
+// bound is how long after its update was sent an attempt lets the address out at most.
+func (s Settings) bound() time.Duration { return s.Pending + s.Held }
+
+// margin is how long somebody else waits for what is over after d, with clock rates apart
+// by 10 %.
+func margin(d time.Duration) time.Duration { return d + (15*d+99)/100 }
+
+// Check reports all that is wrong with the settings. A driver must not use others: L shorter
+// than 1.15 (P + V) would have two holders.
+func (s Settings) Check() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if s.Pending < time.Millisecond || s.Held < time.Millisecond {
+		wrong("pending %v, held %v: the kernel would round less than 1ms to for ever", s.Pending, s.Held)
+	}
+	if s.bound() > MaxBound {
+		wrong("pending %v and held %v are more than %v together", s.Pending, s.Held, MaxBound)
+	}
+	if need := margin(s.bound()); s.Lease < need {
+		wrong("lease %v is less than 1.15 times pending %v and held %v: at least %v", s.Lease, s.Pending, s.Held, need)
+	}
+	if s.Renew <= 0 || s.Renew+s.Pending >= s.Held {
+		wrong("renew %v: held %v must be more than that and pending %v together, or the address is fenced between renewals", s.Renew, s.Held, s.Pending)
+	}
+	if s.GatewayMisses < 1 {
+		wrong("gateway misses %d: at least 1", s.GatewayMisses)
+	}
+	if s.Retry <= 0 {
+		wrong("retry %v: more than 0", s.Retry)
+	}
+	for _, d := range []time.Duration{s.ProxyGone, s.SuccessorWait, s.DrainTimeout, s.Grace} {
+		if d < 0 {
+			wrong("%v: no time is negative", d)
+		}
+	}
+	return errors.Join(errs...)
+}

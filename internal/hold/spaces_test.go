@@ -1,0 +1,79 @@
+package hold
+
+// space is what one exploration covers.
+type space struct {
+	name  string
+	rules *rules
+	large bool // only with -large
+}
+
+// all are the faults of a gateway that goes by its rules; keep, settings and clocks that
+// differ are beside them.
+const all = ^faultKind(0)
+
+func keeping(faults int, kinds faultKind) *rules {
+	r := alike(2, short, faults, kinds)
+	r.blind = false
+	for i := range r.set {
+		r.set[i].Keep, r.set[i].Grace = true, 3*tick
+	}
+	return r
+}
+
+// differing has A with a longer V than B's, and a longer L; as in a rolling update.
+func differing(faults int, kinds faultKind) *rules {
+	r := alike(2, shortest, faults, kinds)
+	r.set[0], r.alike = short, false
+	return r
+}
+
+// fine tells apart what coarse joins.
+func fine(faults int, kinds faultKind) *rules {
+	s := shortest
+	s.Renew = tick
+	r := alike(2, s, faults, kinds)
+	r.coarse = false
+	return r
+}
+
+func fresh(r *rules) *rules {
+	r.fresh = true
+	return r
+}
+
+func spaces() []space {
+	return []space{
+		{"two", alike(2, short, 0, 0), false},
+		{"two, started just now", fresh(alike(2, shortest, 0, 0)), false},
+		{"sluice-kube restarts", alike(2, shortest, 1, restart), false},
+		{"sluice-netsetup restarts", alike(2, shortest, 1, restart2), false},
+		{"answers do not come, or late", alike(2, shortest, 2, timeout), false},
+		{"calls are done twice", alike(2, shortest, 1, double), false},
+		{"a stranger writes the Lease", alike(2, shortest, 1, stranger), false},
+		{"the Lease is deleted", alike(2, shortest, 1, deleted), false},
+		{"no gateway, no proxy, another MAC", alike(2, shortest, 1, noGateway|proxyGone|heard), false},
+		{"SIGTERM", alike(2, shortest, 1, sigterm), false},
+		{"settings that differ", differing(1, restart), false},
+		{"clocks apart by 10 %", apart(), false},
+		{"keep", keeping(1, timeout), false},
+
+		{"settings that differ, one fault", differing(1, all), true},
+		{"keep, one fault", keeping(1, all&^heard), true},
+		{"two, fine", fine(0, 0), true},
+		{"any one fault", alike(2, short, 1, all), true},
+		{"any two faults", alike(2, shortest, 2, all), true},
+		{"restarts without end", alike(2, shortest, -1, restart|restart2), true},
+		{"keep, two faults", keeping(2, timeout|restart|noGateway), true},
+		{"settings that differ, two faults", differing(2, restart|restart2|timeout|double|stranger), true},
+		{"three", alike(3, shortest, 0, 0), true},
+		{"three, one fault", alike(3, shortest, 1, restart|timeout|sigterm), true},
+	}
+}
+
+func exactRules() []*rules {
+	three := alike(3, shortest, 1, timeout|double)
+	return []*rules{alike(2, shortest, 0, 0), alike(2, short, 2, all), three, differing(1, restart|timeout), keeping(2, timeout), fine(1, all)}
+}
+
+// budget is how many states of a large space are looked at.
+const budget = 12_000_000
