@@ -127,7 +127,7 @@ func storedPod(i int) *corev1.Pod {
 			Labels:      map[string]string{"app": app, "pod-template-hash": "5d8f7c9b6d"},
 			Annotations: map[string]string{"k8s.v1.cni.cncf.io/network-status": fmt.Sprintf(`[{"name": "cluster", "interface": "eth0", "ips": [%q], "default": true, "dns": {}}]`, addr)},
 			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubelet", Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", Time: &now, FieldsType: "FieldsV1", Subresource: "status",
-				FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{"f:conditions":{"k:{\"type\":\"ContainersReady\"}":{".":{},"f:lastProbeTime":{},"f:lastTransitionTime":{},"f:status":{},"f:type":{}},"k:{\"type\":\"Ready\"}":{".":{},"f:status":{},"f:type":{}}},"f:containerStatuses":{},"f:hostIP":{},"f:phase":{},"f:podIP":{},"f:podIPs":{".":{},"k:{\"ip\":\"` + addr + `\"}":{".":{},"f:ip":{}}},"f:startTime":{}}}`)}}},
+				FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:conditions":{"k:{\"type\":\"ContainersReady\"}":{".":{},"f:lastProbeTime":{},"f:lastTransitionTime":{},"f:status":{},"f:type":{}},"k:{\"type\":\"Ready\"}":{".":{},"f:status":{},"f:type":{}}},"f:containerStatuses":{},"f:hostIP":{},"f:phase":{},"f:podIP":{},"f:podIPs":{".":{},"k:{\"ip\":\"` + addr + `\"}":{".":{},"f:ip":{}}},"f:startTime":{}}}`)}},
 		},
 		Spec: corev1.PodSpec{ServiceAccountName: "default", NodeName: fmt.Sprint("node-", i/100), RestartPolicy: corev1.RestartPolicyAlways, DNSPolicy: corev1.DNSClusterFirst,
 			Volumes: []corev1.Volume{{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: app}}}}}},
