@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -28,9 +29,27 @@ type instance struct {
 	setup  peers.Setup
 	group  *proc.Group
 	cmd    *exec.Cmd
-	stderr bytes.Buffer
+	stderr said
 	done   chan struct{}
 	began  time.Duration // see proc.Now
+}
+
+// said is what a program has said, as far as it has come.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(b)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // startTimeout is how long a proxy may take until it listens.

@@ -51,6 +51,10 @@ func dispatch(args []string) error {
 			return origin.Serve()
 		case "load":
 			return load.Serve(os.Stdin, os.Stdout)
+		case "directory":
+			return serveDirectory(args[1], os.Stdin, os.Stdout)
+		case "logins":
+			return logIn(args[1], args[2], os.Stdin, os.Stdout)
 		case "dns":
 			return names.Serve(args[1], os.Stdin, os.Stdout)
 		}

@@ -87,7 +87,20 @@ func (w work) jobFor(in *instance, target string, scale float64) load.Job {
 			j.Heads = connectHeads(target)
 		}
 	}
+	if a := in.setup.Authorization; a != "" {
+		for i := range j.Requests {
+			j.Requests[i].Head = authorized(j.Requests[i].Head, a)
+		}
+		for i := range j.Heads {
+			j.Heads[i] = authorized(j.Heads[i], a)
+		}
+	}
 	return j
+}
+
+// authorized is a head with credentials.
+func authorized(head, a string) string {
+	return strings.TrimSuffix(head, "\r\n") + "Proxy-Authorization: " + a + "\r\n\r\n"
 }
 
 // connectHeads lead to the target at several addresses. To one and the same address,
@@ -240,6 +253,9 @@ func (b *bench) startVariant(s *stage, w work, v variant) (*instance, error) {
 		return none, err
 	}
 	s.proxies = append(s.proxies, in)
+	if v.setup.Directory != "" {
+		return in, in.awaitPods()
+	}
 	return in, nil
 }
 

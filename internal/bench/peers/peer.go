@@ -35,6 +35,12 @@ type Setup struct {
 	Rules    int    // how many; 0: as the peer ships
 	Resolver string // DNS server, or empty
 	Profile  bool   // Sluice only: offer profiles
+
+	// Of Sluice only, too.
+	Tenants       int    // each with its own DefaultRules rules; 0: none
+	Directory     string // socket of the directory, which has the benchmark's clients in ClientNamespace; or empty
+	Authorization string // that clients send, of UserName; or empty
+	Users         int    // who have a password beside UserName, and rules as the others
 }
 
 // Addr is where the proxy listens.

@@ -33,10 +33,13 @@ func rule(i int) string {
 }
 
 // RuleText is a list of n rules.
-func RuleText(n int) string {
+func RuleText(n int) string { return rulesFrom(0, n) }
+
+// rulesFrom is a list of n rules, others for each first.
+func rulesFrom(first, n int) string {
 	var b strings.Builder
 	for i := range n - 1 {
-		b.WriteString(rule(i))
+		b.WriteString(rule(first + i))
 		b.WriteByte('\n')
 	}
 	b.WriteString(lastRule + "\n")

@@ -36,6 +36,12 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 			return nil, nil, err
 		}
 		argv = append(argv, "tcp", "--config", conf)
+	case s.Tenants > 0 || s.Users > 0:
+		conf, err := s.writeTenants()
+		if err != nil {
+			return nil, nil, err
+		}
+		argv = append(argv, "proxy", "--config", conf, "--listen", s.Addr())
 	default:
 		n := s.Rules
 		if n == 0 {

@@ -60,6 +60,25 @@ var goals = []goal{
 	{11, "p99 added, beside the best peer's", 0, " ms", beside("11")},
 	{12, "memory at the end against the start", 1.1, "", ratio("12", "end", "start", 0)},
 	{12, "descriptors at the end against the start", 1.1, "", ratio("12", "end", "start", 1)},
+	{13, "GET: CPU with 1,000 tenants against none", 1.05, "", ratio("13:1", Tenants(1000, false), NoTenants, 0)},
+	{13, "CONNECT: CPU with 1,000 tenants against none", 1.05, "", ratio("13:4", Tenants(1000, false), NoTenants, 0)},
+	{13, "reload of 1,000 tenants of 1,000 rules", 2000, " ms", median("13reload", "reload", 0)},
+	{13, "memory at most in a reload against before", 2, "", median("13reload", "reload", 3)},
+}
+
+// NoTenants names the cell of row 13 that the others are compared with.
+const NoTenants = "no tenants"
+
+// Tenants names a cell of row 13.
+func Tenants(n int, password bool) string {
+	s := fmt.Sprintf("%s tenants", number(float64(n), 0))
+	if n == 1 {
+		s = "1 tenant"
+	}
+	if password {
+		s += ", password"
+	}
+	return s
 }
 
 // Ruled names a cell of a proxy with so many rules.
