@@ -57,9 +57,25 @@ A flag wins over the environment, the environment over the file.`,
 		}
 		return serve(cmd.Context(), c, s)
 	}
+	holding := &cobra.Command{
+		Use:   "hold",
+		Short: "Hold the source addresses by a Lease, so that one replica has them at a time",
+		Long: `Takes and renews a Lease for each group of source addresses, and has
+sluice-netsetup hold in the same pod let the addresses out while it is this replica's turn.
+Proxies of the pod (--holder) are told what is held. See docs/failover.md.`,
+	}
+	settings.AddFlags(holding.Flags(), new(holdConfiguration).settings())
+	holding.Flags().SortFlags = false
+	holding.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := loadHold(settings.Input{Flags: cmd.Flags(), Environ: environ})
+		if err != nil {
+			return cli.Wrong(err)
+		}
+		return serveHold(cmd.Context(), c, s)
+	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(directory, cli.Version("sluice-kube", version, s.out))
+	root.AddCommand(directory, holding, cli.Version("sluice-kube", version, s.out))
 	cli.Strict(root)
 	return root
 }

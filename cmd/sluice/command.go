@@ -43,6 +43,8 @@ type mode[C configuration] interface {
 	serve(failed func(error))
 	// renew puts gen in force in the place of the one of apply.
 	renew(gen *policy.Generation)
+	// cut ends what has a connection to a server: its source address is not ours any more.
+	cut()
 	// shutdown ends what is open, when ctx does at the latest, and closes what open has
 	// come to.
 	shutdown(ctx context.Context)
@@ -115,7 +117,7 @@ func usageByGroup(cmd *cobra.Command) error {
 
 // checked loads the configuration and checks what only this host can tell.
 func (m *modeCommand[C]) checked(in settings.Input) (c C, err error) {
-	if c, err = m.load(in); err == nil {
+	if c, err = m.load(in); err == nil && c.Shared().Holder == "" {
 		err = outbound.CheckSources(policy.NewSources(c.Shared().Sources))
 	}
 	if err != nil {

@@ -31,6 +31,7 @@ type daemon[C configuration] struct {
 	mode    mode[C]
 	reload  *reload.Reloader[C]
 	own     []netip.Addr // addresses of this host, which the guard goes by
+	turn    *turn        // nil: the source addresses are always here
 	parts   parts
 	console *console
 	fixed   settings.Fixed // what all that is made at the start was made of
@@ -111,6 +112,9 @@ func (d *daemon[C]) build(c C, s streams) (err error) {
 		return err
 	}
 	d.console.handle(d.registry, d.status, common.Pprof, common.AdminHosts, d.log)
+	if common.Holder != "" {
+		d.turn = newTurn(common.Holder, d.log)
+	}
 	if err := d.reload.Start(c); err != nil {
 		return err
 	}
@@ -151,6 +155,7 @@ func (d *daemon[C]) serve(ctx context.Context) error {
 		defer close(watched)
 		d.reload.Run(ctx)
 	}()
+	followed := d.followTurn(ctx)
 	d.announce()
 	hangUp := func() {
 		d.parts.access.Reopen()
@@ -158,15 +163,27 @@ func (d *daemon[C]) serve(ctx context.Context) error {
 	}
 	sig, err := d.attend(ctx, failed, hangUp)
 	d.console.leave() // the admin port answers meanwhile
+	limit := d.inForce().DrainTimeout
 	if sig != nil {
-		err = d.linger(ctx, d.inForce().ShutdownDelay, failed, hangUp)
+		if d.turn != nil {
+			limit, err = d.handOver(ctx, limit, failed, hangUp)
+		}
+		if err == nil {
+			err = d.linger(ctx, d.inForce().ShutdownDelay, failed, hangUp)
+		}
 	}
-	stop()
-	settled(watched)
-	drain, cancel := d.drain(sig, d.inForce().DrainTimeout)
+	drain, cancel := d.drain(sig, limit)
 	defer cancel()
+	if d.turn == nil {
+		stop()
+		settled(watched)
+	}
 	d.ended = true
 	d.mode.shutdown(drain)
+	d.turn.drained()
+	stop()
+	settled(watched)
+	<-followed
 	if err != nil {
 		return fmt.Errorf("sluice: %w", err)
 	}
@@ -216,8 +233,20 @@ func (d *daemon[C]) publish(before, now C) error {
 // generation is what is judged by.
 func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
 	s := setOf(c.Shared(), own)
+	if d.turn != nil {
+		d.turn.limit(&s)
+	}
 	d.mode.tenants(c, &s)
 	return s.Generation()
+}
+
+// sources are those of the gateway at the moment.
+func (d *daemon[C]) sources(c *config.Common) policy.Sources {
+	s := policy.Set{Rest: policy.Tenant{Sources: policy.NewSources(c.Sources)}}
+	if d.turn != nil {
+		d.turn.limit(&s)
+	}
+	return s.Rest.Sources
 }
 
 // setOf is the tenants that common names, in its order, with what they have in every mode.
@@ -284,14 +313,14 @@ func (d *daemon[C]) announce() {
 	if a.try != "" {
 		try = "try: " + a.try + "\n"
 	}
-	fmt.Fprintf(d.said, "sluice %s %s%s\n%ssource address: %s\n%s", version, a.what, at, a.rules, policy.NewSources(c.Sources), try)
+	fmt.Fprintf(d.said, "sluice %s %s%s\n%ssource address: %s\n%s", version, a.what, at, a.rules, d.sources(c), try)
 }
 
 // status is what the status page shows.
 func (d *daemon[C]) status() admin.Status {
 	s := d.reload.State()
 	c := s.Config.Shared()
-	st := admin.Status{Version: version, Started: d.started, Source: policy.NewSources(c.Sources).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded}
+	st := admin.Status{Version: version, Started: d.started, Source: d.sources(c).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded}
 	if s.Err != nil {
 		st.Problem = s.Err.Error()
 	}

@@ -107,6 +107,7 @@ func TestAllowedImports(t *testing.T) {
 		{"internal/reload", []string{"internal/files"}, "reload serves the privileged program too"},
 		{"internal/directory", []string{"internal/peer"}, "who a client is, is no policy; it serves a program that knows the API and one that faces the network"},
 		{"internal/holding", []string{"internal/peer"}, "it serves the program that knows the API and the one that has the privilege"},
+		{"internal/serving", []string{"internal/peer"}, "it serves the program that knows whose turn it is and the one that faces the network"},
 		{"internal/peer", nil, "lines of JSON, whatever they say"},
 		{"internal/hold", nil, "what it decides is explored whole: it knows nothing but its arguments"},
 		{"internal/linelog", nil, "it writes lines, whatever they say"},

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -166,6 +167,11 @@ func lostEnd(before, now *config.Proxy) (source string, lost bool) {
 func (m *proxyMode) renew(gen *policy.Generation) {
 	m.server.SetGeneration(gen)
 	m.usages.commit()
+}
+
+func (m *proxyMode) cut() {
+	m.server.Cut(connected)
+	m.server.Gate.Pool.Evict(math.MaxInt)
 }
 
 func (m *proxyMode) serve(failed func(error)) {

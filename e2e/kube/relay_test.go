@@ -35,6 +35,11 @@ func (c *cluster) relay(t testing.TB) *relay {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	return c.relayOn(t, l)
+}
+
+// relayOn is relay for who comes to l, in whatever namespace.
+func (c *cluster) relayOn(t testing.TB, l net.Listener) *relay {
 	r := &relay{addr: l.Addr().String(), to: "127.0.0.1:" + c.port, conns: make(map[net.Conn]struct{})}
 	r.moved = sync.NewCond(&r.mu)
 	var all sync.WaitGroup

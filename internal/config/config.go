@@ -25,6 +25,7 @@ type Common struct {
 	Guard  acl.GuardMode
 
 	Sources   []netip.Addr     // to connect from; none: as the system chooses
+	Holder    string           // socket of sluice-kube hold; "": the sources are always here
 	Resolvers []netip.AddrPort // none: those of resolv.conf
 
 	// Tenants have clients of their own, in the order in which they take them.
@@ -89,6 +90,9 @@ func (c *Common) outboundSettings() []settings.Setting {
 		{Flag: "source", Egress: "EGRESS_SOURCE", Key: "source", Value: "ADDR", List: true, Change: live,
 			Help: "connect from this address, ADDR or ADDR/LEN; several for IPv4 and IPv6",
 			Into: settings.Many(&c.Sources, parseSource)},
+		{Flag: "holder", Key: "holder", Value: "FILE", Change: fixed,
+			Help: "learn which source addresses are held here for now from sluice-kube hold at this Unix socket",
+			Into: settings.One(&c.Holder, settings.Path)},
 		{Flag: "resolver", Key: "resolver", Value: "ADDR", List: true, Change: fixed,
 			Help: "ask this DNS server, ADDR or ADDR:PORT, instead of those of resolv.conf",
 			Into: settings.Many(&c.Resolvers, parseResolver)},

@@ -106,6 +106,7 @@ directoryWait: 2s
 directoryMaxAge: 3m
 usersFile: users
 source: 192.0.2.10/24, 2001:db8::10
+holder: /run/h.sock
 resolver:
   - 192.0.2.53
   - "[2001:db8::53]:5353"
@@ -136,7 +137,7 @@ logLevel: warn
 		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
 		"guard": {"strict"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
-		"source": {"192.0.2.10/24", "2001:db8::10"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
+		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
@@ -154,7 +155,7 @@ logLevel: warn
 	want := &Proxy{
 		Common: Common{
 			Pprof: true, AdminHosts: []string{"sluice-admin.egress.svc", "sluice"}, Guard: acl.GuardStrict,
-			Sources: addrs("192.0.2.10", "2001:db8::10"),
+			Sources: addrs("192.0.2.10", "2001:db8::10"), Holder: "/run/h.sock",
 			Resolvers: []netip.AddrPort{
 				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 			},

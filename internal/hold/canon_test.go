@@ -169,7 +169,7 @@ func (c *canon) state(s *State) {
 	}
 	longest := max(s.set.Lease, margin(max(s.lease.Bound, s.previous)))
 	c.num(int(s.mode))
-	c.flags(s.permitted, s.serving, s.known, s.unsure, s.doubt, s.held, s.leaving, s.draining, s.drained, s.give)
+	c.flags(s.permitted, s.serving, s.known, s.away, s.unsure, s.doubt, s.held, s.leaving, s.draining, s.drained, s.give)
 	t := &s.try
 	c.num(int(t.phase))
 	c.num(int(t.purpose))
@@ -193,6 +193,9 @@ func (c *canon) state(s *State) {
 	c.lease(&s.lease)
 	if s.mode != owner && s.known { // an owner sets it when it lets go
 		c.since(s.changed, longest)
+	}
+	if s.away && s.mode != owner {
+		c.since(s.contact, longest)
 	}
 	least := time.Duration(0)
 	if margin(s.set.bound()) <= s.set.Lease {
@@ -300,7 +303,7 @@ func TestCanonKnowsAll(t *testing.T) {
 	for _, tt := range []struct {
 		fields int
 		of     any
-	}{{36, State{}}, {8, attempt{}}, {9, Lease{}}, {10, replica{}}, {6, world{}}, {2, pending{}}} {
+	}{{38, State{}}, {8, attempt{}}, {9, Lease{}}, {10, replica{}}, {6, world{}}, {2, pending{}}} {
 		assert.Equal(t, tt.fields, reflect.TypeOf(tt.of).NumField(), "%T", tt.of)
 	}
 }

@@ -26,7 +26,8 @@ type (
 		Lease Lease
 	}
 
-	// Unread answers ReadLease: failed, or no answer in time.
+	// Unread answers ReadLease: failed, or no answer in time. With the zero Read it says that a
+	// poll has failed.
 	Unread struct{ Read Nonce }
 
 	// Written answers WriteLease.

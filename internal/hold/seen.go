@@ -7,6 +7,10 @@ package hold
 // asks before it believes that the Lease is lost. Nobody else is let out meanwhile, since a
 // commit needs the acknowledgement of a write.
 func (d *step) seen(l Lease, answer bool) {
+	if d.away { // what nobody could read or write for a while is not free for that
+		d.changed += d.now - d.contact
+	}
+	d.away, d.contact = false, d.now
 	if l.Missing {
 		l = Lease{Missing: true}
 	}
@@ -54,6 +58,9 @@ func (d *step) change(l Lease) {
 	}
 	if d.lease.Bound != 0 {
 		d.previous = d.lease.Bound
+	}
+	if l.Released() && d.lease.Successor == d.name {
+		d.due = d.now // as was offered
 	}
 	d.lease, d.known, d.changed = l, true, d.now
 	if d.try.phase == checking || d.try.phase == preparing {

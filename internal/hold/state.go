@@ -91,7 +91,9 @@ type State struct {
 
 	lease    Lease         // as it was last seen or written
 	known    bool          // it was
-	changed  time.Duration // own last sight of a change
+	changed  time.Duration // own last sight of a change, later by as long as it could not be read since
+	contact  time.Duration // when it was last seen
+	away     bool          // it could not be read since
 	previous time.Duration // what was announced before that change
 	floor    uint64        // own writes with a lower count are of the past
 	unsure   bool          // a write of ours has no answer

@@ -42,6 +42,7 @@ func (d *step) absorb(what Happening) {
 	case Seen:
 		d.seen(e.Lease, d.answers(e.Read))
 	case Unread:
+		d.away = d.known
 		if d.answers(e.Read) {
 			d.unread()
 		}

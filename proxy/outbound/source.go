@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,6 +25,9 @@ func CheckSources(s policy.Sources) error {
 
 // unroutable says why a family is out of reach.
 func unroutable(s policy.Sources, dst netip.Addr) error {
+	if s.Nowhere() {
+		return &Error{Kind: Unroutable, Err: errors.New("this replica holds no source address for now: another has it, or it changes hands; try again")}
+	}
 	family := "IPv6"
 	if dst.Is4() {
 		family = "IPv4"

@@ -14,7 +14,28 @@ import (
 //
 // The zero value leaves the choice to the kernel. Sources are immutable.
 type Sources struct {
-	v4, v6 []netip.Addr
+	v4, v6  []netip.Addr
+	nowhere bool // there are addresses, and another has them
+}
+
+// NoSources are those of who has no address for now: every target is unreachable.
+func NoSources() Sources { return Sources{nowhere: true} }
+
+// Nowhere reports whether s are NoSources.
+func (s Sources) Nowhere() bool { return s.nowhere }
+
+// Held returns those of s that are among held, or NoSources when none is; of the zero
+// Sources all that are held.
+func (s Sources) Held(held []netip.Addr) Sources {
+	all := s.All()
+	if len(all) == 0 {
+		all = held
+	}
+	now := NewSources(slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return !slices.Contains(held, a) }))
+	if len(now.v4)+len(now.v6) == 0 {
+		return NoSources()
+	}
+	return now
 }
 
 // NewSources sorts addrs by family, keeping their order.
@@ -37,6 +58,8 @@ var unbound = []netip.Addr{{}}
 // the kernel's choice. None: dst is out of reach.
 func (s Sources) For(dst netip.Addr) []netip.Addr {
 	switch {
+	case s.nowhere:
+		return nil
 	case len(s.v4) == 0 && len(s.v6) == 0:
 		return unbound
 	case dst.Is4():
@@ -50,7 +73,10 @@ func (s Sources) All() []netip.Addr { return slices.Concat(s.v4, s.v6) }
 
 // String lists the addresses, or says that the kernel chooses.
 func (s Sources) String() string {
-	if len(s.v4) == 0 && len(s.v6) == 0 {
+	switch {
+	case s.nowhere:
+		return "none for now: another replica holds it"
+	case len(s.v4) == 0 && len(s.v6) == 0:
 		return "the kernel's choice"
 	}
 	var b strings.Builder

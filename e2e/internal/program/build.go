@@ -108,3 +108,4 @@ func path(t testing.TB, build func() (string, error)) string {
 	require.NoError(t, err)
 	return p
 }
+

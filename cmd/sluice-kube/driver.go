@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sluiceproxy/sluice/internal/hold"
+	"github.com/sluiceproxy/sluice/internal/holding"
+	"github.com/sluiceproxy/sluice/internal/serving"
+)
+
+// tickEvery is how often a decision is asked for when nothing else happens: often enough that
+// what is due is late by little beside Renew.
+const tickEvery = 50 * time.Millisecond
+
+// pollEvery is how often a Lease is read that the watch has said nothing of.
+const pollEvery = time.Second
+
+// group is a group of addresses, as sluice-netsetup hold has it, and its Lease.
+type group struct {
+	holding.Group
+	lease string
+}
+
+// driver does what hold.Pool decides, and tells it what becomes of that. One goroutine has the
+// pool; whatever may take a while is done on another, and its answer is an event.
+type driver struct {
+	log       *slog.Logger
+	start     time.Time
+	groups    []group
+	leases    *leases
+	kernel    *kernel
+	proxies   *serving.Server
+	endpoints *endpoints // nil: there is no Service
+	notes     *notes
+
+	pool   hold.Pool
+	events chan groupEvent
+	ctx    context.Context // of what was asked for
+	cancel context.CancelFunc
+	asked  sync.WaitGroup
+
+	mu        sync.Mutex
+	published map[int]bool // whether the group is to be in the EndpointSlice
+	telling   map[int]bool // somebody sees to that
+	seen      map[int]time.Time
+}
+
+// groupEvent is a hold.Event of a group, or hold.Every.
+type groupEvent struct {
+	group int
+	what  hold.Happening
+}
+
+// eventsMost is how many events may wait for the pool; each is an answer, or something that was
+// seen.
+const eventsMost = 4096
+
+// newDriver returns a driver that works until ctx ends, at most. Its other fields are set before
+// post and run.
+func newDriver(ctx context.Context, log *slog.Logger) *driver {
+	d := &driver{log: log, start: time.Now(), events: make(chan groupEvent, eventsMost),
+		published: map[int]bool{}, telling: map[int]bool{}, seen: map[int]time.Time{}}
+	d.ctx, d.cancel = context.WithCancel(ctx)
+	return d
+}
+
+// post tells the pool, after what was told before. It must not be called by who has the pool.
+func (d *driver) post(group int, what hold.Happening) {
+	select {
+	case d.events <- groupEvent{group, what}:
+	case <-d.ctx.Done():
+	}
+}
+
+// run drives until nothing is held and nothing is left to do, after hold.Leave; or until its
+// context ends, which leaves what is held to the kernel.
+func (d *driver) run(self hold.Identity, set hold.Settings) {
+	defer d.asked.Wait()
+	defer d.cancel()
+	defer d.settle()
+	for i := range d.groups {
+		d.asked.Go(func() { d.follow(i) })
+	}
+	var first []hold.GroupAction
+	d.pool, first = hold.NewPool(self, len(d.groups), set)
+	d.begin(first)
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for !d.pool.Ended() {
+		e := groupEvent{hold.Every, hold.Tick{}}
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-tick.C:
+		case e = <-d.events:
+		}
+		var actions []hold.GroupAction
+		d.pool, actions = d.pool.Step(e.group, hold.Event{At: time.Since(d.start), What: e.what})
+		d.begin(actions)
+		d.notes.status(d.groups, d.pool, time.Since(d.start))
+	}
+}
+
+// begin begins actions in their order.
+func (d *driver) begin(actions []hold.GroupAction) {
+	for _, a := range actions {
+		d.act(a.Group, a.Action)
+	}
+}
+
+// act begins one action. What adds, removes and announces addresses is part of what
+// sluice-netsetup hold does for Commit and LetGo.
+func (d *driver) act(i int, action hold.Action) {
+	g := d.groups[i]
+	switch a := action.(type) {
+	case hold.ReadLease:
+		d.ask(i, func(ctx context.Context) hold.Happening {
+			l, err := d.leases.get(ctx, g.lease)
+			if err != nil {
+				d.notes.api(err)
+				return hold.Unread{Read: a.Nonce}
+			}
+			return hold.Seen{Read: a.Nonce, Lease: l}
+		})
+	case hold.WriteLease:
+		d.ask(i, func(ctx context.Context) hold.Happening {
+			w, err := d.leases.write(ctx, g.lease, a)
+			d.notes.api(err)
+			return w
+		})
+	case hold.Check:
+		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.check(ctx, g.Name, a) })
+	case hold.Prepare:
+		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.prepare(ctx, g.Name, a) })
+	case hold.Commit:
+		d.ask(i, func(ctx context.Context) hold.Happening {
+			done := d.kernel.commit(ctx, g.Name, a)
+			if done.OK && !a.Renewing {
+				d.proxies.Tell(serving.Told{Held: &serving.Held{Group: g.Name, Addrs: g.Addrs}})
+			}
+			return done
+		})
+	case hold.Probe:
+		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.probe(ctx, g.Name, a) })
+	case hold.LetGo:
+		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.letGo(ctx, g.Name, a) })
+	case hold.CutSockets:
+		d.proxies.Tell(serving.Told{Cut: true, Held: &serving.Held{}})
+	case hold.Drain:
+		d.proxies.Tell(serving.Told{Drain: a.For.Milliseconds()})
+	case hold.Publish:
+		d.publish(i, a.On)
+	case hold.Note:
+		d.notes.say(g, a)
+	}
+}
+
+// ask does something that may take a while, and tells the pool its answer.
+func (d *driver) ask(i int, f func(context.Context) hold.Happening) {
+	d.asked.Go(func() { d.post(i, f(d.ctx)) })
+}
+
+// follow tells the pool what the group's Lease says, by a watch, and by asking while that says
+// nothing.
+func (d *driver) follow(i int) {
+	seen := func(l hold.Lease) {
+		d.mu.Lock()
+		d.seen[i] = time.Now()
+		d.mu.Unlock()
+		d.post(i, hold.Seen{Lease: l})
+	}
+	var poll sync.WaitGroup
+	defer poll.Wait()
+	poll.Go(func() {
+		for sleep(d.ctx, pollEvery) {
+			d.mu.Lock()
+			quiet := time.Since(d.seen[i]) >= pollEvery
+			d.mu.Unlock()
+			if !quiet {
+				continue
+			}
+			if l, err := d.leases.get(d.ctx, d.groups[i].lease); err == nil {
+				seen(l)
+			} else {
+				d.post(i, hold.Unread{})
+			}
+		}
+	})
+	for sleep(d.ctx, apiDeadline) {
+		d.leases.watch(d.ctx, d.groups[i].lease, seen)
+	}
+}
+
+// publish sees to it that the group's EndpointSlices come to have this pod, or not to.
+func (d *driver) publish(i int, on bool) {
+	if d.endpoints == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.published[i] = on
+	if d.telling[i] {
+		return
+	}
+	d.telling[i] = true
+	d.asked.Go(func() { d.keepPublishing(i) })
+}
+
+// keepPublishing tries until it has come about, or the process ends.
+func (d *driver) keepPublishing(i int) {
+	for {
+		d.mu.Lock()
+		on := d.published[i]
+		d.mu.Unlock()
+		ctx, cancel := context.WithTimeout(d.ctx, 4*apiDeadline)
+		err := d.endpoints.publish(ctx, d.groups[i].Name, on)
+		cancel()
+		if err != nil && !errors.Is(err, context.Canceled) {
+			d.notes.published(err)
+		}
+		d.mu.Lock()
+		if d.ctx.Err() != nil || err == nil && d.published[i] == on {
+			d.telling[i] = false
+			d.mu.Unlock()
+			return
+		}
+		d.mu.Unlock()
+		if err != nil {
+			sleep(d.ctx, apiDeadline/2)
+		}
+	}
+}
+
+// settle waits until what is to be in the EndpointSlices is, for a moment.
+func (d *driver) settle() {
+	for range 100 {
+		d.mu.Lock()
+		busy := false
+		for _, telling := range d.telling {
+			busy = busy || telling
+		}
+		d.mu.Unlock()
+		if !busy || !sleep(d.ctx, 2*apiDeadline/100) {
+			return
+		}
+	}
+}
+
+// sleep waits for so long, and reports whether ctx is still on.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sluiceproxy/sluice/internal/serving"
+	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+)
+
+// turn is what sluice-kube hold says of whose turn it is. Who has no connection to it knows
+// what it was told last: what is not held any more the kernel does not let out.
+type turn struct {
+	socket string
+	log    *slog.Logger
+
+	relieved context.Context // ends when it is time to drain
+	relieve  context.CancelFunc
+
+	mu   sync.Mutex
+	time time.Duration  // that there is to drain
+	held []netip.Addr   // none: it is another's turn
+	link *serving.Proxy // nil: there is no connection
+}
+
+func newTurn(socket string, log *slog.Logger) *turn {
+	t := &turn{socket: socket, log: log}
+	t.relieved, t.relieve = context.WithCancel(context.Background())
+	return t
+}
+
+// turnEvery is how often a connection is tried.
+const turnEvery = 250 * time.Millisecond
+
+// limit leaves s those sources only that are held.
+func (t *turn) limit(s *policy.Set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Rest.Sources = s.Rest.Sources.Held(t.held)
+	for i := range s.Tenants {
+		s.Tenants[i].Sources = s.Tenants[i].Sources.Held(t.held)
+	}
+}
+
+// hold takes down what is held, and reports whether that is another.
+func (t *turn) hold(addrs []netip.Addr) (changed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	changed = !slices.Equal(t.held, addrs)
+	t.held = addrs
+	return changed
+}
+
+func (t *turn) connect(p *serving.Proxy) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.link = p
+}
+
+// say tells sluice-kube hold, and reports whether it is there.
+func (t *turn) say(s serving.Said) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.link != nil && t.link.Say(s) == nil
+}
+
+// mayDrain says that it is time to drain, and how long there is for it.
+func (t *turn) mayDrain(limit time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.time = limit
+	t.relieve()
+}
+
+// within is the shorter of limit and the time that there is to drain.
+func (t *turn) within(limit time.Duration) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.relieved.Err() == nil {
+		return limit
+	}
+	return min(limit, t.time)
+}
+
+// drained says so, and that no more is to come.
+func (t *turn) drained() {
+	if t != nil {
+		t.say(serving.Said{Drained: true})
+	}
+}
+
+// follow keeps a connection until ctx ends, and calls told for each line.
+func (t *turn) follow(ctx context.Context, told func(serving.Told)) {
+	for said := false; ctx.Err() == nil; {
+		p, err := serving.Dial(ctx, t.socket, version)
+		if err != nil {
+			if !said {
+				t.log.Warn("sluice-kube hold cannot be reached: it is not known what is held here", "socket", t.socket, "error", err)
+			}
+			said = true
+			select {
+			case <-ctx.Done():
+			case <-time.After(turnEvery):
+			}
+			continue
+		}
+		said = false
+		t.connect(p)
+		stop := context.AfterFunc(ctx, p.Close)
+		for {
+			line, err := p.Receive()
+			if err != nil {
+				break
+			}
+			told(line)
+		}
+		stop()
+		t.connect(nil)
+		p.Close()
+	}
+}
+
+// followTurn puts in force what is held, from now on. What it returns is closed when ctx has
+// ended and nobody follows any more.
+func (d *daemon[C]) followTurn(ctx context.Context) <-chan struct{} {
+	over := make(chan struct{})
+	if d.turn == nil {
+		close(over)
+		return over
+	}
+	go func() {
+		defer close(over)
+		d.turn.follow(ctx, func(t serving.Told) { d.told(ctx, t) })
+	}()
+	return over
+}
+
+// told does what sluice-kube hold says.
+func (d *daemon[C]) told(ctx context.Context, t serving.Told) {
+	if t.Held != nil && d.turn.hold(t.Held.Addrs) {
+		d.reload.Do(ctx, func(c C) {
+			if own, err := outbound.HostAddrs(); err == nil {
+				d.own = own
+			}
+			d.mode.renew(d.generation(c, d.own))
+		})
+		d.log.Info("the source addresses that are held here are others", "addresses", t.Held.Addrs)
+	}
+	if t.Cut {
+		d.mode.cut()
+	}
+	if t.Drain != 0 {
+		d.turn.mayDrain(time.Duration(t.Drain) * time.Millisecond)
+	}
+}
+
+// successorMost is how long a successor is waited for at most, whatever sluice-kube says: its own
+// limit is shorter.
+const successorMost = 10 * time.Minute
+
+// handOver says that this replica is to end, and goes on as before until somebody can take over
+// at once. It returns how long there is to drain.
+func (d *daemon[C]) handOver(ctx context.Context, limit time.Duration, failed <-chan error, hangUp func()) (time.Duration, error) {
+	if !d.turn.say(serving.Said{Leaving: true}) {
+		return limit, nil // nobody holds anything for us
+	}
+	d.log.Info("waiting for a successor, and still open to new connections")
+	ctx, cancel := context.WithTimeout(ctx, successorMost)
+	defer cancel()
+	defer context.AfterFunc(d.now, cancel)()
+	defer context.AfterFunc(d.turn.relieved, cancel)()
+	_, err := d.attend(ctx, failed, hangUp)
+	return d.turn.within(limit), err
+}
+
+// connected reports whether a connection has a server.
+func connected(o *door.Open) bool { return o.Addr.IsValid() }

@@ -1,0 +1,73 @@
+//go:build linux
+
+package kube
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
+)
+
+// One replica has the address. Whatever becomes of it, another has it soon, from the same address,
+// and never two at a time.
+func TestTakeOver(t *testing.T) {
+	f := newFailover(t, 2)
+	o := observe(t, f.Gateway)
+	f.awaitHolder(nil)
+	s := f.steady()
+	nettest.Eventually(t, "the client is served", func() bool { return s.count() > 10 })
+	s.outage()
+	for _, c := range []struct {
+		name string
+		most time.Duration // without service
+		harm func(r *replica)
+		mend func(r *replica) // behind it
+	}{
+		{"killed", 5 * time.Second, func(r *replica) { r.signal(syscall.SIGKILL) }, (*replica).again},
+		{"frozen", 5 * time.Second, func(r *replica) { r.signal(syscall.SIGSTOP) }, func(r *replica) { r.signal(syscall.SIGCONT) }},
+		{"sluice-kube killed", 5 * time.Second, func(r *replica) { r.kube.cmd.Process.Signal(syscall.SIGKILL) }, (*replica).again},
+		{"sluice-kube frozen", 5 * time.Second, func(r *replica) { r.kube.cmd.Process.Signal(syscall.SIGSTOP) }, func(r *replica) { r.signal(syscall.SIGCONT) }},
+		{"sluice-netsetup killed", 5 * time.Second, func(r *replica) { r.netsetup.cmd.Process.Signal(syscall.SIGKILL) }, (*replica).again},
+		{"cut from the API", 5 * time.Second, func(r *replica) { r.api.become(frozen) }, func(r *replica) { r.api.become(passes) }},
+		{"refused by the API", 5 * time.Second, func(r *replica) { r.api.become(cut) }, func(r *replica) { r.api.become(passes) }},
+		{"the node's cable", 5 * time.Second, func(r *replica) { f.Nodes[r.index].Down("phys0") }, func(r *replica) { f.Nodes[r.index].Up("phys0") }},
+		{"the pod's interface", 5 * time.Second, func(r *replica) { r.ns.Down("macvlan0") }, func(r *replica) { r.ns.Up("macvlan0") }},
+		{"the proxy killed", 11 * time.Second, func(r *replica) { r.proxy.cmd.Process.Signal(syscall.SIGKILL) }, (*replica).again},
+		{"told to end", time.Second, func(r *replica) { r.signal(syscall.SIGTERM) }, func(r *replica) { r.ended(); r.again() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			was := f.awaitHolder(nil)
+			nettest.Eventually(t, "the other waits for its turn", func() bool { return f.standsBy(was) })
+			s.outage()
+			c.harm(was)
+			f.awaitHolder(was)
+			took := s.outage()
+			c.mend(was)
+			t.Logf("%-24s %v without service", c.name, took.Round(10*time.Millisecond))
+			assert.Less(t, took, c.most)
+			o.never(t, f.takes())
+		})
+	}
+	assert.Empty(t, s.wrong)
+}
+
+// again starts the programs anew, as those of another pod.
+func (r *replica) again() {
+	r.kill()
+	r.start()
+}
+
+// standsBy reports whether the replica beside that one has proxies, and knows what the Lease says.
+func (f *failover) standsBy(not *replica) bool {
+	for _, r := range f.replicas {
+		if r != not && !strings.Contains(r.saidNow(), "a proxy has come") {
+			return false
+		}
+	}
+	return true
+}
