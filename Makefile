@@ -32,9 +32,10 @@ lint: ## formatting, vet, staticcheck, tidiness of go.mod
 fuzz: ## run every fuzz target for FUZZTIME (5m)
 	bash scripts/fuzz.sh $(FUZZTIME)
 
-drill: ## byte-checked random load on both front doors for DRILLTIME (10m), on one processor and on two, SEED=n draws the plans of that run again; and all that can happen around who holds an address
+drill: ## byte-checked random load on both front doors for DRILLTIME (10m), on one processor and on two, SEED=n draws the plans of that run again; all that can happen around who holds an address, and 1,000 random schedules of it with the real programs
 	SLUICE_DRILL=$(DRILLTIME) $(GO) test -race -cpu 1,2 -count 1 -timeout 24h -v -run Drill ./e2e/drill $(if $(SEED),-seed $(SEED))
 	$(GO) test -count 1 -timeout 24h -v -run Exhaustive ./internal/hold -large
+	$(GO) test -race -count 1 -timeout 24h -v -run Schedules ./e2e/kube -schedules 1000 $(if $(SEED),-seed $(SEED))
 
 bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
 	bash scripts/install-bench-deps.sh

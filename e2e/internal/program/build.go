@@ -108,4 +108,3 @@ func path(t testing.TB, build func() (string, error)) string {
 	require.NoError(t, err)
 	return p
 }
-
