@@ -18,10 +18,9 @@ const kernelDeadline = time.Second
 // kernel is sluice-netsetup hold, as far as it is there: what cannot be asked for, or is not
 // answered, counts as refused.
 type kernel struct {
-	socket  string
-	log     *slog.Logger
-	heard   func(holding.Event) // is told of events
-	changed chan struct{}       // buffered: a connection is there, or gone
+	socket string
+	log    *slog.Logger
+	heard  func(holding.Event) // is told of events
 
 	mu     sync.Mutex
 	client *holding.Client // nil: there is no connection

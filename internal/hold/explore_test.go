@@ -23,8 +23,6 @@ type exploration struct {
 	seen  map[key]struct{}
 	whole bool // nothing was left out
 	bad   int  // the first world with two holders, or -1
-	every int  // visit gets every so many-th world
-	visit func(*world)
 }
 
 // node is a world that was reached: from which other, by which of its moves.

@@ -33,7 +33,6 @@ func (c *Conn) WasReset() (reset bool) {
 	return reset
 }
 
-
 // Progress is how far a connection has come, as the kernel knows it.
 type Progress struct {
 	Taken    uint64 // bytes that the peer has acknowledged
