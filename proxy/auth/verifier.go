@@ -35,6 +35,7 @@ type Options struct {
 	Panics   contain.Reporter // is told of panics; nil: nobody
 
 	Checks        int           // how many passwords are checked at a time; GOMAXPROCS-1, at least 1
+	Rest          int           // a check is followed by as many times its length without one; 0: not, but 4 with one processor
 	Queue         int           // passwords under way, those that wait for a check among them; 128
 	Share         int           // of those, for one client address; 4
 	Reviews       int           // tokens under way; 256. A client's share is the wrong ones it may still show, 10 at most; more wait
@@ -89,6 +90,9 @@ func New(opt Options) *Verifier {
 		if *n <= 0 {
 			*n = d
 		}
+	}
+	if runtime.GOMAXPROCS(0) == 1 { // which serves everybody else, too
+		def(&opt.Rest, 4)
 	}
 	def(&opt.Checks, max(1, runtime.GOMAXPROCS(0)-1))
 	def(&opt.Queue, 128)
@@ -298,13 +302,23 @@ func (v *Verifier) check(c Claim) Verdict {
 	case <-v.ctx.Done():
 		return Verdict{Outcome: Unverifiable}
 	}
-	defer func() { <-v.checks }()
+	began := time.Now()
+	defer func() { v.rest(time.Since(began)) }()
 	if v.ctx.Err() != nil {
 		return Verdict{Outcome: Unverifiable}
 	}
 	name, password := c.Credential.userPassword()
 	defer clear(password)
 	return c.Users.check(name, password, v.digests.name(name))
+}
+
+// rest gives back the place of a check that has taken so long.
+func (v *Verifier) rest(took time.Duration) {
+	if v.opt.Rest == 0 {
+		<-v.checks
+		return
+	}
+	time.AfterFunc(time.Duration(v.opt.Rest)*took, func() { <-v.checks })
 }
 
 // review waits for its turn, and asks the Reviewer.
