@@ -28,9 +28,10 @@
 // create has no resourceVersion to go by, so one that was late could take what another had
 // taken, if the Lease was deleted again meanwhile.
 //
-// What it cannot know: a Lease deleted by hand while a replica holds whose P + V is longer
-// than the L of one that has only started since; and somebody who restores the text of an
-// older write, nonce and all, over a newer one.
+// What it cannot know: a Lease that is deleted or overwritten by hand, so that it does not say
+// any more that a replica holds whose P + V is longer than the L of another, if that one has
+// not seen the write before, either; and somebody who restores the text of an older write,
+// nonce and all, over a newer one.
 //
 // # Who says that he can take over
 //

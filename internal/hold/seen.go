@@ -26,6 +26,7 @@ func (d *step) seen(l Lease, answer bool) {
 		d.lost(l)
 	default:
 		d.doubt, d.due = true, d.now
+		d.previous = max(d.previous, l.Bound) // whoever it is may be let out for so long
 	}
 }
 
@@ -73,7 +74,9 @@ func (d *step) lost(l Lease) {
 	d.note(Lost, l.Holder)
 	d.letGo(false)
 	d.floor = d.count + 1
+	before := d.previous
 	d.change(l)
+	d.previous = max(d.previous, before)
 }
 
 // unread goes on without an answer of the API server.

@@ -20,7 +20,8 @@ func keeping(faults int, kinds faultKind) *rules {
 	return r
 }
 
-// differing has A with a longer V than B's, and a longer L; as in a rolling update.
+// differing has A with a longer V than B's, and a longer L; as in a rolling update. Nobody may
+// write the Lease by hand then: see TestExhaustiveLimit.
 func differing(faults int, kinds faultKind) *rules {
 	r := alike(2, shortest, faults, kinds)
 	r.set[0], r.alike = short, false
@@ -57,14 +58,14 @@ func spaces() []space {
 		{"clocks apart by 10 %", apart(), false},
 		{"keep", keeping(1, timeout), false},
 
-		{"settings that differ, one fault", differing(1, all), true},
+		{"settings that differ, one fault", differing(1, all&^(stranger|deleted)), true},
 		{"keep, one fault", keeping(1, all&^heard), true},
 		{"two, fine", fine(0, 0), true},
 		{"any one fault", alike(2, short, 1, all), true},
 		{"any two faults", alike(2, shortest, 2, all), true},
 		{"restarts without end", alike(2, shortest, -1, restart|restart2), true},
 		{"keep, two faults", keeping(2, timeout|restart|noGateway), true},
-		{"settings that differ, two faults", differing(2, restart|restart2|timeout|double|stranger), true},
+		{"settings that differ, two faults", differing(2, restart|restart2|timeout|double), true},
 		{"three", alike(3, shortest, 0, 0), true},
 		{"three, one fault", alike(3, shortest, 1, restart|timeout|sigterm), true},
 	}

@@ -159,6 +159,17 @@ func TestWaitRemembers(t *testing.T) {
 	assert.Equal(t, Lease{Nonce: w.Nonce, Bound: 10 * time.Second}, w.Lease, "nobody's, and it says what may still be let out")
 }
 
+// So does what an owner has seen of somebody else, before it has asked and found the Lease to
+// be a stranger's.
+func TestOwnerRemembers(t *testing.T) {
+	x := newScript(t, Defaults)
+	x.hold(4000)
+	x.feed(4100, Seen{Lease: Lease{UID: "u", Version: "3", Holder: other.String(), Bound: 10 * time.Second}})
+	x.feed(4200, Seen{find[ReadLease](x).Nonce, Lease{UID: "u", Version: "4", Holder: "stranger"}})
+	assert.Contains(t, x.last, Note{Lost, "stranger"})
+	assert.Equal(t, 11500*time.Millisecond, x.s.wait())
+}
+
 func TestRefusedCommit(t *testing.T) {
 	x := newScript(t, Defaults)
 	x.hold(4000)

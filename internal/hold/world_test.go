@@ -226,6 +226,17 @@ func (p *replica) forget() {
 		}
 		return true
 	})
+	p.answers, _ = part(p.answers, nil, func(h Happening) bool {
+		switch h := h.(type) {
+		case Checked:
+			return waits(checking, h.Nonce)
+		case Prepared:
+			return waits(preparing, h.Nonce)
+		case Committed:
+			return waits(committing, h.Nonce)
+		}
+		return h.(LetGone).Nonce == p.s.asked
+	})
 	p.calls, p.strays = part(p.calls, p.strays, func(a Action) bool {
 		if a, ok := a.(WriteLease); ok {
 			return waits(writing, a.Nonce)
