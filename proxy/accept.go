@@ -14,13 +14,22 @@ import (
 func (s *Server) openDoor() {
 	s.door = door.New(door.Options{
 		Budget:  s.Budget,
-		Evict:   s.Gate.Pool.Evict,
+		Evict:   s.makeRoom,
 		Report:  s.panicked,
 		Every:   sweepEvery(s.Options),
 		Swept:   s.housekeeping(),
 		Counted: func(n int) { s.Metrics.Clients.Add(float64(n)) },
 		Gave:    func(r door.Room) { s.Metrics.Shed(r == door.Headless) },
 	})
+}
+
+// makeRoom frees up to n descriptors of those that serve nobody, and says how many.
+func (s *Server) makeRoom(n int) int {
+	freed := s.Gate.Pool.Evict(n)
+	if freed < n {
+		freed += s.terminator.CutLate(n - freed)
+	}
+	return freed
 }
 
 // sweepEvery is how often the door looks at all: often enough that a limit is passed

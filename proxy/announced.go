@@ -18,11 +18,18 @@ import (
 var (
 	errNoHeader    = &http1.Error{Status: 400, Msg: "a PROXY protocol header must come first from this address, which is among --proxy-protocol-from"}
 	errBadHeader   = &http1.Error{Status: 400, Msg: "the PROXY protocol header cannot be read"}
+	errTwoHeaders  = &http1.Error{Status: 400, Msg: "a second PROXY protocol header"}
 	errNotBalancer = &http1.Error{Status: 400, Msg: "a PROXY protocol header, and this address is not among --proxy-protocol-from"}
 )
 
-// announces reports whether the connections of a peer begin with a PROXY header.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// announces reports whether the connections of a peer begin with a PROXY header. Those of the
+// gateway itself never do: whoever has it connect to itself could be anybody.
 func (s *Server) announces(peer netip.Addr) bool {
+	if len(s.ProxyFrom) > 0 && s.live.Load().Own(peer) {
+		return false
+	}
 	for _, p := range s.ProxyFrom {
 		if p.Contains(peer) {
 			return true
@@ -82,8 +89,8 @@ func (c goConn) readAnnounced() (client netip.AddrPort, err error) {
 			return client, errBadHeader
 		case n > 0 && n <= have:
 			client, _, err := proxyheader.Parse(c.buffered()[:n])
-			if err != nil {
-				return client, errBadHeader
+			if a := client.Addr(); err != nil || client.IsValid() && (a.IsUnspecified() || a.IsMulticast() || a == broadcast) {
+				return client, errBadHeader // nobody has such an address
 			}
 			c.r += n
 			return client, nil

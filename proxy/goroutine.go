@@ -215,6 +215,9 @@ func (x goExchange) endBadHead(err error) (keep bool) {
 		x.keepHeads()
 		if unaskedHeader(x.c.buffered()) {
 			bad = errNotBalancer
+			if x.c.srv.announces(x.c.tcp.Remote().Addr()) {
+				bad = errTwoHeaders
+			}
 		}
 		return x.refuseMessage(bad)
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:

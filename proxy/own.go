@@ -47,12 +47,13 @@ func (x *exchange) composeOwn(own answer.Own, whole bool) {
 
 // behindConnect reports whether something came behind a CONNECT that is refused: it was meant
 // for a tunnel, and is no request, whatever it looks like. What has come meanwhile, while a
-// password was checked say, stands in the socket still.
+// password was checked say, stands in the socket still; and of a client by TLS what it has sent
+// with the CONNECT may be on its way here.
 func (x *exchange) behindConnect() bool {
 	switch {
 	case string(x.req.Method) != "CONNECT":
 		return false
-	case len(x.c.buffered()) > 0:
+	case len(x.c.buffered()) > 0, x.c.secure != nil:
 		return true
 	}
 	unread := false

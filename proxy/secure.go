@@ -1,9 +1,8 @@
 package proxy
 
 import (
-	"errors"
-	"io"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/sluiceproxy/sluice/proxy/accept"
@@ -42,15 +41,19 @@ func (s *Server) serveSecure(fd int, client *terminate.Client) {
 	s.accept(nil, c)
 }
 
-// handshakeFailed counts it, and has a line in the log say why, one in a second at most: it is
-// the client's doing.
+// handshakeFailed counts it, and has a line in the log say why, one in a second at most, and
+// one of those about certificates: it is the client's doing.
 func (s *Server) handshakeFailed(client netip.AddrPort, err error) {
 	s.Metrics.HandshakeFailed.Inc()
-	if errors.Is(err, io.EOF) || s.door.Draining() { // it has said nothing
+	if s.door.Draining() {
 		return
 	}
+	said := &s.lastFailed[0]
+	if strings.Contains(err.Error(), "certificate") {
+		said = &s.lastFailed[1]
+	}
 	now := time.Now().UnixNano()
-	if last := s.lastFailed.Load(); now-last < int64(time.Second) || !s.lastFailed.CompareAndSwap(last, now) {
+	if last := said.Load(); now-last < int64(time.Second) || !said.CompareAndSwap(last, now) {
 		return
 	}
 	s.Log.Warn("TLS handshake with a client failed", "client", client.String(), "error", err)

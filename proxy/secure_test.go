@@ -151,7 +151,19 @@ func TestHandshakeFails(t *testing.T) {
 	if err == nil {
 		_, err = stranger.Conn.Read(make([]byte, 1))
 	}
-	assert.ErrorContains(t, err, "remote error: tls: unknown certificate authority")
+	assert.ErrorContains(t, err, "remote error: tls: bad certificate")
+
+	many := s.ca.Issue(builder) // and more behind it than anybody needs, which cost much to follow
+	for range 5 {
+		many.Certificate = append(many.Certificate, many.Certificate[0])
+	}
+	_, err = s.tls(t, many).Conn.Write([]byte("x"))
+	nettest.Eventually(t, "five at most are looked at", func() bool {
+		if err == nil {
+			_, err = s.tls(t, many).Conn.Read(make([]byte, 1))
+		}
+		return err != nil && strings.Contains(err.Error(), "remote error: tls: bad certificate")
+	})
 
 	plain := s.tls(t)
 	fmt.Fprint(plain.tcp, "GET http://example.com/ HTTP/1.1\r\n\r\n")
@@ -259,7 +271,31 @@ func TestStuckByTLS(t *testing.T) {
 	c.tunnelTo(t, flood)
 	nettest.Eventually(t, "it is cut", func() bool { return s.door.Len() == 0 })
 	c.tcp.Close()
-	nettest.Eventually(t, "all descriptors are back", func() bool { return s.Budget.Left() == 1000 })
+	nettest.Eventually(t, "nobody is there any more", func() bool { return s.terminator.Len() == 0 })
+}
+
+// The gateway is nobody's client, whoever it says that it speaks for.
+func TestOwnAddressAnnouncesNobody(t *testing.T) {
+	s := startTLS(t, func(o *Options) { o.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")} })
+	own := netip.MustParseAddr("192.0.2.77")
+	s.ProxyFrom = append(s.ProxyFrom, netip.PrefixFrom(own, own.BitLen()))
+	s.SetGeneration(policy.Set{Rest: policy.Tenant{Rules: s.ruleset(t, allowLoopback)}, Own: []netip.Addr{own}}.Generation())
+	assert.False(t, s.announces(own))
+	assert.True(t, s.announces(netip.MustParseAddr("127.0.0.1")))
+}
+
+// Behind a CONNECT that is refused comes no request, also not in a record of its own.
+func TestRefusedConnectByTLS(t *testing.T) {
+	s := startTLS(t, nil)
+	c := s.tls(t)
+	c.send(t, "CONNECT 192.0.2.9:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+	c.send(t, "GET http://127.0.0.1:1/ HTTP/1.1\r\nHost: x\r\n\r\n")
+	res, _ := c.response(t, "CONNECT")
+	assert.Equal(t, 403, res.StatusCode)
+	assert.True(t, res.Close)
+	b, err := io.ReadAll(c.r)
+	require.NoError(t, err)
+	assert.Empty(t, string(b))
 }
 
 // Much goes both ways at once, and comes whole.
@@ -319,6 +355,11 @@ func TestProxyHeaderOnTheProxyPort(t *testing.T) {
 		{"200 192.0.2.7", clientOfA, v2, true},
 		{"200 " + clientOfB, clientOfB, "", false},
 		{"400 a PROXY protocol header must come first from this address, which is among --proxy-protocol-from", clientOfA, "", false},
+		{"400 a second PROXY protocol header", clientOfA, v1 + v1, false},
+		{"400 the PROXY protocol header cannot be read", clientOfA, "PROXY TCP4 0.0.0.0 192.0.2.1 4000 8080\r\n", false},
+		{"400 the PROXY protocol header cannot be read", clientOfA, "PROXY TCP4 224.0.0.1 192.0.2.1 4000 8080\r\n", false},
+		{"400 A PROXY protocol header, and this address is not among --proxy-protocol-from", clientOfB, v1, true},
+		{"400 A PROXY protocol header, and this address is not among --proxy-protocol-from", clientOfB, v2, true},
 		{"400 the PROXY protocol header cannot be read", clientOfA, "PROXY TCP4 192.0.2.7 x 4000 8080\r\n", false},
 		{"400 the PROXY protocol header cannot be read", clientOfA, "PROXY TCP4 " + strings.Repeat("9", 100), false},
 		{"400 a PROXY protocol header, and this address is not among --proxy-protocol-from", clientOfB, v1, false},
@@ -337,6 +378,8 @@ func TestProxyHeaderOnTheProxyPort(t *testing.T) {
 				tcp.SetDeadline(time.Now().Add(20 * time.Second))
 				conn, request := tcp, "GET "+web.URL+" HTTP/1.1\r\nHost: x\r\n\r\n"
 				switch {
+				case c.tls && strings.HasPrefix(c.verdict, "400"):
+					io.WriteString(tcp, c.head)
 				case c.tls:
 					io.WriteString(tcp, c.head)
 					conn = tls.Client(tcp, &tls.Config{RootCAs: s.ca.Pool, ServerName: "127.0.0.1"})

@@ -80,7 +80,7 @@ type Server struct {
 	targets  targets
 
 	terminator *terminate.Terminator // of clients by TLS
-	lastFailed atomic.Int64          // handshake in the log, in ns
+	lastFailed [2]atomic.Int64       // handshake in the log, in ns; the second is of those about certificates
 
 	opened atomic.Int64    // tunnels since the last trim
 	ctx    context.Context // ends when connections are cut

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -58,7 +61,9 @@ func (p *Proxy) keys(l *settings.Loader, all []settings.Setting) *Keys {
 	keyPath, keyText, keyOK := l.ReadFile(key[0])
 	if certOK && keyOK {
 		var err error
-		if k.Certificate, err = tls.X509KeyPair(certText, keyText); err != nil {
+		if err = certificates(certText); err != nil {
+			l.Report(cert[0].Problem(fmt.Sprintf("%s %v", certPath, err)))
+		} else if k.Certificate, err = tls.X509KeyPair(certText, keyText); err != nil {
 			l.Report(cert[0].Problem(fmt.Sprintf("%s and %s are no certificate and its key: %v", certPath, keyPath, err)))
 		} else if end := k.Certificate.Leaf.NotAfter; time.Now().After(end) {
 			l.Warn(cert[0].Problem(fmt.Sprintf("%s has ended on %s: clients will not accept it", certPath, end.UTC().Format(time.DateOnly))))
@@ -69,4 +74,29 @@ func (p *Proxy) keys(l *settings.Loader, all []settings.Setting) *Keys {
 		k.ClientCAs.AppendCertsFromPEM(pem)
 	}
 	return k
+}
+
+// certificates reports what is wrong with a text of certificates in PEM form: one that was cut
+// off has fewer than it was to have, and must not count as whole.
+func certificates(text []byte) error {
+	n := 0
+	for rest := text; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			switch {
+			case bytes.Contains(rest, []byte("-----BEGIN")):
+				return fmt.Errorf("is cut off, or damaged, behind certificate %d", n)
+			case n == 0:
+				return errors.New("holds no certificate in PEM form")
+			}
+			return nil
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		n++
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("certificate %d: %w", n, err)
+		}
+	}
 }

@@ -31,6 +31,7 @@ func TestKeys(t *testing.T) {
 	files["/own"], files["/own.key"] = inPEM(t, own)
 	_, files["/other.key"] = inPEM(t, other)
 	files["/old"], files["/old.key"] = inPEM(t, old)
+	files["/cut"] = files["/own"] + files["/ca"][:len(files["/ca"])-60]
 	load := func(file string) (*Proxy, error) {
 		files["/f"] = "rules: '*'\n" + file
 		return given{args: []string{"--config=/f"}, files: files}.load(t)
@@ -57,7 +58,9 @@ func TestKeys(t *testing.T) {
 		"listenTLS: ':8080'\ntlsCert: /own\ntlsKey: /own.key\n":                 "/f:2: :8080 is where the proxy listens without TLS already",
 		"tlsCert: /own\nclientCA: /ca\n": "/f:2: nobody listens with it: name an address with listenTLS (--listen-tls)\n" +
 			"/f:3: nobody listens with it: name an address with listenTLS (--listen-tls)",
-		"proxyProtocolFrom: lb\n": `/f:2: "lb" is neither ADDR nor ADDR/LEN`,
+		"listenTLS: ':8443'\ntlsCert: /own\ntlsKey: /own.key\nclientCA: /cut\n": "/f:5: /cut is cut off, or damaged, behind certificate 1",
+		"listenTLS: ':8443'\ntlsCert: /cut\ntlsKey: /own.key\n":                 "/f:3: /cut is cut off, or damaged, behind certificate 1",
+		"proxyProtocolFrom: lb\n":                                               `/f:2: "lb" is neither ADDR nor ADDR/LEN`,
 	} {
 		_, err := load(file)
 		require.EqualError(t, err, want, file)

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -108,8 +107,10 @@ func roots(l *settings.Loader, s settings.Setting) []byte {
 	}
 	for _, v := range vs {
 		path, pem, ok := l.ReadFile(v)
-		if ok && !x509.NewCertPool().AppendCertsFromPEM(pem) {
-			l.Report(v.Problem(fmt.Sprintf("%s holds no certificate in PEM form", path)))
+		if ok {
+			if err := certificates(pem); err != nil {
+				l.Report(v.Problem(fmt.Sprintf("%s %v", path, err)))
+			}
 		}
 		if len(all) > 0 && all[len(all)-1] != '\n' {
 			all = append(all, '\n')

@@ -25,6 +25,16 @@ type clients struct {
 	turns  int
 }
 
+// site is whom wrong credentials are counted to: an IPv4 address, or the /64 of an IPv6 one, of
+// which a client has as many addresses as it likes (RFC 4291 section 2.5.4).
+func site(a netip.Addr) netip.Addr {
+	if a = a.Unmap(); a.Is6() {
+		p, _ := a.Prefix(64) // which such an address has
+		return p.Addr()
+	}
+	return a
+}
+
 // An account is one client's. When the client has shown nothing wrong for a while, and
 // nothing is being judged, it says nothing and may be dropped.
 type account struct {

@@ -61,8 +61,28 @@ func NewCertificate(chain ...*x509.Certificate) *Identity {
 	if len(id.sans) == 0 {
 		return nil
 	}
-	id.text = id.sans[0]
+	id.text = text(chain[0])
 	return id
+}
+
+// textMost bounds what the log says of a certificate.
+const textMost = 256
+
+// text is the first SAN of a certificate. A DNS name and an email address say what they are: a
+// user may have the same name, and either may be spelt like a URI.
+func text(c *x509.Certificate) (s string) {
+	switch {
+	case len(c.URIs) > 0:
+		s = c.URIs[0].String()
+	case len(c.DNSNames) > 0:
+		s = dnsKey + c.DNSNames[0]
+	default:
+		s = mailKey + c.EmailAddresses[0]
+	}
+	if len(s) > textMost {
+		return s[:textMost] + "…"
+	}
+	return s
 }
 
 func (id *Identity) addSAN(san string, s Selector) {
@@ -71,7 +91,7 @@ func (id *Identity) addSAN(san string, s Selector) {
 }
 
 // String is the text for the access log: a user's name, "namespace/serviceaccount", or the
-// first SAN; "" for nil. A SAN may hold any characters.
+// first SAN: a URI, "dns:NAME" or "email:ADDRESS", cut when it is long; "" for nil. A SAN may hold any characters.
 func (id *Identity) String() string {
 	if id == nil {
 		return ""

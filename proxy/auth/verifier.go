@@ -147,7 +147,7 @@ func (v *Verifier) now(c Claim) (verdict Verdict, known bool, d digest, trusted 
 	if verdict, known, _ = v.refused.get(d, now); known {
 		return verdict, true, d, false
 	}
-	if !trusted && v.clients.flood(c.Client.Unmap(), now) {
+	if !trusted && v.clients.flood(site(c.Client), now) {
 		return Verdict{Outcome: Flood}, true, d, false
 	}
 	if c.Credential.kind != Password && v.leftAlone(d, now) {
@@ -181,7 +181,7 @@ func (v *Verifier) Verify(ctx context.Context, c Claim) Verdict {
 	if known {
 		return verdict
 	}
-	c.Client = c.Client.Unmap()
+	c.Client = site(c.Client)
 	f, verdict, turn := v.board(c, d, trusted)
 	if turn != nil {
 		f, verdict = v.boardInTurn(ctx, c, d, trusted, turn)

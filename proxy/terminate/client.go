@@ -2,11 +2,15 @@ package terminate
 
 import (
 	"crypto/x509"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"sync/atomic"
 	"time"
 
 	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // Client is one that has come by TLS. Its methods may be called concurrently, and on nil,
@@ -14,6 +18,32 @@ import (
 type Client struct {
 	from  netip.AddrPort
 	shown atomic.Pointer[shown] // nil: no certificate, or none that stands any more
+
+	conn     *sock.Conn
+	near     atomic.Pointer[sock.Conn] // of the pair; nil: not yet
+	budget   *fdbudget.Budget
+	released atomic.Bool  // the descriptors were given back
+	late     atomic.Int64 // since when the front door is done with it, in ns; 0: it is not
+}
+
+// release gives the descriptors back, once.
+func (c *Client) release() bool {
+	if c.released.Swap(true) {
+		return false
+	}
+	c.budget.Give(descriptors)
+	return true
+}
+
+// cut ends the connections, and reports whether that has freed their descriptors.
+func (c *Client) cut() bool {
+	for _, end := range []*sock.Conn{c.conn, c.near.Load()} {
+		if end != nil {
+			end.ResetOnClose()
+			end.Close()
+		}
+	}
+	return c.release()
 }
 
 // shown is the certificate that a client has shown in its handshake.
@@ -39,14 +69,11 @@ func (c *Client) Certificate() *auth.Identity {
 	return s.identity
 }
 
-// show takes down what the client has shown: verified are the chains that lead from its
-// certificate to a CA, which the handshake has found.
-func (c *Client) show(chain []*x509.Certificate, verified [][]*x509.Certificate) {
-	identity := auth.NewCertificate(chain...)
-	if identity == nil || len(verified) == 0 {
-		return
+// show takes down what the client has shown, which counts once judge has found that it stands.
+func (c *Client) show(chain []*x509.Certificate) {
+	if identity := auth.NewCertificate(chain...); identity != nil {
+		c.shown.Store(&shown{chain: chain, identity: identity}) // ended: until is zero
 	}
-	c.shown.Store(&shown{chain: chain, until: lastEnd(verified), identity: identity})
 }
 
 // lastEnd is until when one of the chains stands: each as long as all of its certificates do.
@@ -65,7 +92,7 @@ func lastEnd(chains [][]*x509.Certificate) (last time.Time) {
 	return last
 }
 
-// judge drops what the client has shown unless it leads to one of the CAs.
+// judge drops what the client has shown unless it leads to one of the CAs; nil: there are none.
 func (c *Client) judge(cas *x509.CertPool) {
 	s := c.shown.Load()
 	if s == nil {
@@ -75,14 +102,31 @@ func (c *Client) judge(cas *x509.CertPool) {
 		c.shown.Store(nil)
 		return
 	}
-	between := x509.NewCertPool()
-	for _, cert := range s.chain[1:] {
-		between.AddCert(cert)
-	}
-	verified, err := s.chain[0].Verify(x509.VerifyOptions{Roots: cas, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	verified, err := verify(s.chain, cas)
 	if err != nil {
 		c.shown.Store(nil)
 		return
 	}
 	c.shown.Store(&shown{chain: s.chain, until: lastEnd(verified), identity: s.identity})
+}
+
+// chainMost bounds the certificates that a client may show. Ten times as many of one name,
+// each signed by all others, cost a processor 50 ms, whoever has made them.
+const chainMost = 5
+
+// verifying are places for those whose certificates are verified.
+var verifying = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))
+
+// verify returns the ways from a client's certificate to one of the CAs.
+func verify(chain []*x509.Certificate, cas *x509.CertPool) ([][]*x509.Certificate, error) {
+	if len(chain) > chainMost {
+		return nil, fmt.Errorf("%d certificates; a client may show %d", len(chain), chainMost)
+	}
+	between := x509.NewCertPool()
+	for _, cert := range chain[1:] {
+		between.AddCert(cert)
+	}
+	verifying <- struct{}{}
+	defer func() { <-verifying }()
+	return chain[0].Verify(x509.VerifyOptions{Roots: cas, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +26,11 @@ type patient struct {
 	sock.Blocking
 	other *patient
 	grace time.Duration // for what is still on its way when the other has ended
+	since time.Time     // when that was seen
 	read  []byte        // what was read already
 	ended bool          // the peer has closed, or its half
+	any   atomic.Bool   // something has come
+	late  *atomic.Int64 // since when the other has ended and this has not taken all, in ns; nil: nobody asks
 
 	mu    sync.Mutex // held by tryWrite and tryRead
 	reset bool       // the peer has reset the connection
@@ -40,12 +44,14 @@ func (p *patient) Read(b []byte) (int, error) {
 		return n, nil
 	}
 	n, err := p.Blocking.Read(b)
+	if n > 0 && !p.any.Load() {
+		p.any.Store(true)
+	}
 	p.ended = p.ended || err == io.EOF
 	return n, err
 }
 
-// Write writes all of b, or fails when nothing was taken for a while and the other side has
-// ended meanwhile.
+// Write writes all of b, or fails when that takes a while after the other side has ended.
 func (p *patient) Write(b []byte) (n int, err error) {
 	var failed error
 	try := func(fd uintptr) bool {
@@ -54,8 +60,7 @@ func (p *patient) Write(b []byte) (n int, err error) {
 		n += more
 		return failed != unix.EAGAIN
 	}
-	for waited := time.Duration(0); ; {
-		before := n
+	for {
 		p.SetWriteDeadline(time.Now().Add(lookEvery))
 		err = p.WriteWhenReady(try)
 		switch {
@@ -63,15 +68,24 @@ func (p *patient) Write(b []byte) (n int, err error) {
 			return n, failed
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return n, err
-		case n > before:
-			waited = 0
 		}
-		if _, gone := p.other.PeerEnd(); gone {
-			if waited += lookEvery; waited >= p.grace || p.other.WasReset() {
-				return n, err // nobody will take it any more, or shall
-			}
+		if _, gone := p.other.PeerEnd(); gone && (p.tooLate() || p.other.WasReset()) {
+			return n, err // nobody will take it any more, or shall
 		}
 	}
+}
+
+// tooLate reports whether the other side has ended for as long as what is still on its way may
+// take, however slowly that is taken.
+func (p *patient) tooLate() bool {
+	now := time.Now()
+	if p.since.IsZero() {
+		p.since = now
+		if p.late != nil {
+			p.late.Store(now.UnixNano())
+		}
+	}
+	return now.Sub(p.since) >= p.grace
 }
 
 // tryWrite writes what is taken at once; with EAGAIN that is not all.

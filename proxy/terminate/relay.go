@@ -3,6 +3,7 @@ package terminate
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -43,6 +44,7 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 func newRelay(t *Terminator, c *Client, raw, plain sock.Blocking) *relay {
 	r := &relay{t: t, c: c, raw: &patient{Blocking: raw, grace: takeTime}, plain: &patient{Blocking: plain}}
 	r.raw.other, r.plain.other = r.plain, r.raw
+	r.raw.late = &c.late
 	return r
 }
 
@@ -55,7 +57,9 @@ func (r *relay) run() {
 	r.raw.SetDeadline(time.Now().Add(r.t.HandshakeTimeout))
 	if announced := r.t.Announced; announced != nil && announced(r.c.from.Addr()) {
 		if err := r.readHeader(); err != nil {
-			r.t.refused(r.c.from, err)
+			if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) { // as of who looks whether the port is there
+				r.t.refused(r.c.from, fmt.Errorf("%w, which must come first from this address: it is among --proxy-protocol-from", err))
+			}
 			return
 		}
 	}
@@ -81,7 +85,9 @@ func (r *relay) abort() {
 // up carries what the client sends, after the handshake.
 func (r *relay) up(keys *Keys) {
 	if err := r.handshake(keys); err != nil {
-		r.t.refused(r.c.from, err)
+		if r.raw.any.Load() && !errors.Is(err, net.ErrClosed) { // else it has said nothing, or has given way
+			r.t.refused(r.c.from, told(err))
+		}
 		r.plain.ResetOnClose()
 		r.plain.Close()
 		r.explain(err)
@@ -116,10 +122,32 @@ func (r *relay) handshake(keys *Keys) error {
 const inPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 	"This port of the proxy is for TLS: write https:// in front of its name, or use the port for plain clients.\n"
 
+// announcedToo is for those who begin with a PROXY header, and are not to.
+const announcedToo = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
+	"A PROXY protocol header, and this address is not among --proxy-protocol-from.\n"
+
+// errAnnounced says so.
+var errAnnounced = errors.New("a PROXY protocol header, and this address is not among --proxy-protocol-from")
+
+// told is err in words of the settings, where it is about those.
+func told(err error) error {
+	if bad, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		switch string(bad.RecordHeader[:]) {
+		case "PROXY", "\r\n\r\n\x00":
+			return errAnnounced
+		}
+	}
+	return err
+}
+
 // explain ends a connection whose handshake has failed so that the client gets the alert.
 func (r *relay) explain(err error) {
 	r.raw.SetDeadline(time.Now().Add(lingerTime))
-	if bad, ok := errors.AsType[tls.RecordHeaderError](err); ok && bad.Conn != nil && looksLikeHTTP(bad.RecordHeader) {
+	bad, ok := errors.AsType[tls.RecordHeaderError](err)
+	switch ok = ok && bad.Conn != nil; {
+	case ok && told(err) == errAnnounced:
+		r.raw.Blocking.Write([]byte(announcedToo))
+	case ok && looksLikeHTTP(bad.RecordHeader):
 		r.raw.Blocking.Write([]byte(inPlain))
 	}
 	r.raw.CloseWrite()
@@ -196,7 +224,7 @@ func (r *relay) down() {
 			r.endDown()
 			return
 		}
-		_, err := r.secure.Write(big[:n])
+		_, err := r.secure.Write(big[:n]) // by r.raw, which knows when it is late
 		buffers.Put(big)
 		if err != nil {
 			r.abort()

@@ -59,12 +59,20 @@ func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool) *Keys {
 		NextProtos:   []string{"http/1.1"},
 		Certificates: []tls.Certificate{certificate},
 	}
+	k := &Keys{clientCAs: clientCAs, config: c}
 	if clientCAs != nil {
 		// A session that is taken up again would bring its certificate along: each connection
-		// shows it anew.
-		c.ClientAuth, c.ClientCAs, c.SessionTicketsDisabled = tls.VerifyClientCertIfGiven, clientCAs, true
+		// shows it anew. What is shown is verified by verify, which bounds what that costs.
+		c.ClientAuth, c.ClientCAs, c.SessionTicketsDisabled = tls.RequestClientCert, clientCAs, true
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 {
+				return nil
+			}
+			_, err := verify(s.PeerCertificates, clientCAs)
+			return err
+		}
 	}
-	return &Keys{clientCAs: clientCAs, config: c}
+	return k
 }
 
 // Terminator takes clients. Make it with New. Its methods may be called concurrently.
@@ -89,42 +97,82 @@ func New(o Options) *Terminator {
 }
 
 // SetKeys puts k in force for the handshakes that begin from now on. Certificates that clients
-// have shown before stand only as far as k's CAs say so too.
+// have shown before stand only as far as k's CAs say so too. It is for one goroutine.
 func (t *Terminator) SetKeys(k *Keys) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.keys.Store(k)
-	for c := range t.clients {
+	was, there := t.swap(k)
+	if was != nil && (was.clientCAs == k.clientCAs || was.clientCAs != nil && k.clientCAs != nil && was.clientCAs.Equal(k.clientCAs)) {
+		return
+	}
+	for _, c := range there {
 		c.judge(k.clientCAs)
 	}
+}
+
+// swap makes k the keys, and returns those before and who is there.
+func (t *Terminator) swap(k *Keys) (was *Keys, there []*Client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.clients {
+		there = append(there, c)
+	}
+	return t.keys.Swap(k), there
 }
 
 // Take takes the client that has connected, and returns at once. The connection is t's from
 // then on.
 func (t *Terminator) Take(conn *sock.Conn) {
-	if t.ctx.Err() != nil || !t.Budget.Take(descriptors) {
+	if t.ctx.Err() != nil || !t.Budget.Take(descriptors) && (t.CutLate(descriptors) == 0 || !t.Budget.Take(descriptors)) {
 		conn.Close() // there are no words before the handshake
 		return
 	}
 	t.entering.Add(1)
 	t.wg.Go(func() {
-		defer t.Budget.Give(descriptors)
+		c := &Client{from: conn.Remote(), conn: conn, budget: t.Budget}
+		defer c.release()
 		defer t.Report.Recover(func() { conn.Close() })
-		t.serve(conn)
+		t.serve(c)
 	})
 }
 
+// CutLate cuts clients whom the front door is done with, and who have not taken all of what it
+// has sent them; the longest first, until n descriptors are free. It returns how many are.
+func (t *Terminator) CutLate(n int) (freed int) {
+	for freed < n {
+		c := t.latest()
+		if c == nil {
+			return freed
+		}
+		if c.cut() {
+			freed += descriptors
+		}
+	}
+	return freed
+}
+
+// latest is who has been late for longest and is not cut; nil: nobody is late.
+func (t *Terminator) latest() (first *Client) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.clients {
+		if at := c.late.Load(); at != 0 && !c.released.Load() && (first == nil || at < first.late.Load()) {
+			first = c
+		}
+	}
+	return first
+}
+
 // serve serves one client to the end.
-func (t *Terminator) serve(conn *sock.Conn) {
+func (t *Terminator) serve(c *Client) {
+	conn := c.conn
 	defer conn.Close()
 	conn.KeepAlive()
-	c := &Client{from: conn.Remote()}
 	near, err := t.handOn(c)
 	if err != nil {
 		t.refused(c.from, err)
 		return
 	}
 	defer near.Close()
+	c.near.Store(near)
 	t.enter(c)
 	defer t.leave(c)
 	cut := context.AfterFunc(t.ctx, func() {
@@ -160,11 +208,17 @@ func (t *Terminator) enter(c *Client) {
 
 // show takes down what c has shown in its handshake, by those keys.
 func (t *Terminator) show(c *Client, state tls.ConnectionState, by *Keys) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	c.show(state.PeerCertificates, state.VerifiedChains)
-	if now := t.keys.Load(); now != by {
-		c.judge(now.clientCAs)
+	if by.clientCAs == nil || len(state.PeerCertificates) == 0 {
+		return
+	}
+	c.show(state.PeerCertificates)
+	for {
+		c.judge(by.clientCAs)
+		now := t.keys.Load()
+		if now == by {
+			return
+		}
+		by = now // and those who were there then have been judged, maybe before this one was
 	}
 }
 
@@ -172,6 +226,13 @@ func (t *Terminator) leave(c *Client) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.clients, c)
+}
+
+// Len is how many clients there are, those among them that the front door is done with.
+func (t *Terminator) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.clients)
 }
 
 // Settle returns when the front door has been told of everybody who was taken.
