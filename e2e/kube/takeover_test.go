@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"flag"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,6 +13,19 @@ import (
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
+
+// strict is for a machine that does nothing else meanwhile: the table of docs/failover.md is made
+// by go test -count=1 -v -run 'TakeOver|APIServerAway' ./e2e/kube -strict.
+var strict = flag.Bool("strict", false, "hold the times without service against what must be reached, not against three times that")
+
+// atMost requires that a time without service is what must be reached.
+func atMost(t *testing.T, most, took time.Duration) {
+	t.Helper()
+	if !*strict {
+		most *= 3
+	}
+	assert.Less(t, took, most)
+}
 
 // One replica has the address. Whatever becomes of it, another has it soon, from the same address,
 // and never two at a time.
@@ -49,7 +63,7 @@ func TestTakeOver(t *testing.T) {
 			took := s.outage()
 			c.mend(was)
 			t.Logf("%-24s %v without service", c.name, took.Round(10*time.Millisecond))
-			assert.Less(t, took, c.most)
+			atMost(t, c.most, took)
 			o.never(t, f.takes())
 		})
 	}
