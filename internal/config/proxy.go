@@ -76,8 +76,9 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.Users = users(l, settings.Pick(all, "users-file"))
 	p.Keys = p.keys(l, all)
 	p.authenticates(l, all)
+	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
 	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
-		certificates: p.Keys != nil && p.Keys.ClientCAs != nil, Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
+		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
 	if slices.Contains(append(slices.Clone(p.Listen), p.ListenTLS...), p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}

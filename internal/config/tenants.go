@@ -36,7 +36,8 @@ type Tenant struct {
 	users        *auth.Users
 	authenticate policy.Mode
 	directory    bool
-	certificates bool // clients are asked for those
+	passwords    bool // a usersFile is named; users is nil if it is wrong, too
+	certificates bool // a CA of clients is named
 }
 
 // TenantLimits are what a tenant may have at once; 0 is no limit.
@@ -133,9 +134,9 @@ func (r *tenantReader) user(t *Tenant, line int) func(string) error {
 			return err
 		case r.rest.authenticate == policy.Off:
 			return fmt.Errorf(`user %q is never asked for a password: set "authenticate" to optional or required`, s)
-		case r.rest.users == nil:
+		case !r.rest.passwords:
 			return fmt.Errorf(`user %q has no password: name a "usersFile"`, s)
-		case !r.rest.users.Has(s):
+		case r.rest.users != nil && !r.rest.users.Has(s):
 			r.Warn(settings.Problem{Source: r.Path, Line: line, Msg: fmt.Sprintf("user %q is not in the usersFile", s)})
 		}
 		t.Shown = append(t.Shown, sel)

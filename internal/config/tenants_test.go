@@ -98,6 +98,7 @@ func TestTenantProblems(t *testing.T) {
 			`/f:7: no client can be tenant "b"'s: "a" above takes them first; move this one up, or name others`},
 		"no directory": {item("name: a, namespaces: [shop], serviceAccounts: ci/x, rules: a.test"), "/f:4: nobody says which pods are those of namespace \"shop\": name the socket of sluice-kube as \"directory\"\n" +
 			"/f:4: nobody says which pods are those of service account \"ci/x\": name the socket of sluice-kube as \"directory\""},
+		"wrong passwords": {"authenticate: optional\nusersFile: /none\n" + item("name: a, users: deploy, rules: a.test"), "/f:4: open /none: file does not exist"},
 		"no certificates": {item("name: a, certificates: ['spiffe://c/ns/a/*'], rules: a.test"), `/f:4: nobody is asked for a certificate such as "spiffe://c/ns/a/*": listen with TLS (listenTLS), and name the CA of its clients (clientCA)`},
 		"stars taken": {"directory: /d\n" + item("name: a, serviceAccounts: ci/*, rules: a.test") + "- {name: b, serviceAccounts: ci/x, rules: a.test}\n",
 			`/f:6: no client can be tenant "b"'s: "a" above takes them first; move this one up, or name others`},
