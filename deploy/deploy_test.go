@@ -21,7 +21,7 @@ import (
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
-// pod is a pod, or a Deployment's template of one.
+// pod is a pod, or a Deployment's or StatefulSet's template of one.
 type pod struct {
 	set       string
 	all       set
@@ -39,7 +39,7 @@ func pods(t *testing.T) []pod {
 			switch o.kind() {
 			case "Pod":
 				all = append(all, pod{s.name, s, o, o.object("spec"), o.object("metadata", "labels"), o.namespace()})
-			case "Deployment":
+			case "Deployment", "StatefulSet":
 				template := o.object("spec", "template")
 				all = append(all, pod{s.name, s, o, template.object("spec"), template.object("metadata", "labels"), o.namespace()})
 			}
@@ -51,9 +51,22 @@ func pods(t *testing.T) []pod {
 
 func (p pod) String() string { return p.set + ": " + p.owner.String() }
 
-// containers of the image, with whether each is an init container.
+// containers of the image, with whether each is an init container, which ends before the others
+// begin; a sidecar, which does not; or one of the others.
 func (p pod) containers() map[string][]object {
-	return map[string][]object{"init": p.spec.list("initContainers"), "main": p.spec.list("containers")}
+	all := map[string][]object{"main": p.spec.list("containers")}
+	for _, c := range p.spec.list("initContainers") {
+		kind := map[bool]string{true: "sidecar", false: "init"}[c.text("restartPolicy") == "Always"]
+		all[kind] = append(all[kind], c)
+	}
+	return all
+}
+
+// holds reports whether the pod's gateway waits for its turn with an address that several have.
+func (p pod) holds() bool {
+	return slices.ContainsFunc(p.spec.list("containers"), func(c object) bool {
+		return slices.ContainsFunc(c.list("env"), func(e object) bool { return e.text("name") == "SLUICE_HOLDER" })
+	})
 }
 
 // TestReferences follows every name from one object to another.
@@ -80,7 +93,7 @@ func TestReferences(t *testing.T) {
 				assert.Empty(t, m.text("subPath"), "%s: a subPath is never updated", p)
 			}
 		}
-		if p.owner.kind() == "Deployment" {
+		if p.owner.kind() != "Pod" {
 			assert.True(t, matches(p.owner.object("spec", "selector", "matchLabels"), p.labels), "%s selects its pods", p)
 		}
 	}
@@ -139,9 +152,9 @@ func matches(selector, labels object) bool {
 
 // selected are the pods that the selector at the path of o selects.
 func selected(s set, o object, path ...string) (specs []object) {
-	for _, w := range append(s.kinds("Pod"), s.kinds("Deployment")...) {
+	for _, w := range slices.Concat(s.kinds("Pod"), s.kinds("Deployment"), s.kinds("StatefulSet")) {
 		labels, spec := w.object("metadata", "labels"), w.object("spec")
-		if w.kind() == "Deployment" {
+		if w.kind() != "Pod" {
 			labels, spec = w.object("spec", "template", "metadata", "labels"), w.object("spec", "template", "spec")
 		}
 		if w.namespace() == o.namespace() && matches(o.object(path...), labels) {
@@ -153,11 +166,15 @@ func selected(s set, o object, path ...string) (specs []object) {
 
 func checkService(t *testing.T, s set, o object) {
 	t.Helper()
+	if o.at("spec", "selector") == nil {
+		checkHeldService(t, s, o)
+		return
+	}
 	specs := selected(s, o, "spec", "selector")
 	assert.Len(t, specs, 1, "%s: %s", s.name, o)
 	for _, spec := range specs {
 		var names []string
-		for _, c := range spec.list("containers") {
+		for _, c := range append(spec.list("initContainers"), spec.list("containers")...) {
 			names = append(names, portNames(c)...)
 		}
 		for _, port := range o.list("spec", "ports") {
@@ -206,7 +223,7 @@ func TestPrivileges(t *testing.T) {
 					assert.Equal(t, 0, sc["runAsUser"], "%s: %s", p, c.text("name"))
 					continue
 				}
-				assert.Equal(t, "main", kind, "%s: %s", p, c.text("name"))
+				assert.NotEqual(t, "init", kind, "%s: %s", p, c.text("name"))
 				assert.Nil(t, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
 				assert.Equal(t, true, p.spec.at("securityContext", "runAsNonRoot"), "%s: %s", p, c.text("name"))
 				assert.Nil(t, sc["runAsNonRoot"], "%s: %s", p, c.text("name"))
@@ -233,6 +250,10 @@ func (p pod) environ(t *testing.T, c object) (all []string) {
 	t.Helper()
 	for _, e := range c.list("env") {
 		value := e.text("value")
+		if field := e.text("valueFrom", "fieldRef", "fieldPath"); field != "" {
+			value = downward[field]
+			require.NotEmpty(t, value, "%s: %s", p, e.text("name"))
+		}
 		if ref := e.object("valueFrom", "configMapKeyRef"); ref != nil {
 			m := p.all.find("ConfigMap", ref.text("name"), p.namespace)
 			require.NotNil(t, m, "%s: ConfigMap %s", p, ref.text("name"))
@@ -244,12 +265,18 @@ func (p pod) environ(t *testing.T, c object) (all []string) {
 	return all
 }
 
+// downward is what the downward API says of a pod.
+var downward = map[string]string{
+	"metadata.name": "sluice-0", "metadata.namespace": "egress", "metadata.uid": "0e9f2f5a-3a64-4b1d-9d7e-000000000001",
+	"status.podIPs": "10.128.0.3,fd00:128::3", "spec.nodeName": "node-0",
+}
+
 // readFile reads the files that a container finds in its ConfigMaps.
 func (p pod) readFile(c object) func(string) ([]byte, error) {
 	files := map[string]string{}
 	for _, m := range c.list("volumeMounts") {
 		for _, v := range p.spec.list("volumes") {
-			if v.text("name") == m.text("name") {
+			if v.text("name") == m.text("name") && v["configMap"] != nil {
 				data := p.all.find("ConfigMap", v.text("configMap", "name"), p.namespace).object("data")
 				for name := range data {
 					files[m.text("mountPath")+"/"+name] = data.text(name)
@@ -303,6 +330,10 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
 		checkVariables(t, what, environ, append(config.TCPSettings(), communityVariables...))
 	case "/sluice-netsetup":
+		if len(command) > 1 {
+			checkNetsetupHold(t, what, environ, command[1:])
+			return
+		}
 		checkNetsetup(t, what, environ)
 	case "/sluice-kube":
 		checkKube(t, what, environ, command[1:])
@@ -320,10 +351,17 @@ func checkEnd(t *testing.T, p pod, what string, delay, drain time.Duration) {
 	if strings.HasPrefix(p.set, "docs/") {
 		return
 	}
-	require.Equal(t, 5*time.Second, delay, what)
+	want := map[bool]time.Duration{false: 5 * time.Second}[p.holds()]
+	require.Equal(t, want, delay, what)
+	require.Greater(t, p.grace(t), delay+drain+5*time.Second, what)
+}
+
+// grace is how long the kubelet waits for the pod's end.
+func (p pod) grace(t *testing.T) time.Duration {
+	t.Helper()
 	seconds, err := strconv.Atoi(fmt.Sprint(p.spec.at("terminationGracePeriodSeconds")))
-	require.NoError(t, err, what)
-	require.Greater(t, time.Duration(seconds)*time.Second, delay+drain+5*time.Second, what)
+	require.NoError(t, err, p)
+	return time.Duration(seconds) * time.Second
 }
 
 // communityVariables are those of the community haproxy image, and the debug switch
@@ -377,11 +415,12 @@ func checkNetsetup(t *testing.T, what string, environ []string) {
 	require.Empty(t, told, "%s: nobody reads these", what)
 }
 
-// TestOneAddressOnePod: whoever has a source address of its own is alone with it.
+// TestOneAddressOnePod: whoever has a source address of its own is alone with it, or has it by
+// turns with others.
 func TestOneAddressOnePod(t *testing.T) {
 	for _, p := range pods(t) {
-		if p.owner.kind() != "Deployment" {
-			continue
+		if p.owner.kind() != "Deployment" || p.holds() {
+			continue // checkHolding
 		}
 		environ := strings.Join(p.environ(t, p.spec.list("containers")[0]), "\n")
 		if strings.Contains(environ, "EGRESS_SOURCE=") {
@@ -427,7 +466,7 @@ func TestNetworks(t *testing.T) {
 		switch c.Type {
 		case "macvlan":
 			require.NotEmpty(t, c.Master, p)
-			require.Len(t, p.spec.list("initContainers"), 1, p)
+			require.Len(t, p.spec.list("initContainers"), map[bool]int{true: 2, false: 1}[p.holds()], p)
 		case "egress-router":
 			require.Contains(t, p.environ(t, p.spec.list("containers")[0]), "EGRESS_SOURCE="+c.IP.Addresses[0], p)
 			require.NotEmpty(t, c.IP.Gateway, p)
@@ -436,7 +475,7 @@ func TestNetworks(t *testing.T) {
 			t.Errorf("%s: network of type %q", p, c.Type)
 		}
 	}
-	require.Equal(t, 3, found)
+	require.Equal(t, 5, found)
 }
 
 // TestConstraintsNameTheAccount: the one user of every SCC is the gateway's account, and

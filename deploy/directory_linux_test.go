@@ -25,8 +25,7 @@ func TestDirectoryPod(t *testing.T) {
 	p := example(t, "directory", "sluice")
 	k := newKubelet(t, net.Egress, "nameserver "+nettest.NodeV4+"\n")
 	gateway, directory := p.spec.list("containers")[0], p.spec.list("containers")[1]
-	shared := t.TempDir()
-	require.NoError(t, os.Chmod(shared, 0o777)) // as a kubelet makes an emptyDir
+	shared := emptyDir(t, p)
 	volume := newConfigMap(t, map[string]string{"sluice.yaml": p.all.find("ConfigMap", "sluice-rules", p.namespace).text("data", "sluice.yaml")})
 
 	environ := append(p.environ(t, directory), "KUBERNETES_SERVICE_HOST=127.0.0.1", "KUBERNETES_SERVICE_PORT=443")

@@ -12,35 +12,54 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// built builds a program of the image, which does what main does.
+func built(t *testing.T, name string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	out, err := exec.Command("go", "build", "-o", program, "../cmd/"+name).CombinedOutput()
+	require.NoError(t, err, string(out))
+	return program
+}
+
 // checkKube runs sluice-kube as the container does. Nothing is wrong with its settings but
 // that there is no token here.
 func checkKube(t *testing.T, what string, environ, args []string) {
 	t.Helper()
 	for _, kv := range environ {
-		require.Regexp(t, "^GOMEMLIMIT=", kv, "%s: nobody reads it", what)
+		if args[0] == "directory" {
+			require.Regexp(t, "^GOMEMLIMIT=", kv, "%s: nobody reads it", what)
+		} else {
+			require.Regexp(t, "^(GOMEMLIMIT|SLUICE_SERVICE|SLUICE_LEASE|POD_NAME|POD_NAMESPACE|POD_UID|POD_IPS|NODE_NAME)=", kv, "%s: nobody reads it", what)
+		}
 	}
-	program := filepath.Join(t.TempDir(), "sluice-kube")
-	out, err := exec.Command("go", "build", "-o", program, "../cmd/sluice-kube").CombinedOutput()
-	require.NoError(t, err, string(out))
-	cmd := exec.Command(program, args...)
+	cmd := exec.Command(built(t, "sluice-kube"), args...)
 	cmd.Env = append(slices.Clone(environ), "SLUICE_ADMIN=:9090", "KUBERNETES_SERVICE_HOST=192.0.2.1", "KUBERNETES_SERVICE_PORT=443")
-	out, err = cmd.CombinedOutput()
+	out, err := cmd.CombinedOutput()
 	require.Error(t, err, what)
 	require.Equal(t, 2, cmd.ProcessState.ExitCode(), "%s: %s", what, out)
 	require.Regexp(t, `^[^\n]*the pod's service account cannot be used[^\n]*: open /var/run/secrets/kubernetes.io/serviceaccount/token: no such file or directory\n$`, string(out), what)
 }
 
-// upon is what kustomize makes of a kustomization of one's own with the component
-// directory, upon an overlay.
-func upon(t *testing.T, overlay, more string) set {
+// upon is what kustomize makes of a kustomization of one's own with components, upon an
+// overlay.
+func upon(t *testing.T, overlay string, components []string, more string) set {
+	t.Helper()
+	return set{overlay + " with " + strings.Join(components, ", "), build(t, own(t, overlay, components, more))}
+}
+
+// own makes such a kustomization, and returns where.
+func own(t *testing.T, overlay string, components []string, more string) string {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(filepath.Join(dir, "kustomize"), os.DirFS("kustomize")))
 	at := filepath.Join(dir, "own")
 	require.NoError(t, os.Mkdir(at, 0o755))
-	text := "resources:\n- ../" + overlay + "\ncomponents:\n- ../kustomize/components/directory\n" + more
-	require.NoError(t, os.WriteFile(filepath.Join(at, "kustomization.yaml"), []byte(text), 0o600))
-	return set{overlay + " with the directory", build(t, at)}
+	text := "resources:\n- ../" + overlay + "\ncomponents:\n"
+	for _, c := range components {
+		text += "- ../kustomize/components/" + c + "\n"
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(at, "kustomization.yaml"), []byte(text+more), 0o600))
+	return at
 }
 
 // TestDirectory: upon each overlay, in whatever namespace and under whatever name, the new
@@ -51,7 +70,7 @@ func TestDirectory(t *testing.T) {
 	require.NoError(t, err)
 	require.NotEmpty(t, overlays)
 	for _, overlay := range overlays {
-		s := upon(t, overlay, "namespace: proxies\nnamePrefix: my-\n")
+		s := upon(t, overlay, []string{"directory"}, "namespace: proxies\nnamePrefix: my-\n")
 		require.Len(t, s.kinds("Deployment"), 1, s.name)
 		d := s.kinds("Deployment")[0]
 		spec := d.object("spec", "template", "spec")

@@ -37,7 +37,8 @@ type sandbox struct {
 	Root         string
 	Mounts       map[string]string // folders by where they are mounted, to be read
 	Shared       map[string]string // the same, to be written
-	UID          int
+	UID, GID     int
+	Groups       []int    // besides
 	Capabilities []string // the bounding set; of root it is all that it has
 	Privileged   bool
 	NoNewPrivs   bool
@@ -86,7 +87,7 @@ func (s sandbox) become() error {
 		{"change the root", func() error { return errors.Join(unix.Chroot(s.Root), unix.Chdir("/")) }},
 		{"drop capabilities", s.dropCapabilities},
 		{"become another user", func() error {
-			return errors.Join(unix.Setgroups(nil), unix.Setresgid(s.UID, s.UID, s.UID), unix.Setresuid(s.UID, s.UID, s.UID))
+			return errors.Join(unix.Setgroups(s.Groups), unix.Setresgid(s.GID, s.GID, s.GID), unix.Setresuid(s.UID, s.UID, s.UID))
 		}},
 		{"set no_new_privs", func() error {
 			if !s.NoNewPrivs {
@@ -160,7 +161,7 @@ func newKubelet(t *testing.T, ns *nettest.Netns, resolvConf string) *kubelet {
 	cmd.Dir = ".."
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
-	for _, dir := range []string{"proc", "etc/sluice", "run/sluice", "var/run/secrets/kubernetes.io/serviceaccount"} { // where the runtime mounts
+	for _, dir := range []string{"proc", "etc/sluice", "run/sluice", "run/sluice-netsetup", "run/sluice-kube", "var/run/secrets/kubernetes.io/serviceaccount"} { // where the runtime mounts
 		require.NoError(t, os.MkdirAll(filepath.Join(k.root, dir), 0o755))
 	}
 	require.NoError(t, os.WriteFile(filepath.Join(k.root, "etc/resolv.conf"), []byte(resolvConf), 0o644))
@@ -215,6 +216,13 @@ func (k *kubelet) start(p pod, c object, environ []string, volumes map[string]st
 	require.Equal(k.t, "65534:65534", image.User)
 	if uid, ok := sc["runAsUser"].(int); ok {
 		s.UID = uid
+	}
+	s.GID = s.UID
+	if gid, ok := sc["runAsGroup"].(int); ok {
+		s.GID = gid
+	}
+	if g, ok := p.spec.at("securityContext", "fsGroup").(int); ok {
+		s.Groups = []int{g}
 	}
 	nonRoot, ok := sc["runAsNonRoot"].(bool)
 	if !ok {
@@ -276,6 +284,19 @@ func (c *container) exit() int {
 	defer limit.Stop()
 	_ = c.cmd.Wait()
 	return c.cmd.ProcessState.ExitCode()
+}
+
+// emptyDir is a volume of the pod p as the kubelet makes it.
+func emptyDir(t *testing.T, p pod) string {
+	t.Helper()
+	dir := t.TempDir()
+	mode := os.FileMode(0o777)
+	if g, ok := p.spec.at("securityContext", "fsGroup").(int); ok {
+		require.NoError(t, os.Chown(dir, 0, g))
+		mode |= os.ModeSetgid
+	}
+	require.NoError(t, os.Chmod(dir, mode))
+	return dir
 }
 
 // configMap is a volume as the kubelet makes it: the files are links by way of a

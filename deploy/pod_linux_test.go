@@ -90,6 +90,8 @@ func here(t *testing.T, p pod, c object) (environ []string) {
 		switch name, _, _ := strings.Cut(kv, "="); name {
 		case "EGRESS_SOURCE":
 			kv = "EGRESS_SOURCE=" + nettest.SourceV4 + "/24, " + nettest.SourceV6 + "/64"
+		case "EGRESS_POOL":
+			kv = "EGRESS_POOL=" + nettest.SourceV4 + "/24," + nettest.SourceV6 + "/64 198.51.100.51/24"
 		case "EGRESS_GATEWAY":
 			kv = "EGRESS_GATEWAY=198.51.100.1, 2001:db8:1::1"
 		}

@@ -97,7 +97,7 @@ func rendered(t *testing.T) []set {
 	files, err := filepath.Glob("examples/*.yaml")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
-	for _, f := range append(files, "openshift/scc.yaml") {
+	for _, f := range append(files, "openshift/scc.yaml", "failover/flow-schema.yaml") {
 		text, err := os.ReadFile(f)
 		require.NoError(t, err)
 		sets = append(sets, set{f, append(decode(t, text), below...)})
@@ -108,11 +108,18 @@ func rendered(t *testing.T) []set {
 // build is "kustomize build".
 func build(t testing.TB, dir string) []object {
 	t.Helper()
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	text, err := kustomize(dir)
 	require.NoError(t, err, dir)
-	text, err := resources.AsYaml()
-	require.NoError(t, err)
 	return decode(t, text)
+}
+
+// kustomize is build before it is decoded.
+func kustomize(dir string) ([]byte, error) {
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, err
+	}
+	return resources.AsYaml()
 }
 
 // decode reads YAML documents. A key that stands twice is an error.

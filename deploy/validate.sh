@@ -22,13 +22,16 @@ split() {
 for overlay in kustomize/overlays/* examples/*/; do
 	go run $kustomize build "$overlay" | split "$(basename "$overlay")"
 done
-for example in examples/*.yaml; do
+for example in examples/*.yaml failover/*.yaml; do
 	split "$(basename "$example" .yaml)" <"$example"
 done
 grep -lE '^kind: (NetworkAttachmentDefinition|SecurityContextConstraints)' "$dir"/manifests/* | xargs -r rm
 
-count=$(find "$dir/manifests" -type f | wc -l)
-for version in 1.23 1.30; do
+for version in 1.30 1.23; do
+	if [ $version = 1.23 ]; then # a gateway that shares its address has native sidecars, of 1.29
+		rm "$dir"/manifests/{failover,pool,flow-schema}-*
+	fi
+	count=$(find "$dir/manifests" -type f | wc -l)
 	# Status 0 alone would not tell that it looked at all of them.
 	if ! go run $validate "$dir/manifests" --version $version --local-crds "$dir/crds" >"$dir/log" 2>&1 ||
 		[ "$(grep -c '\.\.\..*OK' "$dir/log")" -ne "$count" ]; then

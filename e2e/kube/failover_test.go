@@ -90,20 +90,21 @@ func failoverOn(t testing.TB, n *nettest.Replicas, settings ...string) *failover
 	return f
 }
 
-// rights gives sluice-kube hold what deploy/failover/rbac.yaml says, in the namespace of the test.
+// rights gives the gateway's account what the component failover says, in the namespace of the
+// test.
 func (f *failover) rights() {
 	f.t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "failover", "rbac.yaml"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "kustomize", "components", "failover", "rbac.yaml"))
 	require.NoError(f.t, err)
 	docs := bytes.Split(text, []byte("\n---\n"))
-	require.Len(f.t, docs, 3)
-	var account corev1.ServiceAccount
+	require.Len(f.t, docs, 2)
 	var role rbacv1.Role
 	var binding rbacv1.RoleBinding
-	for i, into := range []any{&account, &role, &binding} {
+	for i, into := range []any{&role, &binding} {
 		require.NoError(f.t, yaml.UnmarshalStrict(docs[i], into))
 	}
-	account.Namespace, role.Namespace, binding.Namespace, binding.Subjects[0].Namespace = f.ns, f.ns, f.ns, f.ns
+	role.Namespace, binding.Namespace, binding.Subjects[0].Namespace = f.ns, f.ns, f.ns
+	account := corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: binding.Subjects[0].Name, Namespace: f.ns}}
 	ctx := f.t.Context()
 	_, err = f.c.CoreV1().ServiceAccounts(f.ns).Create(ctx, &account, metav1.CreateOptions{})
 	require.NoError(f.t, err)
@@ -159,7 +160,7 @@ current-context: c
 contexts: [{name: c, context: {cluster: c, user: u}}]
 clusters: [{name: c, cluster: {server: "https://%s", insecure-skip-tls-verify: true}}]
 users: [{name: u, user: {token: %q}}]
-`, r.api.addr, r.f.c.token(t, r.f.ns, "sluice-hold", nil))
+`, r.api.addr, r.f.c.token(t, r.f.ns, "sluice", nil))
 	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
 	rules := filepath.Join(r.dir, "rules")
 	require.NoError(t, os.WriteFile(rules, []byte("*\n"), 0o600))
