@@ -24,6 +24,11 @@ func touched() (*prometheus.Registry, *Metrics) {
 	m.DNS.Query("answered", true, time.Millisecond)
 	m.DNS.Lookup("hit")
 	NewKube(reg, "v1", func() Directory { return Directory{} })
+	hold := NewHold(reg, func() []Held {
+		return []Held{{Group: "192-0-2-10", Mode: "owner", Holding: true, Ours: true, AckAge: time.Second}}
+	})
+	hold.Happened("192-0-2-10", "took")
+	hold.Requested("done")
 	tcp := NewTCP(reg)
 	tcp.Listener("5432").SetUp(true)
 	tcp.Destination("5432", "db.test:5432").Connected(time.Millisecond)
@@ -64,7 +69,7 @@ func TestLabels(t *testing.T) {
 	reg, _ := touched()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "version", "goversion"}
+	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "group", "event", "version", "goversion"}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
@@ -127,4 +132,23 @@ sluice_tenant_client_sent_bytes_total{tenant="shop"} 7
 `
 	assert.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(want), "sluice_tenant_limited_total", "sluice_tenant_open",
 		"sluice_tenant_requests_total", "sluice_tenant_client_received_bytes_total", "sluice_tenant_client_sent_bytes_total"))
+}
+
+// Who holds, who owns the Lease, and since when that was acknowledged are each their own.
+func TestHold(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	NewHold(reg, func() []Held {
+		return []Held{{Group: "a", Holding: true, Ours: true, AckAge: 1500 * time.Millisecond}, {Group: "b", Ours: true}, {Group: "c"}}
+	})
+	families, err := reg.Gather()
+	require.NoError(t, err)
+	got := map[string][]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			got[f.GetName()] = append(got[f.GetName()], m.GetGauge().GetValue())
+		}
+	}
+	assert.Equal(t, map[string][]float64{
+		"sluice_hold_holding": {1, 0, 0}, "sluice_hold_lease_owner": {1, 1, 0}, "sluice_hold_ack_age_seconds": {1.5, 0, 0},
+	}, got)
 }
