@@ -93,12 +93,12 @@ func loadHold(in settings.Input) (*holdConfiguration, error) {
 	l := settings.NewLoader(in, all)
 	l.Load()
 	if !l.Unread {
+		if len(l.Problems) == 0 { // else some are not what was meant
+			c.checkTimes(l, all)
+		}
 		var err error
 		if c.API, err = apiConfig(c.Kubeconfig); err != nil {
 			l.Report(l.At(settings.Pick(all, "kubeconfig")).Problem(err.Error()))
-		}
-		if err := c.Hold.Check(); err != nil {
-			l.Report(l.At(settings.Pick(all, "hold-lease")).Problem(err.Error()))
 		}
 		c.findPod(l, in.Environ)
 	}
@@ -107,6 +107,17 @@ func loadHold(in settings.Input) (*holdConfiguration, error) {
 	}
 	c.Warnings = l.Warnings
 	return c, nil
+}
+
+// checkTimes reports what settings, each right by itself, make wrong together.
+func (c *holdConfiguration) checkTimes(l *settings.Loader, all []settings.Setting) {
+	err := c.Hold.Check()
+	if err == nil {
+		return
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		l.Report(l.At(settings.Pick(all, "hold-lease")).Problem(line))
+	}
 }
 
 // findPod reads which pod this is from the variables that the downward API sets.
