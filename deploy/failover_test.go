@@ -61,7 +61,7 @@ func checkHeldService(t *testing.T, s set, o object) {
 			assert.Contains(t, environ, "SLUICE_LEASE="+o.name(), s.name)
 			require.Len(t, o.list("spec", "ports"), 1, s.name)
 			port := o.list("spec", "ports")[0]
-			assert.Contains(t, texts(c, "args"), "--service-port="+port.text("name")+"=8080", s.name)
+			assert.Contains(t, texts(c, "args"), "--endpoint="+port.text("name")+"=8080", s.name)
 			gateway, _ := p.container("sluice")
 			assert.Equal(t, 8080, gateway.list("ports")[0]["containerPort"], s.name)
 			assert.Nil(t, port["targetPort"], "%s: nobody would heed it", s.name)

@@ -49,7 +49,7 @@ func (c *holdConfiguration) settings() []settings.Setting {
 		{Flag: "service", Key: "service", Value: "NAME", Change: fixed,
 			Help: "lead this Service, which has no selector, to the pod that holds, by EndpointSlices",
 			Into: settings.One(&c.Service, parseName)},
-		{Flag: "service-port", Key: "servicePort", Default: "http=8080", Value: "NAME=PORT", List: true, Change: fixed,
+		{Flag: "endpoint", Key: "endpoint", Default: "http=8080", Value: "NAME=PORT", List: true, Change: fixed,
 			Help: "at this port of the pod for the Service's port of that name; may be given several times",
 			Into: settings.Many(&c.Ports, parsePort)},
 		{Flag: "netsetup", Key: "netsetup", Default: "/run/sluice/hold.sock", Value: "FILE", Change: fixed,

@@ -69,8 +69,8 @@ func portsOf(ports []discoveryv1.EndpointPort) (all []string) {
 
 // What is said comes to its place, from flags and variables.
 func TestHoldSettings(t *testing.T) {
-	c, err := loaded(t, append([]string{"SLUICE_LEASE=out", "SLUICE_HOLD_ON_API_LOSS=keep", "SLUICE_ADMIN=:9090"}, inPod...), "--service", "egress", "--service-port", "web=8080,8443",
-		"--service-port", "tls=8444", "--netsetup", "/a", "--socket", "/b", "--hold-pending", "1s", "--hold-held", "4s", "--hold-lease", "6s", "--hold-renew", "900ms", "--hold-retry", "2s",
+	c, err := loaded(t, append([]string{"SLUICE_LEASE=out", "SLUICE_HOLD_ON_API_LOSS=keep", "SLUICE_ADMIN=:9090"}, inPod...), "--service", "egress", "--endpoint", "web=8080,8443",
+		"--endpoint", "tls=8444", "--netsetup", "/a", "--socket", "/b", "--hold-pending", "1s", "--hold-held", "4s", "--hold-lease", "6s", "--hold-renew", "900ms", "--hold-retry", "2s",
 		"--hold-gateway-misses", "5", "--hold-api-grace", "30m", "--hold-successor-wait", "20s", "--drain-timeout", "3s", "--hold-proxy-gone", "7s", "--admin", "off")
 	require.NoError(t, err)
 	assert.Equal(t, hold.Settings{
@@ -92,12 +92,12 @@ func TestWrongHoldSettings(t *testing.T) {
 		{"each by itself", []string{
 			`--lease: "Sluice" is no name of an object: lower-case letters, digits, hyphens and dots`,
 			`--service: "-" is no name of an object: lower-case letters, digits, hyphens and dots`,
-			`--service-port: "http=0" is no port: write NAME=PORT, as the Service names it`,
-			`--service-port: "HTTP=80" is no port: write NAME=PORT, as the Service names it`,
-			`--service-port: "=80" is no port: write NAME=PORT, as the Service names it`,
-			`--service-port: "65536" is no port: write NAME=PORT, as the Service names it`,
+			`--endpoint: "http=0" is no port: write NAME=PORT, as the Service names it`,
+			`--endpoint: "HTTP=80" is no port: write NAME=PORT, as the Service names it`,
+			`--endpoint: "=80" is no port: write NAME=PORT, as the Service names it`,
+			`--endpoint: "65536" is no port: write NAME=PORT, as the Service names it`,
 			`--hold-on-api-loss: "hope" is neither release nor keep`,
-		}, inPod, []string{"--lease", "Sluice", "--service", "-", "--service-port", "http=0", "--service-port", "HTTP=80,=80", "--service-port", "65536", "--hold-on-api-loss", "hope"}},
+		}, inPod, []string{"--lease", "Sluice", "--service", "-", "--endpoint", "http=0", "--endpoint", "HTTP=80,=80", "--endpoint", "65536", "--hold-on-api-loss", "hope"}},
 		{"what no pod is", []string{
 			"POD_NAME: it is not set: have the downward API say which pod this is",
 			"POD_NAMESPACE: it is not set: have the downward API say which pod this is",

@@ -202,7 +202,10 @@ func TestVariablesOfOthers(t *testing.T) {
 	t.Parallel()
 	theirs, ours := append(config.ProxySettings(), config.TCPSettings()...), variables(allSettings)
 	known := append(variables(theirs), "EGRESS_DNS_PROXY_DEBUG", "EGRESS_ROUTER_DEBUG",
-		"SLUICE_AUDIENCE", "SLUICE_KUBECONFIG", "SLUICE_NAMESPACES", "SLUICE_SOCKET") // of sluice-kube, whose table no other program may link
+		// Of sluice-kube, whose tables no other program may link.
+		"SLUICE_AUDIENCE", "SLUICE_KUBECONFIG", "SLUICE_NAMESPACES", "SLUICE_SOCKET",
+		"SLUICE_ENDPOINT", "SLUICE_HOLD_API_GRACE", "SLUICE_HOLD_GATEWAY_MISSES", "SLUICE_HOLD_HELD", "SLUICE_HOLD_LEASE", "SLUICE_HOLD_ON_API_LOSS",
+		"SLUICE_HOLD_PENDING", "SLUICE_HOLD_PROXY_GONE", "SLUICE_HOLD_RENEW", "SLUICE_HOLD_RETRY", "SLUICE_HOLD_SUCCESSOR_WAIT", "SLUICE_LEASE", "SLUICE_NETSETUP", "SLUICE_SERVICE")
 	require.ElementsMatch(t, slices.Compact(slices.Sorted(slices.Values(append(known, ours...)))), settings.Variables())
 
 	var vars []string
