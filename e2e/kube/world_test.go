@@ -146,12 +146,17 @@ func (w *world) gateway(t *testing.T) *gateway {
 	t.Helper()
 	g := &gateway{}
 	manifests(t, docs.Blocks(docs.Section(t, page, "### Two namespaces, two source addresses"), "yaml")[0], &g.config, &g.deployment, &g.service)
+	// Under names of their own: those of other manifests may be there.
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
-	_, err := w.CoreV1().ConfigMaps(g.config.Namespace).Create(t.Context(), &g.config, dry)
+	config, deployment, service := g.config.DeepCopy(), g.deployment.DeepCopy(), g.service.DeepCopy()
+	for _, o := range []metav1.Object{config, deployment, service} {
+		o.SetName(o.GetName() + "-documented")
+	}
+	_, err := w.CoreV1().ConfigMaps(config.Namespace).Create(t.Context(), config, dry)
 	require.NoError(t, err)
-	_, err = w.AppsV1().Deployments(g.deployment.Namespace).Create(t.Context(), &g.deployment, dry)
+	_, err = w.AppsV1().Deployments(deployment.Namespace).Create(t.Context(), deployment, dry)
 	require.NoError(t, err)
-	_, err = w.CoreV1().Services(g.service.Namespace).Create(t.Context(), &g.service, dry)
+	_, err = w.CoreV1().Services(service.Namespace).Create(t.Context(), service, dry)
 	require.NoError(t, err)
 	return g
 }
