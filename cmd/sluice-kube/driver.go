@@ -44,8 +44,9 @@ type driver struct {
 	asked  sync.WaitGroup
 
 	mu        sync.Mutex
-	published map[int]bool // whether the group is to be in the EndpointSlice
-	telling   map[int]bool // somebody sees to that
+	published map[int]bool          // whether the group is to be in the EndpointSlice
+	telling   map[int]bool          // it has not come about yet
+	wake      map[int]chan struct{} // whoever sees to that
 	seen      map[int]time.Time
 }
 
@@ -63,7 +64,7 @@ const eventsMost = 4096
 // post and run.
 func newDriver(ctx context.Context, log *slog.Logger) *driver {
 	d := &driver{log: log, start: time.Now(), events: make(chan groupEvent, eventsMost),
-		published: map[int]bool{}, telling: map[int]bool{}, seen: map[int]time.Time{}}
+		published: map[int]bool{}, telling: map[int]bool{}, wake: map[int]chan struct{}{}, seen: map[int]time.Time{}}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	return d
 }
@@ -202,16 +203,25 @@ func (d *driver) publish(i int, on bool) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.published[i] = on
-	if d.telling[i] {
+	d.published[i], d.telling[i] = on, true
+	if wake := d.wake[i]; wake != nil {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
 		return
 	}
-	d.telling[i] = true
-	d.asked.Go(func() { d.keepPublishing(i) })
+	wake := make(chan struct{}, 1)
+	d.wake[i] = wake
+	d.asked.Go(func() { d.keepPublishing(i, wake) })
 }
 
-// keepPublishing tries until it has come about, or the process ends.
-func (d *driver) keepPublishing(i int) {
+// republishEvery is how often a holder looks whether it is in the EndpointSlices yet: who has held
+// before may write late, and be the last to write.
+const republishEvery = 2 * time.Second
+
+// keepPublishing sees to that until the process ends.
+func (d *driver) keepPublishing(i int, wake <-chan struct{}) {
 	for {
 		d.mu.Lock()
 		on := d.published[i]
@@ -219,18 +229,27 @@ func (d *driver) keepPublishing(i int) {
 		ctx, cancel := context.WithTimeout(d.ctx, 4*apiDeadline)
 		err := d.endpoints.publish(ctx, d.groups[i].Name, on)
 		cancel()
-		if err != nil && !errors.Is(err, context.Canceled) {
-			d.notes.published(err)
+		again := republishEvery
+		if err != nil {
+			again = apiDeadline / 2
+			if !errors.Is(err, context.Canceled) {
+				d.notes.published(err)
+			}
 		}
 		d.mu.Lock()
-		if d.ctx.Err() != nil || err == nil && d.published[i] == on {
+		if err == nil && d.published[i] == on {
 			d.telling[i] = false
-			d.mu.Unlock()
-			return
 		}
 		d.mu.Unlock()
-		if err != nil {
-			sleep(d.ctx, apiDeadline/2)
+		var due <-chan time.Time
+		if on || err != nil {
+			due = time.After(again)
+		}
+		select {
+		case <-d.ctx.Done():
+			return
+		case <-wake:
+		case <-due:
 		}
 	}
 }

@@ -61,6 +61,8 @@ func (e *endpoints) write(ctx context.Context, name, group string, family discov
 		return err
 	case !on && (missing || !e.mine(old)):
 		return nil // it is another's by now
+	case on && !missing && len(old.Endpoints) == 1 && e.mine(old):
+		return nil
 	}
 	s := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: e.pod.Namespace, Labels: map[string]string{

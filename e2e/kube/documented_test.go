@@ -145,7 +145,7 @@ func TestDocumentedJob(t *testing.T) {
 	for name, test := range map[string]struct{ password, want string }{
 		"no token":            {"", "HTTP/1.1 407 Proxy Authentication Required"},
 		"a token for the API": {w.token(t, job.Namespace, account.Name, nil), "HTTP/1.1 407 Proxy Authentication Required"},
-		"another's token":     {w.token(t, "egress", "sluice-directory", nil, "sluice"), "HTTP/1.1 403 Egress denied: this client is no tenant's"},
+		"another's token":     {w.token(t, "egress", "sluice", nil, "sluice"), "HTTP/1.1 403 Egress denied: this client is no tenant's"},
 	} {
 		for _, url := range []string{"http://mirror.example.com/", "https://mirror.example.com/"} {
 			args := "-sSi "

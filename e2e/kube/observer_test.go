@@ -5,9 +5,11 @@ package kube
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -136,28 +138,63 @@ func (o *observer) of(addr string) (all []span) {
 	return all
 }
 
-// overlap says where more than one machine has used an address at a time; "": nowhere. There are
-// more spans than it was taken then, since each that overlaps is cut in two: whoever takes it says
-// so on the wire.
-func (o *observer) overlap(takes int) string {
+// grant is when the kernel of a replica was told to let the address out, after it had not.
+type grant struct {
+	mac string
+	at  time.Time
+}
+
+// grants are those of all replicas, as sluice-netsetup has logged them.
+func (f *failover) grants() (all []grant) {
+	for _, r := range f.replicas {
+		mac := r.ns.MAC("macvlan0")
+		for line := range strings.Lines(r.said()) {
+			var said struct {
+				Time time.Time
+				Msg  string
+			}
+			if json.Unmarshal([]byte(strings.TrimSpace(line)), &said) == nil && (said.Msg == "held" || strings.HasPrefix(said.Msg, "held yet")) {
+				all = append(all, grant{mac, said.Time})
+			}
+		}
+	}
+	return all
+}
+
+// logged is how far a line of a log may be from what it tells of.
+const logged = 300 * time.Millisecond
+
+// overlap says where a machine has used an address without a grant that is later than what any
+// other has sent before; "": nowhere. Who uses it while another does, or goes on when another has
+// had it in between, has none.
+func (o *observer) overlap(grants []grant) string {
 	var b strings.Builder
 	for _, addr := range []string{nettest.HeldV4, nettest.HeldV6} {
 		spans := o.of(addr)
-		if len(spans) > 0 && len(spans) <= takes {
-			continue
-		}
-		fmt.Fprintf(&b, "%s was taken %d times:\n", addr, takes)
-		for _, s := range spans {
-			fmt.Fprintln(&b, s)
+		for i, s := range spans {
+			since := time.Time{}
+			if i > 0 {
+				since = spans[i-1].last.Add(-logged)
+			}
+			if !slices.ContainsFunc(grants, func(g grant) bool {
+				return g.mac == s.mac && g.at.After(since) && g.at.Before(s.first.Add(logged))
+			}) {
+				fmt.Fprintf(&b, "no grant for %s, of:\n", s)
+				for _, s := range spans {
+					fmt.Fprintln(&b, s)
+				}
+			}
 		}
 	}
 	return b.String()
 }
 
 // never requires that nobody has used an address while another did.
-func (o *observer) never(t testing.TB, takes int) {
+func (o *observer) never(t testing.TB, grants []grant) {
 	t.Helper()
-	require.Empty(t, o.overlap(takes))
+	require.NotEmpty(t, o.of(nettest.HeldV4))
+	require.NotEmpty(t, o.of(nettest.HeldV6))
+	require.Empty(t, o.overlap(grants), "%v", grants)
 }
 
 // Without a fence two replicas use an address at a time, and that is found.
@@ -175,5 +212,9 @@ func TestObserverFindsAnOverlap(t *testing.T) {
 		}
 	}
 	nettest.Eventually(t, "both were seen", func() bool { return len(o.of(nettest.HeldV4)) > 1 && len(o.of(nettest.HeldV6)) > 1 })
-	require.NotEmpty(t, o.overlap(2))
+	var once []grant // for each, before it began
+	for _, pod := range n.Pods {
+		once = append(once, grant{pod.MAC("macvlan0"), o.of(nettest.HeldV4)[0].first})
+	}
+	require.NotEmpty(t, o.overlap(once))
 }

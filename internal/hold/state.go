@@ -154,8 +154,8 @@ func (s State) wait() time.Duration {
 // free reports whether the Lease may be taken.
 func (s State) free() bool {
 	switch {
-	case !s.known || s.lease.Missing:
-		return false
+	case !s.known || s.away || s.lease.Missing:
+		return false // who cannot read it does not know what the holder could not write
 	case s.lease.Released():
 		return true
 	}
