@@ -55,7 +55,7 @@ func TestAPIServerAway(t *testing.T) {
 			assert.True(t, e.works(10*time.Second), "the tunnel has lived on")
 			assert.Same(t, was, f.holder())
 			assert.NotContains(t, was.said(), c.neither)
-			o.never(t, f.grants())
+			o.never(t, f.grants(), logged)
 			assert.Empty(t, s.wrong)
 		})
 	}
@@ -96,7 +96,7 @@ func TestLeaseTamperedWith(t *testing.T) {
 			nettest.Eventually(t, "nobody has written in between", func() bool { return tamper(t.Context()) == nil })
 			f.awaitHolder(nil)
 			t.Logf("%s: %v without service", name, s.outage().Round(10*time.Millisecond))
-			o.never(t, f.grants())
+			o.never(t, f.grants(), logged)
 		})
 	}
 	assert.Empty(t, s.wrong)

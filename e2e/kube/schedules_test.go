@@ -80,7 +80,7 @@ func TestSchedules(t *testing.T) {
 			for n := range *schedules / gateways {
 				f.schedule(rnd, all)
 				f.served(n)
-				o.never(t, f.grants())
+				o.never(t, f.grants(), thawed)
 			}
 		})
 	}

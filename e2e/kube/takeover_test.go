@@ -64,7 +64,7 @@ func TestTakeOver(t *testing.T) {
 			c.mend(was)
 			t.Logf("%-24s %v without service", c.name, took.Round(10*time.Millisecond))
 			atMost(t, c.most, took)
-			o.never(t, f.grants())
+			o.never(t, f.grants(), logged)
 		})
 	}
 	assert.Empty(t, s.wrong)
