@@ -97,12 +97,11 @@ func (h *holder) run(ctx context.Context) error {
 	}()
 	go h.kernel.keep(ctx)
 	status, ok := h.kernel.status(first)
-	if !ok {
-		l.Close()
-		return nil // told to end before there was anything to hold
+	if !ok { // told to end before there was anything to hold
+		h.dismiss(ctx)
+		return nil
 	}
 	if err := h.take(status); err != nil {
-		l.Close()
 		return err
 	}
 	if h.c.Service != "" {
@@ -118,12 +117,17 @@ func (h *holder) run(ctx context.Context) error {
 	self := hold.Identity{Pod: h.c.Pod.UID, Process: random()}
 	h.log.Info("holding", "groups", len(d.groups), "identity", self.String(), "version", version)
 	d.run(self, h.c.Hold)
-	d.proxies.Tell(serving.Told{Drain: h.c.Hold.DrainTimeout.Milliseconds()})
-	d.proxies.Gone(ctx, h.c.Hold.DrainTimeout+time.Second)
-	h.kernel.ended(ctx)
+	h.dismiss(ctx)
 	end()
 	<-served
 	return nil
+}
+
+// dismiss has the proxies end, and then sluice-netsetup hold.
+func (h *holder) dismiss(ctx context.Context) {
+	h.driver.proxies.Tell(serving.Told{Drain: h.c.Hold.DrainTimeout.Milliseconds()})
+	h.driver.proxies.Gone(ctx, h.c.Hold.DrainTimeout+time.Second)
+	h.kernel.ended(ctx)
 }
 
 // again has the next signal end the process whatever is held.

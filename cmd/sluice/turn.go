@@ -23,10 +23,12 @@ type turn struct {
 	relieved context.Context // ends when it is time to drain
 	relieve  context.CancelFunc
 
-	mu   sync.Mutex
-	time time.Duration  // that there is to drain
-	held []netip.Addr   // none: it is another's turn
-	link *serving.Proxy // nil: there is no connection
+	mu      sync.Mutex
+	leaving bool           // this replica is to end
+	alone   time.Time      // since when there is no connection
+	time    time.Duration  // that there is to drain
+	held    []netip.Addr   // none: it is another's turn
+	link    *serving.Proxy // nil: there is no connection
 }
 
 func newTurn(socket string, log *slog.Logger) *turn {
@@ -61,6 +63,26 @@ func (t *turn) connect(p *serving.Proxy) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.link = p
+	if p == nil {
+		t.alone = time.Now()
+	} else if t.leaving {
+		p.Say(serving.Said{Leaving: true}) // to another process than before
+	}
+}
+
+// leave says that this replica is to end, and reports whether anybody is there to hear it.
+func (t *turn) leave() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leaving = true
+	return t.link != nil && t.link.Say(serving.Said{Leaving: true}) == nil
+}
+
+// forsaken reports whether nobody has held anything for this replica for a while.
+func (t *turn) forsaken() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.link == nil && time.Since(t.alone) >= forsakenAfter
 }
 
 // say tells sluice-kube hold, and reports whether it is there.
@@ -160,6 +182,10 @@ func (d *daemon[C]) told(ctx context.Context, t serving.Told) {
 	}
 }
 
+// forsakenAfter is for how long who is to end waits for sluice-kube hold to come back: what it has
+// held is fenced by then.
+const forsakenAfter = 5 * time.Second
+
 // successorMost is how long a successor is waited for at most, whatever sluice-kube says: its own
 // limit is shorter.
 const successorMost = 10 * time.Minute
@@ -167,7 +193,7 @@ const successorMost = 10 * time.Minute
 // handOver says that this replica is to end, and goes on as before until somebody can take over
 // at once. It returns how long there is to drain.
 func (d *daemon[C]) handOver(ctx context.Context, limit time.Duration, failed <-chan error, hangUp func()) (time.Duration, error) {
-	if !d.turn.say(serving.Said{Leaving: true}) {
+	if !d.turn.leave() {
 		return limit, nil // nobody holds anything for us
 	}
 	d.log.Info("waiting for a successor, and still open to new connections")
@@ -175,6 +201,18 @@ func (d *daemon[C]) handOver(ctx context.Context, limit time.Duration, failed <-
 	defer cancel()
 	defer context.AfterFunc(d.now, cancel)()
 	defer context.AfterFunc(d.turn.relieved, cancel)()
+	go func() {
+		look := time.NewTicker(turnEvery)
+		defer look.Stop()
+		for !d.turn.forsaken() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+			}
+		}
+		cancel()
+	}()
 	_, err := d.attend(ctx, failed, hangUp)
 	return d.turn.within(limit), err
 }

@@ -85,3 +85,19 @@ func (f *failover) standsBy(not *replica) bool {
 	}
 	return true
 }
+
+// A proxy that is to end does not wait for a successor when sluice-kube hold, which would tell, is
+// gone for good.
+func TestProxyForsaken(t *testing.T) {
+	f := newFailover(t, 1)
+	r := f.awaitHolder(nil)
+	r.kube.cmd.Process.Signal(syscall.SIGSTOP)
+	r.proxy.cmd.Process.Signal(syscall.SIGTERM)
+	nettest.Eventually(t, "it waits", func() bool { return strings.Contains(r.saidNow(), "waiting for a successor") })
+	r.kube.cmd.Process.Signal(syscall.SIGKILL)
+	select {
+	case <-r.proxy.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it has not ended")
+	}
+}
