@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 100, "random schedules of faults")
+	schedules = flag.Int("schedules", 40, "random schedules of faults")
 	seed      = flag.Uint64("seed", 0, "of the schedules; 0: another each time")
 )
 
