@@ -138,13 +138,7 @@ func (d *driver) act(i int, action hold.Action) {
 	case hold.Prepare:
 		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.prepare(ctx, g.Name, a) })
 	case hold.Commit:
-		d.ask(i, func(ctx context.Context) hold.Happening {
-			done := d.kernel.commit(ctx, g.Name, a)
-			if done.OK && !a.Renewing {
-				d.proxies.Tell(serving.Told{Held: &serving.Held{Group: g.Name, Addrs: g.Addrs}})
-			}
-			return done
-		})
+		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.commit(ctx, g.Name, a) })
 	case hold.Probe:
 		d.ask(i, func(ctx context.Context) hold.Happening { return d.kernel.probe(ctx, g.Name, a) })
 	case hold.LetGo:
@@ -156,6 +150,9 @@ func (d *driver) act(i int, action hold.Action) {
 	case hold.Publish:
 		d.publish(i, a.On)
 	case hold.Note:
+		if a.Kind == hold.Took || a.Kind == hold.Lifted { // here, so that it is in order with CutSockets
+			d.proxies.Tell(serving.Told{Held: &serving.Held{Group: g.Name, Addrs: g.Addrs}})
+		}
 		d.notes.say(g, a)
 	}
 }

@@ -140,10 +140,10 @@ func (m *proxyMode) apply(before, now *config.Proxy, gen *policy.Generation) err
 			return fmt.Errorf(`%s: the rules in force end in the line "#@ end", and these do not: they may be cut off; add the line, or restart to do without it`, source)
 		}
 	}
-	if c := now.Keys; c != nil {
+	m.renew(gen)
+	if c := now.Keys; c != nil { // behind the rules: certificates of all who are there may be judged again
 		m.server.SetKeys(terminate.NewKeys(c.Certificate, c.ClientCAs))
 	}
-	m.renew(gen)
 	return nil
 }
 

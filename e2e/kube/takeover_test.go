@@ -3,14 +3,19 @@
 package kube
 
 import (
+	"bufio"
+	"context"
 	"flag"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -100,4 +105,38 @@ func TestProxyForsaken(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("it has not ended")
 	}
+}
+
+// sluice tcp follows the turn as well, beside the proxy: it connects from what is held, and all
+// end when they are told to.
+func TestTCPFollowsTheTurn(t *testing.T) {
+	f := newFailover(t, 1)
+	r := f.awaitHolder(nil)
+	tcp := r.run("tcp", program.Racy(t), []string{"EGRESS_SOURCE=" + nettest.HeldV4 + "," + nettest.HeldV6,
+		"EGRESS_DNS_PROXY_DESTINATION=7000 " + nettest.ServerAV4 + " 7"},
+		"tcp", "--admin", "off", "--holder", r.path("serving.sock"), "--access-log", "off")
+	e := &echo{}
+	nettest.Eventually(t, "it serves", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		c, err := f.Client.DialContext(ctx, "tcp", nettest.PodOf(0)+":7000")
+		if err != nil {
+			return false
+		}
+		t.Cleanup(func() { c.Close() })
+		e = &echo{c, bufio.NewReader(c)}
+		return e.works(2 * time.Second)
+	})
+	r.signal(syscall.SIGTERM)
+	tcp.cmd.Process.Signal(syscall.SIGTERM)
+	r.ended()
+	select {
+	case <-tcp.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it has not ended")
+	}
+	text, err := os.ReadFile(tcp.log)
+	require.NoError(t, err)
+	assert.NotContains(t, string(text), "DATA RACE")
+	assert.Zero(t, tcp.cmd.ProcessState.ExitCode(), string(text))
 }
