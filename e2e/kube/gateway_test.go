@@ -3,6 +3,7 @@
 package kube
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -105,6 +106,42 @@ tenants:
 	nettest.Eventually(t, "it is asked again", func() bool {
 		return ask(t, g, "127.0.0.34", c.token(t, ci, "builder", nil, "sluice", "again"), server.URL) == "saw 127.0.1.32 "
 	})
+}
+
+// A flood of wrong tokens from one client costs the API server a few questions, and others nothing
+// but the time of the processor.
+func TestWrongTokensCostLittle(t *testing.T) {
+	c := use(t)
+	ci := c.namespace(t, "ci")
+	_, err := c.CoreV1().ServiceAccounts(ci).Create(t.Context(), &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "builder"}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "ok") }))
+	defer server.Close()
+	socket := filepath.Join(t.TempDir(), "s")
+	c.run(t, socket, nil)
+	g := program.Start(t, program.Setup{Config: "directory: " + socket + "\nauthenticate: required\ntenants:\n- {name: ci, serviceAccounts: " + ci + "/builder, rules: \"127.0.0.1\"}\nguard: \"off\"\n"})
+	good := c.token(t, ci, "builder", nil, "sluice")
+	nettest.Eventually(t, "tokens are judged", func() bool { return ask(t, g, "127.0.0.41", good, server.URL) == "ok" })
+	before := c.requests(t, "tokenreviews")["POST"]
+	const many = 5000
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.42")}}).Dial("tcp", g.Addr)
+	require.NoError(t, err)
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for i := range many {
+		fmt.Fprintf(conn, "GET %s/ HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Bearer %s%08d\r\n\r\n", server.URL, good[:len(good)-8], i)
+		res, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		io.Copy(io.Discard, res.Body)
+		require.Equal(t, 407, res.StatusCode)
+		if i%1000 == 0 {
+			other := c.token(t, ci, "builder", nil, "sluice", fmt.Sprint(i)) // that nobody has asked about
+			require.Equal(t, "ok", ask(t, g, "127.0.0.43", other, server.URL))
+		}
+	}
+	asked := c.requests(t, "tokenreviews")["POST"] - before
+	t.Logf("%d wrong tokens, and 5 good ones: %d questions", many, asked)
+	assert.Less(t, asked, 100)
 }
 
 // The gateway begins anew: it knows the pods from its first clients on, also while the API

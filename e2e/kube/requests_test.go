@@ -30,12 +30,14 @@ func TestRequests(t *testing.T) {
 }
 
 // leaseRequests are the requests for Leases that the API server has answered, by their verbs.
-func (c *cluster) leaseRequests(t *testing.T) map[string]int {
+func (c *cluster) leaseRequests(t *testing.T) map[string]int { return c.requests(t, "leases") }
+
+func (c *cluster) requests(t *testing.T, resource string) map[string]int {
 	t.Helper()
 	text, err := c.CoreV1().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
 	require.NoError(t, err)
 	n := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="leases".*verb="([A-Z]+)".*\} ([0-9]+)$`).FindAllSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="`+resource+`".*verb="([A-Z]+)".*\} ([0-9]+)$`).FindAllSubmatch(text, -1) {
 		count, err := strconv.Atoi(string(m[2]))
 		require.NoError(t, err)
 		n[string(m[1])] += count
