@@ -36,8 +36,22 @@
 // Behind `*` only another `*` may stand, which is a rule of its own but warned
 // of. A text without rules is legal and denies everything.
 //
-// The comment `#@ end`, on the last line, says that the text is whole: see
-// [Policy.Whole]. Nothing but blank lines may follow it.
+// # Directives
+//
+// A comment that begins with `#@` is a directive: words `key=value`, or `key="some words"`. One
+// that is not known is an error, and so is a key twice.
+//
+//	example.com #@ owner=payments ticket=T-1      who wants the rule, and why
+//	example.com #@ expires=2027-03-01             valid through that day, UTC; see [Policy.At]
+//	example.com #@ protocol=tls                   what a tunnel has to carry: tls, http, ssh, any
+//	#@ owner=payments                             for the rules up to the next blank line
+//	#@ assert deny 10.0.0.0/8                     must hold for the whole list; see [Assertion]
+//	#@ x-cost-centre=42                           somebody else's: never an error, and never read
+//	#@ end                                        the last line: the text is whole; see [Policy.Whole]
+//
+// What stands behind a rule stands in front of what its block says. Words behind one that begins
+// with x- belong to it, unless they are ours. A comment may follow, behind white space and `#`.
+// Nothing but blank lines may follow `#@ end`.
 //
 // # Normal forms
 //

@@ -20,6 +20,9 @@ func (b *builder) warnOpenings() {
 	}
 	for i := range b.set.rules {
 		r := &b.set.rules[i]
+		if b.set.expired(ruleNo(i)) {
+			continue
+		}
 		text := r.text(b.set)
 		f, _ := reader.read(text) // it was good
 		f.ports = slices.Clone(f.ports)

@@ -54,6 +54,7 @@ type builder struct {
 	names    []nameRule
 	stars    []ruleNo // `*` rules that no other rule follows yet
 	end      int      // the line of `#@ end` in this text, 0 for none
+	block    block    // that is being read; see directive.go
 	problems []Problem
 	warnings []Problem
 }
@@ -66,7 +67,7 @@ func (b *builder) readTexts() {
 	start := 0
 	for i := range s.parts {
 		p := &s.parts[i]
-		b.source, b.end = p.source, 0
+		b.source, b.end, b.block = p.source, 0, block{}
 		b.readText(start, p.end, max(p.line, 1))
 		start, p.whole = p.end, b.end > 0
 	}
@@ -86,30 +87,35 @@ func (b *builder) readText(start, limit, line int) {
 		if i := strings.IndexByte(text[start:], '\n'); i >= 0 {
 			end = start + i
 		}
-		b.readEnd(line, text[start:end])
-		if from, to, ok := b.trim(line, start, end); ok {
-			b.readRule(line, from, to)
-		}
+		b.readLine(line, start, end)
 		start = end + 1
 	}
+	b.closeBlock()
 }
 
-// readEnd reads the line "#@ end", which says that the text is whole: nothing but blank
-// lines may follow it.
-func (b *builder) readEnd(line int, text string) {
-	text = strings.Trim(text, blanks+"\r")
-	switch directive, ok := strings.CutPrefix(text, "#@"); {
-	case b.end > 0 && text != "":
+// readLine reads the line text[start:end].
+func (b *builder) readLine(line, start, end int) {
+	text := b.set.text
+	from, to, comment := b.trim(line, start, end)
+	switch directive, ok := strings.CutPrefix(comment, "#@"); {
+	case b.end > 0 && (from < to || comment != ""):
 		b.problems = append(b.problems, b.at(b.end, "", fmt.Sprintf("%s: line %d follows; move it to the end", msgEndNotLast, line)))
 		b.end = 0
-	case ok && strings.Trim(directive, blanks) == "end":
-		b.end = line
+	case from == to && comment == "":
+		b.closeBlock()
+	case ok && from == to:
+		b.readAlone(line, comment, directive)
+	case ok:
+		b.readBehind(line, text[from:to]+" "+comment, directive)
+	}
+	if from < to {
+		b.readRule(line, from, to)
 	}
 }
 
-// trim finds the rule in the line text[from:to]: without comment, white space
-// and a CR at its end. ok is false when the line has none.
-func (b *builder) trim(line, from, to int) (int, int, bool) {
+// trim finds the rule in the line text[from:to], without white space and a CR at its end,
+// and the comment behind it. Where there is no rule, from is to.
+func (b *builder) trim(line, from, to int) (int, int, string) {
 	text := b.set.text
 	if to > from && text[to-1] == '\r' {
 		to--
@@ -117,11 +123,13 @@ func (b *builder) trim(line, from, to int) (int, int, bool) {
 	if strings.IndexByte(text[from:to], '\r') >= 0 {
 		// Even in a comment: all of an old Macintosh text might be one.
 		b.problems = append(b.problems, b.at(line, text[from:to], badDestination(text[from:to], msgBareCR)))
-		return 0, 0, false
+		return 0, 0, "#"
 	}
+	comment := ""
 	for i := strings.IndexByte(text[from:to], '#'); i >= 0; {
 		at := from + i
 		if at == from || text[at-1] == ' ' || text[at-1] == '\t' {
+			comment = strings.TrimRight(text[at:to], blanks)
 			to = at
 			break
 		}
@@ -137,7 +145,7 @@ func (b *builder) trim(line, from, to int) (int, int, bool) {
 	for to > from && (text[to-1] == ' ' || text[to-1] == '\t') {
 		to--
 	}
-	return from, to, from < to
+	return from, max(from, to), comment
 }
 
 // readRule reads the rule text[from:to].
@@ -172,6 +180,9 @@ func (b *builder) readRule(line, from, to int) {
 
 // keep takes a good rule into the set.
 func (b *builder) keep(no ruleNo, f *form) {
+	if b.set.expired(no) {
+		return // it has its place, and decides nothing
+	}
 	ports := slices.Clone(f.ports)
 	switch f.kind {
 	case formStar:

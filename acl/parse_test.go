@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,21 +163,29 @@ func TestLongPortSet(t *testing.T) {
 }
 
 func TestRules(t *testing.T) {
-	p, err := acl.Parse("# head\n!*.Example.com # no\n\n 10.0.0.0/8:80\n*\n")
+	p, err := acl.Parse("# head\n!*.Example.com # no\n\n 10.1.0.0/8:80,443-445\nA-*.test\nWWW\n*\n")
 	require.NoError(t, err)
 	var got []acl.Rule
 	for r := range p.Rules() {
 		got = append(got, r)
 	}
 	require.Equal(t, []acl.Rule{
-		{Pos: 1, Line: 2, Text: "!*.Example.com", Deny: true},
-		{Pos: 2, Line: 4, Text: "10.0.0.0/8:80"},
-		{Pos: 3, Line: 5, Text: "*"},
+		{Pos: 1, Line: 2, Text: "!*.Example.com", Deny: true, Form: acl.FormDomain, Name: "example.com"},
+		{Pos: 2, Line: 4, Text: "10.1.0.0/8:80,443-445", Form: acl.FormAddr, Prefix: netip.MustParsePrefix("10.0.0.0/8"), Ports: []acl.PortRange{{From: 80, To: 80}, {From: 443, To: 445}}},
+		{Pos: 3, Line: 5, Text: "A-*.test", Form: acl.FormGlob, Name: "a-*.test"},
+		{Pos: 4, Line: 6, Text: "WWW", Form: acl.FormName, Name: "www"},
+		{Pos: 5, Line: 7, Text: "*", Form: acl.FormStar},
 	}, got)
+	require.Equal(t, got[1], p.Rule(2))
+	require.Equal(t, "10.0.0.0/8:80,443-445", got[1].Canonical())
+	require.True(t, got[1].Wants(444))
+	require.False(t, got[1].Wants(446))
+	require.Equal(t, acl.Rule{}, p.Rule(0))
+	require.Equal(t, acl.Rule{}, p.Rule(6))
 	for range p.Rules() {
 		break
 	}
-	require.Equal(t, 3, p.Len())
+	require.Equal(t, 5, p.Len())
 }
 
 // The list that is deployed, and what squid's users write, are no cause for alarm.

@@ -1,9 +1,9 @@
 package acl
 
 import (
-	"iter"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // A Policy is a list of rules with a guard. It never changes, so all of its
@@ -31,6 +31,10 @@ type ruleSet struct {
 	// to every address rule.
 	segments []uint16
 	warnings []Problem
+	notes    []note      // what stands behind rules, in their order
+	blocks   []block     // owners and tickets of blocks, in their order
+	asserts  []Assertion // in the order of the text
+	at       time.Time   // see [Policy.At]
 }
 
 // A rule remembers where in the text it stands.
@@ -162,36 +166,6 @@ func (p *Policy) Warnings() []Problem {
 	return p.set.warnings
 }
 
-// Len returns the number of rules.
-func (p *Policy) Len() int {
-	if p == nil {
-		return 0
-	}
-	return len(p.set.rules)
-}
-
-// A Rule is one rule of a policy.
-type Rule struct {
-	Pos  int    // position among the rules, from 1
-	Line int    // line in its text, from 1
-	Text string // as written, without comment and surrounding white space
-	// Source is the name of its text, where there are several; see [ParseTexts].
-	Source string
-	Deny   bool // written with `!`
-}
-
-// Rules returns the rules in their order.
-func (p *Policy) Rules() iter.Seq[Rule] {
-	return func(yield func(Rule) bool) {
-		for i := range p.Len() {
-			r := &p.set.rules[i]
-			if !yield(Rule{Pos: i + 1, Line: int(r.line), Text: r.text(p.set), Deny: r.deny(), Source: p.set.name(r)}) {
-				return
-			}
-		}
-	}
-}
-
 // Whole reports whether the text of the rules, each of several, ends in the line `#@ end`,
 // and so is not cut off.
 func (p *Policy) Whole() bool {
@@ -215,8 +189,8 @@ func (p *Policy) LostEnd(before *Policy) (source string, lost bool) {
 }
 
 // String returns the rules in their canonical spelling, one a line, without
-// comments. Parse reads it back to a policy that, with the same guard, decides
-// alike. A nil policy is "".
+// comments, directives and what has expired. Parse reads it back to a policy that, with the
+// same guard, decides alike. A nil policy is "".
 func (p *Policy) String() string {
 	if p == nil {
 		return ""
@@ -224,6 +198,9 @@ func (p *Policy) String() string {
 	out := make([]byte, 0, len(p.set.text))
 	var reader formReader
 	for i := range p.set.rules {
+		if p.set.expired(ruleNo(i)) {
+			continue
+		}
 		// The text was good when it was parsed.
 		f, _ := reader.read(p.set.rules[i].text(p.set))
 		out = append(f.appendTo(out), '\n')

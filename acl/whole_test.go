@@ -17,10 +17,7 @@ func TestEnd(t *testing.T) {
 		"\ufeff#@ end":              true,
 		"a.test\n":                  false,
 		"":                          false,
-		"a.test #@ end\n":           false, // behind a rule: a comment
 		"# @ end\n":                 false,
-		"#@ ending\n":               false,
-		"a.test\n#@ en":             false, // cut off
 	} {
 		p, err := Parse(text)
 		if assert.NoError(t, err, "%q", text) {
@@ -31,6 +28,9 @@ func TestEnd(t *testing.T) {
 	for text, want := range map[string]string{
 		"#@ end\na.test\n":      "line 1: '#@ end' must be the last line: line 2 follows; move it to the end",
 		"a.test\n#@ end\n\n# x": "line 2: '#@ end' must be the last line: line 4 follows; move it to the end",
+		"a.test #@ end\n":       "line 1: Bad directive 'a.test #@ end': end stands alone on its line",
+		"a.test\n#@ en":         "line 2: Bad directive '#@ en': unknown directive 'en'; write owner=, ticket=, expires= or protocol=, and x-… for what is not Sluice's", // cut off
+		"#@ end of it":          "line 1: Bad directive '#@ end of it': nothing may stand behind end",
 		"#@ end\n#@ end":        "line 1: '#@ end' must be the last line: line 2 follows; move it to the end",
 	} {
 		_, err := Parse(text)
