@@ -38,11 +38,12 @@ type driver struct {
 	notes     *notes
 
 	pool   hold.Pool
-	events chan groupEvent
+	events queue
 	ctx    context.Context // of what was asked for
 	cancel context.CancelFunc
 	asked  sync.WaitGroup
 
+	lease     time.Duration // L
 	mu        sync.Mutex
 	published map[int]bool          // whether the group is to be in the EndpointSlice
 	telling   map[int]bool          // it has not come about yet
@@ -50,32 +51,17 @@ type driver struct {
 	seen      map[int]time.Time
 }
 
-// groupEvent is a hold.Event of a group, or hold.Every.
-type groupEvent struct {
-	group int
-	what  hold.Happening
-}
-
-// eventsMost is how many events may wait for the pool; each is an answer, or something that was
-// seen.
-const eventsMost = 4096
-
 // newDriver returns a driver that works until ctx ends, at most. Its other fields are set before
 // post and run.
 func newDriver(ctx context.Context, log *slog.Logger) *driver {
-	d := &driver{log: log, start: time.Now(), events: make(chan groupEvent, eventsMost),
+	d := &driver{log: log, start: time.Now(), events: queue{more: make(chan struct{}, 1)},
 		published: map[int]bool{}, telling: map[int]bool{}, wake: map[int]chan struct{}{}, seen: map[int]time.Time{}}
 	d.ctx, d.cancel = context.WithCancel(ctx)
 	return d
 }
 
-// post tells the pool, after what was told before. It must not be called by who has the pool.
-func (d *driver) post(group int, what hold.Happening) {
-	select {
-	case d.events <- groupEvent{group, what}:
-	case <-d.ctx.Done():
-	}
-}
+// post tells the pool, after what was told before. It does not wait.
+func (d *driver) post(group int, what hold.Happening) { d.events.put(groupEvent{group, what}) }
 
 // run drives until nothing is held and nothing is left to do, after hold.Leave; or until its
 // context ends, which leaves what is held to the kernel.
@@ -83,6 +69,7 @@ func (d *driver) run(self hold.Identity, set hold.Settings) {
 	defer d.asked.Wait()
 	defer d.cancel()
 	defer d.settle()
+	d.lease = set.Lease
 	for i := range d.groups {
 		d.asked.Go(func() { d.follow(i) })
 	}
@@ -92,18 +79,25 @@ func (d *driver) run(self hold.Identity, set hold.Settings) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for !d.pool.Ended() {
-		e := groupEvent{hold.Every, hold.Tick{}}
 		select {
 		case <-d.ctx.Done():
 			return
 		case <-tick.C:
-		case e = <-d.events:
+			d.step(groupEvent{hold.Every, hold.Tick{}})
+		case <-d.events.more:
+			for _, e := range d.events.take() {
+				d.step(e)
+			}
 		}
-		var actions []hold.GroupAction
-		d.pool, actions = d.pool.Step(e.group, hold.Event{At: time.Since(d.start), What: e.what})
-		d.begin(actions)
 		d.notes.status(d.groups, d.pool, time.Since(d.start))
 	}
+}
+
+// step has the pool take an event in, and begins what it decides.
+func (d *driver) step(e groupEvent) {
+	var actions []hold.GroupAction
+	d.pool, actions = d.pool.Step(e.group, hold.Event{At: time.Since(d.start), What: e.what})
+	d.begin(actions)
 }
 
 // begin begins actions in their order.

@@ -93,7 +93,9 @@ func (h *holder) run(ctx context.Context) error {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		d.proxies.Serve(ctx, l)
+		if err := d.proxies.Serve(ctx, l); err != nil {
+			h.log.Error("no proxy can come any more: those that are here stay", "error", err)
+		}
 	}()
 	go h.kernel.keep(ctx)
 	status, ok := h.kernel.status(first)

@@ -47,41 +47,17 @@ func (s *Server) Readers() int { return int(s.readers.Load()) }
 // Serve answers at l until ctx is done, and closes l. It returns when all readers are
 // gone: nil, or what is wrong with l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var open sync.WaitGroup
-	defer open.Wait()
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	for {
-		c, err := l.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				c.Close()
-			}
-			return nil
-		case err != nil:
-			return err
-		case s.readers.Load() >= maxReaders:
-			s.Log.Warn("a reader was turned away: there are too many", "most", maxReaders)
-			c.Close()
-			continue
-		}
-		s.readers.Add(1)
-		open.Go(func() {
-			defer s.readers.Add(-1)
-			s.serve(ctx, c)
-		})
-	}
+	p := peer.Server{Most: maxReaders, Serve: s.serve,
+		Full: func() { s.Log.Warn("a reader was turned away: there are too many", "most", maxReaders) }}
+	return p.Run(ctx, l)
 }
 
 // serve is one reader's connection.
 func (s *Server) serve(ctx context.Context, c net.Conn) {
+	s.readers.Add(1)
+	defer s.readers.Add(-1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer c.Close()
-	defer context.AfterFunc(ctx, func() { c.Close() })()
 	w := peer.New(c, maxQuestion)
 	if err := w.Greet(Protocol, s.Version, "the reader"); err != nil {
 		s.Log.Warn("a reader of the directory was sent away", "error", err)
@@ -90,6 +66,7 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 	var asked sync.WaitGroup
 	defer asked.Wait()
 	asked.Go(func() {
+		defer w.Close() // so that nothing is told any more
 		defer cancel()
 		s.answer(ctx, w)
 	})
@@ -98,6 +75,7 @@ func (s *Server) serve(ctx context.Context, c net.Conn) {
 		s.Log.Warn("a reader of the directory was cut off", "error", err)
 	}
 	cancel()
+	w.Close() // which ends answer
 }
 
 // answer judges the tokens that a reader asks about.

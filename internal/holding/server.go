@@ -69,47 +69,18 @@ func (s *Server) Tell(e Event) {
 // Serve answers at l until ctx is done, and closes l. It returns when all clients are gone:
 // nil, or what is wrong with l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var open sync.WaitGroup
-	defer open.Wait()
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	for {
-		nc, err := l.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				nc.Close()
-			}
-			return nil
-		case err != nil:
-			return err
-		}
-		c := &client{conn: peer.New(nc, maxLine), events: make(chan Event, maxEvents)}
-		if !s.enter(c) {
-			s.Log.Warn("a client was turned away: there are too many", "most", maxClients)
-			nc.Close()
-			continue
-		}
-		open.Go(func() {
-			defer s.leave(c)
-			s.serve(ctx, c)
-		})
-	}
+	p := peer.Server{Most: maxClients, Serve: s.serve,
+		Full: func() { s.Log.Warn("a client was turned away: there are too many", "most", maxClients) }}
+	return p.Run(ctx, l)
 }
 
-func (s *Server) enter(c *client) bool {
+func (s *Server) enter(c *client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.clients == nil {
 		s.clients = map[*client]struct{}{}
 	}
-	if len(s.clients) >= maxClients {
-		return false
-	}
 	s.clients[c] = struct{}{}
-	return true
 }
 
 func (s *Server) leave(c *client) {
@@ -119,11 +90,12 @@ func (s *Server) leave(c *client) {
 }
 
 // serve is one client's connection.
-func (s *Server) serve(ctx context.Context, c *client) {
+func (s *Server) serve(ctx context.Context, nc net.Conn) {
+	c := &client{conn: peer.New(nc, maxLine), events: make(chan Event, maxEvents)}
+	s.enter(c)
+	defer s.leave(c)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer c.conn.Close()
-	defer context.AfterFunc(ctx, c.conn.Close)()
 	if err := c.conn.Greet(Protocol, s.Version, "the client"); err != nil {
 		s.Log.Warn("a client was sent away", "error", err)
 		return
@@ -152,6 +124,7 @@ func (s *Server) serve(ctx context.Context, c *client) {
 	for {
 		var r request
 		if err := c.conn.Receive(&r); err != nil {
+			c.conn.Close() // so that nothing is told any more
 			s.Log.Info("a client has gone; what is held ends by itself unless another renews it", "error", err)
 			return
 		}

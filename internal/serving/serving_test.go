@@ -97,3 +97,47 @@ func TestServing(t *testing.T) {
 	assert.Equal(t, "drained", next(t, events), "when there is nobody")
 	assert.Empty(t, events)
 }
+
+// A proxy that takes nothing (it is stopped, and its socket is full) holds up nobody: not who
+// decides, nor another proxy, nor one that comes later. When it goes on it is told how things
+// are by then.
+func TestStoppedProxyHoldsUpNobody(t *testing.T) {
+	s, path, events := start(t)
+	stopped := dial(t, path)
+	assert.Equal(t, "serving", next(t, events))
+	held := Held{Group: "g"}
+	for i := range 200 { // some kilobytes each: more than a socket holds
+		held.Addrs = append(held.Addrs, netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+	}
+	begun := time.Now()
+	for range 2000 {
+		s.Tell(Told{Cut: true, Held: &Held{}})
+		s.Tell(Told{Held: &held})
+	}
+	assert.Less(t, time.Since(begun), 5*time.Second)
+	last := Held{Group: "last", Addrs: held.Addrs[:1]}
+	s.Tell(Told{Held: &last})
+	other := dial(t, path)
+	assert.Equal(t, Told{Held: &last}, receive(t, other))
+	cut := false
+	for {
+		told := receive(t, stopped)
+		cut = cut || told.Cut
+		require.NotNil(t, told.Held)
+		if told.Held.Group == "last" {
+			break
+		}
+	}
+	assert.True(t, cut, "what was open before is cut, whoever holds by now")
+}
+
+// What has not left joins what comes: the newest state, and all that is to be done.
+func TestJoined(t *testing.T) {
+	addrs := []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	c := &client{more: make(chan struct{}, 1)}
+	for _, told := range []Told{{Held: &Held{Group: "a", Addrs: addrs}}, {Held: &Held{}, Cut: true}, {Drain: 5}, {Held: &Held{Group: "b", Addrs: addrs}}} {
+		c.add(told)
+	}
+	assert.Equal(t, Told{Held: &Held{Group: "b", Addrs: addrs}, Cut: true, Drain: 5}, c.next)
+	assert.Len(t, c.more, 1)
+}
