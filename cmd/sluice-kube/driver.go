@@ -144,8 +144,8 @@ func (d *driver) act(i int, action hold.Action) {
 	case hold.Publish:
 		d.publish(i, a.On)
 	case hold.Note:
-		if a.Kind == hold.Took || a.Kind == hold.Lifted { // here, so that it is in order with CutSockets
-			d.proxies.Tell(serving.Told{Held: &serving.Held{Group: g.Name, Addrs: g.Addrs}})
+		if a.Kind == hold.Took || a.Kind == hold.Lifted || a.Kind == hold.Fenced { // here, so that it is in order with CutSockets
+			d.proxies.Tell(serving.Told{Held: &serving.Held{Group: g.Name, Addrs: g.Addrs, Fenced: a.Kind == hold.Fenced}})
 		}
 		d.notes.say(g, a)
 	}

@@ -35,6 +35,8 @@ type Told struct {
 type Held struct {
 	Group string       `json:"group,omitempty"` // "": none is held
 	Addrs []netip.Addr `json:"addrs,omitempty"`
+	// Fenced: nothing leaves from them for now. What is open stays.
+	Fenced bool `json:"fenced,omitempty"`
 }
 
 // Said is a line of a proxy's.

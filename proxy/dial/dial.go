@@ -12,18 +12,37 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
+// Dialer makes connections. The zero Dialer is that of a gateway whose source addresses are
+// always its own.
+type Dialer struct {
+	// Held says that source addresses are held in turn with others (--holder): they may be
+	// fenced for a while, and let out again. Connections from them live through that for
+	// [Outlive], and go on within a second of its end.
+	Held bool
+}
+
+// TCP is that of the zero Dialer.
+func TCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
+	return Dialer{}.TCP(ctx, source, dst)
+}
+
+// Begin is that of the zero Dialer.
+func Begin(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error) {
+	return Dialer{}.Begin(c, source, dst)
+}
+
 // TCP connects to dst from source; an invalid one leaves the choice to the kernel.
 // Small writes are not held back (TCP_NODELAY). The error is that of the kernel, or
 // of ctx, which bounds the whole.
 //
 // The port is chosen by connect(2), which may use one port towards many
 // destinations, so that a source carries more than 28,000 connections.
-func TCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
+func (d Dialer) TCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	c := new(sock.Conn)
-	connecting, err := Begin(c, source, dst)
+	connecting, err := d.Begin(c, source, dst)
 	if connecting {
 		err = c.Blocking().Wait(ctx)
 	}
@@ -37,7 +56,7 @@ func TCP(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn
 // that the handshake is under way. Then it is over when the descriptor takes bytes, which
 // Connected must be asked about, or Wait, before anything else is done with the
 // connection.
-func Begin(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error) {
+func (d Dialer) Begin(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool, err error) {
 	family := unix.AF_INET
 	if dst.Addr().Is6() {
 		family = unix.AF_INET6
@@ -48,7 +67,7 @@ func Begin(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool
 	}
 	c.Init(fd, dst)
 	over := false
-	if err = begin(fd, source, dst); err == nil {
+	if err = d.begin(fd, source, dst); err == nil {
 		over, err = c.Connected() // as it is by now on the same node
 	}
 	if err != nil {
@@ -59,7 +78,7 @@ func Begin(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting bool
 }
 
 // begin makes the socket what it is to be, and begins the handshake.
-func begin(fd int, source netip.Addr, dst netip.AddrPort) error {
+func (d Dialer) begin(fd int, source netip.Addr, dst netip.AddrPort) error {
 	if err := sock.SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 		return os.NewSyscallError("setsockopt", err)
 	}
@@ -69,6 +88,11 @@ func begin(fd int, source netip.Addr, dst netip.AddrPort) error {
 		}
 		if err := bind(fd, netip.AddrPortFrom(source, 0)); err != nil {
 			return os.NewSyscallError("bind", err)
+		}
+		if d.Held {
+			if err := outlive(fd); err != nil {
+				return os.NewSyscallError("setsockopt", err)
+			}
 		}
 	}
 	switch err := tryConnect(fd, dst); err {

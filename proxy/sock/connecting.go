@@ -37,7 +37,7 @@ func (c *Conn) settle(fd int) (over bool, err error) {
 		}
 	}
 	// The kernel may choose the very port that is called, when nobody listens there.
-	if c.local = localName(fd); c.local == c.remote {
+	if c.local = LocalName(fd); c.local == c.remote {
 		return true, os.NewSyscallError("connect", unix.ECONNREFUSED)
 	}
 	return true, nil

@@ -60,7 +60,7 @@ func listenOnce() (fd int, at netip.AddrPort, err error) {
 			return -1, at, err
 		}
 	}
-	return fd, localName(fd), nil
+	return fd, LocalName(fd), nil
 }
 
 // join connects fd to the listener at that address, and returns the other end.
@@ -84,7 +84,7 @@ func join(fd, listener int, at netip.AddrPort) (far int, err error) {
 			continue
 		case err != nil:
 			return -1, os.NewSyscallError("accept", err)
-		case from != localName(fd): // somebody else's
+		case from != LocalName(fd): // somebody else's
 			CloseFD(far)
 			continue
 		}

@@ -162,8 +162,8 @@ func tryAccept(fd int) (int, netip.AddrPort, error) {
 	}
 }
 
-// localName is getsockname(2).
-func localName(fd int) (a netip.AddrPort) {
+// LocalName is getsockname(2); of what is no socket of TCP/IP it is the zero AddrPort.
+func LocalName(fd int) (a netip.AddrPort) {
 	var sa unix.RawSockaddrAny
 	size := uint32(unix.SizeofSockaddrAny)
 	if _, _, e := unix.RawSyscall(unix.SYS_GETSOCKNAME, uintptr(fd), uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size))); e != 0 {

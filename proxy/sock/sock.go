@@ -251,7 +251,7 @@ func (c *Conn) Local() netip.AddrPort {
 }
 
 func (c *Conn) askLocal() (a netip.AddrPort) {
-	c.Control(func(fd uintptr) { a = localName(int(fd)) })
+	c.Control(func(fd uintptr) { a = LocalName(int(fd)) })
 	return a
 }
 
