@@ -46,6 +46,13 @@ func (c *console) handle(reg *prometheus.Registry, status func() admin.Status, p
 	}
 }
 
+// detail says what /readyz?verbose has behind the answer. It is called before serve.
+func (c *console) detail(lines func() []string) {
+	if c != nil {
+		c.handler.Details = lines
+	}
+}
+
 // serve answers until close is called. failed is told of a failure.
 func (c *console) serve(failed func(error)) {
 	if c == nil {

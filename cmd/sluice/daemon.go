@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
-	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -30,13 +28,19 @@ type daemon[C configuration] struct {
 	command *modeCommand[C]
 	mode    mode[C]
 	reload  *reload.Reloader[C]
-	own     []netip.Addr // addresses of this host, which the guard goes by
-	turn    *turn        // nil: the source addresses are always here
+	turn    *turn // nil: the source addresses are always here
 	parts   parts
 	console *console
 	fixed   settings.Fixed // what all that is made at the start was made of
 	started time.Time
 	ended   bool // the mode is shut down
+
+	// force is held to put something in force: a configuration, the addresses of this host, or
+	// whose turn it is. What is judged by is always made of all three as they are then. It is
+	// not held to make a configuration, which may take seconds.
+	force  sync.Mutex
+	config C            // in force
+	own    []netip.Addr // addresses of this host, which the guard goes by
 
 	readyMu sync.Mutex // orders what is told to the admin port
 	open    bool       // there is something to tell
@@ -103,8 +107,9 @@ func (d *daemon[C]) build(c C, s streams) (err error) {
 	if err != nil {
 		return fmt.Errorf("sluice: %w", err)
 	}
-	p.gate = outbound.NewGate(p.resolve.Lookup, dial.TCP, outbound.NewPool(p.budget, time.Minute))
-	p.gate.Begin = dial.Begin
+	to := dial.Dialer{Held: common.Holder != ""}
+	p.gate = outbound.NewGate(p.resolve.Lookup, to.TCP, outbound.NewPool(p.budget, time.Minute))
+	p.gate.Begin = to.Begin
 	if err := d.mode.open(c, p); err != nil {
 		return err
 	}
@@ -114,6 +119,7 @@ func (d *daemon[C]) build(c C, s streams) (err error) {
 	d.console.handle(d.registry, d.status, common.Pprof, common.AdminHosts, d.log)
 	if common.Holder != "" {
 		d.turn = newTurn(common.Holder, d.log)
+		d.showTurn()
 	}
 	if err := d.reload.Start(c); err != nil {
 		return err
@@ -210,56 +216,11 @@ func (d *daemon[C]) tellReady() {
 	d.readyMu.Lock()
 	defer d.readyMu.Unlock()
 	if d.open {
-		d.console.ready(d.mode.ready())
+		d.console.ready(d.mode.ready() || d.turn.standsBy())
 	}
 }
 
 func (d *daemon[C]) inForce() *config.Common { return d.reload.State().Config.Shared() }
-
-// publish puts now in force, or fails and has changed nothing.
-func (d *daemon[C]) publish(before, now C) error {
-	own, err := outbound.HostAddrs()
-	if err != nil {
-		d.log.Error("the guard goes by the addresses listed before", "error", err)
-		own = d.own
-	}
-	if err := d.mode.apply(before, now, d.generation(now, own)); err != nil {
-		return err
-	}
-	d.own = own
-	return nil
-}
-
-// generation is what is judged by.
-func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
-	s := setOf(c.Shared(), own)
-	if d.turn != nil {
-		d.turn.limit(&s)
-	}
-	d.mode.tenants(c, &s)
-	return s.Generation()
-}
-
-// sources are those of the gateway at the moment.
-func (d *daemon[C]) sources(c *config.Common) policy.Sources {
-	s := policy.Set{Rest: policy.Tenant{Sources: policy.NewSources(c.Sources)}}
-	if d.turn != nil {
-		d.turn.limit(&s)
-	}
-	return s.Rest.Sources
-}
-
-// setOf is the tenants that common names, in its order, with what they have in every mode.
-func setOf(common *config.Common, own []netip.Addr) policy.Set {
-	s := policy.Set{Own: own, Rest: policy.Tenant{
-		Rules:   common.Policy.WithGuard(acl.Guard{Mode: common.Guard, Own: own}),
-		Sources: policy.NewSources(common.Sources),
-	}}
-	for _, t := range common.Tenants {
-		s.Tenants = append(s.Tenants, policy.Taker{Tenant: policy.Tenant{Name: t.Name, Sources: policy.NewSources(t.Sources)}})
-	}
-	return s
-}
 
 // reloaded says what a reload has put in force, and what it could not.
 func (d *daemon[C]) reloaded(now C) {
@@ -282,17 +243,6 @@ func (d *daemon[C]) warn(c C) {
 	for _, w := range c.Shared().Warnings {
 		d.log.Warn(w.Error())
 	}
-}
-
-// refreshOwn renews the guard when this host's addresses have changed.
-func (d *daemon[C]) refreshOwn(c C) {
-	own, err := outbound.HostAddrs()
-	if err != nil || slices.Equal(own, d.own) {
-		return
-	}
-	d.own = own
-	d.log.Info("this host's addresses changed, and are guarded", "addresses", own)
-	d.mode.renew(d.generation(c, own))
 }
 
 // announce tells a person what runs and how to try it.

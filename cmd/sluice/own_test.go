@@ -30,9 +30,9 @@ func TestOwnAddressesAreFollowed(t *testing.T) {
 	c, err := config.LoadProxy(settings.Input{Environ: []string{"EGRESS_HTTP_PROXY_DESTINATION=*"}})
 	require.NoError(t, err)
 	m := &renewals{}
-	d := &daemon[*config.Proxy]{running: &running{log: slog.New(slog.DiscardHandler)}, mode: m, own: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
-	d.refreshOwn(c)
-	d.refreshOwn(c)
+	d := &daemon[*config.Proxy]{running: &running{log: slog.New(slog.DiscardHandler)}, mode: m, config: c, own: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+	d.refreshOwn()
+	d.refreshOwn()
 	require.Len(t, m.all, 1)
 	gone, err := acl.ParseTargetDefault("192.0.2.1", 80)
 	require.NoError(t, err)

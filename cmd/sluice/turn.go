@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/serving"
+	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/door"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -28,6 +29,7 @@ type turn struct {
 	alone   time.Time      // since when there is no connection
 	time    time.Duration  // that there is to drain
 	held    []netip.Addr   // none: it is another's turn
+	fenced  bool           // they do not leave for now
 	link    *serving.Proxy // nil: there is no connection
 }
 
@@ -50,13 +52,40 @@ func (t *turn) limit(s *policy.Set) {
 	}
 }
 
-// hold takes down what is held, and reports whether that is another.
-func (t *turn) hold(addrs []netip.Addr) (changed bool) {
+// hold takes down what is held, and reports whether that is another, and whether it was fenced
+// until now.
+func (t *turn) hold(h *serving.Held) (changed, lifted bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	changed = !slices.Equal(t.held, addrs)
-	t.held = addrs
-	return changed
+	changed, lifted = !slices.Equal(t.held, h.Addrs), t.fenced && !h.Fenced
+	t.held, t.fenced = h.Addrs, h.Fenced
+	return changed, lifted
+}
+
+// isFenced are the addresses that are held and do not leave for now.
+func (t *turn) isFenced() []netip.Addr {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.fenced {
+		return nil
+	}
+	return t.held
+}
+
+// sweep has connections live on while their address is fenced, until ctx ends.
+func (t *turn) sweep(ctx context.Context) {
+	look := time.NewTicker(dial.SweepEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		if addrs := t.isFenced(); len(addrs) > 0 {
+			dial.Fenced(addrs)
+		}
+	}
 }
 
 func (t *turn) connect(p *serving.Proxy) {
@@ -158,21 +187,26 @@ func (d *daemon[C]) followTurn(ctx context.Context) <-chan struct{} {
 	}
 	go func() {
 		defer close(over)
-		d.turn.follow(ctx, func(t serving.Told) { d.told(ctx, t) })
+		var sweeps sync.WaitGroup
+		defer sweeps.Wait()
+		sweeps.Go(func() { d.turn.sweep(ctx) })
+		d.turn.follow(ctx, d.told)
 	}()
 	return over
 }
 
-// told does what sluice-kube hold says.
-func (d *daemon[C]) told(ctx context.Context, t serving.Told) {
-	if t.Held != nil && d.turn.hold(t.Held.Addrs) {
-		d.reload.Do(ctx, func(c C) {
-			if own, err := outbound.HostAddrs(); err == nil {
-				d.own = own
-			}
-			d.mode.renew(d.generation(c, d.own))
-		})
-		d.log.Info("the source addresses that are held here are others", "addresses", t.Held.Addrs)
+// told does what sluice-kube hold says, in the order that serving.Server counts on.
+func (d *daemon[C]) told(t serving.Told) {
+	if t.Held != nil {
+		changed, lifted := d.turn.hold(t.Held)
+		if changed {
+			contain.Reporter(d.panicked).Do(d.takeTurn)
+			d.log.Info("the source addresses that are held here are others", "addresses", t.Held.Addrs)
+			d.tellReady()
+		}
+		if lifted {
+			dial.Lifted(t.Held.Addrs)
+		}
 	}
 	if t.Cut {
 		d.mode.cut()

@@ -6,6 +6,7 @@ package admin
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -50,8 +51,11 @@ type Rule struct {
 // Handler serves the admin port. Ready may be set by any goroutine.
 type Handler struct {
 	Ready atomic.Bool
-	mux   *http.ServeMux
-	names map[string]bool
+	// Details, if not nil, has the lines that /readyz?verbose shows behind the answer. It is set
+	// before Serve, and called concurrently.
+	Details func() []string
+	mux     *http.ServeMux
+	names   map[string]bool
 }
 
 // New returns a handler that is not ready. status is called for each view of the
@@ -94,12 +98,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mux.ServeHTTP(w, r)
 }
 
-func (h *Handler) readyz(w http.ResponseWriter, _ *http.Request) {
+func (h *Handler) readyz(w http.ResponseWriter, r *http.Request) {
+	status, lines := http.StatusOK, []string{"ready"}
 	if !h.Ready.Load() {
-		text(w, http.StatusServiceUnavailable, "not ready")
-		return
+		status, lines[0] = http.StatusServiceUnavailable, "not ready"
 	}
-	text(w, http.StatusOK, "ready")
+	if r.URL.Query().Has("verbose") && h.Details != nil {
+		lines = append(lines, h.Details()...)
+	}
+	text(w, status, strings.Join(lines, "\n"))
 }
 
 func text(w http.ResponseWriter, status int, s string) {

@@ -27,7 +27,7 @@ type Options[C any] struct {
 	// read.
 	Watch func(C) []string
 	// Tick is called every Every: what else a configuration goes by may have changed.
-	Tick func(C)
+	Tick func()
 	// Reloaded and Refused are told how a reload has ended. That it was refused is logged
 	// already.
 	Reloaded func(now C)
@@ -49,7 +49,6 @@ type Reloader[C any] struct {
 	Options[C]
 	files follower
 	asked chan struct{}
-	calls chan func(C)
 
 	again  *time.Timer // when to look
 	armed  bool        // again runs
@@ -69,7 +68,7 @@ type State[C any] struct {
 // New returns a Reloader by which files can be read. Its Options are to be set before it is
 // started.
 func New[C any]() *Reloader[C] {
-	return &Reloader[C]{asked: make(chan struct{}, 1), calls: make(chan func(C))}
+	return &Reloader[C]{asked: make(chan struct{}, 1)}
 }
 
 // ReadFile reads a file and follows it from then on. It is files.Read, but for that what is
@@ -88,21 +87,6 @@ func (r *Reloader[C]) Ask() {
 	select {
 	case r.asked <- struct{}{}:
 	default:
-	}
-}
-
-// Do has f called with the configuration in force, between two reloads, and returns when it
-// has been or ctx has ended.
-func (r *Reloader[C]) Do(ctx context.Context, f func(C)) {
-	done := make(chan struct{})
-	call := func(c C) {
-		defer close(done)
-		f(c)
-	}
-	select {
-	case r.calls <- call:
-		<-done
-	case <-ctx.Done():
 	}
 }
 
@@ -133,8 +117,6 @@ func (r *Reloader[C]) Run(ctx context.Context) {
 		case <-r.asked:
 			r.files.ask()
 			r.lookIn(0)
-		case f := <-r.calls:
-			r.contain(func() { f(r.State().Config) })
 		case e := <-n.Events:
 			if r.concerns(e) {
 				r.lookIn(settle)
@@ -147,7 +129,7 @@ func (r *Reloader[C]) Run(ctx context.Context) {
 				if !r.files.pending() {
 					r.look(n)
 				}
-				r.Tick(r.State().Config)
+				r.Tick()
 			})
 		}
 	}

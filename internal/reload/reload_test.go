@@ -62,7 +62,7 @@ func TestReloader(t *testing.T) {
 			return nil
 		},
 		Watch:    func(string) []string { return []string{path} },
-		Tick:     func(string) { panic("again") }, // which holds nothing up
+		Tick:     func() { panic("again") }, // which holds nothing up
 		Reloaded: func(now string) { ended <- now },
 		Refused:  func() { ended <- "refused" },
 		Every:    50 * time.Millisecond,

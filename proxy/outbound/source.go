@@ -23,10 +23,14 @@ func CheckSources(s policy.Sources) error {
 	return nil
 }
 
+// ErrNotHeld is the error of a connection from a source address that another replica has, or
+// nobody. It says nothing about the server.
+var ErrNotHeld = errors.New("this replica holds no source address for now: another has it, or it changes hands; try again")
+
 // unroutable says why a family is out of reach.
 func unroutable(s policy.Sources, dst netip.Addr) error {
 	if s.Nowhere() {
-		return &Error{Kind: Unroutable, Err: errors.New("this replica holds no source address for now: another has it, or it changes hands; try again")}
+		return &Error{Kind: Unroutable, Err: ErrNotHeld}
 	}
 	family := "IPv6"
 	if dst.Is4() {

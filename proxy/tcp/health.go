@@ -137,7 +137,7 @@ func classOf(err error) metrics.TCPConnectError {
 		return metrics.TCPOther
 	case e.Kind.ByAdmission():
 		return metrics.TCPDenied
-	case e.Kind == outbound.NoDescriptors, errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, context.Canceled):
+	case e.Kind == outbound.NoDescriptors, errors.Is(err, outbound.ErrNotHeld), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, context.Canceled):
 		return metrics.TCPLocal
 	case e.Kind == outbound.Refused:
 		return metrics.TCPRefused
