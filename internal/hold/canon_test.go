@@ -167,7 +167,7 @@ func (c *canon) state(s *State) {
 	} else {
 		c.place(s.self.Process, 2*s.floor)
 	}
-	longest := max(s.set.Lease, margin(max(s.lease.Bound, s.previous)))
+	longest := max(s.set.Lease, Wait(max(s.lease.Bound, s.previous)))
 	c.num(int(s.mode))
 	c.flags(s.permitted, s.serving, s.known, s.away, s.unsure, s.doubt, s.held, s.leaving, s.draining, s.drained, s.give)
 	t := &s.try
@@ -198,7 +198,7 @@ func (c *canon) state(s *State) {
 		c.since(s.contact, longest)
 	}
 	least := time.Duration(0)
-	if margin(s.set.bound()) <= s.set.Lease {
+	if Wait(s.set.bound()) <= s.set.Lease {
 		least = s.set.bound() // less than that makes no difference
 	}
 	c.time(ms(max(s.previous, least)))

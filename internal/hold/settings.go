@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/sluiceproxy/sluice/internal/fencetime"
 )
 
 // Settings are what --hold-* says. They may differ between replicas, as they do in a rolling
@@ -16,7 +18,7 @@ type Settings struct {
 	Lease   time.Duration // L: how long a challenger waits after its last sight of a change
 	Renew   time.Duration // from the beginning of one attempt to the next
 
-	GatewayMisses int           // renewals in a row without an answer of the gateway: with that many no more
+	GatewayMisses int           // checks in a row without an answer of the gateway: with that many no renewal
 	Retry         time.Duration // after somebody else answered for the address, or nobody answered it
 	ProxyGone     time.Duration // a proxy that has been gone for so long lets go
 
@@ -48,22 +50,20 @@ const MaxBound = time.Minute
 // bound is how long after its update was sent an attempt lets the address out at most.
 func (s Settings) bound() time.Duration { return s.Pending + s.Held }
 
-// margin is how long somebody else waits for what is over after d, with clock rates apart
-// by 10 %.
-func margin(d time.Duration) time.Duration { return d + (15*d+99)/100 }
+// Wait is how long somebody else waits for what is over after d, with clock rates apart by
+// 10 %: the least L for a P + V of d.
+func Wait(d time.Duration) time.Duration { return d + (15*d+99)/100 }
 
 // Check reports all that is wrong with the settings. A driver must not use others: L shorter
 // than 1.15 (P + V) would have two holders.
 func (s Settings) Check() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if s.Pending < time.Millisecond || s.Held < time.Millisecond {
-		wrong("pending %v, held %v: the kernel would round less than 1ms to for ever", s.Pending, s.Held)
-	}
+	errs = append(errs, fencetime.Check("pending", s.Pending), fencetime.Check("held", s.Held))
 	if s.bound() > MaxBound {
 		wrong("pending %v and held %v are more than %v together", s.Pending, s.Held, MaxBound)
 	}
-	if need := margin(s.bound()); s.Lease < need {
+	if need := Wait(s.bound()); s.Lease < need {
 		wrong("lease %v is less than 1.15 times pending %v and held %v: at least %v", s.Lease, s.Pending, s.Held, need)
 	}
 	if s.Renew <= 0 || s.Renew+s.Pending >= s.Held {

@@ -148,7 +148,7 @@ func (s State) ours(l Lease) bool {
 // Source: failover.md, "Never two holders", 3. The announcement before the change counts too:
 // who wrote last may not be who was let out last (a stranger's write, a Lease made anew).
 func (s State) wait() time.Duration {
-	return max(s.set.Lease, margin(max(s.lease.Bound, s.previous)))
+	return max(s.set.Lease, Wait(max(s.lease.Bound, s.previous)))
 }
 
 // free reports whether the Lease may be taken.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"github.com/sluiceproxy/sluice/internal/fencetime"
 )
 
 // Nonce names an attempt to hold. No two attempts have the same.
@@ -41,29 +43,12 @@ type Fence struct {
 // a renewal of what is not held any more. Nothing was changed.
 var ErrRefused = errors.New("refused by the fence: the attempt has expired, or has ended, or what it would renew is not held any more")
 
-// Least is the shortest time that the kernel is given: a tick of the slowest clock that
-// Linux is built with. What is shorter would be rounded to nothing, which means for ever.
-const Least = 10 * time.Millisecond
-
-// Most is the longest: nobody holds an address for an hour by a slip of the pen.
-const Most = time.Minute
-
 // defaultTimeout is that of the sets; each element has its own.
 const defaultTimeout = time.Second
 
-func checkTime(of string, d time.Duration) error {
-	switch {
-	case d < Least:
-		return fmt.Errorf("%s for %s: the shortest time that the fence takes is %s", of, d, Least)
-	case d > Most:
-		return fmt.Errorf("%s for %s: the longest time that the fence takes is %s", of, d, Most)
-	}
-	return nil
-}
-
-// Prepare begins an attempt: it may be committed for as long as p, of [Least] to [Most].
+// Prepare begins an attempt: it may be committed for as long as p, of [fencetime.Least] to [fencetime.Most].
 func (f *Fence) Prepare(nonce Nonce, p time.Duration) error {
-	if err := checkTime("prepare", p); err != nil {
+	if err := fencetime.Check("prepare for", p); err != nil {
 		return err
 	}
 	return f.transaction("prepare", func(t *transaction) {
@@ -71,11 +56,11 @@ func (f *Fence) Prepare(nonce Nonce, p time.Duration) error {
 	})
 }
 
-// Commit ends an attempt and holds the addresses for v, of [Least] to [Most], from now on.
+// Commit ends an attempt and holds the addresses for v, of [fencetime.Least] to [fencetime.Most], from now on.
 // Renewing says that they are held: those that are not any more are not held again by it.
 // [ErrRefused] ends the attempt, too: it is not tried again with less.
 func (f *Fence) Commit(nonce Nonce, v time.Duration, renewing bool) error {
-	if err := checkTime("hold", v); err != nil {
+	if err := fencetime.Check("hold for", v); err != nil {
 		return err
 	}
 	err := f.transaction("commit", func(t *transaction) {

@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/fencetime"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -204,7 +205,7 @@ func TestTimes(t *testing.T) {
 	l := newLAN(t)
 	l.pod(t, func() {
 		f := one(t, both, false)
-		for _, d := range []time.Duration{-time.Second, 0, 500 * time.Microsecond, Least - 1} {
+		for _, d := range []time.Duration{-time.Second, 0, 500 * time.Microsecond, fencetime.Least - 1} {
 			require.EqualError(t, f.Prepare(nonce(), d), fmt.Sprintf("prepare for %s: the shortest time that the fence takes is 10ms", d))
 			n := nonce()
 			require.NoError(t, f.Prepare(n, time.Minute))

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/sluiceproxy/sluice/internal/fencetime"
 	"github.com/sluiceproxy/sluice/internal/holding"
 	"github.com/sluiceproxy/sluice/netsetup"
 	"github.com/sluiceproxy/sluice/netsetup/fence"
@@ -45,7 +46,7 @@ type group struct {
 // adopt goes on with what an earlier process of this pod has held.
 func (g *group) adopt() {
 	left, err := g.fence.Held()
-	if err != nil || left < fence.Least {
+	if err != nil || left < fencetime.Least {
 		return // whatever is wrong is told by the first attempt
 	}
 	g.mu.Lock()
