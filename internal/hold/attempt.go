@@ -1,6 +1,9 @@
 package hold
 
-// checked goes on if the checks allow.
+// checked goes on if the checks allow. A holder that misses the gateway looks again at once,
+// and does not renew before it has seen it: what it writes meanwhile would be waited for by
+// others, who may see it. When too little is left of being held to look again, it renews all
+// the same, unless it has missed the gateway often enough.
 //
 // Source: failover.md, "Never two holders", 5.
 func (d *step) checked(c Checked) {
@@ -13,8 +16,13 @@ func (d *step) checked(c Checked) {
 	case !c.Gateway:
 		d.misses++
 		d.note(NoGateway)
-		if !renewing || d.try.blind || d.misses >= d.set.GatewayMisses {
+		switch {
+		case !renewing || d.try.blind || d.misses >= d.set.GatewayMisses:
 			d.end()
+			return
+		case d.now+d.set.Renew < d.heldTill:
+			d.try.nonce = d.next() // as another question
+			d.do(Check{Nonce: d.try.nonce})
 			return
 		}
 	default:

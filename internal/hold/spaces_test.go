@@ -21,10 +21,26 @@ func keeping(faults int, kinds faultKind) *rules {
 }
 
 // differing has A with a longer V than B's, and a longer L; as in a rolling update. Nobody may
-// write the Lease by hand then: see TestExhaustiveLimit.
+// write the Lease by hand then, unless L was raised before: see TestExhaustiveLimit and raised.
 func differing(faults int, kinds faultKind) *rules {
 	r := alike(2, shortest, faults, kinds)
 	r.set[0], r.alike = short, false
+	return r
+}
+
+// patient has both look for the gateway a second time before they give a renewal up.
+func patient(faults int, kinds faultKind) *rules {
+	r := alike(2, short, faults, kinds)
+	for i := range r.set {
+		r.set[i].GatewayMisses = 2
+	}
+	return r
+}
+
+// raised is differing, but that L was made long enough for both before.
+func raised(faults int, kinds faultKind) *rules {
+	r := differing(faults, kinds)
+	r.set[1].Lease = short.Lease
 	return r
 }
 
@@ -53,6 +69,8 @@ func spaces() []space {
 		{"a stranger writes the Lease", alike(2, shortest, 1, stranger), false},
 		{"the Lease is deleted", alike(2, shortest, 1, deleted), false},
 		{"no gateway, no proxy, another MAC", alike(2, shortest, 1, noGateway|proxyGone|heard), false},
+		{"the gateway is missed, and looked for again", patient(2, noGateway), false},
+		{"settings that differ, L raised before, the Lease is deleted", raised(1, deleted), false},
 		{"SIGTERM", alike(2, shortest, 1, sigterm), false},
 		{"settings that differ", differing(1, restart), false},
 		{"clocks apart by 10 %", apart(), false},
@@ -65,6 +83,7 @@ func spaces() []space {
 		{"any two faults", alike(2, shortest, 2, all), true},
 		{"restarts without end", alike(2, shortest, -1, restart|restart2), true},
 		{"keep, two faults", keeping(2, timeout|restart|noGateway), true},
+		{"settings that differ, L raised before, two faults by hand", raised(2, deleted|stranger|restart), true},
 		{"settings that differ, two faults", differing(2, restart|restart2|timeout|double), true},
 		{"three", alike(3, shortest, 0, 0), true},
 		{"three, one fault", alike(3, shortest, 1, restart|timeout|sigterm), true},

@@ -245,6 +245,50 @@ func TestKeep(t *testing.T) {
 	assert.Empty(t, x.last, "the grace is over")
 }
 
+// A holder that misses the gateway looks again at once, and does not write before it has seen it:
+// who may see it waits from the last write on. It renews when the gateway is there again, or when
+// nothing is left to look in; not when it was missed three times in a row.
+func TestGatewayMissed(t *testing.T) {
+	missed := func(x *script, ms int) {
+		x.feed(ms, Checked{Nonce: find[Check](x).Nonce, Up: true})
+	}
+	x := newScript(t, Defaults)
+	x.hold(4000)
+	x.feed(4500, Tick{})
+	first := find[Check](x).Nonce
+	missed(x, 4900)
+	assert.Equal(t, []Action{Note{Kind: NoGateway}, Check{Nonce: find[Check](x).Nonce}}, x.last)
+	assert.NotEqual(t, first, find[Check](x).Nonce)
+	again := x.last
+	x.feed(4950, Checked{Nonce: first, Up: true, Gateway: true})
+	assert.Empty(t, x.last, "the first question was answered")
+	x.last = again
+	missed(x, 5300)
+	missed(x, 5700)
+	assert.Equal(t, []Action{Note{Kind: NoGateway}}, x.last, "the third in a row: no renewal")
+	x.feed(5750, Tick{})
+	missed(x, 5900)
+	x.feed(6000, Tick{})
+	assert.Equal(t, []NoteKind{Fenced}, x.kinds())
+	x.feed(6400, Tick{})
+	x.feed(6500, Checked{Nonce: find[Check](x).Nonce, Up: true, Gateway: true})
+	find[Prepare](x) // the Lease is our own yet
+
+	x = newScript(t, Defaults)
+	x.hold(4000)
+	x.feed(4500, Tick{})
+	missed(x, 4900)
+	x.feed(5000, Checked{Nonce: find[Check](x).Nonce, Up: true, Gateway: true})
+	find[Prepare](x)
+	assert.Zero(t, x.s.misses)
+
+	x = newScript(t, Defaults)
+	x.hold(4000)
+	x.feed(5400, Tick{})
+	missed(x, 5800)
+	find[Prepare](x)
+}
+
 func TestKeepNeedsTheGateway(t *testing.T) {
 	set := Defaults
 	set.Keep, set.Grace = true, time.Hour

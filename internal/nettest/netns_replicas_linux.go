@@ -63,6 +63,17 @@ func NewReplicas(t testing.TB, n int) *Replicas {
 // PodOf is the address of a replica's pod in the cluster.
 func PodOf(i int) string { return fmt.Sprint("10.128.0.", 10+i) }
 
+// Unplug takes the cable of a node's out of the switch outside, behind its other end: the node's
+// interface stays up, and nothing comes through. Plug puts it back.
+func (r *Replicas) Unplug(i int) {
+	r.Gateway.must(r.Gateway.nl.LinkSetNoMaster(r.Gateway.link("p-" + r.Nodes[i].Name)))
+}
+
+// Plug is the opposite of Unplug.
+func (r *Replicas) Plug(i int) {
+	r.Gateway.must(r.Gateway.nl.LinkSetMaster(r.Gateway.link("p-"+r.Nodes[i].Name), r.Gateway.link("lan0")))
+}
+
 // Down takes the interface of a node, or of a pod, out of order; up brings it back.
 func (n *Netns) Down(name string) { n.must(n.nl.LinkSetDown(n.link(name))) }
 
