@@ -159,10 +159,18 @@ func (d *driver) ask(i int, f func(context.Context) hold.Happening) {
 // follow tells the pool what the group's Lease says, by a watch, and by asking while that says
 // nothing.
 func (d *driver) follow(i int) {
+	var longest time.Duration // of what others have announced; guarded by mu
 	seen := func(l hold.Lease) {
 		d.mu.Lock()
 		d.seen[i] = time.Now()
+		need := hold.Wait(l.Bound)
+		news := need > max(d.lease, longest)
+		longest = max(longest, need)
 		d.mu.Unlock()
+		if news {
+			d.log.Warn("another replica holds for longer than the L of this one covers: make --hold-lease longer here, as must be done before P and V are",
+				"group", d.groups[i].Name, "holder", l.Holder, "needed", need, "holdLease", d.lease)
+		}
 		d.post(i, hold.Seen{Lease: l})
 	}
 	var poll sync.WaitGroup

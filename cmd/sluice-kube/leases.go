@@ -125,11 +125,10 @@ func (l *leases) watch(ctx context.Context, name string, tell func(hold.Lease)) 
 		case e, ok := <-w.ResultChan():
 			switch o := e.Object.(type) {
 			case *coordinationv1.Lease:
+				tell(leaseOf(o)) // of what is deleted, what it said last: its holder may let the address out yet
 				if e.Type == watch.Deleted {
 					tell(hold.Lease{Missing: true})
-					continue
 				}
-				tell(leaseOf(o))
 			case *metav1.Status:
 				return fmt.Errorf("%w: %w", errWatch, apierrors.FromObject(o))
 			default:

@@ -30,7 +30,9 @@
 //
 // What it cannot know: a Lease that is deleted or overwritten by hand, so that it does not say
 // any more that a replica holds whose P + V is longer than the L of another, if that one has
-// not seen the write before, either; and somebody who restores the text of an older write,
+// not seen the write before, either (it has just started, say). No wait is long enough for what
+// nobody says, but that for MaxBound, a minute for each new gateway. So who makes P and V longer
+// makes L longer first, everywhere: then there is no such L. And somebody who restores the text of an older write,
 // nonce and all, over a newer one.
 //
 // # Who says that he can take over
