@@ -34,15 +34,17 @@ func NewHold(reg prometheus.Registerer, now func() []Held) *Hold {
 		notes: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_hold_events_total",
 			Help: "What has happened to a group: took, fenced, lifted, lost, late, duplicate and others."}, []string{"group", "event"}),
 		requests: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_hold_api_requests_total",
-			Help: "Requests to the API server for Leases, by what became of them."}, []string{"outcome"}),
+			Help: "Requests to the API server, by what was asked for and the answer's code; none: there was no answer in time."}, []string{"verb", "resource", "code"}),
 	}
 }
 
 // Happened counts an event of a group.
 func (h *Hold) Happened(group, event string) { h.notes.WithLabelValues(group, event).Inc() }
 
-// Requested counts a request.
-func (h *Hold) Requested(outcome string) { h.requests.WithLabelValues(outcome).Inc() }
+// Requested counts a request, by the words of roles; its code is "none" when there was no answer.
+func (h *Hold) Requested(verb, resource, code string) {
+	h.requests.WithLabelValues(verb, resource, code).Inc()
+}
 
 // held collects what the groups are at the moment.
 type held struct {

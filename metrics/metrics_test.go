@@ -28,7 +28,8 @@ func touched() (*prometheus.Registry, *Metrics) {
 		return []Held{{Group: "192-0-2-10", Mode: "owner", Holding: true, Ours: true, AckAge: time.Second}}
 	})
 	hold.Happened("192-0-2-10", "took")
-	hold.Requested("done")
+	hold.Requested("update", "leases", "200")
+	NewSources(reg, func(yield func(string, bool)) { yield("192.0.2.10", true) })
 	tcp := NewTCP(reg)
 	tcp.Listener("5432").SetUp(true)
 	tcp.Destination("5432", "db.test:5432").Connected(time.Millisecond)
@@ -69,7 +70,7 @@ func TestLabels(t *testing.T) {
 	reg, _ := touched()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "group", "event", "version", "goversion"}
+	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "group", "event", "verb", "resource", "code", "version", "goversion"}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {

@@ -69,15 +69,19 @@ func (h *holder) run(ctx context.Context) error {
 	if err != nil {
 		return cli.Wrong(fmt.Errorf("sluice-kube: --socket: %w", err))
 	}
-	client, err := kubernetes.NewForConfig(holdingConfig(h.c.API))
+	registry := prometheus.NewRegistry()
+	n := &notes{log: h.log}
+	n.metrics = metrics.NewHold(registry, n.held)
+	api := holdingConfig(h.c.API)
+	counted(api, n.metrics)
+	client, err := kubernetes.NewForConfig(api)
 	if err != nil {
 		l.Close()
 		return fmt.Errorf("sluice-kube: %w", err)
 	}
-	registry := prometheus.NewRegistry()
-	n, closeEvents := h.notes(client, registry)
+	closeEvents := h.events(client, n)
 	defer closeEvents()
-	if err := h.openAdmin(ctx, registry); err != nil {
+	if err := h.openAdmin(ctx, registry, n); err != nil {
 		l.Close()
 		return cli.Wrong(err)
 	}
@@ -182,21 +186,19 @@ func (h *holder) heard(e holding.Event) {
 	}
 }
 
-// notes tells by log, metrics, and Events on the pod.
-func (h *holder) notes(client *kubernetes.Clientset, registry *prometheus.Registry) (*notes, func()) {
-	n := &notes{log: h.log}
-	n.metrics = metrics.NewHold(registry, n.held)
+// events has n write Events on the pod, until what it returns is called.
+func (h *holder) events(client *kubernetes.Clientset, n *notes) func() {
 	p := h.c.Pod
 	n.pod = &corev1.Pod{TypeMeta: metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"}, ObjectMeta: metav1.ObjectMeta{Name: p.Name, Namespace: p.Namespace, UID: types.UID(p.UID)}}
 	b := events.NewBroadcaster()
 	b.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: client.CoreV1().Events(p.Namespace)})
 	n.events = b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "sluice-kube", Host: p.Node})
-	return n, b.Shutdown
+	return b.Shutdown
 }
 
 // openAdmin serves health and metrics until ctx is done. A standby is ready as a holder is:
 // else updates of a StatefulSet would stand still.
-func (h *holder) openAdmin(ctx context.Context, registry *prometheus.Registry) error {
+func (h *holder) openAdmin(ctx context.Context, registry *prometheus.Registry, n *notes) error {
 	if h.c.Admin == "" {
 		return nil
 	}
@@ -206,6 +208,7 @@ func (h *holder) openAdmin(ctx context.Context, registry *prometheus.Registry) e
 	}
 	a := admin.Plain(registry)
 	a.Ready.Store(true)
+	a.Details = n.details
 	s, _ := a.Serve(l, h.log)
 	context.AfterFunc(ctx, func() { s.Close() })
 	h.log.Info("admin on http://" + l.Addr().String() + "/")

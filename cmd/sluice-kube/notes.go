@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -82,17 +83,11 @@ func (n *notes) say(g group, note hold.Note) {
 	n.events.Eventf(n.pod, kind, w.reason, "group %s: %s (%s)", g.Name, w.message, note.Who)
 }
 
-// api counts a request for a Lease, and says now and then that they fail.
+// api says now and then that requests for a Lease fail; err is nil when one has not.
 func (n *notes) api(err error) {
-	switch {
-	case err == nil:
-		n.metrics.Requested("done")
-		return
-	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
-		n.metrics.Requested("conflict")
+	if err == nil || apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
 		return
 	}
-	n.metrics.Requested("failed")
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if time.Since(n.failed) > 10*time.Second {
@@ -128,4 +123,19 @@ func (n *notes) held() []metrics.Held {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return append([]metrics.Held(nil), n.groups...)
+}
+
+// details are a line for each group, for /readyz?verbose.
+func (n *notes) details() (lines []string) {
+	for _, g := range n.held() {
+		what := g.Mode
+		switch {
+		case g.Holding:
+			what += ", held"
+		case g.Ours:
+			what += ", fenced"
+		}
+		lines = append(lines, fmt.Sprintf("group %s: %s", g.Group, what))
+	}
+	return lines
 }
