@@ -34,6 +34,7 @@ type failover struct {
 	c        *cluster
 	ns       string // of Kubernetes
 	service  string
+	pool     string // EGRESS_POOL; "": all have one group
 	replicas []*replica
 }
 
@@ -71,11 +72,19 @@ func failoverOn(t testing.TB, n *nettest.Replicas, settings ...string) *failover
 	t.Helper()
 	c := use(t)
 	f := &failover{Replicas: n, t: t, c: c, ns: c.namespace(t, "failover"), service: "sluice"}
+	f.begin(settings...)
+	return f
+}
+
+// begin starts the replicas.
+func (f *failover) begin(settings ...string) {
+	t := f.t
+	t.Helper()
 	f.rights()
 	f.serve()
-	for i := range n.Pods {
+	for i := range f.Pods {
 		r := &replica{f: f, index: i, ns: f.Pods[i], dir: t.TempDir()}
-		r.api = c.relayOn(t, r.ns.Listen("127.0.0.1:0"))
+		r.api = f.c.relayOn(t, r.ns.Listen("127.0.0.1:0"))
 		f.replicas = append(f.replicas, r)
 		r.start(settings...)
 	}
@@ -87,7 +96,6 @@ func failoverOn(t testing.TB, n *nettest.Replicas, settings ...string) *failover
 			}
 		}
 	})
-	return f
 }
 
 // rights gives the gateway's account what the component failover says, in the namespace of the
@@ -168,12 +176,15 @@ users: [{name: u, user: {token: %q}}]
 		settings = r.settings // as before
 	}
 	r.settings = settings
-	source := "EGRESS_SOURCE=" + nettest.HeldV4 + "/24," + nettest.HeldV6 + "/64"
+	source, own := "EGRESS_SOURCE="+nettest.HeldV4+"/24,"+nettest.HeldV6+"/64", []string{"EGRESS_SOURCE=" + nettest.HeldV4 + "," + nettest.HeldV6}
+	if r.f.pool != "" {
+		source, own = "EGRESS_POOL="+r.f.pool, nil // the proxy takes what is held
+	}
 	r.netsetup = r.run("netsetup", program.Netsetup(t), []string{"EGRESS_ROUTER_MODE=http-proxy", source, "EGRESS_GATEWAY=" + nettest.GatewayV4 + "," + nettest.GatewayV6},
 		"hold", "--hold-socket", r.path("hold.sock"))
 	r.kube = r.run("kube", program.Kube(t), []string{"POD_NAME=" + r.pod.Name, "POD_NAMESPACE=" + r.f.ns, "POD_UID=" + string(r.pod.UID), "POD_IPS=" + nettest.PodOf(r.index)},
 		append([]string{"hold", "--netsetup", r.path("hold.sock"), "--socket", r.path("serving.sock"), "--kubeconfig", config, "--admin", "off", "--service", r.f.service}, settings...)...)
-	r.proxy = r.run("proxy", program.Racy(t), []string{"EGRESS_SOURCE=" + nettest.HeldV4 + "," + nettest.HeldV6},
+	r.proxy = r.run("proxy", program.Racy(t), own,
 		"proxy", "--listen", ":8080", "--admin", "off", "--rules", rules, "--holder", r.path("serving.sock"), "--access-log", "off")
 }
 
