@@ -30,7 +30,7 @@ func newWorker(k *netsetup.Kernel, in settings.Input, r *reload.Reloader[*config
 	r.Options = reload.Options[*configuration]{
 		Load:     func() (*configuration, error) { return load(in) },
 		Watch:    func(*configuration) []string { return nil },
-		Tick:     func(*configuration) { w.metrics() },
+		Tick:     w.metrics,
 		Reloaded: func(*configuration) { w.log.Info("reloaded"); w.metrics() },
 		Refused:  w.metrics,
 		Every:    tick,
