@@ -265,9 +265,9 @@ func TestGatewayMissed(t *testing.T) {
 	x.last = again
 	missed(x, 5300)
 	missed(x, 5700)
-	assert.Equal(t, []Action{Note{Kind: NoGateway}}, x.last, "the third in a row: no renewal")
-	x.feed(5750, Tick{})
+	assert.Equal(t, []Action{Note{Kind: NoGateway}, Check{Nonce: find[Check](x).Nonce}}, x.last, "the third in a row: the next attempt")
 	missed(x, 5900)
+	assert.Equal(t, []Action{Note{Kind: NoGateway}}, x.last, "which ends with one")
 	x.feed(6000, Tick{})
 	assert.Equal(t, []NoteKind{Fenced}, x.kinds())
 	x.feed(6400, Tick{})

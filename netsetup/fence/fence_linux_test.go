@@ -212,7 +212,7 @@ func TestTimes(t *testing.T) {
 			require.EqualError(t, f.Commit(n, d, false), fmt.Sprintf("hold for %s: the shortest time that the fence takes is 10ms", d))
 			require.Contains(t, elements(t, both.Name), fmt.Sprintf("1 pending %s", n[:]), "the attempt stands")
 		}
-		require.EqualError(t, f.Prepare(nonce(), Most+1), "prepare for 1m0.000000001s: the longest time that the fence takes is 1m0s")
+		require.EqualError(t, f.Prepare(nonce(), fencetime.Most+1), "prepare for 1m0.000000001s: the longest time that the fence takes is 1m0s")
 		conn, err := nftables.New()
 		require.NoError(t, err)
 		for _, family := range families(false) {
