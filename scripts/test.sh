@@ -9,8 +9,11 @@ step() { printf '\n== %s\n' "$*"; }
 step "what the tests need"
 bash scripts/install-test-deps.sh
 
-step "an API server for the tests of sluice-kube"
+step "an API server for the tests of sluice-kube, and helm for those of its chart"
+bash scripts/build-helm.sh & # each of them leaves a processor idle at times
+helm=$!
 bash scripts/build-kube-apiserver.sh
+wait $helm
 
 step "lint"
 bash scripts/lint.sh
