@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -35,17 +36,22 @@ func pods(t *testing.T) []pod {
 	t.Helper()
 	var all []pod
 	for _, s := range rendered(t) {
-		for _, o := range s.objects {
-			switch o.kind() {
-			case "Pod":
-				all = append(all, pod{s.name, s, o, o.object("spec"), o.object("metadata", "labels"), o.namespace()})
-			case "Deployment", "StatefulSet":
-				template := o.object("spec", "template")
-				all = append(all, pod{s.name, s, o, template.object("spec"), template.object("metadata", "labels"), o.namespace()})
-			}
-		}
+		all = append(all, podsOf(s)...)
 	}
 	require.Greater(t, len(all), 7)
+	return all
+}
+
+func podsOf(s set) (all []pod) {
+	for _, o := range s.objects {
+		switch o.kind() {
+		case "Pod":
+			all = append(all, pod{s.name, s, o, o.object("spec"), o.object("metadata", "labels"), o.namespace()})
+		case "Deployment", "StatefulSet":
+			template := o.object("spec", "template")
+			all = append(all, pod{s.name, s, o, template.object("spec"), template.object("metadata", "labels"), o.namespace()})
+		}
+	}
 	return all
 }
 
@@ -71,7 +77,14 @@ func (p pod) holds() bool {
 
 // TestReferences follows every name from one object to another.
 func TestReferences(t *testing.T) {
-	for _, p := range pods(t) {
+	for _, s := range rendered(t) {
+		checkReferences(t, s)
+	}
+}
+
+func checkReferences(t *testing.T, s set) {
+	t.Helper()
+	for _, p := range podsOf(s) {
 		if name := p.spec.text("serviceAccountName"); name != "" {
 			assert.NotNil(t, p.all.find("ServiceAccount", name, p.namespace), "%s: ServiceAccount %s", p, name)
 		}
@@ -81,38 +94,44 @@ func TestReferences(t *testing.T) {
 			}
 		}
 		for _, c := range append(p.spec.list("initContainers"), p.spec.list("containers")...) {
-			ports := portNames(c)
-			for _, probe := range []string{"readinessProbe", "livenessProbe"} {
-				if port := c.text(probe, "httpGet", "port"); port != "" {
-					assert.Contains(t, ports, port, "%s: %s", p, probe)
-				}
-			}
-			for _, m := range c.list("volumeMounts") {
-				found := slices.ContainsFunc(p.spec.list("volumes"), func(v object) bool { return v.text("name") == m.text("name") })
-				assert.True(t, found, "%s: volume %s", p, m.text("name"))
-				assert.Empty(t, m.text("subPath"), "%s: a subPath is never updated", p)
-			}
+			checkContainer(t, p, c)
 		}
 		if p.owner.kind() != "Pod" {
 			assert.True(t, matches(p.owner.object("spec", "selector", "matchLabels"), p.labels), "%s selects its pods", p)
 		}
 	}
-	for _, s := range rendered(t) {
-		for _, o := range s.objects {
-			switch o.kind() {
-			case "Service":
-				checkService(t, s, o)
-			case "NetworkPolicy":
+	for _, o := range s.objects {
+		switch o.kind() {
+		case "Service":
+			checkService(t, s, o)
+		case "NetworkPolicy":
+			if o.at("spec", "podSelector", "matchLabels") != nil { // else all pods
 				assert.NotEmpty(t, selected(s, o, "spec", "podSelector", "matchLabels"), "%s: %s", s.name, o)
-			case "PodDisruptionBudget":
-				assert.NotEmpty(t, selected(s, o, "spec", "selector", "matchLabels"), "%s: %s", s.name, o)
-			case "ServiceMonitor":
-				checkServiceMonitor(t, s, o)
 			}
-			if o.kind() != "Namespace" && o.namespace() != "" {
-				assert.NotNil(t, s.find("Namespace", o.namespace(), ""), "%s: %s: namespace %s", s.name, o, o.namespace())
-			}
+		case "PodDisruptionBudget":
+			assert.NotEmpty(t, selected(s, o, "spec", "selector", "matchLabels"), "%s: %s", s.name, o)
+		case "ServiceMonitor":
+			checkServiceMonitor(t, s, o)
 		}
+		if o.kind() != "Namespace" && o.namespace() != "" {
+			assert.NotNil(t, s.find("Namespace", o.namespace(), ""), "%s: %s: namespace %s", s.name, o, o.namespace())
+		}
+	}
+}
+
+// checkContainer: ports that are probed and volumes that are mounted are there.
+func checkContainer(t *testing.T, p pod, c object) {
+	t.Helper()
+	ports := portNames(c)
+	for _, probe := range []string{"readinessProbe", "livenessProbe"} {
+		if port := c.text(probe, "httpGet", "port"); port != "" {
+			assert.Contains(t, ports, port, "%s: %s", p, probe)
+		}
+	}
+	for _, m := range c.list("volumeMounts") {
+		found := slices.ContainsFunc(p.spec.list("volumes"), func(v object) bool { return v.text("name") == m.text("name") })
+		assert.True(t, found, "%s: volume %s", p, m.text("name"))
+		assert.Empty(t, m.text("subPath"), "%s: a subPath is never updated", p)
 	}
 }
 
@@ -204,35 +223,40 @@ func checkServiceMonitor(t *testing.T, s set, o object) {
 // faces it, and nothing else beyond the pod security level "restricted".
 func TestPrivileges(t *testing.T) {
 	for _, p := range pods(t) {
-		assert.Equal(t, false, p.spec["automountServiceAccountToken"], p)
-		assert.Equal(t, "RuntimeDefault", p.spec.text("securityContext", "seccompProfile", "type"), p)
-		for _, key := range []string{"hostNetwork", "hostPID", "hostIPC"} {
-			assert.Nil(t, p.spec[key], p)
-		}
-		privileged := false
-		for kind, containers := range p.containers() {
-			for _, c := range containers {
-				sc := c.object("securityContext")
-				assert.Equal(t, false, sc["allowPrivilegeEscalation"], "%s: %s", p, c.text("name"))
-				assert.Equal(t, true, sc["readOnlyRootFilesystem"], "%s: %s", p, c.text("name"))
-				assert.Nil(t, sc["privileged"], "%s: %s", p, c.text("name"))
-				assert.Equal(t, []any{"ALL"}, sc.at("capabilities", "drop"), "%s: %s", p, c.text("name"))
-				if slices.Contains(texts(c, "command"), "/sluice-netsetup") {
-					privileged = true
-					assert.Equal(t, []any{"NET_ADMIN", "NET_RAW"}, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
-					assert.Equal(t, 0, sc["runAsUser"], "%s: %s", p, c.text("name"))
-					continue
-				}
-				assert.NotEqual(t, "init", kind, "%s: %s", p, c.text("name"))
-				assert.Nil(t, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
-				assert.Equal(t, true, p.spec.at("securityContext", "runAsNonRoot"), "%s: %s", p, c.text("name"))
-				assert.Nil(t, sc["runAsNonRoot"], "%s: %s", p, c.text("name"))
+		checkPrivileges(t, p)
+	}
+}
+
+func checkPrivileges(t *testing.T, p pod) {
+	t.Helper()
+	assert.Equal(t, false, p.spec["automountServiceAccountToken"], p)
+	assert.Equal(t, "RuntimeDefault", p.spec.text("securityContext", "seccompProfile", "type"), p)
+	for _, key := range []string{"hostNetwork", "hostPID", "hostIPC"} {
+		assert.Nil(t, p.spec[key], p)
+	}
+	privileged := false
+	for kind, containers := range p.containers() {
+		for _, c := range containers {
+			sc := c.object("securityContext")
+			assert.Equal(t, false, sc["allowPrivilegeEscalation"], "%s: %s", p, c.text("name"))
+			assert.Equal(t, true, sc["readOnlyRootFilesystem"], "%s: %s", p, c.text("name"))
+			assert.Nil(t, sc["privileged"], "%s: %s", p, c.text("name"))
+			assert.Equal(t, []any{"ALL"}, sc.at("capabilities", "drop"), "%s: %s", p, c.text("name"))
+			if slices.Contains(texts(c, "command"), "/sluice-netsetup") {
+				privileged = true
+				assert.Equal(t, []any{"NET_ADMIN", "NET_RAW"}, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
+				assert.Equal(t, 0, sc["runAsUser"], "%s: %s", p, c.text("name"))
+				continue
 			}
+			assert.NotEqual(t, "init", kind, "%s: %s", p, c.text("name"))
+			assert.Nil(t, sc.at("capabilities", "add"), "%s: %s", p, c.text("name"))
+			assert.Equal(t, true, p.spec.at("securityContext", "runAsNonRoot"), "%s: %s", p, c.text("name"))
+			assert.Nil(t, sc["runAsNonRoot"], "%s: %s", p, c.text("name"))
 		}
-		if ns := p.all.find("Namespace", p.namespace, ""); ns != nil {
-			level := map[bool]string{true: "privileged", false: "restricted"}[privileged]
-			assert.Equal(t, level, ns.text("metadata", "labels", "pod-security.kubernetes.io/enforce"), p)
-		}
+	}
+	if ns := p.all.find("Namespace", p.namespace, ""); ns != nil {
+		level := map[bool]string{true: "privileged", false: "restricted"}[privileged]
+		assert.Equal(t, level, ns.text("metadata", "labels", "pod-security.kubernetes.io/enforce"), p)
 	}
 }
 
@@ -298,15 +322,21 @@ func (p pod) readFile(c object) func(string) ([]byte, error) {
 func TestSettings(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range pods(t) {
-		for _, containers := range p.containers() {
-			for _, c := range containers {
-				command := append(texts(c, "command"), texts(c, "args")...)
-				checkSettings(t, p, c, command)
-				seen[command[0]] = true
-			}
-		}
+		checkAllSettings(t, p, seen)
 	}
 	require.Equal(t, map[string]bool{"proxy": true, "tcp": true, "/sluice-netsetup": true, "/sluice-kube": true, "sleep": true}, seen)
+}
+
+// checkAllSettings loads those of all containers, and notes in seen what runs in them.
+func checkAllSettings(t *testing.T, p pod, seen map[string]bool) {
+	t.Helper()
+	for _, containers := range p.containers() {
+		for _, c := range containers {
+			command := append(texts(c, "command"), texts(c, "args")...)
+			checkSettings(t, p, c, command)
+			seen[command[0]] = true
+		}
+	}
 }
 
 // checkSettings loads the settings of a container that runs the command.
@@ -322,13 +352,13 @@ func checkSettings(t *testing.T, p pod, c object, command []string) {
 		require.Empty(t, loaded.Warnings, what)
 		require.True(t, loaded.Policy != nil || len(loaded.Tenants) > 0, what)
 		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
-		checkVariables(t, what, environ, append(config.ProxySettings(), settings.Setting{Env: "GOMEMLIMIT"}))
+		checkVariables(t, what, environ, append(config.ProxySettings(), memoryLimit))
 	case "tcp":
 		flags := flagSet(t, config.TCPSettings(), command[1:])
 		loaded, err := config.LoadTCP(settings.Input{Flags: flags, Environ: environ, ReadFile: p.readFile(c)})
 		require.NoError(t, err, what)
 		checkEnd(t, p, what, loaded.ShutdownDelay, loaded.DrainTimeout)
-		checkVariables(t, what, environ, append(config.TCPSettings(), communityVariables...))
+		checkVariables(t, what, environ, append(config.TCPSettings(), append(communityVariables, memoryLimit)...))
 	case "/sluice-netsetup":
 		if len(command) > 1 {
 			checkNetsetupHold(t, what, environ, command[1:])
@@ -363,6 +393,9 @@ func (p pod) grace(t *testing.T) time.Duration {
 	require.NoError(t, err, p)
 	return time.Duration(seconds) * time.Second
 }
+
+// memoryLimit is read by Go itself.
+var memoryLimit = settings.Setting{Env: "GOMEMLIMIT"}
 
 // communityVariables are those of the community haproxy image, and the debug switch
 // of the original's, which are no settings of their own.
@@ -427,7 +460,7 @@ func TestOneAddressOnePod(t *testing.T) {
 			assert.Equal(t, 1, p.owner.at("spec", "replicas"), p)
 			assert.Equal(t, "Recreate", p.owner.text("spec", "strategy", "type"), p)
 		} else {
-			assert.Greater(t, p.owner.at("spec", "replicas"), 1, p)
+			assert.Equal(t, "RollingUpdate", p.owner.text("spec", "strategy", "type"), "%s: no address to fight for", p)
 		}
 	}
 }
@@ -484,8 +517,12 @@ func TestConstraintsNameTheAccount(t *testing.T) {
 	constraints, gateways := 0, 0
 	for _, s := range rendered(t) {
 		for _, scc := range s.kinds("SecurityContextConstraints") {
-			require.Equal(t, []string{"system:serviceaccount:egress:sluice"}, texts(scc, "users"))
-			require.NotNil(t, s.find("ServiceAccount", "sluice", "egress"))
+			require.Equal(t, []string{"system:serviceaccount:egress:sluice", "system:serviceaccount:egress:sluice-redirect", "system:serviceaccount:egress:sluice-tcp"}, texts(scc, "users"))
+			for _, overlay := range []string{"", "-redirect", "-tcp"} {
+				below := set{objects: build(t, "kustomize/overlays/"+strings.TrimPrefix(cmp.Or(overlay, "-openshift-sdn"), "-"))}
+				require.NotNil(t, below.find("ServiceAccount", "sluice"+overlay, "egress"))
+				require.Equal(t, scc.name(), below.kinds("Deployment")[0].text("spec", "template", "metadata", "annotations", "openshift.io/required-scc"))
+			}
 			constraints++
 			for _, p := range s.kinds("Deployment") {
 				require.Equal(t, scc.name(), p.text("spec", "template", "metadata", "annotations", "openshift.io/required-scc"))
@@ -524,9 +561,8 @@ func TestImageIsNamedAsDocumented(t *testing.T) {
 				require.NoError(t, os.WriteFile(file, append(before, images...), 0o600))
 			}
 			n := 0
-			for _, d := range (set{objects: build(t, at)}).kinds("Deployment") {
-				spec := d.object("spec", "template", "spec")
-				for _, c := range append(spec.list("initContainers"), spec.list("containers")...) {
+			for _, p := range podsOf(set{objects: build(t, at)}) {
+				for _, c := range append(p.spec.list("initContainers"), p.spec.list("containers")...) {
 					n++
 					assert.Equal(t, "registry.test/sluice:v1", c.text("image"), "%s, %s", overlay, name)
 				}
@@ -537,22 +573,38 @@ func TestImageIsNamedAsDocumented(t *testing.T) {
 }
 
 // TestTwoGateways: two gateways of one namespace select their own pods, and each
-// other's never.
+// other's never: of the example, and of its labels upon any overlay.
 func TestTwoGateways(t *testing.T) {
-	both := set{"two gateways", append(build(t, "kustomize/overlays/openshift-sdn"), build(t, "examples/second-gateway")...)}
-	require.Len(t, both.kinds("Deployment"), 2)
+	requireApart(t, set{"two gateways", append(build(t, "kustomize/overlays/openshift-sdn"), build(t, "examples/second-gateway")...)})
+	text, err := os.ReadFile("examples/second-gateway/kustomization.yaml")
+	require.NoError(t, err)
+	_, labels, ok := strings.Cut(string(text), "\nlabels:\n")
+	require.True(t, ok)
+	labels, _, _ = strings.Cut(labels, "\n\n")
+	overlays, err := filepath.Glob("kustomize/overlays/*")
+	require.NoError(t, err)
+	for _, overlay := range overlays {
+		first, second := upon(t, overlay, []string{"service-monitor"}, ""), upon(t, overlay, []string{"service-monitor"}, "namePrefix: payments-\nlabels:\n"+labels+"\n")
+		requireApart(t, set{"two of " + overlay, append(first.objects, second.objects...)})
+		if held := second.find("Service", "payments-sluice", "egress"); held != nil && held.at("spec", "selector") == nil {
+			checkHeldService(t, second, held)
+		}
+	}
+}
+
+// requireApart: no object of both is there twice, and what selects pods selects those of one.
+func requireApart(t *testing.T, both set) {
+	t.Helper()
+	require.Len(t, append(both.kinds("Deployment"), both.kinds("StatefulSet")...), 2, both.name)
 	names := map[string]bool{}
 	for _, o := range both.objects {
 		if o.kind() != "Namespace" {
-			assert.False(t, names[o.String()], "%s is there twice", o)
+			assert.False(t, names[o.String()], "%s: %s is there twice", both.name, o)
 			names[o.String()] = true
 		}
-		for kind, path := range map[string][]string{
-			"Service": {"spec", "selector"}, "NetworkPolicy": {"spec", "podSelector", "matchLabels"},
-			"PodDisruptionBudget": {"spec", "selector", "matchLabels"}, "Deployment": {"spec", "selector", "matchLabels"},
-		} {
-			if o.kind() == kind {
-				assert.Len(t, selected(both, o, path...), 1, "%s", o)
+		for kind, path := range selectors {
+			if o.kind() == kind && o.at(path...) != nil {
+				assert.Len(t, selected(both, o, path...), 1, "%s: %s", both.name, o)
 			}
 		}
 		if o.kind() == "ServiceMonitor" {
@@ -562,7 +614,61 @@ func TestTwoGateways(t *testing.T) {
 					found = append(found, service.name())
 				}
 			}
-			assert.Equal(t, []string{o.name() + "-admin"}, found, "%s", o)
+			assert.LessOrEqual(t, len(found), 1, "%s: %s finds %v", both.name, o, found)
 		}
 	}
+	for _, p := range podsOf(both) {
+		for _, apart := range p.spec.list("affinity", "podAntiAffinity", "requiredDuringSchedulingIgnoredDuringExecution") {
+			assert.True(t, matches(apart.object("labelSelector", "matchLabels"), p.labels), "%s: it stays away from its own kind", p)
+		}
+	}
+}
+
+// selectors are where kinds select pods.
+var selectors = map[string][]string{
+	"Service": {"spec", "selector"}, "NetworkPolicy": {"spec", "podSelector", "matchLabels"},
+	"PodDisruptionBudget": {"spec", "selector", "matchLabels"},
+	"Deployment":          {"spec", "selector", "matchLabels"}, "StatefulSet": {"spec", "selector", "matchLabels"},
+}
+
+// TestBudgets: only where there is something to protect, which is more than one replica.
+func TestBudgets(t *testing.T) {
+	for _, p := range pods(t) {
+		replicas, _ := p.owner.at("spec", "replicas").(int)
+		budgets := 0
+		for _, o := range p.all.kinds("PodDisruptionBudget") {
+			if matches(o.object("spec", "selector", "matchLabels"), p.labels) {
+				budgets++
+			}
+		}
+		assert.Equal(t, map[bool]int{true: 1}[replicas > 1], budgets, p)
+	}
+}
+
+// TestOnlyTheClustersDNS: a policy names whom it asks for names, and labels that kustomize adds
+// to selectors do not get into that.
+func TestOnlyTheClustersDNS(t *testing.T) {
+	want := map[int]string{53: "k8s-app kube-dns", 5353: "dns.operator.openshift.io/daemonset-dns default"}
+	found := 0
+	for _, s := range append(rendered(t), upon(t, "kustomize/overlays/openshift-sdn", nil, "labels:\n- {pairs: {a: b}, includeSelectors: true}\n")) {
+		for _, o := range s.kinds("NetworkPolicy") {
+			for _, rule := range o.list("spec", "egress") {
+				for _, port := range rule.list("ports") {
+					n, _ := port["port"].(int)
+					label, ok := want[n]
+					if !ok {
+						continue
+					}
+					found++
+					require.Len(t, rule.list("to"), 1, "%s: %s", s.name, o)
+					to := rule.list("to")[0]
+					require.NotNil(t, to.at("namespaceSelector"), s.name)
+					assert.Nil(t, to.at("podSelector", "matchLabels"), s.name)
+					peer := to.list("podSelector", "matchExpressions")[0]
+					assert.Equal(t, label, peer.text("key")+" "+texts(peer, "values")[0], s.name)
+				}
+			}
+		}
+	}
+	assert.Greater(t, found, 20)
 }

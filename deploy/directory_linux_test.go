@@ -22,7 +22,7 @@ import (
 // manifest says.
 func TestDirectoryPod(t *testing.T) {
 	net := nettest.NewTopology(t)
-	p := example(t, "directory", "sluice")
+	p := only(t, "examples/directory")
 	k := newKubelet(t, net.Egress, "nameserver "+nettest.NodeV4+"\n")
 	gateway, directory := p.spec.list("containers")[0], p.spec.list("containers")[1]
 	shared := emptyDir(t, p)

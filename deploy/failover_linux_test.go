@@ -15,18 +15,18 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
-// TestFailoverPod runs the containers of examples/failover and examples/pool as a node would,
+// TestFailoverPod runs the containers of the overlays active-standby and pool as a node would,
 // and one on OpenShift, which gives each pod a group: they find each other's sockets, and who
 // faces the network finds one only. No API server answers here (e2e/kube has one), so nothing
 // is held, and the gateway is ready all the same.
 func TestFailoverPod(t *testing.T) {
 	for _, c := range []struct {
-		example string
+		overlay string
 		fsGroup int // 0: none
 		leases  int
-	}{{"failover", 0, 1}, {"failover", 1000650000, 1}, {"pool", 0, 2}} {
-		t.Run(fmt.Sprint(c.example, c.fsGroup), func(t *testing.T) {
-			p := example(t, c.example, "sluice")
+	}{{"active-standby", 0, 1}, {"active-standby", 1000650000, 1}, {"pool", 0, 2}} {
+		t.Run(fmt.Sprint(c.overlay, c.fsGroup), func(t *testing.T) {
+			p := only(t, "kustomize/overlays/"+c.overlay)
 			if c.fsGroup != 0 {
 				p.spec.object("securityContext")["fsGroup"] = c.fsGroup
 			}

@@ -59,7 +59,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "sandbox: %v\n", err)
 		os.Exit(125)
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	_ = os.RemoveAll(programs.dir)
+	os.Exit(status)
 }
 
 // capabilityNames are those that the manifests and the container runtimes' default

@@ -71,18 +71,6 @@ func curl(t *testing.T, p *nettest.Topology, args ...string) string {
 	return out.String()
 }
 
-// theDeployment is the pod of the overlay for openshift-sdn.
-func theDeployment(t *testing.T) pod {
-	t.Helper()
-	for _, p := range pods(t) {
-		if p.set == "kustomize/overlays/openshift-sdn" {
-			return p
-		}
-	}
-	t.Fatal("no such overlay")
-	return pod{}
-}
-
 // here is the environment of the manifest with the addresses of the topology.
 func here(t *testing.T, p pod, c object) (environ []string) {
 	t.Helper()
@@ -109,7 +97,7 @@ func TestPod(t *testing.T) {
 	dns := net.DNS(t)
 	dns.Set("www.example.com", nettest.Addrs(nettest.ServerAV4))
 	dns.Set("six.example.com", nettest.Addrs(nettest.ServerAV6))
-	p := theDeployment(t)
+	p := only(t, "kustomize/overlays/openshift-sdn")
 	k := newKubelet(t, net.Egress, "nameserver "+nettest.NodeV4+"\n")
 	init, main := p.spec.list("initContainers")[0], p.spec.list("containers")[0]
 	rules := p.all.find("ConfigMap", "sluice-rules", p.namespace).text("data", "rules.txt")

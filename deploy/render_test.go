@@ -80,8 +80,8 @@ func (s set) kinds(kind string) (all []object) {
 	return all
 }
 
-// rendered are the manifests as users apply them: each overlay, and the examples,
-// which stand on an overlay.
+// rendered are the manifests as users apply them: each overlay, the examples,
+// and single files with what they are for.
 func rendered(t *testing.T) []set {
 	t.Helper()
 	var sets []set
@@ -93,14 +93,15 @@ func rendered(t *testing.T) []set {
 			sets = append(sets, set{filepath.Dir(f), build(t, filepath.Dir(f))})
 		}
 	}
-	below := build(t, "kustomize/overlays/openshift-sdn")
-	files, err := filepath.Glob("examples/*.yaml")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, f := range append(files, "openshift/scc.yaml", "failover/flow-schema.yaml") {
-		text, err := os.ReadFile(f)
-		require.NoError(t, err)
-		sets = append(sets, set{f, append(decode(t, text), below...)})
+	for below, files := range map[string][]string{
+		"kustomize/overlays/openshift-sdn": {"openshift/scc.yaml", "failover/flow-schema.yaml"},
+		"examples/clients":                 {"clients/agent-sandbox.yaml", "clients/cluster-network-policy.yaml", "clients/egress-firewall.yaml", "clients/tekton.yaml"},
+	} {
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			require.NoError(t, err)
+			sets = append(sets, set{f, append(decode(t, text), build(t, below)...)})
+		}
 	}
 	return sets
 }

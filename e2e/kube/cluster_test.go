@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"syscall"
 	"testing"
@@ -25,6 +24,7 @@ import (
 	authv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -46,6 +46,7 @@ type cluster struct {
 	etcd    *exec.Cmd
 	starts  chan func()        // done by a thread that stays: a process ends with the thread that started it (Pdeathsig)
 	role    rbacv1.ClusterRole // as deploy has it
+	mapper  meta.RESTMapper    // where the API server has which kind; nil: not asked yet
 }
 
 // kustomize is where the manifests are.
@@ -89,9 +90,9 @@ func use(t testing.TB) *cluster {
 }
 
 func begin() (*cluster, error) {
-	server, err := apiserver()
+	server, err := nettest.Tool(filepath.Join("..", ".."), "kube", "kube-apiserver", "k8s.io/kubernetes")
 	if err != nil {
-		return nil, err
+		return nil, &absent{err.Error()}
 	}
 	etcd, err := exec.LookPath("etcd")
 	if err != nil {
@@ -130,27 +131,6 @@ func begin() (*cluster, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// apiserver is the program that scripts/build-kube-apiserver.sh has built.
-func apiserver() (string, error) {
-	mod, err := os.ReadFile(filepath.Join("..", "..", "tools", "kube", "go.mod"))
-	if err != nil {
-		return "", err
-	}
-	m := regexp.MustCompile(`(?m)^require k8s.io/kubernetes (v[0-9.]+)`).FindSubmatch(mod)
-	if m == nil {
-		return "", errors.New("tools/kube/go.mod names no version of Kubernetes")
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(cache, "sluice", "kube-apiserver-"+string(m[1]))
-	if _, err := os.Stat(path); err != nil {
-		return "", &absent{"there is no kube-apiserver: scripts/build-kube-apiserver.sh builds it"}
-	}
-	return path, nil
 }
 
 func freePort() string {

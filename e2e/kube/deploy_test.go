@@ -5,6 +5,7 @@ package kube
 import (
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,101 +18,279 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
-	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// resources are the kinds that the manifests have and an API server knows by itself, by
-// their names in its paths.
-var resources = map[string]string{
-	"Namespace": "namespaces", "Deployment": "deployments", "StatefulSet": "statefulsets", "Service": "services", "ServiceAccount": "serviceaccounts", "ConfigMap": "configmaps",
-	"NetworkPolicy": "networkpolicies", "PodDisruptionBudget": "poddisruptionbudgets",
-	"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings",
-	"Role": "roles", "RoleBinding": "rolebindings", "FlowSchema": "flowschemas",
+// deployed is where the manifests are.
+var deployed = filepath.Join("..", "..", "deploy")
+
+// overlays are the folders that kustomize builds: each overlay, and the example with the
+// directory; by their names.
+func overlays(t *testing.T) map[string]string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(kustomize, "overlays", "*"))
+	require.NoError(t, err)
+	all := map[string]string{"directory": filepath.Join(deployed, "examples", "directory")}
+	for _, dir := range dirs {
+		all[filepath.Base(dir)] = dir
+	}
+	require.Greater(t, len(all), 9)
+	return all
 }
 
-// The examples are taken by a real API server to the letter. The pod of the one with the
-// directory is let into a namespace of the level "restricted", which its own namespace has; and
-// those that share addresses are two that stay beside the gateway, not what ends before it.
+// Every overlay is taken by a real API server to the letter, over what it was before, and what
+// has gone out of it is what docs/deploy.md says; nothing is left when it is deleted.
 func TestManifestsAreTaken(t *testing.T) {
 	c := use(t)
-	t.Run("directory", func(t *testing.T) {
-		pod, applied := c.apply(t, rendered(t, filepath.Join("..", "..", "deploy", "examples", "directory")))
-		assert.Subset(t, applied, []string{"Deployment", "ClusterRole", "ClusterRoleBinding", "NetworkPolicy", "PodDisruptionBudget"})
-		ns, err := c.CoreV1().Namespaces().Get(t.Context(), pod.Namespace, metav1.GetOptions{})
-		require.NoError(t, err)
-		require.Equal(t, "restricted", ns.Labels["pod-security.kubernetes.io/enforce"])
-		made, err := c.CoreV1().Pods(pod.Namespace).Create(t.Context(), pod, metav1.CreateOptions{})
-		require.NoError(t, err)
-		c.remove(t, made)
-		assert.Len(t, made.Spec.Containers, 2)
-
-		root := int64(0)
-		worse := pod.DeepCopy()
-		worse.Spec.Containers[1].SecurityContext.RunAsUser = &root
-		_, err = c.CoreV1().Pods(pod.Namespace).Create(t.Context(), worse, metav1.CreateOptions{})
-		require.ErrorContains(t, err, `violates PodSecurity "restricted:latest"`, "the level is in force")
-	})
-	for example, kind := range map[string]string{"failover": "Deployment", "pool": "StatefulSet"} {
-		t.Run(example, func(t *testing.T) {
-			pod, applied := c.apply(t, rendered(t, filepath.Join("..", "..", "deploy", "examples", example)))
-			assert.Subset(t, applied, []string{kind, "Role", "RoleBinding", "NetworkPolicy", "PodDisruptionBudget"})
-			made, err := c.CoreV1().Pods(pod.Namespace).Create(t.Context(), pod, metav1.CreateOptions{})
-			require.NoError(t, err)
-			c.remove(t, made)
-			require.Len(t, made.Spec.InitContainers, 2)
-			for i, name := range []string{"netsetup", "hold"} {
-				assert.Equal(t, name, made.Spec.InitContainers[i].Name)
-				assert.Equal(t, corev1.ContainerRestartPolicyAlways, *made.Spec.InitContainers[i].RestartPolicy)
+	c.kinds(t)
+	for name, dir := range overlays(t) {
+		t.Run(name, func(t *testing.T) {
+			ns := "taken-" + name
+			var before []unstructured.Unstructured
+			if text, err := os.ReadFile(filepath.Join(deployed, "testdata", "before", name+".yaml")); err == nil {
+				before = in(decoded(t, string(text)), ns)
+			} else {
+				require.Equal(t, "standalone", name, "the only one that is new")
 			}
-			s, err := c.CoreV1().Services(pod.Namespace).Get(t.Context(), "sluice", metav1.GetOptions{})
-			require.NoError(t, err)
-			assert.Empty(t, s.Spec.Selector)
+			now := in(rendered(t, dir), ns)
+			c.apply(t, []unstructured.Unstructured{namespaceOf(ns, "privileged")})
+			c.apply(t, before)
+			c.apply(t, now)
+			var gone []string
+			for _, o := range before {
+				if !slices.ContainsFunc(now, func(n unstructured.Unstructured) bool { return title(n) == title(o) }) {
+					gone = append(gone, title(o))
+				}
+			}
+			slices.Sort(gone)
+			assert.Equal(t, goneFrom[name], gone, "docs/deploy.md says what to delete")
+			c.requireLevel(t, name, podOf(t, now))
+			c.delete(t, slices.Concat(now, before))
+			assert.Empty(t, c.inside(t, ns))
 		})
 	}
 	t.Run("flow schema", func(t *testing.T) {
-		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "failover", "flow-schema.yaml"))
+		text, err := os.ReadFile(filepath.Join(deployed, "failover", "flow-schema.yaml"))
 		require.NoError(t, err)
-		_, applied := c.apply(t, decoded(t, string(text)))
-		assert.Equal(t, []string{"FlowSchema"}, applied)
+		all := decoded(t, string(text))
+		c.apply(t, all)
 		level, err := c.FlowcontrolV1().PriorityLevelConfigurations().Get(t.Context(), "leader-election", metav1.GetOptions{})
 		require.NoError(t, err, "the level that it names")
 		assert.EqualValues(t, "Limited", level.Spec.Type)
+		c.delete(t, all)
 	})
 }
 
-// apply has the API server take objects strictly, and returns their kinds, and a pod as the
-// one of them that makes pods would make it.
-func (c *cluster) apply(t *testing.T, objects []unstructured.Unstructured) (pod *corev1.Pod, kinds []string) {
+// goneFrom is what was in the manifests before, and is not now.
+var goneFrom = map[string][]string{
+	"openshift-sdn":            {"PodDisruptionBudget sluice", "ServiceMonitor sluice"},
+	"multus-macvlan":           {"PodDisruptionBudget sluice", "ServiceMonitor sluice"},
+	"multus-egress-router-cni": {"PodDisruptionBudget sluice", "ServiceMonitor sluice"},
+	"directory":                {"PodDisruptionBudget sluice", "ServiceMonitor sluice"},
+	"active-standby":           {"ServiceMonitor sluice"},
+	"pool":                     {"ServiceMonitor sluice"},
+	"redirect":                 {"Pod egress-redirect", "Service egress-redirect"},
+	"tcp":                      {"Pod egress-tcp", "Service egress-tcp"},
+}
+
+// levels are the pod security levels that docs/deploy.md says the overlays need.
+func levels(t *testing.T) map[string]string {
 	t.Helper()
-	client, err := dynamic.NewForConfig(c.config("admin-token"))
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "deploy.md"))
 	require.NoError(t, err)
-	for _, o := range objects {
-		kind := o.GroupVersionKind()
-		if slices.Contains([]string{"ServiceMonitor", "NetworkAttachmentDefinition"}, kind.Kind) {
-			continue // an operator brings these
-		}
-		require.Contains(t, resources, kind.Kind)
-		text, err := o.MarshalJSON()
-		require.NoError(t, err)
-		yes := true
-		_, err = client.Resource(schema.GroupVersionResource{Group: kind.Group, Version: kind.Version, Resource: resources[kind.Kind]}).Namespace(o.GetNamespace()).
-			Patch(t.Context(), o.GetName(), "application/apply-patch+yaml", text, metav1.PatchOptions{FieldManager: "test", FieldValidation: "Strict", Force: &yes})
-		require.NoError(t, err, "%s %s", kind.Kind, o.GetName())
-		kinds = append(kinds, kind.Kind)
-		template, found, err := unstructured.NestedMap(o.Object, "spec", "template")
-		require.NoError(t, err)
-		if found {
-			var p corev1.PodTemplateSpec
-			require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(template, &p))
-			pod = &corev1.Pod{ObjectMeta: p.ObjectMeta, Spec: p.Spec}
-			pod.Name, pod.Namespace = "gateway", o.GetNamespace()
+	all := map[string]string{"directory": "restricted"}
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, " | "); len(cells) == 5 && strings.HasPrefix(cells[0], "| `") {
+			all[strings.Trim(cells[0], "| `")] = strings.Trim(cells[4], "| `\n")
 		}
 	}
-	return pod, kinds
+	return all
+}
+
+// requireLevel: the pod is let into namespaces of the level that the documentation says, and of
+// no stricter one; and what of it faces the network is let into the strictest.
+func (c *cluster) requireLevel(t *testing.T, name string, pod *corev1.Pod) {
+	t.Helper()
+	want, ok := levels(t)[name]
+	require.True(t, ok, "docs/deploy.md has %s", name)
+	stricter := true
+	for _, level := range []string{"restricted", "baseline", "privileged"} {
+		stricter = stricter && level != want
+		err := c.tryPod(t, level, pod)
+		if stricter {
+			assert.ErrorContains(t, err, `violates PodSecurity "`+level+`:latest"`, name)
+		} else {
+			assert.NoError(t, err, "%s: %s", name, level)
+		}
+	}
+	faces := pod.DeepCopy()
+	powerful := func(c corev1.Container) bool { return c.SecurityContext.Capabilities.Add != nil }
+	faces.Spec.InitContainers = slices.DeleteFunc(faces.Spec.InitContainers, powerful)
+	faces.Spec.Containers = slices.DeleteFunc(faces.Spec.Containers, powerful)
+	if len(faces.Spec.Containers) > 0 {
+		assert.NoError(t, c.tryPod(t, "restricted", faces), "%s: what faces the network", name)
+	}
+}
+
+// tryPod says what the API server would say to the pod in a namespace of that level.
+func (c *cluster) tryPod(t *testing.T, level string, pod *corev1.Pod) error {
+	t.Helper()
+	ns := namespaceOf("level-"+level, level)
+	c.apply(t, []unstructured.Unstructured{ns})
+	p := pod.DeepCopy()
+	p.Namespace = ns.GetName()
+	_, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	return err
+}
+
+// A namespace of clients, of the strictest level, with the policies that an administrator may set
+// above it.
+func TestClientsAreTaken(t *testing.T) {
+	c := use(t)
+	c.kinds(t)
+	all := rendered(t, filepath.Join(deployed, "examples", "clients"))
+	for _, file := range []string{"egress-firewall.yaml", "cluster-network-policy.yaml"} {
+		text, err := os.ReadFile(filepath.Join(deployed, "clients", file))
+		require.NoError(t, err)
+		all = append(all, decoded(t, string(text))...)
+	}
+	c.apply(t, all)
+	assert.Contains(t, c.inside(t, "jobs"), "Pod client", "it is let in")
+	c.delete(t, all)
+	assert.Empty(t, c.inside(t, "jobs"))
+}
+
+// Two replicas share an address by sidecars that stay, and a Service without selector.
+func TestSidecarsStay(t *testing.T) {
+	c := use(t)
+	c.kinds(t)
+	for name, kind := range map[string]string{"active-standby": "Deployment", "pool": "StatefulSet"} {
+		ns := "sidecars-" + name
+		all := in(rendered(t, overlays(t)[name]), ns)
+		c.apply(t, all)
+		assert.True(t, slices.ContainsFunc(all, func(o unstructured.Unstructured) bool { return o.GetKind() == kind }))
+		pod := podOf(t, all)
+		pod.Namespace = ns
+		made, err := c.CoreV1().Pods(ns).Create(t.Context(), pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		require.NoError(t, err)
+		require.Len(t, made.Spec.InitContainers, 2)
+		for i, name := range []string{"netsetup", "hold"} {
+			assert.Equal(t, name, made.Spec.InitContainers[i].Name)
+			assert.Equal(t, corev1.ContainerRestartPolicyAlways, *made.Spec.InitContainers[i].RestartPolicy)
+		}
+		s, err := c.CoreV1().Services(ns).Get(t.Context(), "sluice", metav1.GetOptions{})
+		require.NoError(t, err)
+		assert.Empty(t, s.Spec.Selector)
+		c.delete(t, all)
+	}
+}
+
+// Two gateways in one namespace, as the example has them: what the API server finds by each
+// selector is a pod of the one that it belongs to.
+func TestTwoInOneNamespace(t *testing.T) {
+	c := use(t)
+	c.kinds(t)
+	const ns = "two-overlays"
+	both := slices.Concat(in(rendered(t, overlays(t)["openshift-sdn"]), ns), in(rendered(t, filepath.Join(deployed, "examples", "second-gateway")), ns))
+	c.apply(t, both)
+	c.requireApart(t, ns, both, "sluice", "payments")
+	c.delete(t, both)
+}
+
+// requireApart makes a pod of each workload, and asks by all selectors.
+func (c *cluster) requireApart(t *testing.T, ns string, objects []unstructured.Unstructured, instances ...string) {
+	t.Helper()
+	for _, o := range objects {
+		if p := template(t, o); p != nil {
+			p.Name, p.Namespace = o.GetName(), ns
+			_, err := c.CoreV1().Pods(ns).Create(t.Context(), p, metav1.CreateOptions{})
+			require.NoError(t, err)
+			c.removeLater(t, p)
+		}
+	}
+	asked := map[string]int{}
+	for _, o := range objects {
+		path, ok := map[string][]string{"Service": {"spec", "selector"}, "NetworkPolicy": {"spec", "podSelector", "matchLabels"}, "Deployment": {"spec", "selector", "matchLabels"}}[o.GetKind()]
+		if !ok {
+			continue
+		}
+		labels, found, err := unstructured.NestedStringMap(o.Object, path...)
+		require.NoError(t, err)
+		require.True(t, found, title(o))
+		pods, err := c.CoreV1().Pods(ns).List(t.Context(), metav1.ListOptions{LabelSelector: metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: labels})})
+		require.NoError(t, err)
+		require.Len(t, pods.Items, 1, title(o))
+		instance := o.GetLabels()["app.kubernetes.io/instance"]
+		assert.Equal(t, instance, pods.Items[0].Labels["app.kubernetes.io/instance"], title(o))
+		asked[instance]++
+	}
+	assert.Equal(t, slices.Sorted(slices.Values(instances)), slices.Sorted(maps.Keys(asked)))
+}
+
+// in moves objects from the namespace egress to another; what is in none gets a name of its own.
+func in(objects []unstructured.Unstructured, ns string) (all []unstructured.Unstructured) {
+	for _, o := range objects {
+		o = *o.DeepCopy()
+		switch {
+		case o.GetKind() == "Namespace":
+			o.SetName(ns)
+		case o.GetNamespace() != "":
+			o.SetNamespace(ns)
+		default:
+			o.SetName(ns + "-" + o.GetName())
+		}
+		if role, found, _ := unstructured.NestedString(o.Object, "roleRef", "kind"); found {
+			if role == "ClusterRole" {
+				name, _, _ := unstructured.NestedString(o.Object, "roleRef", "name")
+				_ = unstructured.SetNestedField(o.Object, ns+"-"+name, "roleRef", "name")
+			}
+			subjects, _, _ := unstructured.NestedSlice(o.Object, "subjects")
+			subjects[0].(map[string]any)["namespace"] = ns
+			_ = unstructured.SetNestedSlice(o.Object, subjects, "subjects")
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+// namespaceOf is a namespace of a pod security level.
+func namespaceOf(name, level string) unstructured.Unstructured {
+	return unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace",
+		"metadata": map[string]any{"name": name, "labels": map[string]any{"pod-security.kubernetes.io/enforce": level}}}}
+}
+
+// title is the kind and the name, of a ConfigMap without the hash of its content.
+func title(o unstructured.Unstructured) string {
+	name, _, _ := strings.Cut(o.GetName(), "-network-")
+	return o.GetKind() + " " + name
+}
+
+// podOf is a pod as the workload among the objects would make it.
+func podOf(t *testing.T, objects []unstructured.Unstructured) *corev1.Pod {
+	t.Helper()
+	for _, o := range objects {
+		if p := template(t, o); p != nil {
+			p.Name = "gateway"
+			return p
+		}
+	}
+	t.Fatal("nothing makes pods")
+	return nil
+}
+
+// template is the pod of a workload, nil of what makes none.
+func template(t *testing.T, o unstructured.Unstructured) *corev1.Pod {
+	t.Helper()
+	found, ok, err := unstructured.NestedMap(o.Object, "spec", "template")
+	require.NoError(t, err)
+	if !ok {
+		return nil
+	}
+	var p corev1.PodTemplateSpec
+	require.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(found, &p))
+	return &corev1.Pod{ObjectMeta: p.ObjectMeta, Spec: p.Spec}
 }
 
 // rendered is "kustomize build".
@@ -134,6 +313,8 @@ func decoded(t *testing.T, text string) (all []unstructured.Unstructured) {
 			return all
 		}
 		require.NoError(t, err)
-		all = append(all, o)
+		if o.Object != nil {
+			all = append(all, o)
+		}
 	}
 }

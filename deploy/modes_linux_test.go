@@ -20,22 +20,18 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
-// example is the pod of that name in a file of examples/.
-func example(t *testing.T, file, name string) pod {
+// only is the pod of a set that has one.
+func only(t *testing.T, dir string) pod {
 	t.Helper()
-	for _, p := range pods(t) {
-		if p.set == "examples/"+file && p.owner.name() == name {
-			return p
-		}
-	}
-	t.Fatalf("no pod %s in examples/%s", name, file)
-	return pod{}
+	all := podsOf(set{dir, build(t, dir)})
+	require.Len(t, all, 1, dir)
+	return all[0]
 }
 
-// asTheExamplesSay gives the outside the addresses that the examples name: their
+// asTheOverlaysSay gives the outside the addresses that the overlays name: their
 // gateway on the pod's network, their destinations on server A. Nothing in the
 // manifests is replaced.
-func asTheExamplesSay(t *testing.T) *nettest.Topology {
+func asTheOverlaysSay(t *testing.T) *nettest.Topology {
 	t.Helper()
 	net := nettest.NewTopology(t)
 	asTheNodeLeavesIt(t, net)
@@ -127,17 +123,17 @@ func probe(t *testing.T, net *nettest.Topology, c object) string {
 	return ""
 }
 
-// TestRedirectExample runs the pod of examples/redirect.yaml as it stands, and with
+// TestRedirectPod runs the pod of the overlay redirect as it stands, and with
 // the mode init, whose container ends when the rules are loaded.
-func TestRedirectExample(t *testing.T) {
+func TestRedirectPod(t *testing.T) {
 	for _, mode := range []string{"legacy", "init"} {
 		t.Run(mode, func(t *testing.T) { redirects(t, mode) })
 	}
 }
 
 func redirects(t *testing.T, mode string) {
-	net := asTheExamplesSay(t)
-	p := example(t, "redirect.yaml", "egress-redirect")
+	net := asTheOverlaysSay(t)
+	p := only(t, "kustomize/overlays/redirect")
 	main := p.spec.list("containers")[0]
 	environ := p.environ(t, main)
 	i := slices.Index(environ, "EGRESS_ROUTER_MODE=legacy")
@@ -155,7 +151,7 @@ func redirects(t *testing.T, mode string) {
 	c := k.start(p, main, environ, nil)
 	require.Equal(t, 1, c.exit())
 	require.Contains(t, c.log(t), "net.ipv4.ip_forward: it is 0, redirect mode needs 1")
-	k.sysctl("net.ipv4.ip_forward", "1") // the sysctl in the example's comment
+	k.sysctl("net.ipv4.ip_forward", "1") // the sysctl in the manifest's comment
 
 	for range 2 { // the second time is a restart of the container
 		c = k.start(p, main, environ, nil)
@@ -164,10 +160,10 @@ func redirects(t *testing.T, mode string) {
 		}
 		ports := servicePorts(t, p)
 		nettest.Eventually(t, "the pod redirects", func() bool {
-			return reach(net, "tcp", ports["web"]) == "203.0.113.25:80 saw 192.0.2.12"
+			return reach(net, "tcp", ports["tcp-80"]) == "203.0.113.25:80 saw 192.0.2.12"
 		})
-		assert.Equal(t, "203.0.113.26:80 saw 192.0.2.12", reach(net, "tcp", ports["web-alt"]))
-		assert.Equal(t, "203.0.113.53:53 saw 192.0.2.12", reach(net, "udp", ports["dns"]))
+		assert.Equal(t, "203.0.113.26:80 saw 192.0.2.12", reach(net, "tcp", ports["tcp-8080"]))
+		assert.Equal(t, "203.0.113.53:53 saw 192.0.2.12", reach(net, "udp", ports["udp-53"]))
 		assert.Equal(t, "203.0.113.27:7777 saw 192.0.2.12", reach(net, "tcp", 7777), "the fallback")
 		if mode == "init" {
 			continue
@@ -195,10 +191,10 @@ func forgetRules(t *testing.T, p *nettest.Topology) {
 	require.NotContains(t, reach(p, "tcp", 80), " saw ")
 }
 
-// TestTCPExample runs the pod of examples/tcp.yaml as it stands.
-func TestTCPExample(t *testing.T) {
-	net := asTheExamplesSay(t)
-	p := example(t, "tcp.yaml", "egress-tcp")
+// TestTCPPod runs the pod of the overlay tcp as it stands.
+func TestTCPPod(t *testing.T) {
+	net := asTheOverlaysSay(t)
+	p := only(t, "kustomize/overlays/tcp")
 	init, main := p.spec.list("initContainers")[0], p.spec.list("containers")[0]
 	dns := net.DNS(t)
 	dns.Set("partner.example.com", nettest.Addrs("203.0.113.25"))
@@ -224,7 +220,7 @@ func TestTCPExample(t *testing.T) {
 	requirePowerless(t, c, "/", "/proc/sys")
 	ports := servicePorts(t, p)
 	for name, want := range map[string]string{
-		"https": "203.0.113.25:443", "postgres": "203.0.113.27:5432", "web": "203.0.113.26:80",
+		"tcp-443": "203.0.113.25:443", "tcp-5432": "203.0.113.27:5432", "tcp-8080": "203.0.113.26:80",
 	} {
 		nettest.Eventually(t, name+" leads to its destination", func() bool { return !strings.Contains(reach(net, "tcp", ports[name]), "reset") })
 		assert.Equal(t, want+" saw 192.0.2.11", reach(net, "tcp", ports[name]), name)
