@@ -1,0 +1,177 @@
+{{- define "sluice.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else if contains .Chart.Name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What selects the pods of this release, and no other's. */}}
+{{- define "sluice.selector" -}}
+app.kubernetes.io/name: sluice
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end -}}
+
+{{- define "sluice.labels" -}}
+app.kubernetes.io/name: sluice
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{/* A source address of the gateway's own: "yes", or nothing. */}}
+{{- define "sluice.addressed" -}}
+{{- if ne .Values.network.type "none" }}yes{{ end -}}
+{{- end -}}
+
+{{/* Whether sluice-netsetup brings the address: "yes", or nothing. */}}
+{{- define "sluice.netsetup" -}}
+{{- if has .Values.network.type (list "openshift-sdn" "multus") }}yes{{ end -}}
+{{- end -}}
+
+{{- define "sluice.pool" -}}
+{{- if and .Values.failover.enabled .Values.failover.pool }}yes{{ end -}}
+{{- end -}}
+
+{{- define "sluice.replicas" -}}
+{{- if ne (toString (default "" .Values.replicas)) "" -}}{{ int .Values.replicas }}
+{{- else if include "sluice.pool" . -}}{{ add1 (len .Values.failover.pool) }}
+{{- else if .Values.failover.enabled -}}2
+{{- else -}}1
+{{- end -}}
+{{- end -}}
+
+{{/* EGRESS_SOURCE and EGRESS_GATEWAY, or the pool: what sluice-netsetup is told. */}}
+{{- define "sluice.network" -}}
+{{- if include "sluice.pool" . }}
+EGRESS_POOL: {{ join " " .Values.failover.pool | quote }}
+{{- else }}
+EGRESS_SOURCE: {{ .Values.network.source | quote }}
+{{- end }}
+{{- if include "sluice.netsetup" . }}
+EGRESS_GATEWAY: {{ .Values.network.gateway | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Its name has a hash of the content, so that a change replaces the pods. */}}
+{{- define "sluice.networkName" -}}
+{{ include "sluice.fullname" . }}-network-{{ include "sluice.network" . | sha256sum | trunc 10 }}
+{{- end -}}
+
+{{/* A variable out of it. */}}
+{{- define "sluice.networkVariable" -}}
+- name: {{ .name }}
+  valueFrom:
+    configMapKeyRef:
+      name: {{ include "sluice.networkName" .root }}
+      key: {{ .name }}
+{{- end -}}
+
+{{- define "sluice.image" -}}
+image: {{ .Values.image | quote }}
+{{- with .Values.imagePullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* The level "restricted", but for what the image says by itself. */}}
+{{- define "sluice.powerless" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: ["ALL"]
+{{- end -}}
+
+{{/* What sets the network up: root with two capabilities. It faces nobody. */}}
+{{- define "sluice.privileged" -}}
+runAsUser: 0
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: ["ALL"]
+  add: ["NET_ADMIN", "NET_RAW"]
+{{- end -}}
+
+{{- define "sluice.helperResources" -}}
+resources:
+  requests:
+    cpu: 10m
+    memory: 16Mi
+  limits:
+    memory: 64Mi
+{{- end -}}
+
+{{/* The ports of the Service, as JSON: number and protocol. Those of the destinations. */}}
+{{- define "sluice.ports" -}}
+{{- $ports := list -}}
+{{- if eq .Values.mode "tcp" -}}
+{{- range regexFindAll "(?m)^[ \\t]*[0-9]+[ \\t]" .Values.tcp.destinations -1 -}}
+{{- $ports = append $ports (dict "port" (trim . | int) "protocol" "TCP") -}}
+{{- end -}}
+{{- else if eq .Values.mode "redirect" -}}
+{{- range regexFindAll "(?m)^[ \\t]*[0-9]+[ \\t]+[A-Za-z]+" .Values.redirect.destinations -1 -}}
+{{- $fields := splitList " " (regexReplaceAll "[ \\t]+" (trim .) " ") -}}
+{{- $ports = append $ports (dict "port" (index $fields 0 | int) "protocol" (index $fields 1 | upper)) -}}
+{{- end -}}
+{{- end -}}
+{{- dict "ports" $ports | toJson -}}
+{{- end -}}
+
+{{/* All that is wrong with the values together, beyond what the schema can say. */}}
+{{- define "sluice.check" -}}
+{{- $v := .Values -}}
+{{- $wrong := list -}}
+{{- if not $v.image -}}
+{{- $wrong = append $wrong "image: name the image, --set image=REGISTRY/sluice:VERSION" -}}
+{{- end -}}
+{{- if and (ne $v.network.type "none") (not $v.network.source) (not (include "sluice.pool" .)) -}}
+{{- $wrong = append $wrong (printf "network.source: give the gateway its address, --set network.source=192.0.2.10/24; network.type %s needs one" $v.network.type) -}}
+{{- end -}}
+{{- if and (eq $v.network.type "none") $v.network.source -}}
+{{- $wrong = append $wrong "network.type: say where the address of network.source comes from, openshift-sdn, multus or egress-router-cni" -}}
+{{- end -}}
+{{- if and (ne $v.network.type "none") (not $v.network.gateway) -}}
+{{- $wrong = append $wrong "network.gateway: give the gateway of network.source, --set network.gateway=192.0.2.1" -}}
+{{- end -}}
+{{- if and $v.failover.enabled (not (include "sluice.netsetup" .)) -}}
+{{- $wrong = append $wrong (printf "failover.enabled: with network.type %s there is no address that could move; take multus or openshift-sdn" $v.network.type) -}}
+{{- end -}}
+{{- if and $v.failover.enabled (ne $v.mode "proxy") -}}
+{{- $wrong = append $wrong (printf "failover.enabled: mode %s has one replica; take mode proxy" $v.mode) -}}
+{{- end -}}
+{{- if and $v.failover.pool (not $v.failover.enabled) -}}
+{{- $wrong = append $wrong "failover.pool: set failover.enabled, or nobody shares the pool" -}}
+{{- end -}}
+{{- if and $v.failover.pool $v.network.source -}}
+{{- $wrong = append $wrong "network.source: leave it out, the addresses are those of failover.pool" -}}
+{{- end -}}
+{{- if and (ne $v.network.type "none") (not $v.failover.enabled) (gt (include "sluice.replicas" . | int) 1) -}}
+{{- $wrong = append $wrong "replicas: one pod at a time can have the address of network.source; set failover.enabled, or leave replicas out" -}}
+{{- end -}}
+{{- if and (eq $v.mode "tcp") (not $v.tcp.destinations) -}}
+{{- $wrong = append $wrong "tcp.destinations: give lines of PORT HOST [REMOTEPORT]; mode tcp needs them" -}}
+{{- end -}}
+{{- if and (eq $v.mode "redirect") (not $v.redirect.destinations) -}}
+{{- $wrong = append $wrong "redirect.destinations: give lines of PORT PROTOCOL ADDRESS [PORT], or an ADDRESS; mode redirect needs them" -}}
+{{- end -}}
+{{- if and (eq $v.mode "redirect") (not (include "sluice.netsetup" .)) -}}
+{{- $wrong = append $wrong (printf "network.type: mode redirect needs openshift-sdn or multus, not %s" $v.network.type) -}}
+{{- end -}}
+{{- if and (ne $v.mode "proxy") (or $v.rules $v.config $v.directory.enabled) -}}
+{{- $wrong = append $wrong (printf "rules, config, directory.enabled: mode %s has none of them; take mode proxy" $v.mode) -}}
+{{- end -}}
+{{- if and $v.rules $v.config -}}
+{{- $wrong = append $wrong "rules: leave it out, the rules stand in config" -}}
+{{- end -}}
+{{- if and $v.directory.enabled (not $v.config) -}}
+{{- $wrong = append $wrong "config: say which tenants there are; directory.enabled is for them" -}}
+{{- end -}}
+{{- if $wrong -}}
+{{- fail (printf "\n  %s" (join "\n  " $wrong)) -}}
+{{- end -}}
+{{- end -}}
