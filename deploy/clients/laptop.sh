@@ -27,8 +27,9 @@ podman run --detach --name "$box" --network "$box:ip=$gateway" --network podman 
 	--read-only --cap-drop=ALL --security-opt=no-new-privileges \
 	--volume "$(dirname "$rules"):/etc/sluice:ro" \
 	"${SLUICE_IMAGE:-localhost/sluice:dev}" proxy --rules "/etc/sluice/$(basename "$rules")" --listen "$gateway:8080" >/dev/null
-until podman exec "$box" /sluice probe --proxy "$gateway:8080" --denied 169.254.169.254:80 >/dev/null 2>&1; do
-	if [ "$(podman inspect --format '{{.State.Running}}' "$box")" != true ]; then
+for try in $(seq 30); do
+	! podman exec "$box" /sluice probe --open "$gateway:8080" >/dev/null 2>&1 || break
+	if [ "$try" = 30 ] || [ "$(podman inspect --format '{{.State.Running}}' "$box")" != true ]; then
 		podman logs "$box" >&2
 		exit 1
 	fi
@@ -39,5 +40,5 @@ status=0
 podman run --rm --interactive --network "$box" --cap-drop=ALL --security-opt=no-new-privileges \
 	"${variables[@]}" "$image" "$@" || status=$?
 echo "what it asked for:" >&2
-podman logs "$box" 2>/dev/null >&2
+{ podman logs "$box" 2>/dev/null; } >&2
 exit $status
