@@ -58,7 +58,7 @@ func outside(t *testing.T, p *nettest.Topology) {
 	}
 }
 
-// curl asks for the URL by the proxy, as the client of examples/client.yaml would.
+// curl asks for the URL by the proxy, as the client of examples/clients would.
 func curl(t *testing.T, p *nettest.Topology, args ...string) string {
 	t.Helper()
 	nettest.Need(t, "curl")
