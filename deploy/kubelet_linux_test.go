@@ -149,14 +149,20 @@ func (s sandbox) dropCapabilities() error {
 	return nil
 }
 
-// newKubelet builds the image's files, and has them run in ns.
-func newKubelet(t *testing.T, ns *nettest.Netns, resolvConf string) *kubelet {
+// needRoot skips the test of who cannot become other users.
+func needRoot(t *testing.T) {
 	t.Helper()
 	users, err := os.ReadFile("/proc/self/uid_map")
 	require.NoError(t, err)
 	if f := strings.Fields(string(users)); len(f) != 3 || f[2] != "4294967295" || os.Geteuid() != 0 {
-		nettest.Unavailable(t, "to become user 65534 takes root, not that of a user namespace")
+		nettest.Unavailable(t, "to become another user takes root, not that of a user namespace")
 	}
+}
+
+// newKubelet builds the image's files, and has them run in ns.
+func newKubelet(t *testing.T, ns *nettest.Netns, resolvConf string) *kubelet {
+	t.Helper()
+	needRoot(t)
 	k := &kubelet{t: t, ns: ns, root: t.TempDir(), logs: t.TempDir()}
 	require.NoError(t, os.Chmod(k.root, 0o755))
 	cmd := exec.Command("go", "run", "./deploy/image", "-root", k.root, "-arch", runtime.GOARCH)

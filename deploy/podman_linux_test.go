@@ -50,6 +50,7 @@ events_logger="file"
 // network of a client: beside a gateway, beside one that allows what it must refuse, and where
 // there is none.
 func TestChartTest(t *testing.T) {
+	needRoot(t)
 	environ := podmanEnviron(t, t.TempDir())
 	world := nettest.NewTopology(t)
 	outside(t, world)
@@ -164,6 +165,7 @@ exec setpriv --reuid=64321 --regid=64321 --init-groups --inh-caps=-all env HOME=
 
 // TestLaptop runs the recipe of docs/clients.md with podman as a user without privilege.
 func TestLaptop(t *testing.T) {
+	needRoot(t)
 	nettest.Need(t, "newuidmap")
 	nettest.Need(t, "slirp4netns")
 	dir, err := os.MkdirTemp("/var/tmp", "sluice-laptop-") // where a user may read, and overlays may be
