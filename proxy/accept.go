@@ -6,7 +6,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/door"
-	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 )
 
@@ -56,6 +55,7 @@ const (
 func (s *Server) housekeeping() func(now time.Time) {
 	pool, trimmed := time.Now(), time.Time{}
 	return func(now time.Time) {
+		s.judgeAgain(now)
 		if now.Sub(pool) >= time.Second {
 			s.Gate.Pool.Sweep(now)
 			pool = now
@@ -127,16 +127,3 @@ func (s *Server) Open() []door.Open { return s.door.List() }
 
 // Cut ends the connections that which says, and returns how many those are.
 func (s *Server) Cut(which func(*door.Open) bool) int { return s.door.CutWhere(which, door.Cut) }
-
-// Revoke ends the requests and tunnels that the generation in force would not admit, by the
-// target and the address in use, and returns how many those are.
-func (s *Server) Revoke() int {
-	g := s.live.Load()
-	return s.door.Revoke(func(o *door.Open) bool {
-		r := outbound.Request{Client: o.Client.Addr(), Target: o.Target}
-		if !g.ByAddr() { // whose it was when it was admitted
-			r.Tenant = o.Tenant
-		}
-		return s.Gate.Stands(g, &r, o.Addr.Addr())
-	})
-}

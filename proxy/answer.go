@@ -138,6 +138,9 @@ func (x goExchange) endUnsent(err error) bool {
 		x.did.class = answer.ClassClientGone
 		return false
 	}
+	if why := x.revoked(); why != nil {
+		return x.refuse(&revokedError{why})
+	}
 	if !errors.As(err, &body) {
 		err = failedBy(err)
 		if err == errTooSlow && x.c.Why() == door.Slow { // the server waits for the client, as we do

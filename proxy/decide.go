@@ -84,7 +84,7 @@ func (x *exchange) admitNow(port uint16) (known bool, err error) {
 	}
 	s := x.c.srv
 	known, err = s.Gate.AdmitNow(x.gen, &x.wanted, &x.ticket)
-	x.judged = true
+	x.wasJudged()
 	return known, err
 }
 
@@ -138,8 +138,16 @@ func (x goExchange) admit(port uint16) error {
 	ctx, done := x.c.whileThere()
 	err := s.Gate.Blocking().Admit(ctx, x.gen, &x.wanted, &x.ticket)
 	done()
-	x.judged = true
+	x.wasJudged()
 	return err
+}
+
+// wasJudged says that the ticket has the verdict.
+func (x *exchange) wasJudged() {
+	x.judged = true
+	if !x.wanted.Until.IsZero() {
+		x.c.srv.endsAt(x.wanted.Until)
+	}
 }
 
 // readTarget makes x.wanted what the gate is asked.
@@ -160,6 +168,14 @@ func (x *exchange) admitAgain() error {
 	}
 	x.gen = live
 	return s.Gate.AdmitAddr(live, &x.wanted, x.did.addr.Addr(), &x.ticket)
+}
+
+// judgedBy is what the generation is called that has judged the request; nil: none has.
+func (x *exchange) judgedBy() *policy.Name {
+	if x.did.revoked != nil {
+		return x.did.revoked.By
+	}
+	return x.gen.Name()
 }
 
 // tenant is whose the client is, also before it was admitted.

@@ -7,6 +7,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // A conn is a door.Member: what the door may do with it at any time.
@@ -189,6 +190,7 @@ func (c *conn) GiveWay(of door.Lease) (given, atOnce bool) {
 type doing struct {
 	since  time.Time // zero: nothing
 	tunnel bool      // encrypted on one side, so that a goroutine moves its bytes
+	who    policy.Who
 	tenant string
 	target acl.Target
 	addr   netip.AddrPort
@@ -196,7 +198,7 @@ type doing struct {
 
 // doing is what the exchange is.
 func (x *exchange) doing() doing {
-	d := doing{since: x.did.start, tunnel: x.did.tunnel, target: x.wanted.Target, addr: x.did.addr}
+	d := doing{since: x.did.start, tunnel: x.did.tunnel, who: x.wanted.Who, target: x.wanted.Target, addr: x.did.addr}
 	if t := x.ticket.Tenant; t != nil {
 		d.tenant = t.Name
 	}
@@ -229,7 +231,7 @@ func (c *conn) describe(o *door.Open) bool {
 		o.Received, o.Sent = x.did.received, x.did.sent
 	}
 	if !d.since.IsZero() {
-		o.State, o.Since, o.Tenant, o.Target, o.Addr = door.Request, d.since, d.tenant, d.target, d.addr
+		o.State, o.Since, o.Who, o.Tenant, o.Target, o.Addr = door.Request, d.since, d.who, d.tenant, d.target, d.addr
 	}
 	if d.tunnel {
 		o.State = door.Tunnel

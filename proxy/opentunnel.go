@@ -32,7 +32,7 @@ type openTunnelLife struct {
 	tenant string
 	usage  *policy.Usage // nil: it is not counted
 	hold   outbound.Hold // its place among its tenant's
-	text   [64]byte      // what rec.Text is in, if there is room
+	text   [96]byte      // what rec.Text is in, if there is room
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
@@ -43,6 +43,7 @@ func (x *exchange) handOver() (free bool) {
 	o := s.tunnels.Get().(*openTunnel)
 	o.rec = *x.fillRecord()
 	o.rec.Text = append(o.text[:0], x.rec.Text...)
+	o.rec.KeepDecision()
 	o.last.Store(int64(s.door.Now()))
 	x.did.silent = true // o books it
 	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
@@ -65,6 +66,8 @@ func (x *exchange) handOver() (free bool) {
 	s.pump.Start(&o.tun, client, up, o)
 	switch why := c.Why(); {
 	case why == door.Gone: // the tunnel finds that, and resets the server: a part must not look like the whole
+	case !free && o.rec.Revoked != nil:
+		door.RevokeNow(o, of, *o.rec.Revoked)
 	case !free:
 		o.Cut(of, why) // who ended the conn meant this one
 	case o.Why() != 0: // it was ended before it had begun
@@ -145,7 +148,7 @@ func (o *openTunnel) GiveWay(door.Lease) (given, atOnce bool) { return false, fa
 // Describe says what the tunnel is.
 func (o *openTunnel) Describe(to *door.Open) bool {
 	return o.tun.While(func(up, down int64) {
-		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Tenant: o.tenant, Target: o.target,
+		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Who: o.rec.Who, Tenant: o.tenant, Target: o.target,
 			Addr: o.rec.Addr, Since: o.rec.Start, Received: o.rec.Received + up, Sent: o.rec.Sent + down}
 	})
 }

@@ -97,6 +97,7 @@ func (x goExchange) refuse(err error) (keep bool) {
 // connection can carry another request. It cannot when the client may still be sending a
 // body.
 func (x goExchange) answer(own answer.Own) (keep bool) {
+	x.revoked() // which is not known afterwards
 	x.c.revive()
 	x.composeOwn(own, x.skipBody())
 	if !x.sendOwn(x.out, int(x.tailData)) {
@@ -152,7 +153,7 @@ func (x goExchange) skipBody() bool {
 }
 
 func (x *exchange) answerTo(keep bool) answer.To {
-	return answer.To{Req: &x.req, ID: x.did.id, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Keep: keep}
+	return answer.To{Req: &x.req, ID: x.did.id, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Policy: x.judgedBy(), Keep: keep}
 }
 
 // refuse tells a client that it came on top of a limit, and reads what it had
@@ -184,7 +185,7 @@ func (c goConn) refuse(why door.Refusal) {
 func (c goConn) revive() {
 	c.mu.Lock() // or whoever has ended it may be about to set the past as its deadline
 	defer c.mu.Unlock()
-	if c.gone.Load() || c.srv.door.Cutting() || !c.Revive(door.Late) && !c.Revive(door.Slow) {
+	if c.gone.Load() || c.srv.door.Cutting() || !c.Revive(door.Late) && !c.Revive(door.Slow) && !c.Revive(door.Revoked) {
 		return
 	}
 	c.deadline.Store(0)

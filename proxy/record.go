@@ -22,10 +22,11 @@ type progress struct {
 	id      uint64
 	mode    metrics.Mode
 	tunnel  bool
-	silent  bool   // it is no request, or somebody else's: neither logged nor counted
-	status  int    // of the answer
-	class   string // of what went wrong, "" for nothing
-	details string // of what was wrong with its head
+	silent  bool               // it is no request, or somebody else's: neither logged nor counted
+	status  int                // of the answer
+	class   string             // of what went wrong, "" for nothing
+	details string             // of what was wrong with its head
+	revoked *policy.Revocation // why it may not go on
 
 	addr   netip.AddrPort // of the server; invalid: none
 	source netip.Addr     // that the server saw
@@ -48,12 +49,15 @@ func (x *exchange) fillRecord() *accesslog.Request {
 	x.keepHeads()
 	d, r := &x.did, &x.rec
 	r.Common = accesslog.Common{Start: d.start, Client: x.c.from(), Addr: d.addr, Source: d.source,
-		Received: d.received, Sent: d.sent, Connect: d.connect, Error: d.class}
+		Received: d.received, Sent: d.sent, Connect: d.connect, Error: d.class, Policy: x.gen.Name(), Revoked: x.revoked()}
+	if r.Revoked != nil {
+		r.Error = answer.ClassDenied
+	}
 	r.ID, r.Mode, r.Tunnel, r.Silent, r.Status, r.Details, r.FirstByte = d.id, d.mode, d.tunnel, d.silent, d.status, d.details, d.firstByte
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
 	}
-	r.User, r.Namespace, r.Pod = x.wanted.User(), x.wanted.Pod.Namespace, x.wanted.Pod.Name
+	r.Who = x.wanted.Who
 	if t := x.ticket.Tenant; t != nil {
 		r.Tenant = t.Name
 	}
@@ -84,7 +88,7 @@ func (o *openTunnel) book(res tunnel.Result) {
 	o.rec.Sent += res.Down
 	o.rec.Error = cmp.Or(endClass(res.Err), o.rec.Error)
 	if o.Why() == door.Revoked {
-		o.rec.Error = answer.ClassDenied
+		o.rec.Error, o.rec.Revoked = answer.ClassDenied, cmp.Or(o.Revocation(), o.rec.Revoked)
 	}
 	o.srv.book(&o.rec, o.usage, 0, 0)
 }

@@ -47,8 +47,11 @@ func (x *exchange) refusal(err error) answer.Own {
 	var out *outbound.Error
 	var bad *http1.Error
 	var target *targetError
+	var revoked *revokedError
 	class := answer.ClassTerminated
 	switch {
+	case errors.As(err, &revoked):
+		return x.refusalOfRevoked(revoked.why)
 	case errors.As(err, &out) && out.Kind == outbound.Denied && x.tenant().Unclaimed:
 		return answer.Unclaimed()
 	case errors.As(err, &out) && out.Kind == outbound.Unauthenticated:

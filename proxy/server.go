@@ -82,10 +82,12 @@ type Server struct {
 	terminator *terminate.Terminator // of clients by TLS
 	lastFailed [2]atomic.Int64       // handshake in the log, in ns; the second is of those about certificates
 
-	opened atomic.Int64    // tunnels since the last trim
-	ctx    context.Context // ends when connections are cut
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	opened   atomic.Int64    // tunnels since the last trim
+	ends     atomic.Int64    // Unix time in ns when the first ends of what clients have shown; 0: none does
+	podsSeen uint64          // version of who has which address that was judged by, for the sweeper
+	ctx      context.Context // ends when connections are cut
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
 
 	headBytes atomic.Int64  // see holdHead
 	lingering chan struct{} // slots for refused connections that are read empty

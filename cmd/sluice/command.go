@@ -43,6 +43,8 @@ type mode[C configuration] interface {
 	serve(failed func(error))
 	// renew puts gen in force in the place of the one of apply.
 	renew(gen *policy.Generation)
+	// revoke ends what is open and what is in force now would not admit.
+	revoke()
 	// cut ends what has a connection to a server: its source address is not ours any more.
 	cut()
 	// shutdown ends what is open, when ctx does at the latest, and closes what open has

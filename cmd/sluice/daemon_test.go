@@ -342,7 +342,7 @@ func TestSettingsThatNeedRestart(t *testing.T) {
 			lines := strings.Count(config, "\n")
 			d.setting("logLevel: warn\ndrainTimeout: 100ms\ndnsTimeout: 1s")
 			want := fmt.Sprintf(`%s"dnsTimeout (%[2]s:%[3]d), logLevel (%[2]s:%[4]d)"}`, said, d.file(), lines+3, lines+1)
-			assert.Contains(t, d.read("stderr"), want)
+			nettest.Eventually(t, "it is said", func() bool { return strings.Contains(d.read("stderr"), want) })
 			d.signal(syscall.SIGHUP)
 			nettest.Eventually(t, "it is said again: it still does", func() bool { return strings.Count(d.read("stderr"), want) == 2 })
 			// As it was at the start, there is nothing left that a restart would change.

@@ -72,6 +72,7 @@ func TestForbiddenImports(t *testing.T) {
 func TestAllowedImports(t *testing.T) {
 	gate := []string{"acl", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
 	frontDoor := slices.Concat(gate, []string{"internal/linelog", "metrics", "proxy/accept", "proxy/accesslog", "proxy/door", "proxy/logline", "proxy/outbound", "proxy/tunnel"})
+	judged := []string{"proxy/auth", "proxy/contain", "proxy/policy"} // what is said of what something was judged by
 	tests := []struct {
 		pkg     string
 		allowed []string
@@ -80,11 +81,11 @@ func TestAllowedImports(t *testing.T) {
 		{"acl", nil, "acl is a library for any caller"},
 		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
-		{"proxy/door", []string{"acl", "proxy/contain", "proxy/fdbudget"}, "the door knows no front door, and no bytes"},
+		{"proxy/door", slices.Concat(judged, []string{"acl", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
 		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},
-		{"proxy/answer", []string{"acl", "proxy/http1", "proxy/logline"}, "what a client is told is made of plain values: answers open no socket, and know no front door"},
-		{"proxy/accesslog", []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}, "front doors fill records; the log knows none of them, and opens no socket"},
+		{"proxy/answer", slices.Concat(judged, []string{"acl", "proxy/http1", "proxy/logline"}), "what a client is told is made of plain values: answers open no socket, and know no front door"},
+		{"proxy/accesslog", slices.Concat(judged, []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}), "front doors fill records; the log knows none of them, and opens no socket"},
 		{"proxy/policy", []string{"acl", "proxy/auth", "proxy/contain"}, "what a request is judged by: values, and no socket"},
 		{"proxy/resolve", []string{"internal/files", "proxy/contain", "proxy/fdbudget"}, "the resolver does not decide"},
 		{"proxy/tunnel", []string{"proxy/contain", "proxy/fdbudget", "proxy/poll", "proxy/sock"}, "a tunnel moves bytes; what may be connected was decided before"},

@@ -76,6 +76,9 @@ func (d *pods) Wait(ctx context.Context, a netip.Addr) (policy.Pod, bool) {
 	return podOf(d.client.Wait(ctx, a))
 }
 
+// Version is outbound.Pods'.
+func (d *pods) Version() uint64 { return d.client.Version() }
+
 func podOf(p directory.Pod, known bool) (policy.Pod, bool) {
 	return policy.Pod{Namespace: p.Namespace, ServiceAccount: p.ServiceAccount, Name: p.Name}, known
 }

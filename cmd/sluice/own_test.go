@@ -17,12 +17,15 @@ import (
 // renewals is a mode that counts what it is given.
 type renewals struct {
 	mode[*config.Proxy]
-	all []*policy.Generation
+	all     []*policy.Generation
+	revoked int
 }
 
 func (m *renewals) tenants(*config.Proxy, *policy.Set) {}
 
 func (m *renewals) renew(gen *policy.Generation) { m.all = append(m.all, gen) }
+
+func (m *renewals) revoke() { m.revoked++ }
 
 // When this host has other addresses than were listed before, what is judged by is renewed,
 // once, with the rules in force.
@@ -34,6 +37,8 @@ func TestOwnAddressesAreFollowed(t *testing.T) {
 	d.refreshOwn()
 	d.refreshOwn()
 	require.Len(t, m.all, 1)
+	assert.Equal(t, 1, m.revoked, "what is open is judged again")
+	assert.EqualValues(t, 1, m.all[0].Name().Number)
 	gone, err := acl.ParseTargetDefault("192.0.2.1", 80)
 	require.NoError(t, err)
 	assert.Equal(t, acl.Allow, m.all[0].Tenant(netip.Addr{}).Rules.DecideHost(gone).Verdict, "it is this host's no more")

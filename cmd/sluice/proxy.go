@@ -169,6 +169,8 @@ func (m *proxyMode) renew(gen *policy.Generation) {
 	m.usages.commit()
 }
 
+func (m *proxyMode) revoke() { m.server.Revoke() }
+
 func (m *proxyMode) cut() {
 	m.server.Cut(connected)
 	m.server.Gate.Pool.Evict(math.MaxInt)

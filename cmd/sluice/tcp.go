@@ -97,6 +97,8 @@ func (m *tcpMode) serve(func(error)) {}
 
 func (m *tcpMode) renew(gen *policy.Generation) { m.server.SetGeneration(gen) }
 
+func (m *tcpMode) revoke() { m.server.Revoke() }
+
 func (m *tcpMode) cut() { m.server.Cut(connected) }
 
 func (m *tcpMode) shutdown(ctx context.Context) {

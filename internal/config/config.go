@@ -6,6 +6,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -25,6 +26,7 @@ type Common struct {
 	Guard  acl.GuardMode
 
 	Sources   []netip.Addr     // to connect from; none: as the system chooses
+	KeepOpen  bool             // what is open goes on when it would not be admitted any more
 	Holder    string           // socket of sluice-kube hold; "": the sources are always here
 	Resolvers []netip.AddrPort // none: those of resolv.conf
 
@@ -102,6 +104,19 @@ func (c *Common) outboundSettings() []settings.Setting {
 func (c *Common) guardSetting(help string) settings.Setting {
 	return settings.Setting{Flag: "guard", Key: "guard", Default: acl.GuardDefault.String(), Value: "MODE", Change: live,
 		Help: help, Into: settings.One(&c.Guard, acl.ParseGuardMode)}
+}
+
+func (c *Common) revokeSetting(def string) settings.Setting {
+	return settings.Setting{Flag: "on-revoke", Key: "onRevoke", Default: def, Value: "WHAT", Change: live,
+		Help: "what becomes of open requests and tunnels that the policy in force would not admit any more: close or keep",
+		Into: settings.One(&c.KeepOpen, parseOnRevoke)}
+}
+
+func parseOnRevoke(s string) (keep bool, err error) {
+	if s != "close" && s != "keep" {
+		return false, fmt.Errorf("%q is neither close nor keep", s)
+	}
+	return s == "keep", nil
 }
 
 func (c *Common) dnsSetting() settings.Setting {

@@ -174,6 +174,7 @@ func (p *Proxy) policySettings() []settings.Setting {
 		{Flag: "users-file", Key: "usersFile", Value: "FILE", Change: live,
 			Help: "read users and passwords from this file: lines of htpasswd -B"},
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
+		p.revokeSetting("close"),
 		{Flag: "hide-rules", Key: "hideRules", Default: "false", Change: live,
 			Help: "do not show clients the rule that denied them",
 			Into: settings.One(&p.HideRules, settings.Bool)},

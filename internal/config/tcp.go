@@ -118,7 +118,8 @@ func (c *TCP) settings() []settings.Setting {
 		settings.Group{Title: "Listening", Settings: append(c.listenSettings(), c.adminSettings()...)},
 		settings.Group{Title: "Health", Settings: c.checkSettings()},
 		settings.Group{Title: "Outbound", Settings: append(c.outboundSettings(),
-			c.guardSetting("names may not lead to loopback, link-local and own addresses (default), any special range (strict), or anywhere (off)"))},
+			c.guardSetting("names may not lead to loopback, link-local and own addresses (default), any special range (strict), or anywhere (off)"),
+			c.revokeSetting("keep"))},
 		settings.Group{Title: "Time-outs and limits", Settings: c.limitSettings()},
 		settings.Group{Title: "Logs", Settings: []settings.Setting{
 			c.accessLogSetting("off", "write a line for each connection to this file, - for standard output, or off (EGRESS_DNS_PROXY_DEBUG, set to anything, means -)"),

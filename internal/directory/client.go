@@ -27,9 +27,10 @@ type Options struct {
 // begins anew, the last known state stays, until it is older than MaxAge: then nobody is
 // known. Its methods may be called concurrently.
 type Client struct {
-	o     Options
-	table atomic.Pointer[Table] // what is looked up; nil: nobody
-	waits waits
+	o       Options
+	table   atomic.Pointer[Table] // what is looked up; nil: nobody
+	version atomic.Uint64         // of the last table that was not nil
+	waits   waits
 
 	mu     sync.Mutex // guards what is below
 	known  *Table     // the last known state, however old
@@ -59,6 +60,21 @@ func NewClient(o Options) *Client {
 // Lookup is the pod that has an address, as far as is known. It takes no lock, asks no
 // clock, and allocates nothing.
 func (c *Client) Lookup(addr netip.Addr) (Pod, bool) { return c.table.Load().Lookup(addr) }
+
+// Version changes whenever what Lookup says does; 0 while nobody is known.
+func (c *Client) Version() uint64 {
+	if c.table.Load() == nil {
+		return 0
+	}
+	return c.version.Load()
+}
+
+// show has t looked up from now on. c.mu is held.
+func (c *Client) show(t *Table) {
+	if c.table.Swap(t) != t {
+		c.version.Add(1)
+	}
+}
 
 // Table is what Lookup looks up, as it is now; nil while nobody is known.
 func (c *Client) Table() *Table { return c.table.Load() }
@@ -256,7 +272,7 @@ func (c *Client) change(addr netip.Addr, p *Pod) {
 	defer c.mu.Unlock()
 	c.known = c.known.with(addr, p)
 	if !c.stale {
-		c.table.Store(c.known)
+		c.show(c.known)
 	}
 }
 
@@ -281,7 +297,7 @@ func (c *Client) confirm(age *int64) {
 		c.o.Log.Info("the directory is back: pods are known again", "addresses", c.known.Len())
 	}
 	c.stale = false
-	c.table.Store(c.known)
+	c.show(c.known)
 }
 
 // expire forgets everybody for now, when nothing new was heard.

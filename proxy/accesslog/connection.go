@@ -19,6 +19,7 @@ func ConnectionJSON(b []byte, r *Connection) []byte {
 	}
 	b = appendText(b, `,"server_name":`, r.ServerName)
 	b = appendText(b, `,"destination":`, r.Destination)
+	b = r.appendPolicy(b)
 	b = r.appendServer(b)
 	b = appendInt(b, `,"attempts":`, int64(r.Attempts))
 	b = logline.Millis(append(b, `,"connect_ms":`...), r.Connect)
@@ -28,6 +29,7 @@ func ConnectionJSON(b []byte, r *Connection) []byte {
 	b = logline.String(append(b, `,"end":`...), r.End)
 	b = appendText(b, `,"refused":`, r.Refused)
 	b = appendText(b, `,"error":`, r.Error)
+	b = r.appendRevoked(b)
 	return append(b, "}\n"...)
 }
 
@@ -38,6 +40,33 @@ func (r *Common) appendServer(b []byte) []byte {
 	}
 	b = logline.AddrPort(append(b, `,"address":`...), r.Addr)
 	return logline.Addr(append(b, `,"source":`...), r.Source)
+}
+
+// appendPolicy appends what JSON lines say of what a request was judged by.
+func (r *Common) appendPolicy(b []byte) []byte {
+	if r.Policy == nil {
+		return b
+	}
+	b = strconv.AppendUint(append(b, `,"generation":`...), r.Policy.Number, 10)
+	return appendText(b, `,"policy":`, r.Policy.Short())
+}
+
+// appendRevoked appends what JSON lines say of what was revoked.
+func (r *Common) appendRevoked(b []byte) []byte {
+	why := r.Revoked
+	if why == nil {
+		return b
+	}
+	b = logline.String(append(b, `,"revoked":`...), why.Reason())
+	b = appendText(b, `,"revoked_file":`, why.Decision.Source)
+	if why.Decision.Line > 0 {
+		b = appendInt(b, `,"revoked_line":`, int64(why.Decision.Line))
+	}
+	if why.By == nil {
+		return b
+	}
+	b = strconv.AppendUint(append(b, `,"revoked_generation":`...), why.By.Number, 10)
+	return appendText(b, `,"revoked_policy":`, why.By.Short())
 }
 
 func appendInt(b []byte, key string, n int64) []byte {

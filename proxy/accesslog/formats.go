@@ -14,9 +14,9 @@ func JSON(b []byte, r *Request) []byte {
 	b = logline.ID(b, r.ID)
 	b = logline.AddrPort(append(b, `","client":`...), r.Client)
 	b = appendText(b, `,"tenant":`, r.Tenant)
-	b = appendText(b, `,"user":`, r.User)
-	b = appendText(b, `,"namespace":`, r.Namespace)
-	b = appendText(b, `,"pod":`, r.Pod)
+	b = appendText(b, `,"user":`, r.Who.User())
+	b = appendText(b, `,"namespace":`, r.Who.Pod.Namespace)
+	b = appendText(b, `,"pod":`, r.Who.Pod.Name)
 	b = logline.String(append(b, `,"method":`...), r.get(r.method))
 	b = logline.String(append(b, `,"target":`...), r.get(r.target))
 	b = append(b, `,"verdict":"`...)
@@ -31,10 +31,12 @@ func JSON(b []byte, r *Request) []byte {
 	if r.Judged {
 		b = append(b, `,"reason":`...)
 		var room [320]byte
-		b = logline.String(b, r.Decision.AppendReason(room[:0]))
-		b = appendText(b, `,"file":`, r.Decision.Source)
-		b = appendInt(b, `,"line":`, int64(r.Decision.Line))
+		d := r.decision()
+		b = logline.String(b, d.AppendReason(room[:0]))
+		b = appendText(b, `,"file":`, d.Source)
+		b = appendInt(b, `,"line":`, int64(d.Line))
 	}
+	b = r.appendPolicy(b)
 	b = r.appendServer(b)
 	b = appendInt(b, `,"status":`, int64(r.Status))
 	b = appendInt(b, `,"received":`, r.Received)
@@ -45,6 +47,7 @@ func JSON(b []byte, r *Request) []byte {
 	b = logline.Millis(append(b, `,"total_ms":`...), r.Total)
 	b = appendText(b, `,"error":`, r.Error)
 	b = appendText(b, `,"details":`, r.Details)
+	b = r.appendRevoked(b)
 	return append(b, "}\n"...)
 }
 
@@ -83,7 +86,7 @@ func Squid(b []byte, r *Request) []byte {
 	b = append(b, ' ')
 	b = appendWord(b, r.get(r.target))
 	b = append(b, ' ')
-	b = appendWord(b, []byte(r.User))
+	b = appendWord(b, []byte(r.Who.User()))
 	b = append(b, ' ')
 	if r.Addr.IsValid() {
 		b = append(b, "HIER_DIRECT/"...)
@@ -128,7 +131,7 @@ func appendWord(b, s []byte) []byte {
 func Combined(b []byte, r *Request) []byte {
 	b = r.Client.Addr().AppendTo(b)
 	b = append(b, " - "...)
-	b = appendWord(b, []byte(r.User))
+	b = appendWord(b, []byte(r.Who.User()))
 	b = append(b, " ["...)
 	b = r.Start.AppendFormat(b, "02/Jan/2006:15:04:05 -0700")
 	b = append(b, `] "`...)

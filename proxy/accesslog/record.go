@@ -5,10 +5,12 @@ package accesslog
 import (
 	"net/netip"
 	"time"
+	"unsafe"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // Common is what the records of all front doors have. A duration of 0 means that it did
@@ -23,6 +25,10 @@ type Common struct {
 	Connect  time.Duration
 	Total    time.Duration // from Start to the end
 	Error    string        // "" for none
+	// Policy is what it was admitted by last, or refused; nil: by nothing.
+	Policy *policy.Name
+	// Revoked is why it was ended by what came in force meanwhile; nil: it was not.
+	Revoked *policy.Revocation
 }
 
 // Request is what one line says of a request to the HTTP front door, or of the tunnel that
@@ -39,9 +45,7 @@ type Request struct {
 	Status int   // of the answer; 502 too when the server broke it off after its head was sent
 
 	Tenant string // "" where there are none
-	// Namespace and Pod are whose the client's address is, as far as is known.
-	Namespace, Pod string
-	User           string // who the client has shown to be, "" for nobody
+	Who    policy.Who
 
 	ID        uint64
 	Decision  acl.Decision
@@ -51,6 +55,7 @@ type Request struct {
 
 	Text                                            []byte // room for what Keep copies; it may be used again
 	method, target, userAgent, referer, contentType span
+	source, rule                                    span // of Decision, by KeepDecision
 }
 
 // span is a part of Request.Text.
@@ -76,6 +81,29 @@ func (r *Request) Keep(req *http1.Request, resp *http1.Response) {
 	r.userAgent, r.referer = keep(req.Get(http1.UserAgent)), keep(req.Get(http1.Referer))
 	r.contentType = keep(resp.Get(http1.ContentType))
 	r.Minor = uint8(req.Minor)
+}
+
+// KeepDecision copies the texts of Decision, so that a record which waits for the end of a
+// tunnel does not keep all the rules.
+func (r *Request) KeepDecision() {
+	d := &r.Decision
+	at := uint32(len(r.Text))
+	r.Text = append(append(r.Text, d.Source...), d.Text...)
+	r.source = span{at, at + uint32(len(d.Source))}
+	r.rule = span{r.source.to, uint32(len(r.Text))}
+	d.Source, d.Text = "", ""
+}
+
+// decision is Decision with its texts. They are good until the record is used again.
+func (r *Request) decision() acl.Decision {
+	d := r.Decision
+	if s := r.get(r.source); len(s) > 0 {
+		d.Source = unsafe.String(&s[0], len(s))
+	}
+	if s := r.get(r.rule); len(s) > 0 {
+		d.Text = unsafe.String(&s[0], len(s))
+	}
+	return d
 }
 
 // Target is the request's target as the client wrote it, once Keep was called.

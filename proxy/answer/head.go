@@ -7,6 +7,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/logline"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // Established answers CONNECT. It has no field: what a client reads behind it is the
@@ -22,9 +23,10 @@ type To struct {
 	Req     *http1.Request // as much of it as could be read
 	ID      uint64
 	Now     time.Time
-	Tenant  string // whose the client is, where there are tenants
-	Contact string // whom to ask; "" leaves the line out
-	Keep    bool   // another request may follow
+	Tenant  string       // whose the client is, where there are tenants
+	Contact string       // whom to ask; "" leaves the line out
+	Policy  *policy.Name // by which it was judged; nil: by none
+	Keep    bool         // another request may follow
 }
 
 // Append appends o as the answer to a request, head and body, and returns the length of the
@@ -67,6 +69,7 @@ func (o *Own) appendHead(b []byte, to To, kind string, length int) []byte {
 		b = append(b, `; details="`...)
 		b = appendStructuredString(b, o.details())
 		b = append(b, '"')
+		b = appendPolicy(b, to.Policy)
 	}
 	if o.RetryAfter > 0 {
 		b = strconv.AppendInt(append(b, "\r\nRetry-After: "...), int64(o.RetryAfter), 10)
@@ -83,6 +86,19 @@ func (o *Own) appendHead(b []byte, to To, kind string, length int) []byte {
 		return append(b, "keep-alive\r\n\r\n"...)
 	}
 	return append(b, "close\r\n\r\n"...)
+}
+
+// appendPolicy appends what a request was judged by, as parameters of a Proxy-Status (RFC 9209
+// section 2 lets a proxy have its own).
+func appendPolicy(b []byte, p *policy.Name) []byte {
+	if p == nil {
+		return b
+	}
+	b = strconv.AppendUint(append(b, "; generation="...), p.Number, 10)
+	if p.Hash != "" {
+		b = append(append(append(b, `; policy="`...), p.Short()...), '"')
+	}
+	return b
 }
 
 // Forwarded is a server's final answer on its way to a client.

@@ -20,6 +20,9 @@ func (o *Own) page(to To) (kind string, body []byte) {
 		Status: o.Status, Title: statusText(o.Status), Error: o.Class, Details: o.details(), Advice: o.Advice,
 		ID: string(logline.ID(nil, to.ID)), Tenant: to.Tenant, Contact: to.Contact,
 	}
+	if to.Policy != nil {
+		p.Generation, p.Policy = to.Policy.Number, to.Policy.Short()
+	}
 	if len(to.Req.Method) > 0 {
 		p.Request = string(to.Req.Method) + " " + string(to.Req.Target)
 	}
@@ -37,27 +40,37 @@ func (o *Own) page(to To) (kind string, body []byte) {
 
 // pageData is what an answer tells a person.
 type pageData struct {
-	Status    int    `json:"status"`
-	Title     string `json:"title"`
-	Error     string `json:"error,omitempty"`
-	Request   string `json:"request,omitempty"`
-	DecidedBy string `json:"decided_by,omitempty"`
-	Details   string `json:"details,omitempty"`
-	Advice    string `json:"advice,omitempty"`
-	ID        string `json:"request_id"`
-	Tenant    string `json:"tenant,omitempty"`
-	Contact   string `json:"contact,omitempty"`
+	Status     int    `json:"status"`
+	Title      string `json:"title"`
+	Error      string `json:"error,omitempty"`
+	Request    string `json:"request,omitempty"`
+	DecidedBy  string `json:"decided_by,omitempty"`
+	Details    string `json:"details,omitempty"`
+	Advice     string `json:"advice,omitempty"`
+	ID         string `json:"request_id"`
+	Tenant     string `json:"tenant,omitempty"`
+	Contact    string `json:"contact,omitempty"`
+	Generation uint64 `json:"generation,omitempty"`
+	Policy     string `json:"policy,omitempty"`
 }
 
 func (p *pageData) rows() [][2]string {
 	var rows [][2]string
 	for _, r := range [][2]string{{"Asked for", p.Request}, {"Decided by", p.DecidedBy}, {"Because", p.Details},
-		{"Advice", p.Advice}, {"Tenant", p.Tenant}, {"Whom to ask", p.Contact}, {"Request id", p.ID}} {
+		{"Advice", p.Advice}, {"Tenant", p.Tenant}, {"Whom to ask", p.Contact}, {"Policy", p.policy()}, {"Request id", p.ID}} {
 		if r[1] != "" {
 			rows = append(rows, r)
 		}
 	}
 	return rows
+}
+
+// policy is what the request was judged by, as it is called.
+func (p *pageData) policy() string {
+	if p.Generation == 0 {
+		return ""
+	}
+	return strings.TrimRight("generation "+strconv.FormatUint(p.Generation, 10)+", "+p.Policy, ", ")
 }
 
 func (p *pageData) text() []byte {

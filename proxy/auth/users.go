@@ -179,7 +179,7 @@ func (u *Users) check(name, password []byte, pick [16]byte) Verdict {
 	if err != nil || !known {
 		return Verdict{Outcome: Wrong}
 	}
-	return Verdict{Good, who.identity}
+	return Verdict{Outcome: Good, Identity: who.identity}
 }
 
 // standIn is the user whose hash an unknown name is checked against.

@@ -8,6 +8,8 @@
 // is remembered by a keyed hash, with a key that the process draws at its start.
 package auth
 
+import "time"
+
 // Challenge is the fields of a 407, whole lines of a head. Basic stands first: many clients
 // look at the first challenge only. Bearer has a parameter, as RFC 6750, section 3, demands.
 const Challenge = "Proxy-Authenticate: Basic realm=\"sluice\"\r\nProxy-Authenticate: Bearer realm=\"sluice\"\r\n"
@@ -66,4 +68,6 @@ type Verdict struct {
 	Outcome Outcome
 	// Identity is who was shown; nil unless the outcome is Good. It is shared, and never changed.
 	Identity *Identity
+	// Until is when that ends, as whoever judged it said; the zero Time: not by itself.
+	Until time.Time
 }

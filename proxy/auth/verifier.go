@@ -339,5 +339,5 @@ func (v *Verifier) review(f *flight) (Verdict, time.Time) {
 		f.failed = true
 		return Verdict{Outcome: Unverifiable}, time.Time{}
 	}
-	return Verdict{Good, id}, expires
+	return Verdict{Outcome: Good, Identity: id, Until: expires}, expires
 }

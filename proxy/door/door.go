@@ -47,7 +47,8 @@ type Member interface {
 // Entry is the place of a Member in a door. Members embed it.
 type Entry struct {
 	Life
-	at int // in Door.all
+	at      int // in Door.all
+	grounds atomic.Pointer[grounds]
 }
 
 func (e *Entry) entry() *Entry { return e }

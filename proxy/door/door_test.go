@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -251,9 +252,27 @@ func TestListCutRevoke(t *testing.T) {
 	assert.ElementsMatch(t, []Open{a.open, b.open, c.open, w.open}, d.List())
 	assert.Equal(t, 1, d.CutWhere(func(o *Open) bool { return o.Tenant == "shop" }, Cut))
 	assert.EqualValues(t, Cut, c.cut.Load())
-	assert.Equal(t, 1, d.Revoke(func(o *Open) bool { return o.Addr != bad }))
+	why := &policy.Revocation{Problem: "bad"}
+	unless := func(stands func(*Open) bool) func(*Open) *policy.Revocation {
+		return func(o *Open) *policy.Revocation {
+			if stands(o) {
+				return nil
+			}
+			return why
+		}
+	}
+	assert.Equal(t, 1, d.Revoke(unless(func(o *Open) bool { return o.Addr != bad })))
 	assert.EqualValues(t, Revoked, a.cut.Load())
-	assert.Zero(t, b.Why())
+	assert.Equal(t, why, a.Revocation())
+	assert.Nil(t, b.Revocation())
+	assert.Nil(t, c.Revocation(), "it was cut before")
+	of := b.Look()
+	require.True(t, b.Again())
+	RevokeNow(b, of, *why)
+	assert.Zero(t, b.Why(), "that was its life before")
+	RevokeNow(b, b.Look(), *why)
+	assert.EqualValues(t, Revoked, b.Why())
+	assert.Equal(t, why, b.Revocation())
 	assert.Zero(t, w.Why())
 }
 
@@ -291,7 +310,12 @@ func TestListTenThousand(t *testing.T) {
 			require.Equal(t, 1, n, "%d", i)
 		}
 	}
-	assert.Equal(t, many/2, d.Revoke(func(o *Open) bool { return o.Received%2 == 0 }))
+	assert.Equal(t, many/2, d.Revoke(func(o *Open) *policy.Revocation {
+		if o.Received%2 == 0 {
+			return nil
+		}
+		return &policy.Revocation{}
+	}))
 	close(stop)
 	wg.Wait()
 	assert.Equal(t, many/2, d.Len())

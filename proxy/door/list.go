@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // State is what a client's connection is at.
@@ -23,6 +24,7 @@ func (s State) String() string { return [...]string{"waiting", "request", "tunne
 type Open struct {
 	State  State
 	Client netip.AddrPort
+	Who    policy.Who     // the client was found to be when it was admitted
 	Tenant string         // "" for the default one, or when it is not known yet
 	Target acl.Target     // asked for; the zero Target: nothing yet
 	Addr   netip.AddrPort // of the server, in use; invalid: none yet
@@ -59,13 +61,4 @@ func (d *Door) CutWhere(which func(*Open) bool, why Why) (n int) {
 		}
 	})
 	return n
-}
-
-// Revoke ends the requests and tunnels that stand says may not go on, by what they have asked
-// for and the address in use, and returns how many those are. What has no server yet is for
-// its front door to admit again, by what is in force when it has.
-func (d *Door) Revoke(stands func(*Open) bool) int {
-	return d.CutWhere(func(o *Open) bool {
-		return o.State != Waiting && o.Addr.IsValid() && !stands(o)
-	}, Revoked)
 }

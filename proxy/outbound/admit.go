@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
-	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -20,14 +19,8 @@ type Request struct {
 	Tenant string     // whose the request is, where the configuration says that; "": the client's
 	Target acl.Target
 	HTTP   *http1.Request // its head; nil for what is no HTTP
-	// Shown is who the client has shown to be with this request, by Admit or AdmitNow; nil:
-	// nobody.
-	Shown *auth.Identity
-	// Certificate is who the client has shown to be by the certificate of its connection; nil:
-	// nobody.
-	Certificate *auth.Identity
-	// Pod is who has the client's address, by Admit or AdmitNow; the zero Pod: nobody is known.
-	Pod policy.Pod
+	// Who the client is: Certificate as the front door knows it, the rest by Admit or AdmitNow.
+	policy.Who
 }
 
 // Ticket is what admission has found out about a request. The zero Ticket leads nowhere. It
@@ -115,22 +108,15 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 // AdmitAddr is Admit for one address of the target, which the caller has chosen among those
 // of an earlier ticket: what is in force may be another policy since. It asks nobody.
 func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ticket) error {
-	if user := r.Shown.User(); user != "" && !gen.Asks().Users.Has(user) {
+	if problem := gen.Asks().Problem(&r.Who); problem != "" {
 		t.Route = Route{}
-		return &Error{Kind: Unauthenticated, Err: errors.New("the user is none any more")}
+		return &Error{Kind: Unauthenticated, Err: errors.New(problem)}
 	}
 	if done, err := g.begin(gen, r, t, false); done {
 		return err
 	}
 	few := [...]netip.Addr{a}
 	return g.finish(r, t, few[:], nil)
-}
-
-// Stands reports whether gen would let a client go on with what it has open: to an address
-// of the target that is in use. The name is not resolved again.
-func (g *Gate) Stands(gen *policy.Generation, r *Request, inUse netip.Addr) bool {
-	var t Ticket
-	return g.AdmitAddr(gen, r, inUse, &t) == nil
 }
 
 // begin decides as far as can be without the addresses of a name. A request that counts for
@@ -165,10 +151,6 @@ func (r *Request) tenant(gen *policy.Generation) *policy.Tenant {
 	}
 	return gen.TenantOf(r.Client, r.Pod, r.Shown, r.Certificate)
 }
-
-// User is who the client has shown to be, for the access log: with the request, or else by its
-// certificate; "": nobody.
-func (r *Request) User() string { return cmp.Or(r.Shown.String(), r.Certificate.String()) }
 
 // count counts the request for its tenant's rate, once; one that is over it goes nowhere. What
 // the gateway asks for by itself counts for nobody.

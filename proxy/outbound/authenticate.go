@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/auth"
@@ -15,7 +16,7 @@ import (
 // and puts it into r; what it has shown with other requests is not remembered. With a ctx it
 // waits for a verdict; without one known is false when somebody would have to be waited for.
 func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx context.Context) (known bool, err error) {
-	r.Shown = nil
+	r.Shown, r.Until = nil, time.Time{}
 	asks := gen.Asks()
 	if asks.Mode == policy.Off || r.HTTP == nil || gen.Own(r.Client) {
 		return true, nil
@@ -38,7 +39,7 @@ func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx c
 	}
 	switch {
 	case verdict.Outcome == auth.Good:
-		r.Shown = verdict.Identity
+		r.Shown, r.Until = verdict.Identity, verdict.Until
 		return true, nil
 	case verdict.Outcome == auth.Missing && (asks.Mode == policy.Optional || r.Certificate != nil):
 		return true, nil
@@ -58,6 +59,9 @@ type Pods interface {
 	// Wait is Lookup for a client that may come before the news of its pod: it waits a moment
 	// for those, at most until ctx ends.
 	Wait(context.Context, netip.Addr) (policy.Pod, bool)
+	// Version changes whenever somebody has another address than before; 0 while nothing is
+	// known, which says nothing against anybody.
+	Version() uint64
 }
 
 // findPod finds out which pod has the client's address, where that matters. With a ctx it

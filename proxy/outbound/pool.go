@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
@@ -142,6 +144,47 @@ func (p *Pool) Evict(n int) int {
 // says so.
 func (p *Pool) closeWhile(old func(*Conn) bool) {
 	for _, c := range p.takeWhile(old) { // not under the lock: a close takes its time
+		p.drop(c)
+	}
+}
+
+// CloseUnreachable closes the idle connections that no request is let take any more, whatever
+// name it asks for.
+func (p *Pool) CloseUnreachable(gen *policy.Generation) {
+	type where struct {
+		tenant string
+		port   uint16
+	}
+	reach := map[where]acl.Reach{}
+	for _, key := range p.keys() {
+		at := where{key.tenant, key.dst.Port()}
+		r, known := reach[at]
+		if !known {
+			r = gen.Named(at.tenant).Rules.Reach(at.port)
+			reach[at] = r
+		}
+		if !r.Allows(key.dst.Addr()) {
+			p.closeAll(key)
+		}
+	}
+}
+
+// keys are what there are connections to.
+func (p *Pool) keys() (all []poolKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.idle {
+		all = append(all, key)
+	}
+	return all
+}
+
+func (p *Pool) closeAll(key poolKey) {
+	p.mu.Lock()
+	list := p.idle[key]
+	delete(p.idle, key)
+	p.mu.Unlock()
+	for _, c := range list {
 		p.drop(c)
 	}
 }

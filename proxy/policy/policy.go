@@ -46,12 +46,15 @@ type Limits struct {
 
 // Set is what a Generation is made of.
 type Set struct {
+	Name    Name
 	Rest    Tenant  // of clients that none of Tenants takes
 	Tenants []Taker // tried in their order
 	Authentication
 	// Own are addresses of this gateway, which is nobody's client. Those of the loopback
 	// network, where it may have clients beside it, are left out.
 	Own []netip.Addr
+	// KeepOpen says that what is open goes on when it would not be admitted any more.
+	KeepOpen bool
 }
 
 // Taker is a tenant with whom it takes.
@@ -74,6 +77,18 @@ type PodSelector struct{ Namespace, ServiceAccount string }
 type Authentication struct {
 	Mode  Mode
 	Users *auth.Users // who may show a password; nil: nobody
+}
+
+// Problem is why a client that was found to be w cannot go on, whatever the rules say; "": it
+// can.
+func (a Authentication) Problem(w *Who) string {
+	switch user := w.Shown.User(); {
+	case user != "" && !a.Users.Has(user):
+		return "the user is none any more"
+	case a.Mode == Required && w.Shown == nil && w.Certificate == nil:
+		return "the client has shown nothing that still holds, and has to"
+	}
+	return ""
 }
 
 // Mode is whether clients are to show who they are.
@@ -110,14 +125,17 @@ type Generation struct {
 	pods    map[PodSelector]int32   // the same of pods; empty: none does
 	asks    Authentication
 	own     []netip.Addr
+	name    *Name
+	keeps   bool
 }
 
 // New returns a generation in which all clients are t's.
-func New(t Tenant) *Generation { return &Generation{rest: t} }
+func New(t Tenant) *Generation { return &Generation{rest: t, name: new(Name)} }
 
 // Generation makes s a generation.
 func (s Set) Generation() *Generation {
-	g := &Generation{rest: s.Rest, asks: s.Authentication,
+	name := s.Name // which keeps nothing else of s
+	g := &Generation{name: &name, keeps: s.KeepOpen, rest: s.Rest, asks: s.Authentication,
 		shown: map[auth.Selector]int32{}, asked: map[int32]struct{}{}, pods: map[PodSelector]int32{}}
 	for _, a := range s.Own {
 		if a = a.Unmap(); !a.IsLoopback() {
@@ -163,6 +181,18 @@ func (s Set) Generation() *Generation {
 	}
 	return g
 }
+
+// Name is what g is called; nil when it was given no number, and for the nil Generation. It
+// does not keep g.
+func (g *Generation) Name() *Name {
+	if g == nil || g.name.Number == 0 {
+		return nil
+	}
+	return g.name
+}
+
+// KeepsOpen reports whether what is open goes on when g would not admit it.
+func (g *Generation) KeepsOpen() bool { return g != nil && g.keeps }
 
 // nobody is the tenant of clients that nothing is known of.
 var nobody Tenant

@@ -10,6 +10,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -37,7 +38,7 @@ func (x *session) atOnce() bool {
 	}
 	a := b.order[0]
 	b.at = time.Now()
-	x.gen = x.srv.live.Load().generation
+	x.judgedBy(x.srv.live.Load().generation)
 	conn, connecting, able, err := x.srv.begin(x.did.client.Addr(), a)
 	if !able {
 		a.d.ended(a)
@@ -53,6 +54,9 @@ func (x *session) atOnce() bool {
 	x.makeTunnel(conn)
 	return true
 }
+
+// judgedBy says by which generation the session is admitted, or not.
+func (x *session) judgedBy(gen *policy.Generation) { x.gen, x.policy = gen, gen.Name() }
 
 // connected books an attempt that has succeeded.
 func (x *session) connected(a *address, begin time.Time) {
@@ -91,7 +95,7 @@ func (x goSession) connect(ctx context.Context, g *group) (*address, *outbound.C
 			if !a.d.ref(a) {
 				continue
 			}
-			x.gen = s.live.Load().generation
+			x.judgedBy(s.live.Load().generation)
 			begin = time.Now()
 			conn, err = s.dial(ctx, x.did.client.Addr(), a)
 		} else if err == nil {
@@ -168,13 +172,16 @@ func (x *session) makeTunnel(conn *outbound.Conn) {
 	x.relayed = true
 	free := x.Why() == 0 // else whoever cuts it may have conn
 	of, gen, client, d, at := x.Look(), x.gen, x.Client(), x.to.d, conn.Dst.Addr()
+	x.gen = nil // which a tunnel must not keep
 	x.srv.pump.Start(&x.tunnel, tunnel.Side{Conn: x.client}, tunnel.Side{Conn: conn.TCP}, x)
 	if why := x.Why(); why != 0 && why != door.Gone { // a reset is found, and passed on
 		x.tunnel.Cut() // whoever cut it may have come too early
 	}
 	// What was put in force while it was being connected is looked at now that it can be revoked.
-	if live := x.srv.live.Load().generation; live != gen && !x.srv.Gate.Stands(live, &outbound.Request{Client: client, Tenant: d.tenant, Target: d.target}, at) {
-		x.Cut(of, door.Revoked)
+	if live := x.srv.live.Load().generation; live != gen && !live.KeepsOpen() {
+		if why := x.srv.Gate.Revocation(live, &outbound.Request{Client: client, Tenant: d.tenant, Target: d.target}, at, time.Now()); why != nil {
+			door.RevokeNow(x, of, *why)
+		}
 	}
 	if free {
 		conn.Release()

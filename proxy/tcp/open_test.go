@@ -48,11 +48,17 @@ func TestOpen(t *testing.T) {
 
 	p, err := acl.Parse("!127.0.0.2\n*")
 	require.NoError(t, err)
-	r.SetGeneration(policy.New(policy.Tenant{Rules: p.WithGuard(acl.Guard{Mode: acl.GuardOff})}))
+	next := policy.Set{Name: policy.Name{Number: 2, Hash: "0123456789abcdef"}, KeepOpen: true, Rest: policy.Tenant{Rules: p.WithGuard(acl.Guard{Mode: acl.GuardOff})}}
+	r.SetGeneration(next.Generation())
+	assert.Zero(t, r.Revoke(), "it is kept")
+	next.KeepOpen = false
+	r.SetGeneration(next.Generation())
 	assert.Equal(t, 1, r.Revoke())
 	io.ReadAll(first)
 	nettest.Eventually(t, "it is booked", func() bool { return len(r.Open()) == 1 })
 	assert.Equal(t, "revoked", r.last(1).End)
+	assert.Equal(t, "line 1 !127.0.0.2", r.last(1).Revoked.Reason())
+	assert.EqualValues(t, 2, r.last(1).Revoked.By.Number)
 	echoes(t, second, "is let be")
 
 	assert.Equal(t, 1, r.Cut(func(o *door.Open) bool { return o.Addr == b.addr }))

@@ -28,7 +28,8 @@ func (x *session) fillRecord(e end) {
 	d := &x.did
 	x.rec = accesslog.Connection{
 		Common: accesslog.Common{Start: d.start, Client: d.client, Addr: d.addr, Source: d.source,
-			Received: d.received, Sent: d.sent, Connect: d.connect, Total: time.Since(d.start), Error: d.why},
+			Received: d.received, Sent: d.sent, Connect: d.connect, Total: time.Since(d.start), Error: d.why,
+			Policy: x.policy, Revoked: x.Revocation()},
 		Listener: x.port.label, Name: x.port.plan.Load().Name, Peer: x.peer,
 		ServerName: d.serverName, Destination: d.destination, Attempts: d.attempts,
 		End: endNames[e], Refused: d.refused,

@@ -221,11 +221,15 @@ func (s *Server) Open() []door.Open { return s.door.List() }
 func (s *Server) Cut(which func(*door.Open) bool) int { return s.door.CutWhere(which, door.Cut) }
 
 // Revoke ends the connections that the generation in force would not admit, by the
-// destination and the address in use, and returns how many those are.
+// destination and the address in use, and returns how many those are. It does nothing where
+// the generation says that what is open may go on.
 func (s *Server) Revoke() int {
-	g := s.live.Load().generation
-	return s.door.Revoke(func(o *door.Open) bool {
-		return s.Gate.Stands(g, &outbound.Request{Client: o.Client.Addr(), Tenant: o.Tenant, Target: o.Target}, o.Addr.Addr())
+	g, now := s.live.Load().generation, time.Now()
+	if g.KeepsOpen() {
+		return 0
+	}
+	return s.door.Revoke(func(o *door.Open) *policy.Revocation {
+		return s.Gate.Revocation(g, &outbound.Request{Client: o.Client.Addr(), Tenant: o.Tenant, Target: o.Target}, o.Addr.Addr(), now)
 	})
 }
 

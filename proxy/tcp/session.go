@@ -48,7 +48,8 @@ type sessionLife struct {
 	begun   begun
 	to      *address           // that the tunnel leads to
 	tenant  string             // whose the client is, once there is a tunnel
-	gen     *policy.Generation // that has admitted it
+	gen     *policy.Generation // that admits it, until there is a tunnel
+	policy  *policy.Name       // of that
 	target  acl.Target         // being connected to, under mu
 	relayed bool               // a tunnel was made of it
 	ahead   int64              // bytes of early that went ahead of the tunnel
