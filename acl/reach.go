@@ -23,7 +23,7 @@ func (p *Policy) Reach(port uint16) Reach {
 	var reader formReader
 	for i := range p.set.rules {
 		rule := &p.set.rules[i]
-		if rule.deny() || rule.size&ruleAddr != 0 {
+		if rule.deny() || rule.size&ruleAddr != 0 || p.set.expired(ruleNo(i)) {
 			continue
 		}
 		f, _ := reader.read(rule.text(p.set)) // it was good

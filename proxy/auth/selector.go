@@ -28,6 +28,11 @@ type Selector struct {
 // By is what s selects by; 0 for the zero Selector.
 func (s Selector) By() By { return s.by }
 
+// String is by what s selects, and what: equal selectors have equal texts, and no others.
+func (s Selector) String() string {
+	return [...]string{"", "user", "namespace", "service account", "certificate"}[s.by] + " " + s.text
+}
+
 // Star is the selector with a "*" in the place of the last segment, which fits whoever s fits
 // too. false: there is none, or s is that.
 func (s Selector) Star() (Selector, bool) {

@@ -1,0 +1,78 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// hashed is what every hash begins with: another way to make them has another word.
+const hashed = "sluice policy 1"
+
+// Hash stands for all that s is judged by, in 64 hex digits: SHA-256 over frames, each of them
+// its length in 8 bytes, the highest first, and its bytes. Two gateways with the same hash judge
+// alike, but for the addresses that are their own; comments and spelling don't count, nor do the
+// clock, sources, and what is only shown. docs/policy.md has the frames in their order.
+func (s *Set) Hash() string {
+	h := sha256.New()
+	f := frames{b: acl.AppendFrame(nil, hashed), w: func(b []byte) { h.Write(b) }}
+	f.add(s.Mode.String())
+	f.tenant(&s.Rest)
+	f.add(strconv.Itoa(len(s.Tenants)))
+	for i := range s.Tenants {
+		t := &s.Tenants[i]
+		f.add(t.Name)
+		f.clients(t)
+		f.tenant(&t.Tenant)
+	}
+	f.w(f.b)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// frames are written by w when there are some.
+type frames struct {
+	b []byte
+	w func([]byte)
+}
+
+func (f *frames) add(s string) { f.b = acl.AppendFrame(f.b, s) }
+
+// each adds n, and that many frames.
+func (f *frames) each(n int, text func(int) string) {
+	f.add(strconv.Itoa(n))
+	for i := range n {
+		f.add(text(i))
+	}
+}
+
+// clients adds whom t takes; the order in which they are written does not matter.
+func (f *frames) clients(t *Taker) {
+	clients := slices.Clone(t.Clients)
+	slices.SortFunc(clients, netip.Prefix.Compare)
+	clients = slices.Compact(clients)
+	f.each(len(clients), func(i int) string { return clients[i].String() })
+	var others []string
+	for _, s := range t.Shown {
+		others = append(others, s.String())
+	}
+	for _, p := range t.Pods {
+		others = append(others, "pod "+p.Namespace+"/"+p.ServiceAccount)
+	}
+	slices.Sort(others)
+	others = slices.Compact(others)
+	f.each(len(others), func(i int) string { return others[i] })
+}
+
+// tenant adds what a tenant's requests are judged by.
+func (f *frames) tenant(t *Tenant) {
+	f.add(strconv.Itoa(t.Limits.Connections))
+	f.add(strconv.FormatFloat(t.Limits.RequestsPerSecond, 'g', -1, 64))
+	f.add(strconv.Itoa(t.Limits.Burst))
+	f.w(f.b)
+	f.b = f.b[:0]
+	t.Rules.Frames(f.w)
+}
