@@ -64,6 +64,14 @@ func newRule(line, from, to int, f *form) rule {
 func (r *rule) text(s *ruleSet) string { return s.text[r.start : r.start+r.size&ruleSize] }
 func (r *rule) deny() bool             { return r.size&ruleDeny != 0 }
 
+// SameText reports whether p and q are made of the same texts, byte by byte.
+func (p *Policy) SameText(q *Policy) bool {
+	if p == nil || q == nil {
+		return p == q
+	}
+	return p.set.text == q.set.text && slices.Equal(p.set.parts, q.set.parts)
+}
+
 // DecideHost decides as far as the name goes, and never causes a look-up. For
 // a name the verdict is NeedAddr exactly when some addresses would be allowed
 // and others denied; otherwise it is what [Policy.DecideAddr] says of every

@@ -46,6 +46,9 @@ func (x *exchange) handOver() (free bool) {
 	o.rec.KeepDecision()
 	o.last.Store(int64(s.door.Now()))
 	x.did.silent = true // o books it
+	if t := x.ticket.Tenant; t != nil {
+		t.Shadow.Count(o.rec.Shadow)
+	}
 	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
 	o.usage = x.usage()
 	o.hold, x.ticket.Hold = x.ticket.Hold, outbound.Hold{}

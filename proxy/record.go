@@ -55,7 +55,7 @@ func (x *exchange) fillRecord() *accesslog.Request {
 	}
 	r.ID, r.Mode, r.Tunnel, r.Silent, r.Status, r.Details, r.FirstByte = d.id, d.mode, d.tunnel, d.silent, d.status, d.details, d.firstByte
 	if x.judged {
-		r.Judged, r.Decision, r.Resolve = true, x.ticket.Decision, x.ticket.Resolve
+		r.Judged, r.Decision, r.Resolve, r.Shadow = true, x.ticket.Decision, x.ticket.Resolve, x.ticket.Shadow
 	}
 	r.Who = x.wanted.Who
 	if t := x.ticket.Tenant; t != nil {
@@ -65,7 +65,13 @@ func (x *exchange) fillRecord() *accesslog.Request {
 }
 
 // book has the record say how the exchange has ended, and counts it.
-func (x *exchange) book() { x.c.srv.book(x.fillRecord(), x.usage(), x.did.received, x.did.sent) }
+func (x *exchange) book() {
+	r := x.fillRecord()
+	if t := x.ticket.Tenant; t != nil && r.Shadow.Differs && !r.Silent {
+		t.Shadow.Count(r.Shadow)
+	}
+	x.c.srv.book(r, x.usage(), x.did.received, x.did.sent)
+}
 
 // usage is what x counts for.
 func (x *exchange) usage() *policy.Usage {

@@ -45,6 +45,7 @@ type proxyMode struct {
 	proxies []*sock.Listener
 	secure  []*sock.Listener // for clients by TLS
 	usages  *tenantUsages
+	shadows shadows
 
 	verifier *auth.Verifier
 	pods     *pods // nil: there is no directory
@@ -55,6 +56,7 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	m.server, m.usages = proxy.New(serverOptions(c, p, m.pods)), new(tenantUsages)
 	m.verifier = p.gate.Verifier
 	metrics.NewTenants(p.registry, m.usages.each)
+	metrics.NewShadow(p.registry, m.shadows.each)
 	var err error
 	if m.proxies, err = listenAll(c.Written.Of("listen"), c.Listen); err != nil {
 		return err
@@ -118,6 +120,8 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
 	s.Rest.HideRules, s.Rest.Contact = c.HideRules, c.Contact
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
 	m.usages.next = nil
+	s.Rest.Shadow = policy.NewShadow(c.Shadow.WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
+	defer m.shadows.share(s)
 	if len(c.Tenants) == 0 {
 		return
 	}
@@ -126,6 +130,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
 		to := &s.Tenants[i]
 		to.Clients, to.Shown, to.Pods = t.Clients, t.Shown, t.Pods
 		to.Rules = t.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
+		to.Shadow = policy.NewShadow(t.Shadow.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
 		to.HideRules, to.Contact = t.HideRules, t.Contact
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
 			RequestsPerSecond: t.Limits.RequestsPerSecond, Burst: t.Limits.Burst}
@@ -167,6 +172,7 @@ func lostEnd(before, now *config.Proxy) (source string, lost bool) {
 func (m *proxyMode) renew(gen *policy.Generation) {
 	m.server.SetGeneration(gen)
 	m.usages.commit()
+	m.shadows.commit()
 }
 
 func (m *proxyMode) revoke() { m.server.Revoke() }
@@ -226,6 +232,7 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 		}
 		st.Rules = append(st.Rules, admin.Rule{File: rule.Source, Line: rule.Line, Text: rule.Text})
 	}
+	m.shadows.show(st)
 	m.usages.show(c, st)
 	if m.pods != nil {
 		st.Directory = m.pods.text()

@@ -25,6 +25,7 @@ type Status struct {
 	Origin  string // where the rules come from
 	Loaded  time.Time
 	Tenants []Tenant
+	Shadows []Shadow // shadow rules; none: there are none
 	// Directory is how the directory of pods fares; "": there is none.
 	Directory string
 	Problem   string // why the last reload was refused, "" if it was not
@@ -39,6 +40,19 @@ type Tenant struct {
 	Rules   int
 	Origin  string // where its rules come from
 	Open    int64  // requests and tunnels under way
+}
+
+// Shadow is what the page says of shadow rules.
+type Shadow struct {
+	Tenant string // whose; "" where there are no tenants
+	Rules  int
+	Lines  []ShadowLine // those that would have decided something otherwise
+}
+
+// ShadowLine is how many requests a line would have decided otherwise.
+type ShadowLine struct {
+	Rule                  // Line 0: no rule decides
+	WouldDeny, WouldAllow uint64
 }
 
 // Rule is one line of the rules in force.

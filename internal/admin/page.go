@@ -33,6 +33,7 @@ func writePage(w io.Writer, st Status) error {
 	fmt.Fprintf(&b, "<dt>Up since</dt><dd>%s</dd>\n", at(st.Started))
 	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n", len(st.Rules), text(st.Origin), at(st.Loaded))
 	b.WriteString(pageRules(st.Rules))
+	b.WriteString(pageShadows(st.Shadows))
 	b.WriteString(pageTenants(st.Tenants))
 	b.WriteString(`<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
 </body></html>
@@ -60,6 +61,25 @@ func pageRules(rules []Rule) string {
 	return b.String()
 }
 
+// pageShadows is what shadow rules would change; nothing if there are none.
+func pageShadows(shadows []Shadow) string {
+	var b strings.Builder
+	for _, s := range shadows {
+		b.WriteString("<h2>Shadow rules" + html.EscapeString(of(s.Tenant)) + "</h2>\n")
+		fmt.Fprintf(&b, "<p>%d rules, which change nothing. Requests that they would decide otherwise:</p>\n", s.Rules)
+		b.WriteString("<table><tr><th>Line</th><th>Would deny</th><th>Would allow</th></tr>\n")
+		for _, l := range s.Lines {
+			at := "no rule"
+			if l.Line > 0 {
+				at = strings.TrimLeft(fmt.Sprintf("%s %d  %s", l.File, l.Line, l.Text), " ")
+			}
+			fmt.Fprintf(&b, "<tr><td>%s</td><td>%d</td><td>%d</td></tr>\n", html.EscapeString(at), l.WouldDeny, l.WouldAllow)
+		}
+		b.WriteString("</table>\n")
+	}
+	return b.String()
+}
+
 // pageTenants is a row for each tenant; nothing if there are none.
 func pageTenants(tenants []Tenant) string {
 	if len(tenants) == 0 {
@@ -76,4 +96,12 @@ func pageTenants(tenants []Tenant) string {
 	}
 	b.WriteString("</table>\n")
 	return b.String()
+}
+
+// of says whose something is.
+func of(tenant string) string {
+	if tenant == "" {
+		return ""
+	}
+	return " of " + tenant
 }

@@ -85,7 +85,7 @@ func TestEveryWay(t *testing.T) {
 	pem, err := os.ReadFile(filepath.Join("testdata", "root.pem"))
 	require.NoError(t, err)
 	files := map[string]string{
-		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n", "/etc/more": "b.test", "/etc/users": "deploy:" + hash + "\n",
+		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n", "/etc/more": "b.test", "/etc/shadow": "c.test", "/etc/users": "deploy:" + hash + "\n",
 		"/etc/sluice.yaml": `# everything
 listen: [":3128", "[::]:3129"]
 admin: off
@@ -97,6 +97,7 @@ tlsKey: tls.key
 clientCA: ca.pem
 proxyProtocolFrom: [10.0.0.0/8, 192.0.2.1]
 rulesFile: [rules, more]
+shadowRulesFile: shadow
 guard: strict
 onRevoke: keep
 hideRules: true
@@ -136,7 +137,7 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
-		"guard": {"strict"}, "on-revoke": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
+		"shadow-rules": {"/etc/shadow"}, "guard": {"strict"}, "on-revoke": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
@@ -161,11 +162,12 @@ logLevel: warn
 				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 			},
 			DNSTimeout: 3 * time.Second, ShutdownDelay: 6 * time.Second, LogLevel: slog.LevelWarn, Origin: "/etc/rules, /etc/more",
-			Watch: []string{"/etc/rules", "/etc/more", "/etc/users", "/etc/tls.pem", "/etc/tls.key", "/etc/ca.pem", "/etc/ca2.pem"},
+			Watch: []string{"/etc/rules", "/etc/more", "/etc/shadow", "/etc/users", "/etc/tls.pem", "/etc/tls.key", "/etc/ca.pem", "/etc/ca2.pem"},
 		},
 		Listen: []string{":3128", "[::]:3129"}, ListenTLS: []string{":8443"},
 		ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
 		Rules:             ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
+		ShadowRules:       ruleText(acl.Text{Source: "/etc/shadow", Text: "c.test"}),
 		HideRules:         true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
@@ -181,7 +183,8 @@ logLevel: warn
 		require.NoError(t, err, name)
 		require.True(t, p.Users.Has("deploy"))
 		require.NotNil(t, p.Keys.ClientCAs)
-		p.Policy, p.Written, p.Users, p.Keys = nil, nil, nil, nil
+		require.Equal(t, 1, p.Shadow.Len())
+		p.Policy, p.Shadow, p.Written, p.Users, p.Keys = nil, nil, nil, nil, nil
 		if strings.HasPrefix(name, "file") {
 			require.Equal(t, "/etc/sluice.yaml", p.Watch[0])
 			p.Watch = p.Watch[1:]
@@ -193,7 +196,7 @@ logLevel: warn
 		if s.Flag != "" && s.Flag != "config" {
 			require.Contains(t, texts, s.Flag)
 		}
-		if s.Key != "" && s.Key != "rules" && s.Key != tenantsKey {
+		if s.Key != "" && s.Key != "rules" && s.Key != "shadowRules" && s.Key != tenantsKey {
 			require.Contains(t, files["/etc/sluice.yaml"], "\n"+s.Key+":")
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -22,9 +23,12 @@ type Proxy struct {
 	Keys              *Keys          // for those; nil: there are none
 	ProxyProtocolFrom []netip.Prefix // peers whose connections begin with a PROXY protocol header
 
-	Rules     RuleText // what Policy is made of
-	HideRules bool     // error pages and status lines don't show the rule
-	Contact   string   // whom to ask, for error pages; "": nobody is named
+	Rules RuleText // what Policy is made of
+	// ShadowRules are judged by beside them, and change nothing.
+	ShadowRules RuleText
+	Shadow      *acl.Policy // of ShadowRules; nil: there are none
+	HideRules   bool        // error pages and status lines don't show the rule
+	Contact     string      // whom to ask, for error pages; "": nobody is named
 
 	Authenticate policy.Mode
 	Users        *auth.Users // nil: there is no usersFile
@@ -73,6 +77,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	l.Load()
 	tenants := l.Block(tenantsSetting()) != nil
 	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants)
+	p.ShadowRules, p.Shadow = rules(l, settings.Pick(all, "shadow-rules"), shadowText, false)
 	p.Users = users(l, settings.Pick(all, "users-file"))
 	p.Keys = p.keys(l, all)
 	p.authenticates(l, all)
@@ -91,6 +96,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 		return nil, err
 	}
 	l.Warnings = append(l.Warnings, fromACL(p.Policy.Warnings())...)
+	l.Warnings = append(l.Warnings, fromACL(p.Shadow.Warnings())...)
 	p.Origin = p.Rules.Source
 	if tenants {
 		p.Origin = strings.Trim(l.Path+", "+p.Origin, ", ")
@@ -157,11 +163,17 @@ func (p *Proxy) listenSettings() []settings.Setting {
 // rulesText is the rules themselves, in the file.
 var rulesText = settings.Setting{Key: "rules", Value: "TEXT", Change: live, Help: "the rules themselves"}
 
+// shadowText is the shadow rules themselves, in the file.
+var shadowText = settings.Setting{Key: "shadowRules", Value: "TEXT", Change: live, Help: "the shadow rules themselves"}
+
 func (p *Proxy) policySettings() []settings.Setting {
 	return []settings.Setting{
 		{Flag: "rules", Egress: rulesVariable, Key: "rulesFile", Value: "FILE", List: true, Change: live,
 			Help: "read the rules from this file; several are one list, in the order given (EGRESS_HTTP_PROXY_DESTINATION holds the rules themselves)"},
 		rulesText,
+		{Flag: "shadow-rules", Key: "shadowRulesFile", Value: "FILE", List: true, Change: live,
+			Help: "judge by the rules of this file too, and say what they would change, which is all that they do; several are one list"},
+		shadowText,
 		tenantsSetting(),
 		{Flag: "authenticate", Key: "authenticate", Default: "off", Value: "MODE", Change: live,
 			Help: "ask clients who they are (Proxy-Authorization): off, optional or required",

@@ -23,6 +23,7 @@ type Tenant struct {
 
 	Rules     RuleText
 	Policy    *acl.Policy
+	Shadow    *acl.Policy // judged by beside them, and changes nothing; nil: there is none
 	Guard     acl.GuardMode
 	Sources   []netip.Addr // never empty, unless those of the gateway are
 	Limits    TenantLimits
@@ -98,7 +99,7 @@ func (r *tenantReader) list(n *yaml.Node) {
 func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	t := Tenant{Guard: r.rest.Guard, Sources: r.gateway, HideRules: r.rest.HideRules, Contact: r.rest.Contact, line: item.Line}
 	before := len(r.Problems)
-	var inline, file *yaml.Node
+	var inline, file, shadow, shadowFile *yaml.Node
 	named := false
 	r.keys(item, map[string]func(*yaml.Node){
 		"name":            func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
@@ -110,12 +111,17 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 		"source":          func(n *yaml.Node) { t.Sources = nil; r.scalars(n, r.source(&t)) },
 		"rules":           func(n *yaml.Node) { inline = n },
 		"rulesFile":       func(n *yaml.Node) { file = n },
+		"shadowRules":     func(n *yaml.Node) { shadow = n },
+		"shadowRulesFile": func(n *yaml.Node) { shadowFile = n },
 		"guard":           scalar(r.nodes, &t.Guard, acl.ParseGuardMode),
 		"hideRules":       scalar(r.nodes, &t.HideRules, settings.Bool),
 		"contact":         scalar(r.nodes, &t.Contact, settings.Line),
 		"limits":          func(n *yaml.Node) { r.limits(n, &t.Limits) },
 	})
-	r.rules(&t, inline, file)
+	t.Rules, t.Policy = r.rules(&t, "rules", inline, file)
+	if shadow != nil || shadowFile != nil {
+		_, t.Shadow = r.rules(&t, "shadowRules", shadow, shadowFile)
+	}
 	if !named {
 		r.FileProblem(item.Line, `a tenant wants a "name"`)
 	}
@@ -265,40 +271,38 @@ func parseRate(s string) (float64, error) {
 	return f, nil
 }
 
-// rules reads the tenant's rules. One without a rule may nothing, which is said.
-func (r *tenantReader) rules(t *Tenant, inline, file *yaml.Node) {
-	var texts []acl.Text
+// rules reads rules of the tenant, the text under key or the files under key+"File". One without
+// a rule may nothing, which is said.
+func (r *tenantReader) rules(t *Tenant, key string, inline, file *yaml.Node) (rt RuleText, p *acl.Policy) {
 	switch {
 	case inline != nil && file != nil:
-		r.FileProblem(max(inline.Line, file.Line), `"rules" and "rulesFile" are both given; keep one of them`)
-		return
+		r.FileProblem(max(inline.Line, file.Line), fmt.Sprintf("%q and %q are both given; keep one of them", key, key+"File"))
+		return rt, nil
 	case file != nil:
 		var ok bool
-		if t.Rules, ok = ruleFiles(r.Loader, r.values(file)); !ok {
-			return
+		if rt, ok = ruleFiles(r.Loader, r.values(file)); !ok {
+			return rt, nil
 		}
-		texts = t.Rules.Texts
 	case inline == nil:
 		r.FileProblem(t.line, `no "rules" and no "rulesFile"; to allow everything, write rules: "*"`)
-		return
+		return rt, nil
 	case inline.Kind != yaml.ScalarNode:
-		r.FileProblem(inline.Line, `"rules" wants a text, not a list: write "rules: |" and below it one a line, indented, without dashes`)
-		return
+		r.FileProblem(inline.Line, fmt.Sprintf(`%q wants a text, not a list: write "%s: |" and below it one a line, indented, without dashes`, key, key))
+		return rt, nil
 	default:
 		line := inline.Line
 		if inline.Style&yaml.LiteralStyle != 0 {
 			line++ // the text begins under the "|"
 		}
-		texts = []acl.Text{{Source: r.Path, Text: inline.Value, Line: line}}
-		t.Rules = ruleText(texts...)
+		rt = ruleText(acl.Text{Source: r.Path, Text: inline.Value, Line: line})
 	}
-	policy, err := acl.ParseTexts(texts...)
+	p, err := acl.ParseTexts(rt.Texts...)
 	if err != nil {
-		r.Problems = append(r.Problems, ofRules(t.Rules.Source, err)...)
-		return
+		r.Problems = append(r.Problems, ofRules(rt.Source, err)...)
+		return rt, nil
 	}
-	t.Policy = policy
-	r.Warnings = append(r.Warnings, fromACL(policy.Warnings())...)
+	r.Warnings = append(r.Warnings, fromACL(p.Warnings())...)
+	return rt, p
 }
 
 // values are those of a key that takes one or a list.

@@ -37,6 +37,11 @@ func JSON(b []byte, r *Request) []byte {
 		b = appendInt(b, `,"line":`, int64(d.Line))
 	}
 	b = r.appendPolicy(b)
+	if s := &r.Shadow; s.Differs {
+		b = logline.String(append(b, `,"shadow":`...), s.Verdict.String())
+		b = appendText(b, `,"shadow_file":`, s.Source)
+		b = appendInt(b, `,"shadow_line":`, int64(s.Line))
+	}
 	b = r.appendServer(b)
 	b = appendInt(b, `,"status":`, int64(r.Status))
 	b = appendInt(b, `,"received":`, r.Received)

@@ -49,6 +49,7 @@ type Request struct {
 
 	ID        uint64
 	Decision  acl.Decision
+	Shadow    policy.Shadowed
 	Details   string // what was wrong with the request's head, "" for nothing
 	Resolve   time.Duration
 	FirstByte time.Duration // from Start until the first byte of the answer was sent

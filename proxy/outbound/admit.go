@@ -31,6 +31,8 @@ type Ticket struct {
 	Resolve  time.Duration  // spent on the name; 0 for an address
 	Route    Route
 	Hold     Hold // the tenant's place that the request has, from Admit or AdmitNow on
+	// Shadow is what the tenant's shadow rules say otherwise.
+	Shadow policy.Shadowed
 }
 
 // Hold is a place among those that a tenant may have under way. The zero Hold is none. It
@@ -123,7 +125,7 @@ func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ti
 // its tenant's rate asks nobody when it is one too many.
 func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool) (done bool, err error) {
 	tenant := r.tenant(gen)
-	t.Tenant, t.Decision, t.Resolve = tenant, acl.Decision{}, 0
+	t.Tenant, t.Decision, t.Resolve, t.Shadow = tenant, acl.Decision{}, 0, policy.Shadowed{}
 	t.Route.begin(tenant, r.Target.Port)
 	if gen.Own(r.Client) {
 		return true, errOwn
@@ -134,6 +136,9 @@ func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool)
 		}
 	}
 	t.Decision = tenant.Rules.DecideHost(r.Target)
+	if tenant.Shadow != nil {
+		t.Shadow = tenant.Shadow.Judge(r.Target, nil, t.Decision.Verdict)
+	}
 	if t.Decision.Verdict == acl.Deny {
 		return true, errDenied
 	}
@@ -194,6 +199,9 @@ func (g *Gate) finish(r *Request, t *Ticket, addrs []netip.Addr, err error) erro
 		return lookupError(err)
 	}
 	t.decideEach(r.Target, addrs)
+	if s := t.Tenant.Shadow; s != nil {
+		t.Shadow = s.Judge(r.Target, addrs, t.Decision.Verdict)
+	}
 	if len(t.Route.addrs) == 0 {
 		return errDenied
 	}

@@ -24,6 +24,7 @@ type Tenant struct {
 	// a tenant is known by it. "" is the one of clients where there are no tenants.
 	Name      string
 	Rules     *acl.Policy // with the guard; nil denies everything
+	Shadow    *Shadow     // rules that are judged by beside them; nil: none
 	Sources   Sources
 	Limits    Limits
 	HideRules bool   // answers don't show the text of rules
