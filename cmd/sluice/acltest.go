@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -131,8 +132,8 @@ func (a *aclTest) findTenant(environ []string) error {
 	if err != nil {
 		return err
 	}
-	set := setOf(c.Shared(), nil)
-	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set)
+	set := setOf(c.Shared(), nil, time.Now())
+	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set, time.Now())
 	var user *auth.Identity
 	var pod policy.Pod
 	namespace, account, isAccount := strings.Cut(a.from, "/")

@@ -34,8 +34,8 @@ type mode[C configuration] interface {
 	// open makes the server, and opens the ports that are the same while it runs.
 	open(c C, p *parts) error
 	// tenants fills in what else c says of those who are served: those of s are the
-	// configuration's, in its order.
-	tenants(c C, s *policy.Set)
+	// configuration's, in its order. Rules that have expired at that time are left out.
+	tenants(c C, s *policy.Set, at time.Time)
 	// apply puts now in force, with what is judged by, or fails and has changed nothing.
 	// before is nil at the start.
 	apply(before, now C, gen *policy.Generation) error

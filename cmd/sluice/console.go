@@ -46,10 +46,25 @@ func (c *console) handle(reg *prometheus.Registry, status func() admin.Status, p
 	}
 }
 
-// detail says what /readyz?verbose has behind the answer. It is called before serve.
+// detail says what /readyz?verbose has behind the answer, and what was said before. It is called
+// before serve.
 func (c *console) detail(lines func() []string) {
+	if c == nil {
+		return
+	}
+	before := c.handler.Details
+	c.handler.Details = func() (all []string) {
+		if before != nil {
+			all = before()
+		}
+		return append(all, lines()...)
+	}
+}
+
+// policy says what is in force to who asks for it. It is called before serve.
+func (c *console) policy(is func() admin.Policy) {
 	if c != nil {
-		c.handler.Details = lines
+		c.handler.ServePolicy(is)
 	}
 }
 

@@ -33,13 +33,15 @@ type daemon[C configuration] struct {
 	console *console
 	fixed   settings.Fixed // what all that is made at the start was made of
 	started time.Time
-	ended   bool // the mode is shut down
+	clock   func() time.Time // nil: time.Now; for tests
+	ended   bool             // the mode is shut down
 
 	// force is held to put something in force: a configuration, the addresses of this host, or
 	// whose turn it is. What is judged by is always made of all three as they are then. It is
 	// not held to make a configuration, which may take seconds.
 	force  sync.Mutex
 	config C            // in force
+	named  named        // what it is called
 	own    []netip.Addr // addresses of this host, which the guard goes by
 
 	readyMu sync.Mutex // orders what is told to the admin port
@@ -61,7 +63,7 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 			Load:     func() (C, error) { return m.checked(in) },
 			Publish:  d.publish,
 			Watch:    func(c C) []string { return c.Shared().Watch },
-			Tick:     d.refreshOwn,
+			Tick:     d.tick,
 			Reloaded: d.reloaded,
 			Refused:  func() { d.metrics.Reloaded(false, 0, time.Time{}) },
 			Every:    pollEvery,
@@ -124,6 +126,7 @@ func (d *daemon[C]) build(c C, s streams) (err error) {
 	if err := d.reload.Start(c); err != nil {
 		return err
 	}
+	d.showPolicy()
 	d.count(c)
 	return nil
 }
@@ -199,6 +202,7 @@ func (d *daemon[C]) serve(ctx context.Context) error {
 // close ends the parts in the order in which they use each other. It closes what
 // build had come to.
 func (d *daemon[C]) close() {
+	d.endExpiry()
 	if !d.ended {
 		now, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -270,7 +274,7 @@ func (d *daemon[C]) announce() {
 func (d *daemon[C]) status() admin.Status {
 	s := d.reload.State()
 	c := s.Config.Shared()
-	st := admin.Status{Version: version, Started: d.started, Source: d.sources(c).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded}
+	st := admin.Status{Version: version, Started: d.started, Source: d.sources(c).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded, Policy: d.named.String()}
 	if s.Err != nil {
 		st.Problem = s.Err.Error()
 	}

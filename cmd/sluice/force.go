@@ -3,6 +3,7 @@ package main
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/config"
@@ -23,22 +24,33 @@ func (d *daemon[C]) publish(before, now C) error {
 		return err
 	}
 	d.config, d.own = now, own
+	d.published()
 	return nil
+}
+
+// published says that the next generation is in force.
+func (d *daemon[C]) published() {
+	d.named.next()
+	d.mode.revoke()
+	d.awaitExpiry()
 }
 
 // renew has what is in force judge by whose turn it is, and by own.
 func (d *daemon[C]) renew(own []netip.Addr) {
 	d.own = own
 	d.mode.renew(d.generation(d.config, own))
+	d.published()
 }
 
 // generation is what is judged by. It is made and put in force under d.force.
 func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
-	s := setOf(c.Shared(), own)
+	d.named.built = d.time()
+	s := setOf(c.Shared(), own, d.named.built)
 	if d.turn != nil {
 		d.turn.limit(&s)
 	}
-	d.mode.tenants(c, &s)
+	d.mode.tenants(c, &s, d.named.built)
+	s.Name = d.named.of(c, &s)
 	return s.Generation()
 }
 
@@ -52,15 +64,22 @@ func (d *daemon[C]) sources(c *config.Common) policy.Sources {
 }
 
 // setOf is the tenants that common names, in its order, with what they have in every mode.
-func setOf(common *config.Common, own []netip.Addr) policy.Set {
-	s := policy.Set{Own: own, Rest: policy.Tenant{
-		Rules:   common.Policy.WithGuard(acl.Guard{Mode: common.Guard, Own: own}),
+func setOf(common *config.Common, own []netip.Addr, at time.Time) policy.Set {
+	s := policy.Set{Own: own, KeepOpen: common.KeepOpen, Rest: policy.Tenant{
+		Rules:   common.InForce(common.Policy, at).WithGuard(acl.Guard{Mode: common.Guard, Own: own}),
 		Sources: policy.NewSources(common.Sources),
 	}}
 	for _, t := range common.Tenants {
 		s.Tenants = append(s.Tenants, policy.Taker{Tenant: policy.Tenant{Name: t.Name, Sources: policy.NewSources(t.Sources)}})
 	}
 	return s
+}
+
+// tick looks at what is judged by besides the configuration: the addresses of this host and the
+// time.
+func (d *daemon[C]) tick() {
+	d.refreshOwn()
+	d.expire()
 }
 
 // refreshOwn renews the guard when this host's addresses have changed.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,7 +22,7 @@ type renewals struct {
 	revoked int
 }
 
-func (m *renewals) tenants(*config.Proxy, *policy.Set) {}
+func (m *renewals) tenants(*config.Proxy, *policy.Set, time.Time) {}
 
 func (m *renewals) renew(gen *policy.Generation) { m.all = append(m.all, gen) }
 

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
@@ -115,12 +116,12 @@ func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 	return o
 }
 
-func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
+func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
 	s.Rest.HideRules, s.Rest.Contact = c.HideRules, c.Contact
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
 	m.usages.next = nil
-	s.Rest.Shadow = policy.NewShadow(c.Shadow.WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
+	s.Rest.Shadow = policy.NewShadow(c.InForce(c.Shadow, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
 	defer m.shadows.share(s)
 	if len(c.Tenants) == 0 {
 		return
@@ -129,8 +130,8 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set) {
 	for i, t := range c.Tenants {
 		to := &s.Tenants[i]
 		to.Clients, to.Shown, to.Pods = t.Clients, t.Shown, t.Pods
-		to.Rules = t.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
-		to.Shadow = policy.NewShadow(t.Shadow.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
+		to.Rules = c.InForce(t.Policy, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
+		to.Shadow = policy.NewShadow(c.InForce(t.Shadow, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
 		to.HideRules, to.Contact = t.HideRules, t.Contact
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
 			RequestsPerSecond: t.Limits.RequestsPerSecond, Burst: t.Limits.Burst}

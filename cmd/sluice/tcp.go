@@ -58,7 +58,7 @@ func (m *tcpMode) open(_ *config.TCP, p *parts) error {
 }
 
 // tenants are whose the destinations are, whoever the client is: the ports say it.
-func (m *tcpMode) tenants(c *config.TCP, s *policy.Set) {
+func (m *tcpMode) tenants(c *config.TCP, s *policy.Set, _ time.Time) {
 	for i, t := range c.Tenants {
 		s.Tenants[i].Rules = c.Policy.WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
 	}

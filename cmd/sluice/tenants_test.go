@@ -3,6 +3,7 @@ package main
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -72,8 +73,8 @@ func TestUsagesOutliveReloads(t *testing.T) {
 	}
 	m := &proxyMode{usages: new(tenantUsages)}
 	put := func(c *config.Proxy, commit bool) map[string]*policy.Usage {
-		s := setOf(c.Shared(), nil)
-		m.tenants(c, &s)
+		s := setOf(c.Shared(), nil, time.Now())
+		m.tenants(c, &s, time.Now())
 		if commit {
 			m.usages.commit()
 		}

@@ -22,6 +22,7 @@ type Status struct {
 	Source  string
 	Guard   string
 	Rules   []Rule
+	Policy  string // what is in force is called
 	Origin  string // where the rules come from
 	Loaded  time.Time
 	Tenants []Tenant

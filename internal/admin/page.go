@@ -32,6 +32,9 @@ func writePage(w io.Writer, st Status) error {
 	}
 	fmt.Fprintf(&b, "<dt>Up since</dt><dd>%s</dd>\n", at(st.Started))
 	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n", len(st.Rules), text(st.Origin), at(st.Loaded))
+	if st.Policy != "" {
+		fmt.Fprintf(&b, "<p>Policy: %s</p>\n", text(st.Policy))
+	}
 	b.WriteString(pageRules(st.Rules))
 	b.WriteString(pageShadows(st.Shadows))
 	b.WriteString(pageTenants(st.Tenants))

@@ -25,10 +25,12 @@ type Common struct {
 	Policy *acl.Policy // what may be reached; nil: nothing, since there are only tenants' rules
 	Guard  acl.GuardMode
 
-	Sources   []netip.Addr     // to connect from; none: as the system chooses
-	KeepOpen  bool             // what is open goes on when it would not be admitted any more
-	Holder    string           // socket of sluice-kube hold; "": the sources are always here
-	Resolvers []netip.AddrPort // none: those of resolv.conf
+	Sources []netip.Addr // to connect from; none: as the system chooses
+	// KeepExpired says that rules go on when their day has passed.
+	KeepExpired bool
+	KeepOpen    bool             // what is open goes on when it would not be admitted any more
+	Holder      string           // socket of sluice-kube hold; "": the sources are always here
+	Resolvers   []netip.AddrPort // none: those of resolv.conf
 
 	// Tenants have clients of their own, in the order in which they take them.
 	Tenants []Tenant

@@ -100,6 +100,7 @@ rulesFile: [rules, more]
 shadowRulesFile: shadow
 guard: strict
 onRevoke: keep
+expired: keep
 hideRules: true
 contact: ask net@example.com
 authenticate: optional
@@ -137,7 +138,7 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
-		"shadow-rules": {"/etc/shadow"}, "guard": {"strict"}, "on-revoke": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
+		"shadow-rules": {"/etc/shadow"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
@@ -156,7 +157,7 @@ logLevel: warn
 	}
 	want := &Proxy{
 		Common: Common{
-			Pprof: true, AdminHosts: []string{"sluice-admin.egress.svc", "sluice"}, Guard: acl.GuardStrict, KeepOpen: true,
+			Pprof: true, AdminHosts: []string{"sluice-admin.egress.svc", "sluice"}, Guard: acl.GuardStrict, KeepOpen: true, KeepExpired: true,
 			Sources: addrs("192.0.2.10", "2001:db8::10"), Holder: "/run/h.sock",
 			Resolvers: []netip.AddrPort{
 				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),

@@ -187,6 +187,7 @@ func (p *Proxy) policySettings() []settings.Setting {
 			Help: "read users and passwords from this file: lines of htpasswd -B"},
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
 		p.revokeSetting("close"),
+		p.expiredSetting(),
 		{Flag: "hide-rules", Key: "hideRules", Default: "false", Change: live,
 			Help: "do not show clients the rule that denied them",
 			Into: settings.One(&p.HideRules, settings.Bool)},
