@@ -235,7 +235,7 @@ func TestUnknownWords(t *testing.T) {
 		{[]string{"tcp", "--chekc"}, "unknown flag: --chekc; did you mean --check?"},
 		{[]string{"acl", "test", "--rulse=x", "a.test"}, "unknown flag: --rulse; did you mean --rules?"},
 		{[]string{"tcp", "--rules", "x"}, "unknown flag: --rules of sluice tcp; it is one of sluice acl test and sluice proxy"},
-		{[]string{"--check"}, "unknown flag: --check of sluice; it is one of sluice proxy and sluice tcp"},
+		{[]string{"--check"}, "unknown flag: --check of sluice; it is one of sluice migrate and sluice proxy and sluice tcp"},
 		{[]string{"proxy", "--xyzzy"}, "unknown flag: --xyzzy"},
 		{[]string{"proxy", "-x"}, "unknown shorthand flag: 'x' in -x"},
 	} {

@@ -1,0 +1,146 @@
+package migrate
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// values are those of the Helm chart that make the same gateway. What the chart has no value
+// for is noted.
+func (m *migration) values(g *gateway, c checked, spec *yaml.Node) *yaml.Node {
+	d := g.d
+	labels := merged(at(g.template, "metadata", "labels"), nil)
+	v := object("image", m.Image, "fullnameOverride", g.name, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode],
+		"network", m.networkValues(g), "podLabels", labels)
+	switch g.mode {
+	case httpProxy:
+		v.Content = append(v.Content, object("rules", m.literal(g, g.proxy, "EGRESS_HTTP_PROXY_DESTINATION")).Content...)
+	case redirect:
+		v.Content = append(v.Content, object("redirect", object("destinations", m.literal(g, g.setup, "EGRESS_DESTINATION"))).Content...)
+	default:
+		v.Content = append(v.Content, m.tcpValues(g, c).Content...)
+	}
+	if g.proxy != nil {
+		env := &yaml.Node{Kind: yaml.SequenceNode}
+		for _, e := range g.proxy.env {
+			if strings.HasPrefix(e.name, "SLUICE_") || e.name == "EGRESS_DNS_PROXY_DEBUG" {
+				env.Content = append(env.Content, e.entry)
+			}
+		}
+		v.Content = append(v.Content, object("env", env).Content...)
+		if own := at(g.proxy.container, "resources"); own != nil {
+			v.Content = append(v.Content, object("resources", own).Content...)
+		}
+	}
+	for _, key := range kept {
+		n := at(spec, key)
+		switch key {
+		case "nodeSelector", "tolerations", "affinity", "imagePullSecrets":
+			v.Content = append(v.Content, object(key, n).Content...)
+		default:
+			if n != nil {
+				m.note(d, n, Dropped, "%s: the chart has no value for it", key)
+			}
+		}
+	}
+	for _, n := range g.carried {
+		m.note(d, n, Breaks, "the container %s: the chart has no place for it; migrate to manifests instead", scalar(at(n, "name")))
+	}
+	if own := scalar(at(g.template, "spec", "serviceAccountName")); own != "" {
+		m.note(d, at(g.template, "spec", "serviceAccountName"), Dropped, "serviceAccountName: %s: the chart makes an account of its own", own)
+	}
+	return v
+}
+
+// networkValues say where the interface and the addresses come from.
+func (m *migration) networkValues(g *gateway) *yaml.Node {
+	if g.setup == nil {
+		return object("type", "none")
+	}
+	kv := []any{"type", "openshift-sdn", "source", m.literal(g, g.setup, "EGRESS_SOURCE"), "gateway", m.literal(g, g.setup, "EGRESS_GATEWAY")}
+	if g.macvlan != "" {
+		return object(append(kv, "annotation", quoted(g.macvlan))...)
+	}
+	kv[1] = "multus"
+	master := ""
+	for _, o := range m.out {
+		if scalar(at(o, "kind")) == "NetworkAttachmentDefinition" {
+			master = masterOf(scalar(at(o, "spec", "config")))
+		}
+	}
+	for _, o := range m.docs {
+		if o.kind() == "NetworkAttachmentDefinition" && o.name() == strings.TrimSpace(g.multus) {
+			master = masterOf(scalar(at(o.root, "spec", "config")))
+		}
+	}
+	if master == "" {
+		m.note(g.d, g.d.root, Breaks, "the node's interface is not in the files: give the NetworkAttachmentDefinition with it, or write network.master by hand")
+	}
+	return object(append(kv, "master", master)...)
+}
+
+// masterOf is the node's interface in the configuration of a CNI plugin.
+func masterOf(conf string) string {
+	var n yaml.Node
+	if yaml.Unmarshal([]byte(conf), &n) != nil || len(n.Content) == 0 {
+		return ""
+	}
+	return scalar(at(n.Content[0], "master"))
+}
+
+// literal is what a variable holds.
+func (m *migration) literal(g *gateway, r *role, name string) string {
+	v := lookup(r.env, name)
+	if v == nil || !v.known {
+		m.note(g.d, r.container, Breaks, "%s: values hold what it says, and where that comes from is not among the files", name)
+		return ""
+	}
+	return v.value
+}
+
+// tcpValues are the destinations of the relay: lines, or the list tcp: where a port has several.
+func (m *migration) tcpValues(g *gateway, c checked) *yaml.Node {
+	if lookup(g.proxy.env, "EGRESS_DNS_PROXY_DESTINATION") != nil {
+		return object("tcp", object("destinations", m.literal(g, g.proxy, "EGRESS_DNS_PROXY_DESTINATION")))
+	}
+	if c.listeners == nil {
+		m.note(g.d, g.proxy.container, Breaks, "SERVICE_DEST: values hold what it says, and where that comes from is not among the files")
+		return object()
+	}
+	var tcp []any
+	for _, l := range c.listeners {
+		_, port, _ := net.SplitHostPort(l.Listen)
+		dests := &yaml.Node{Kind: yaml.SequenceNode}
+		for _, t := range l.Destinations {
+			dests.Content = append(dests.Content, text(net.JoinHostPort(t.Host.String(), strconv.Itoa(int(t.Port)))))
+		}
+		tcp = append(tcp, object("listen", port, "name", l.Name, "destinations", flow(dests)))
+	}
+	conf, err := write([]*yaml.Node{object("tcp", list(tcp...))})
+	if err != nil {
+		m.note(g.d, g.proxy.container, Breaks, "%v", err)
+	}
+	return object("config", conf)
+}
+
+// asValues puts the values of the one gateway into the place of all objects.
+func (m *migration) asValues(all []*yaml.Node) {
+	for _, d := range m.docs {
+		if d.used[d.root] && d.kind() != "ConfigMap" && d.kind() != "Service" {
+			m.note(d, nil, Dropped, "values hold a gateway alone; the object stays as it is")
+		}
+		if d.kind() == "Service" {
+			m.note(d, nil, Differs, "it stays as it is and finds the pods by their labels; the chart has a Service of its own beside it")
+		}
+	}
+	if len(all) != 1 {
+		m.notes = append(m.notes, Note{File: m.Files[0].Name, Object: "values", Level: Breaks,
+			Msg: fmt.Sprintf("values are of one gateway, and there are %d: migrate each by itself", len(all))})
+		return
+	}
+	m.out = all
+}
