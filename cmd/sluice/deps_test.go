@@ -46,6 +46,9 @@ func TestForbiddenImports(t *testing.T) {
 		{"internal/hold", "net", "who holds is decided apart from how that is asked and done"},
 		{"acl", "net/http", "acl is a library for any caller: it decides, and opens nothing"},
 		{"acl", "net", "acl opens no socket and asks no resolver"},
+		{"proxy/...", module + "acl/convert", "configurations are converted by a command, and by nothing that a request passes"},
+		{"acl/convert", "net", "converting opens no socket and asks no resolver"},
+		{"acl/convert", "net/http", "converting opens no socket and asks no resolver"},
 		{"proxy/http1", "net", "http1 is heads and framing: bytes in, bytes out"},
 		{"proxy/outbound", "net/http", "what leaves is decided and dialled here, by address"},
 		{"proxy/tlshello", "net", "tlshello is what a client says: bytes in, a reading out"},
@@ -79,6 +82,7 @@ func TestAllowedImports(t *testing.T) {
 		why     string
 	}{
 		{"acl", nil, "acl is a library for any caller"},
+		{"acl/convert", []string{"acl"}, "it reads texts, wherever they come from"},
 		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
 		{"proxy/door", slices.Concat(judged, []string{"acl", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},

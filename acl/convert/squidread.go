@@ -1,0 +1,123 @@
+package convert
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// directive is a line of a squid.conf, in words.
+type directive struct {
+	place
+	words []string
+}
+
+const maxDepth = 16 // of included files, as squid has it
+
+// problems are what makes a configuration unreadable.
+type problems []error
+
+func (ps *problems) add(at place, format string, args ...any) {
+	*ps = append(*ps, fmt.Errorf("%s:%d: %s", at.file, at.line, fmt.Sprintf(format, args...)))
+}
+
+func (ps problems) err() error { return errors.Join(ps...) }
+
+// squidLines reads a file and what it includes.
+func squidLines(path string, text string, files Files, depth int, ps *problems) (all []directive) {
+	joined, start := "", 0
+	for i, line := range strings.Split(text, "\n") {
+		if joined == "" {
+			start = i + 1
+		}
+		line = strings.TrimRight(line, " \t\r")
+		if joined == "" && strings.HasPrefix(strings.TrimLeft(line, " \t"), "#") {
+			continue
+		}
+		if cut, ok := strings.CutSuffix(line, `\`); ok {
+			joined += cut
+			continue
+		}
+		line = strings.TrimSpace(joined + line)
+		joined = ""
+		d := directive{place: place{path, start, line}, words: squidWords(line)}
+		if len(d.words) == 0 {
+			continue
+		}
+		switch d.words[0] {
+		case "include":
+			all = append(all, squidIncluded(d, files, depth, ps)...)
+		case "if", "else", "endif":
+			ps.add(d.place, "conditions are not read: keep the lines that hold, and take the others and %q out", d.words[0])
+		case "configuration_includes_quoted_values":
+			if len(d.words) < 2 || d.words[1] != "off" {
+				ps.add(d.place, "quoted values are not read: write them without, and take this line out")
+			}
+		default:
+			all = append(all, d)
+		}
+	}
+	if joined != "" {
+		ps.add(place{path, start, joined}, `the last line ends in \ and is not whole`)
+	}
+	return all
+}
+
+// squidWords are the words of a line, up to a comment.
+func squidWords(line string) (words []string) {
+	for _, w := range strings.Fields(line) {
+		if w[0] == '#' {
+			break
+		}
+		words = append(words, w)
+	}
+	return words
+}
+
+func squidIncluded(d directive, files Files, depth int, ps *problems) (all []directive) {
+	if depth >= maxDepth {
+		ps.add(d.place, "files include each other more than %d deep", maxDepth)
+		return nil
+	}
+	for _, pattern := range d.words[1:] {
+		paths := []string{pattern}
+		if strings.ContainsAny(pattern, "*?[") {
+			if files.Glob == nil {
+				ps.add(d.place, "the pattern %s cannot be looked up here", pattern)
+				continue
+			}
+			found, err := files.Glob(pattern)
+			if err != nil {
+				ps.add(d.place, "%v", err)
+			}
+			paths = slices.Sorted(slices.Values(found))
+		}
+		for _, path := range paths {
+			if text, ok := readFile(d.place, path, files, ps); ok {
+				all = append(all, squidLines(path, text, files, depth+1, ps)...)
+			}
+		}
+	}
+	return all
+}
+
+// maxFile is more than any list of names needs.
+const maxFile = 64 << 20
+
+func readFile(at place, path string, files Files, ps *problems) (string, bool) {
+	if files.Read == nil {
+		ps.add(at, "the file %s cannot be read here", path)
+		return "", false
+	}
+	b, err := files.Read(path)
+	if err != nil {
+		ps.add(at, "%v", err)
+		return "", false
+	}
+	if len(b) > maxFile {
+		ps.add(at, "%s is larger than 64 MiB", path)
+		return "", false
+	}
+	return string(b), true
+}
