@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -38,13 +39,44 @@ func migrations(t *testing.T) map[string]set {
 	return all
 }
 
-// workloads are the pods of a set that was migrated.
-func workloads(s set) (all []pod) {
-	for _, o := range s.kinds("Deployment") {
-		template := o.object("spec", "template")
-		all = append(all, pod{s.name, s, o, template.object("spec"), template.object("metadata", "labels"), o.namespace()})
+// TestMigratedValues renders the chart with the values that are made of pods: its schema takes
+// them, the programs understand what comes out, and the Services of the old pods find it.
+func TestMigratedValues(t *testing.T) {
+	rendered := 0
+	for _, path := range migratetest.Inputs(t, "../internal/migrate/testdata") {
+		o := migratetest.Options(t, path)
+		if !o.Values {
+			continue
+		}
+		r, err := migrate.Migrate(o)
+		require.NoError(t, err)
+		if strings.Contains(path, "values-several") {
+			require.Len(t, r.Broken(), 1, "the chart has no values for it")
+			continue
+		}
+		require.Empty(t, r.Broken(), path)
+		values := filepath.Join(t.TempDir(), "values.yaml")
+		require.NoError(t, os.WriteFile(values, []byte(r.Manifest), 0o600))
+		text, err := template(t, "moved", "--values="+values, "--set=image="+o.Image)
+		require.NoError(t, err, "%s\n%s", path, r.Manifest)
+		s := set{path, decode(t, text)}
+		old := decode(t, []byte(o.Files[0].Text))
+		for _, p := range podsOf(s) {
+			if isHook(p.owner) {
+				continue // of helm test
+			}
+			for _, service := range old {
+				if service.kind() == "Service" {
+					require.True(t, matches(service.object("spec", "selector"), p.labels), "%s: the Service finds the pods", path)
+				}
+			}
+			for _, c := range append(p.spec.list("initContainers"), p.spec.list("containers")...) {
+				checkSettings(t, p, c, append(texts(c, "command"), texts(c, "args")...))
+				rendered++
+			}
+		}
 	}
-	return all
+	require.GreaterOrEqual(t, rendered, 6)
 }
 
 // keyFiles are the files that a container finds in its ConfigMaps, those named by items.
@@ -71,7 +103,7 @@ func TestMigratedManifests(t *testing.T) {
 		for _, o := range s.objects {
 			assert.Empty(t, judge(o), "%s: %s", s.name, o)
 		}
-		for _, p := range workloads(s) {
+		for _, p := range podsOf(s) {
 			assert.True(t, matches(p.owner.object("spec", "selector", "matchLabels"), p.labels), "%s selects its pods", p)
 			for _, c := range append(p.spec.list("initContainers"), p.spec.list("containers")...) {
 				if image := c.text("image"); !strings.Contains(image, "sluice") {

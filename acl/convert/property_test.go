@@ -35,10 +35,9 @@ type modelACL struct {
 
 // modelLine is a line of http_access.
 type modelLine struct {
-	allow    bool
-	acls     []int
-	negated  []bool
-	negation string
+	allow   bool
+	acls    []int
+	negated []bool
 }
 
 // decide is squid's evaluation: the first line all of whose acls match, else the opposite of

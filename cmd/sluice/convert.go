@@ -102,6 +102,12 @@ func (c *converter) print(r *convert.Result) error {
 	return nil
 }
 
+// trusted adds the flags by which a person takes it upon him that something is opened.
+func trusted(cmd *cobra.Command, connectPorts *string, ignore *[]string) {
+	cmd.Flags().StringVar(connectPorts, "connect-ports", "", "take these `PORTS` for those of CONNECT, and all others for those of other methods")
+	cmd.Flags().StringArrayVar(ignore, "ignore", nil, "leave out the line `FILE:LINE`, whatever it closes; may be given several times")
+}
+
 func newConvertSquid(s streams) *cobra.Command {
 	c := &converter{s: s}
 	var squid convert.Squid
@@ -109,8 +115,7 @@ func newConvertSquid(s streams) *cobra.Command {
 		squid.Files = c.files(path)
 		return squid.Convert(path)
 	})
-	cmd.Flags().StringVar(&squid.ConnectPorts, "connect-ports", "", "take these `PORTS` for those of CONNECT, and all others for those of other methods")
-	cmd.Flags().StringArrayVar(&squid.Ignore, "ignore", nil, "leave out the line `FILE:LINE`, whatever it closes; may be given several times")
+	trusted(cmd, &squid.ConnectPorts, &squid.Ignore)
 	return cmd
 }
 
@@ -132,8 +137,7 @@ func newConvertTinyproxy(s streams) *cobra.Command {
 		tinyproxy.Files = c.files(path)
 		return tinyproxy.Convert(path)
 	})
-	cmd.Flags().StringVar(&tinyproxy.ConnectPorts, "connect-ports", "", "take these `PORTS` for those of CONNECT, and all others for those of other methods")
-	cmd.Flags().StringArrayVar(&tinyproxy.Ignore, "ignore", nil, "leave out the line `FILE:LINE`, whatever it closes; may be given several times")
+	trusted(cmd, &tinyproxy.ConnectPorts, &tinyproxy.Ignore)
 	return cmd
 }
 

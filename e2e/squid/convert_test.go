@@ -4,7 +4,6 @@ package squid
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -229,8 +228,7 @@ func askConverted(t *testing.T, n *network, dir string, questions []convertQuest
 	run := filepath.Join(dir, "run.conf")
 	require.NoError(t, os.WriteFile(run, fmt.Appendf(nil, "http_port %d\nvisible_hostname squid.test\n%s%s", convertPort, baseConfig, text), 0o600))
 	s := &squid{cmd: exec.Command(squidPath, "-N", "-d", "1", "-f", run), done: make(chan struct{})}
-	s.cmd.Dir, s.cmd.Stderr = dir, new(bytes.Buffer)
-	s.cmd.Stderr = &s.stderr
+	s.cmd.Dir, s.cmd.Stderr = dir, &s.stderr
 	require.NoError(t, n.start(s.cmd))
 	go func() {
 		defer close(s.done)
@@ -238,10 +236,18 @@ func askConverted(t *testing.T, n *network, dir string, questions []convertQuest
 	}()
 	defer s.stop()
 	s.awaitPort(t, n, convertPort)
+	return n.askEach(t, questions, func(resp *http.Response) bool {
+		return !strings.HasPrefix(resp.Header.Get("X-Squid-Error"), "ERR_ACCESS_DENIED")
+	})
+}
+
+// askEach asks the proxy on convertPort, and returns what allowed says of each answer.
+func (n *network) askEach(t *testing.T, questions []convertQuestion, allowed func(*http.Response) bool) []bool {
+	t.Helper()
 	truth := make([]bool, len(questions))
 	require.NoError(t, n.ns.Do(func() (err error) {
 		for i := 0; i < len(questions) && err == nil; i++ {
-			if truth[i], err = askOne(questions[i]); err != nil {
+			if truth[i], err = askOne(questions[i], allowed); err != nil {
 				err = fmt.Errorf("%+v: %w", questions[i], err)
 			}
 		}
@@ -250,8 +256,8 @@ func askConverted(t *testing.T, n *network, dir string, questions []convertQuest
 	return truth
 }
 
-// askOne reports whether squid lets a request pass: whatever it answers but its own refusal.
-func askOne(q convertQuestion) (bool, error) {
+// askOne reports what allowed says of the answer to a request.
+func askOne(q convertQuestion, allowed func(*http.Response) bool) (bool, error) {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: q.client.AsSlice()}, Timeout: 10 * time.Second, FallbackDelay: -1}
 	gateway := convertGateway
 	if q.client.IsLoopback() {
@@ -273,5 +279,5 @@ func askOne(q convertQuestion) (bool, error) {
 		return false, err
 	}
 	defer resp.Body.Close()
-	return !strings.HasPrefix(resp.Header.Get("X-Squid-Error"), "ERR_ACCESS_DENIED"), nil
+	return allowed(resp), nil
 }

@@ -3,7 +3,6 @@ package migrate
 import (
 	"fmt"
 	"net"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -102,7 +101,7 @@ func (m *migration) literal(g *gateway, r *role, name string) string {
 	return v.value
 }
 
-// tcpValues are the destinations of the relay: lines, or the list tcp: where a port has several.
+// tcpValues are the destinations of the relay, a line each.
 func (m *migration) tcpValues(g *gateway, c checked) *yaml.Node {
 	if lookup(g.proxy.env, "EGRESS_DNS_PROXY_DESTINATION") != nil {
 		return object("tcp", object("destinations", m.literal(g, g.proxy, "EGRESS_DNS_PROXY_DESTINATION")))
@@ -111,20 +110,18 @@ func (m *migration) tcpValues(g *gateway, c checked) *yaml.Node {
 		m.note(g.d, g.proxy.container, Breaks, "SERVICE_DEST: values hold what it says, and where that comes from is not among the files")
 		return object()
 	}
-	var tcp []any
+	lines := ""
 	for _, l := range c.listeners {
 		_, port, _ := net.SplitHostPort(l.Listen)
-		dests := &yaml.Node{Kind: yaml.SequenceNode}
-		for _, t := range l.Destinations {
-			dests.Content = append(dests.Content, text(net.JoinHostPort(t.Host.String(), strconv.Itoa(int(t.Port)))))
+		if len(l.Destinations) > 1 {
+			m.note(g.d, g.proxy.container, Breaks, "port %s has several destinations, and the chart's values one for each port; migrate to manifests instead", port)
+			continue
 		}
-		tcp = append(tcp, object("listen", port, "name", l.Name, "destinations", flow(dests)))
+		for _, t := range l.Destinations {
+			lines += fmt.Sprintf("%s %s %d\n", port, t.Host, t.Port)
+		}
 	}
-	conf, err := write([]*yaml.Node{object("tcp", list(tcp...))})
-	if err != nil {
-		m.note(g.d, g.proxy.container, Breaks, "%v", err)
-	}
-	return object("config", conf)
+	return object("tcp", object("destinations", lines))
 }
 
 // asValues puts the values of the one gateway into the place of all objects.
