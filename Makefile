@@ -6,7 +6,7 @@ DRILLTIME ?= 10m
 COUNT     ?= 6
 BIN       := bin/sluice
 
-.PHONY: help build image run demo test lint fuzz drill bench microbench profile validate-deploy clean
+.PHONY: help build image run demo test lint fuzz drill failover-times bench microbench profile validate-deploy clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +32,13 @@ lint: ## formatting, vet, staticcheck, tidiness of go.mod
 fuzz: ## run every fuzz target for FUZZTIME (5m)
 	bash scripts/fuzz.sh $(FUZZTIME)
 
-drill: ## byte-checked random load on both front doors for DRILLTIME (10m), on one processor and on two, SEED=n draws the plans of that run again; all that can happen around who holds an address, and 1,000 random schedules of it with the real programs
+drill: ## byte-checked random load on both front doors for DRILLTIME (10m), on one processor and on two, SEED=n draws the plans of that run again; all that can happen around who holds an address, and with the real programs 1,000 random schedules of it, a kill and a freeze at each step, and an API server that is away for a minute
 	SLUICE_DRILL=$(DRILLTIME) $(GO) test -race -cpu 1,2 -count 1 -timeout 24h -v -run Drill ./e2e/drill $(if $(SEED),-seed $(SEED))
-	$(GO) test -count 1 -timeout 24h -v -run Exhaustive ./internal/hold -large
-	$(GO) test -race -count 1 -timeout 24h -v -run Schedules ./e2e/kube -schedules 1000 $(if $(SEED),-seed $(SEED))
+	$(GO) test -count 1 -timeout 24h -v -run Exhaustive ./internal/hold -large -space 5m
+	$(GO) test -race -count 1 -timeout 24h -v -run 'Schedules|AtEachStep|APIServerAway|Load' ./e2e/kube -schedules 1000 -every 1 -minute -clients 1000 $(if $(SEED),-seed $(SEED))
+
+failover-times: ## (root) measure for how long a client is without service when the address changes hands, and write the tables of docs/failover.md; nothing else should run meanwhile
+	$(GO) test -count 1 -timeout 30m -v -run 'TakeOver|APIServer(Away|Restarts)|Lease(TamperedWith|Times)|RollingUpdate|StubbornGateway|Clocks|Load' ./e2e/kube -strict -update -minute -clients 1000
 
 bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
 	bash scripts/install-bench-deps.sh

@@ -4,7 +4,8 @@ package kube
 
 import (
 	"context"
-	"strings"
+	"flag"
+	"fmt"
 	"testing"
 	"time"
 
@@ -16,49 +17,74 @@ import (
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
+var apiMinute = flag.Bool("minute", false, "have the API server be away for a minute, too")
+
 // apiGone cuts all replicas from the API server for a time.
 func (f *failover) apiGone(d time.Duration) {
-	for _, r := range f.replicas {
-		r.api.become(cut)
-	}
+	f.api(cut)
 	time.Sleep(d) // an absence has a length
+	f.api(passes)
+}
+
+// api is how all replicas reach the API server.
+func (f *failover) api(s relayState) {
 	for _, r := range f.replicas {
-		r.api.become(passes)
+		r.api.become(s)
 	}
 }
 
 // While the API server is away nobody takes the address. The holder fences it, and lifts the
 // fence when the API server is back, without losing a tunnel; or keeps it, when told to.
 func TestAPIServerAway(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		most    time.Duration // without service, for an absence of 3 s
-		flags   []string
-		neither string // what must not be said
-	}{
-		{"release", 4 * time.Second, nil, "the address is held without the Lease"},
-		{"keep", 300 * time.Millisecond, []string{"--hold-on-api-loss", "keep"}, "the address is fenced"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			f := newFailover(t, 2, c.flags...)
-			o := observe(t, f.Gateway)
-			was := f.awaitHolder(nil)
-			s := f.steady()
-			e, err := was.tunnel()
-			require.NoError(t, err)
-			require.True(t, e.works(5*time.Second))
-			s.outage()
-			f.apiGone(3 * time.Second)
-			took := s.outage()
-			t.Logf("%s: %v without service in an absence of 3 s", c.name, took.Round(10*time.Millisecond))
-			atMost(t, c.most, took)
-			assert.True(t, e.works(10*time.Second), "the tunnel has lived on")
-			assert.Same(t, was, f.holder())
-			assert.NotContains(t, was.said(), c.neither)
-			o.never(t, f.grants(), logged)
-			assert.Empty(t, s.wrong)
-		})
+	for _, policy := range []string{"release", "keep"} {
+		for _, away := range append([]time.Duration{3 * time.Second, 6 * time.Second}, minute()...) {
+			t.Run(fmt.Sprint(policy, " ", away), func(t *testing.T) {
+				t.Parallel()
+				length := fmt.Sprintf("%g s", away.Seconds())
+				if away == time.Minute {
+					length = "a minute"
+				}
+				f := newFailover(t, 2, "--hold-on-api-loss", policy)
+				f.withoutAPI(t, policy, fmt.Sprintf("API server away for %s, `%s`", length, policy), func() { f.apiGone(away) })
+			})
+		}
 	}
+}
+
+// minute is a minute, when there is time for that.
+func minute() []time.Duration {
+	if !*apiMinute {
+		return nil
+	}
+	return []time.Duration{time.Minute}
+}
+
+// The same while the API server ends and another is started, which takes as long as it takes.
+func TestAPIServerRestarts(t *testing.T) {
+	f := newFailover(t, 2)
+	f.withoutAPI(t, "release", "API server restarted, `release`", func() {
+		f.c.down()
+		require.NoError(t, f.c.up())
+	})
+}
+
+// withoutAPI has a client and a tunnel while the API server is away.
+func (f *failover) withoutAPI(t *testing.T, policy, name string, away func()) {
+	o := observe(t, f.Gateway)
+	was := f.awaitHolder(nil)
+	s := f.steady()
+	e, err := was.tunnel()
+	require.NoError(t, err)
+	require.True(t, e.works(5*time.Second))
+	s.outage()
+	away()
+	measured(t, name, s.outage())
+	assert.True(t, e.works(10*time.Second), "the tunnel has lived on")
+	assert.Same(t, was, f.holder())
+	neither := map[string]string{"release": "the address is held without the Lease", "keep": "the address is fenced"}[policy]
+	assert.NotContains(t, was.said(), neither)
+	o.never(t, f.grants())
+	assert.Empty(t, s.wrong)
 }
 
 // A Lease that somebody deletes, or writes, does no harm: nobody else has the address before a
@@ -69,8 +95,8 @@ func TestLeaseTamperedWith(t *testing.T) {
 	s := f.steady()
 	leases := f.c.CoordinationV1().Leases(f.ns)
 	for name, tamper := range map[string]func(ctx context.Context) error{
-		"deleted": func(ctx context.Context) error { return leases.Delete(ctx, "sluice", metav1.DeleteOptions{}) },
-		"written": func(ctx context.Context) error {
+		"Lease deleted": func(ctx context.Context) error { return leases.Delete(ctx, "sluice", metav1.DeleteOptions{}) },
+		"Lease overwritten by a stranger": func(ctx context.Context) error {
 			l, err := leases.Get(ctx, "sluice", metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -80,7 +106,7 @@ func TestLeaseTamperedWith(t *testing.T) {
 			_, err = leases.Update(ctx, l, metav1.UpdateOptions{})
 			return err
 		},
-		"emptied": func(ctx context.Context) error {
+		"Lease emptied by a stranger": func(ctx context.Context) error {
 			l, err := leases.Get(ctx, "sluice", metav1.GetOptions{})
 			if err != nil {
 				return err
@@ -95,26 +121,9 @@ func TestLeaseTamperedWith(t *testing.T) {
 			s.outage()
 			nettest.Eventually(t, "nobody has written in between", func() bool { return tamper(t.Context()) == nil })
 			f.awaitHolder(nil)
-			t.Logf("%s: %v without service", name, s.outage().Round(10*time.Millisecond))
-			o.never(t, f.grants(), logged)
+			measured(t, name, s.outage())
+			o.never(t, f.grants())
 		})
 	}
 	assert.Empty(t, s.wrong)
-}
-
-// Nobody takes an address by force that another machine answers for, and it is said who that is.
-func TestDuplicate(t *testing.T) {
-	n := nettest.NewReplicas(t, 1)
-	n.Stranger.Address("phys0", nettest.HeldV4+"/24")
-	f := failoverOn(t, n)
-	mac := n.Stranger.MAC("phys0")
-	nettest.Eventually(t, "it is said who has the address", func() bool {
-		return strings.Contains(f.replicas[0].said(), mac)
-	})
-	assert.Nil(t, f.holder())
-	assert.Zero(t, f.takes())
-	n.Stranger.Down("phys0")
-	f.awaitHolder(nil)
-	n.Stranger.Up("phys0")
-	assert.Equal(t, 1, f.takes())
 }

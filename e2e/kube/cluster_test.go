@@ -71,7 +71,14 @@ func TestMain(m *testing.M) {
 			shared = c
 			defer c.end()
 		}
-		return program.Main(m)
+		status := program.Main(m)
+		if status == 0 && *updateTimes {
+			if err := writeTimes(); err != nil {
+				fmt.Fprintln(os.Stderr, "write the table of times:", err)
+				return 1
+			}
+		}
+		return status
 	}())
 }
 

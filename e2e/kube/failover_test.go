@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluiceproxy/sluice/e2e/internal/program"
+	"github.com/sluiceproxy/sluice/e2e/internal/stepped"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -34,8 +36,22 @@ type failover struct {
 	c        *cluster
 	ns       string // of Kubernetes
 	service  string
-	pool     string // EGRESS_POOL; "": all have one group
+	setup    setup
 	replicas []*replica
+
+	mu    sync.Mutex
+	steps []*stepped.Process // all that there were
+}
+
+// setup says how the programs are run. The zero setup runs them as they ship.
+type setup struct {
+	stepped  bool   // a test stands between them and the kernel
+	clock    bool   // and their wall clock says what it wants; wants stepped
+	netsetup string // the path of another sluice-netsetup; "": the one that ships
+	spare    int    // so many of the replicas are not started
+	logs     bool   // the proxies have an access log
+	blind    bool   // nobody looks for a duplicate
+	pool     string // EGRESS_POOL; "": all have one group
 }
 
 // replica is one pod: three programs, as its containers are.
@@ -48,6 +64,8 @@ type replica struct {
 	pod   *corev1.Pod
 	runs  int
 
+	kernel *kernelLog
+
 	settings []string // flags of sluice-kube hold
 
 	netsetup, kube, proxy *part
@@ -55,38 +73,37 @@ type replica struct {
 
 // part is a program of a replica.
 type part struct {
-	cmd  *exec.Cmd
-	log  string
-	done chan struct{}
+	cmd   *exec.Cmd
+	log   string
+	done  chan struct{}
+	steps *stepped.Process // nil: it is not stepped
 }
 
 // newFailover makes n replicas that wait for their turn; settings are flags of sluice-kube hold.
 func newFailover(t testing.TB, n int, settings ...string) *failover {
 	t.Helper()
 	use(t)
-	return failoverOn(t, nettest.NewReplicas(t, n), settings...)
+	return setup{}.failover(t, nettest.NewReplicas(t, n), settings...)
 }
 
-// failoverOn is newFailover with a network that is there.
-func failoverOn(t testing.TB, n *nettest.Replicas, settings ...string) *failover {
+// failover is newFailover on a network that is there.
+func (s setup) failover(t testing.TB, n *nettest.Replicas, settings ...string) *failover {
 	t.Helper()
 	c := use(t)
-	f := &failover{Replicas: n, t: t, c: c, ns: c.namespace(t, "failover"), service: "sluice"}
-	f.begin(settings...)
-	return f
-}
-
-// begin starts the replicas.
-func (f *failover) begin(settings ...string) {
-	t := f.t
-	t.Helper()
+	if s.netsetup == "" {
+		s.netsetup = program.Netsetup(t)
+	}
+	f := &failover{Replicas: n, t: t, c: c, ns: c.namespace(t, "failover"), service: "sluice", setup: s}
 	f.rights()
 	f.serve()
-	for i := range f.Pods {
-		r := &replica{f: f, index: i, ns: f.Pods[i], dir: t.TempDir()}
-		r.api = f.c.relayOn(t, r.ns.Listen("127.0.0.1:0"))
+	for i := range n.Pods {
+		r := &replica{f: f, index: i, ns: f.Pods[i], dir: t.TempDir(), kernel: listenToFence(t, f.Pods[i])}
+		r.api = c.relayOn(t, r.ns.Listen("127.0.0.1:0"))
 		f.replicas = append(f.replicas, r)
-		r.start(settings...)
+		r.settings = settings
+		if i < len(n.Pods)-s.spare {
+			r.start()
+		}
 	}
 	t.Cleanup(func() {
 		for _, r := range f.replicas {
@@ -96,6 +113,7 @@ func (f *failover) begin(settings ...string) {
 			}
 		}
 	})
+	return f
 }
 
 // rights gives the gateway's account what the component failover says, in the namespace of the
@@ -129,8 +147,10 @@ func (f *failover) serve() {
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, netip.MustParseAddrPort(r.RemoteAddr).Addr())
 	}), ReadHeaderTimeout: time.Minute}
-	l := f.Server.Listen(nettest.ServerAV4 + ":80")
-	go s.Serve(l)
+	for _, addr := range []string{nettest.ServerAV4, nettest.ServerAV6} {
+		l := f.Server.Listen(net.JoinHostPort(addr, "80"))
+		go s.Serve(l)
+	}
 	f.t.Cleanup(func() { s.Close() })
 	echo := f.Server.Listen(nettest.ServerAV4 + ":7")
 	f.t.Cleanup(func() { echo.Close() })
@@ -161,7 +181,6 @@ func (r *replica) start(settings ...string) {
 	t.Helper()
 	r.runs++
 	r.pod = r.f.c.pod(t, r.f.ns, fmt.Sprintf("sluice-%d-%d", r.index, r.runs), nettest.PodOf(r.index))
-	config := filepath.Join(r.dir, "kubeconfig")
 	text := fmt.Sprintf(`apiVersion: v1
 kind: Config
 current-context: c
@@ -169,23 +188,51 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
 clusters: [{name: c, cluster: {server: "https://%s", insecure-skip-tls-verify: true}}]
 users: [{name: u, user: {token: %q}}]
 `, r.api.addr, r.f.c.token(t, r.f.ns, "sluice", nil))
-	require.NoError(t, os.WriteFile(config, []byte(text), 0o600))
-	rules := filepath.Join(r.dir, "rules")
-	require.NoError(t, os.WriteFile(rules, []byte("*\n"), 0o600))
-	if len(settings) == 0 {
-		settings = r.settings // as before
+	require.NoError(t, os.WriteFile(r.path("kubeconfig"), []byte(text), 0o600))
+	require.NoError(t, os.WriteFile(r.path("rules"), []byte("*\n"), 0o600))
+	if len(settings) > 0 { // else as before
+		r.settings = settings
 	}
-	r.settings = settings
-	source, own := "EGRESS_SOURCE="+nettest.HeldV4+"/24,"+nettest.HeldV6+"/64", []string{"EGRESS_SOURCE=" + nettest.HeldV4 + "," + nettest.HeldV6}
-	if r.f.pool != "" {
-		source, own = "EGRESS_POOL="+r.f.pool, nil // the proxy takes what is held
+	for _, name := range programs {
+		r.startOne(name)
 	}
-	r.netsetup = r.run("netsetup", program.Netsetup(t), []string{"EGRESS_ROUTER_MODE=http-proxy", source, "EGRESS_GATEWAY=" + nettest.GatewayV4 + "," + nettest.GatewayV6},
-		"hold", "--hold-socket", r.path("hold.sock"))
-	r.kube = r.run("kube", program.Kube(t), []string{"POD_NAME=" + r.pod.Name, "POD_NAMESPACE=" + r.f.ns, "POD_UID=" + string(r.pod.UID), "POD_IPS=" + nettest.PodOf(r.index)},
-		append([]string{"hold", "--netsetup", r.path("hold.sock"), "--socket", r.path("serving.sock"), "--kubeconfig", config, "--admin", "off", "--service", r.f.service}, settings...)...)
-	r.proxy = r.run("proxy", program.Racy(t), own,
-		"proxy", "--listen", ":8080", "--admin", "off", "--rules", rules, "--holder", r.path("serving.sock"), "--access-log", "off")
+}
+
+// programs of a replica, in the order of their start.
+var programs = []string{"netsetup", "kube", "proxy"}
+
+// startOne starts one program, as a kubelet does with a container that has ended.
+func (r *replica) startOne(name string) {
+	t := r.f.t
+	t.Helper()
+	switch name {
+	case "netsetup":
+		source := "EGRESS_SOURCE=" + nettest.HeldV4 + "/24," + nettest.HeldV6 + "/64"
+		if r.f.setup.pool != "" {
+			source = "EGRESS_POOL=" + r.f.setup.pool
+		}
+		r.netsetup = r.run(name, r.f.setup.netsetup, []string{"EGRESS_ROUTER_MODE=http-proxy", source, "EGRESS_GATEWAY=" + nettest.GatewayV4 + "," + nettest.GatewayV6},
+			"hold", "--hold-socket", r.path("hold.sock"), fmt.Sprint("--probe=", !r.f.setup.blind))
+	case "kube":
+		r.kube = r.run(name, program.Kube(t), []string{"POD_NAME=" + r.pod.Name, "POD_NAMESPACE=" + r.f.ns, "POD_UID=" + string(r.pod.UID), "POD_IPS=" + nettest.PodOf(r.index)},
+			append([]string{"hold", "--netsetup", r.path("hold.sock"), "--socket", r.path("serving.sock"), "--kubeconfig", r.path("kubeconfig"), "--admin", "off", "--service", r.f.service}, r.settings...)...)
+	case "proxy":
+		access := "off"
+		if r.f.setup.logs {
+			access = r.path("access.log")
+		}
+		source := []string{"EGRESS_SOURCE=" + nettest.HeldV4 + "," + nettest.HeldV6}
+		if r.f.setup.pool != "" {
+			source = nil // it takes what is held
+		}
+		r.proxy = r.run(name, program.Racy(t), source,
+			"proxy", "--listen", ":8080", "--admin", "off", "--rules", r.path("rules"), "--holder", r.path("serving.sock"), "--access-log", access)
+	}
+}
+
+// part is the program of that name that runs, or has run last.
+func (r *replica) part(name string) *part {
+	return map[string]*part{"netsetup": r.netsetup, "kube": r.kube, "proxy": r.proxy}[name]
 }
 
 func (r *replica) path(name string) string { return filepath.Join(r.dir, name) }
@@ -201,7 +248,16 @@ func (r *replica) run(name, path string, env []string, args ...string) *part {
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GORACE=atexit_sleep_ms=0"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	require.NoError(t, r.ns.Start(p.cmd))
+	require.NoError(t, r.ns.Do(func() (err error) {
+		if r.f.setup.stepped {
+			p.steps, err = stepped.Start(p.cmd, r.f.setup.clock)
+			r.f.mu.Lock()
+			defer r.f.mu.Unlock()
+			r.f.steps = append(r.f.steps, p.steps)
+			return err
+		}
+		return p.cmd.Start()
+	}))
 	go func() {
 		p.cmd.Wait()
 		close(p.done)
@@ -209,7 +265,7 @@ func (r *replica) run(name, path string, env []string, args ...string) *part {
 	return p
 }
 
-// parts are the programs that run.
+// parts are the programs that were started last.
 func (r *replica) parts() (all []*part) {
 	for _, p := range []*part{r.netsetup, r.kube, r.proxy} {
 		if p != nil {
@@ -239,12 +295,29 @@ func (r *replica) kill() {
 // ended waits until all programs have ended by themselves.
 func (r *replica) ended() {
 	for _, p := range r.parts() {
+		r.await(p)
+	}
+}
+
+// await waits until a program has ended.
+func (r *replica) await(p *part) {
+	select {
+	case <-p.done:
+	case <-time.After(60 * time.Second):
+		r.f.t.Fatalf("%s has not ended:\n%s", p.log, r.said())
+	}
+}
+
+// running are the programs that have not ended.
+func (r *replica) running() (all []*part) {
+	for _, p := range r.parts() {
 		select {
 		case <-p.done:
-		case <-time.After(60 * time.Second):
-			r.f.t.Fatalf("%s has not ended:\n%s", p.log, r.said())
+		default:
+			all = append(all, p)
 		}
 	}
+	return all
 }
 
 // said is what the programs have written.

@@ -38,12 +38,15 @@ type guest struct {
 	fails [3]int // by phase
 	first bool   // it was served since phase 2 began
 	after int    // failures behind that
+
+	last    time.Time     // of an answer
+	without time.Duration // the longest time from one to the next, since phase 1 began
 }
 
 func (g *guest) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		phase := g.phase.Load()
 		err := g.turn(ctx)
+		phase := g.phase.Load() // what ends in a phase may be of it
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -53,11 +56,16 @@ func (g *guest) run(ctx context.Context) {
 				g.after++
 			}
 			g.close()
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(500 * time.Millisecond)
 			continue
 		case phase == 2:
 			g.first = true
 		}
+		now := time.Now()
+		if phase > 0 && !g.last.IsZero() {
+			g.without = max(g.without, now.Sub(g.last))
+		}
+		g.last = now
 		time.Sleep(500 * time.Millisecond)
 	}
 	g.close()
@@ -119,11 +127,55 @@ func (g *guest) ask(head, method string) error {
 	return nil
 }
 
+// loadRow is what clients of one kind have seen.
+type loadRow struct {
+	how                   string
+	tunnels               bool
+	none, one, some, many int // clients, by the errors that each had
+	served, after         int // clients that the new holder has served; errors behind that
+	longest               time.Duration
+}
+
+// loadRows are those of this run.
+var loadRows []loadRow
+
+func (r *loadRow) add(g *guest) {
+	switch n := g.fails[1] + g.fails[2]; {
+	case n == 0:
+		r.none++
+	case n == 1:
+		r.one++
+	case n <= 5:
+		r.some++
+	default:
+		r.many++
+	}
+	if g.first {
+		r.served++
+	}
+	r.after += g.after
+	r.longest = max(r.longest, g.without)
+}
+
+const loadHead = "| the holder is | clients | no error | one | two to five | more | longest without an answer | served by the new holder | errors behind that |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+
+// String is the row of the table in docs/failover.md.
+func (r loadRow) String() string {
+	kind := "that keep a connection"
+	if r.tunnels {
+		kind = "in a tunnel"
+	}
+	return fmt.Sprintf("| %s | %d %s | %d | %d | %d | %d | %.1f s | %d | %d |", r.how, r.none+r.one+r.some+r.many, kind, r.none, r.one, r.some, r.many, r.longest.Seconds(), r.served, r.after)
+}
+
 // While the address changes hands, clients that keep their connections see an error each, or some
 // while nobody has it; none behind the first answer of the new holder.
 func TestLoadWhileItChangesHands(t *testing.T) {
-	for name, s := range map[string]syscall.Signal{"told to end": syscall.SIGTERM, "killed": syscall.SIGKILL} {
-		t.Run(name, func(t *testing.T) {
+	for _, how := range []struct {
+		name string
+		s    syscall.Signal
+	}{{"told to end", syscall.SIGTERM}, {"killed", syscall.SIGKILL}} {
+		t.Run(how.name, func(t *testing.T) {
 			f := newFailover(t, 2)
 			was := f.awaitHolder(nil)
 			nettest.Eventually(t, "the other waits for its turn", func() bool { return f.standsBy(was) })
@@ -144,28 +196,25 @@ func TestLoadWhileItChangesHands(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second) // all have come, and said something
 			phase.Store(1)
-			was.signal(s)
+			was.signal(how.s)
 			f.awaitHolder(was)
 			phase.Store(2)
 			time.Sleep(6 * time.Second)
 			stop()
 			all.Wait()
 			for _, tunnel := range []bool{false, true} {
-				seen, calm, after, served := map[int]int{}, 0, 0, 0
+				r, calm := loadRow{how: how.name, tunnels: tunnel}, 0
 				for _, g := range guests {
 					if g.tunnel == tunnel {
-						seen[g.fails[1]+g.fails[2]]++
+						r.add(g)
 						calm += g.fails[0]
-						after += g.after
-						if g.first {
-							served++
-						}
 					}
 				}
-				t.Logf("%-12s tunnels %-5v errors: clients %v, served by the new holder %d, errors behind that %d", name, tunnel, seen, served, after)
+				t.Log(r)
+				loadRows = append(loadRows, r)
 				assert.Zero(t, calm)
-				assert.Zero(t, after, "none behind the first answer of the new holder")
-				assert.Equal(t, *loadClients, served)
+				assert.Zero(t, r.after, "none behind the first answer of the new holder")
+				assert.Equal(t, *loadClients, r.served)
 			}
 			require.NotNil(t, f.holder())
 		})

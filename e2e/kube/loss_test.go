@@ -86,20 +86,3 @@ func TestConnectionsRecover(t *testing.T) {
 		assert.True(t, e.works(5*time.Second))
 	}
 }
-
-// A holder that is cut from its gateway while its interface is up lets others take over in time.
-func TestCutFromTheGateway(t *testing.T) {
-	f := newFailover(t, 2)
-	o := observe(t, f.Gateway)
-	was := f.awaitHolder(nil)
-	s := f.steady()
-	nettest.Eventually(t, "the other waits for its turn", func() bool { return f.standsBy(was) })
-	s.outage()
-	f.Unplug(was.index)
-	f.awaitHolder(was)
-	took := s.outage()
-	t.Logf("%-24s %v without service", "cut from the gateway", took.Round(10*time.Millisecond))
-	atMost(t, 5*time.Second, took)
-	o.never(t, f.grants(), logged)
-	f.Plug(was.index)
-}

@@ -5,7 +5,6 @@ package kube
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,7 +38,7 @@ type span struct {
 }
 
 func (s span) String() string {
-	return fmt.Sprintf("%s by %s: %d frames, %s to %s", s.addr, s.mac, s.frames, s.first.Format("15:04:05.000"), s.last.Format("15:04:05.000"))
+	return fmt.Sprintf("%s by %s: %d frames, %s to %s", s.addr, s.mac, s.frames, s.first.Format(clock), s.last.Format(clock))
 }
 
 // observe starts one at the gateway's switch; it ends with the test.
@@ -53,20 +52,21 @@ func observe(t testing.TB, gateway *nettest.Netns) *observer {
 	}))
 	require.NoError(t, unix.SetsockoptInt(o.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20))
 	require.NoError(t, unix.SetsockoptTimeval(o.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}))
+	require.NoError(t, unix.SetsockoptInt(o.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 	over := make(chan struct{})
 	stop := make(chan struct{})
 	go func() {
 		defer close(over)
-		b := make([]byte, 2048)
+		b, beside := make([]byte, 2048), make([]byte, 128)
 		for {
-			n, from, err := unix.Recvfrom(o.fd, b, 0)
+			n, extra, _, from, err := unix.Recvmsg(o.fd, b, beside, 0)
 			select {
 			case <-stop:
 				return
 			default:
 			}
 			if ll, ok := from.(*unix.SockaddrLinklayer); err == nil && ok && ll.Pkttype != unix.PACKET_OUTGOING {
-				o.see(b[:n])
+				o.see(b[:n], when(beside[:extra]))
 			}
 		}
 	}()
@@ -78,8 +78,19 @@ func observe(t testing.TB, gateway *nettest.Netns) *observer {
 	return o
 }
 
+// when is the time at which the kernel saw a frame, of what came beside it.
+func when(beside []byte) time.Time {
+	all, err := unix.ParseSocketControlMessage(beside)
+	for _, m := range all {
+		if err == nil && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= 16 {
+			return time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:])))
+		}
+	}
+	return time.Now()
+}
+
 // see takes a frame down if it is from a held address.
-func (o *observer) see(b []byte) {
+func (o *observer) see(b []byte, at time.Time) {
 	if len(b) < 14 {
 		return
 	}
@@ -105,12 +116,11 @@ func (o *observer) see(b []byte) {
 	}
 	switch addr.String() {
 	case nettest.HeldV4, nettest.HeldV6:
-		o.note(addr, mac)
+		o.note(addr, mac, at)
 	}
 }
 
-func (o *observer) note(addr netip.Addr, mac string) {
-	now := time.Now()
+func (o *observer) note(addr netip.Addr, mac string, now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := len(o.spans) - 1; i >= 0; i-- {
@@ -138,50 +148,23 @@ func (o *observer) of(addr string) (all []span) {
 	return all
 }
 
-// grant is when the kernel of a replica was told to let the address out, after it had not.
-type grant struct {
-	mac string
-	at  time.Time
-}
-
-// grants are those of all replicas, as sluice-netsetup has logged them.
-func (f *failover) grants() (all []grant) {
-	for _, r := range f.replicas {
-		mac := r.ns.MAC("macvlan0")
-		for line := range strings.Lines(r.said()) {
-			var said struct {
-				Time time.Time
-				Msg  string
-			}
-			if json.Unmarshal([]byte(strings.TrimSpace(line)), &said) == nil && (said.Msg == "held" || strings.HasPrefix(said.Msg, "held yet")) {
-				all = append(all, grant{mac, said.Time})
-			}
-		}
-	}
-	return all
-}
-
-// logged is how far a line of a log may be from what it tells of; thawed the same of a program that
-// may be frozen in between.
-const (
-	logged = 300 * time.Millisecond
-	thawed = 3 * time.Second
-)
+// lag is how late the test may hear of what the kernel was told.
+const lag = time.Second
 
 // overlap says where a machine has used an address without a grant that is later than what any
 // other has sent before; "": nowhere. Who uses it while another does, or goes on when another has
-// had it in between, has none. A grant is logged within late.
-func (o *observer) overlap(grants []grant, late time.Duration) string {
+// had it in between, has none.
+func (o *observer) overlap(grants []grant) string {
 	var b strings.Builder
 	for _, addr := range []string{nettest.HeldV4, nettest.HeldV6} {
 		spans := o.of(addr)
 		for i, s := range spans {
 			since := time.Time{}
 			if i > 0 {
-				since = spans[i-1].last.Add(-logged)
+				since = spans[i-1].last
 			}
 			if !slices.ContainsFunc(grants, func(g grant) bool {
-				return g.mac == s.mac && g.at.After(since) && g.at.Before(s.first.Add(late))
+				return g.addr == s.addr && g.mac == s.mac && g.at.After(since) && g.at.Before(s.first.Add(lag))
 			}) {
 				fmt.Fprintf(&b, "no grant for %s, of:\n", s)
 				for _, s := range spans {
@@ -194,11 +177,11 @@ func (o *observer) overlap(grants []grant, late time.Duration) string {
 }
 
 // never requires that nobody has used an address while another did.
-func (o *observer) never(t testing.TB, grants []grant, late time.Duration) {
+func (o *observer) never(t testing.TB, grants []grant) {
 	t.Helper()
 	require.NotEmpty(t, o.of(nettest.HeldV4))
 	require.NotEmpty(t, o.of(nettest.HeldV6))
-	require.Empty(t, o.overlap(grants, late), "%v", grants)
+	require.Empty(t, o.overlap(grants), "%v", grants)
 }
 
 // Without a fence two replicas use an address at a time, and that is found.
@@ -218,7 +201,9 @@ func TestObserverFindsAnOverlap(t *testing.T) {
 	nettest.Eventually(t, "both were seen", func() bool { return len(o.of(nettest.HeldV4)) > 1 && len(o.of(nettest.HeldV6)) > 1 })
 	var once []grant // for each, before it began
 	for _, pod := range n.Pods {
-		once = append(once, grant{pod.MAC("macvlan0"), o.of(nettest.HeldV4)[0].first})
+		for _, addr := range []string{nettest.HeldV4, nettest.HeldV6} {
+			once = append(once, grant{addr: netip.MustParseAddr(addr), mac: pod.MAC("macvlan0"), at: o.of(addr)[0].first})
+		}
 	}
-	require.NotEmpty(t, o.overlap(once, logged))
+	require.NotEmpty(t, o.overlap(once))
 }

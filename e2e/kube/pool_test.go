@@ -21,11 +21,9 @@ var groups = map[string]string{"198-51-100-60": nettest.HeldV4, "198-51-100-61":
 // newPool makes n replicas that share two groups of addresses.
 func newPool(t testing.TB, n int) *failover {
 	t.Helper()
-	c := use(t)
-	f := &failover{Replicas: nettest.NewReplicas(t, n), t: t, c: c, ns: c.namespace(t, "pool"), service: "sluice",
-		pool: nettest.HeldV4 + "/24," + nettest.HeldV6 + "/64 " + nettest.Held2V4 + "/24"}
-	f.begin()
-	return f
+	use(t)
+	s := setup{pool: nettest.HeldV4 + "/24," + nettest.HeldV6 + "/64 " + nettest.Held2V4 + "/24"}
+	return s.failover(t, nettest.NewReplicas(t, n))
 }
 
 // holders are the replicas that the Service leads to, by their groups.
@@ -140,7 +138,7 @@ func TestPool(t *testing.T) {
 	all = f.spread(witness)
 	assert.Same(t, victim, all["198-51-100-61"], "it was the spare")
 	assert.Same(t, spare, all["198-51-100-60"])
-	o.never(t, f.grants(), logged)
+	o.never(t, f.grants())
 }
 
 // slices are the versions of a group's EndpointSlices.

@@ -86,7 +86,12 @@ func (s *steady) ask(ctx context.Context) {
 	}
 }
 
+// page asks a gateway for a page of the server.
 func (s *steady) page(ctx context.Context, target string) (string, error) {
+	return s.pageOf(ctx, target, nettest.ServerAV4)
+}
+
+func (s *steady) pageOf(ctx context.Context, target, host string) (string, error) {
 	c, err := s.f.Client.DialContext(ctx, "tcp", target)
 	if err != nil {
 		return "", err
@@ -94,7 +99,7 @@ func (s *steady) page(ctx context.Context, target string) (string, error) {
 	defer c.Close()
 	deadline, _ := ctx.Deadline()
 	c.SetDeadline(deadline)
-	fmt.Fprintf(c, "GET http://%s/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", nettest.ServerAV4)
+	fmt.Fprintf(c, "GET http://%s/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", host)
 	res, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		return "", err

@@ -4,15 +4,33 @@ import (
 	"flag"
 	"fmt"
 	"runtime/debug"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-var large = flag.Bool("large", false, "explore the large spaces too; many minutes, and some GiB")
+var (
+	large     = flag.Bool("large", false, "explore the large spaces too, in up to 8 GiB")
+	spaceTime = flag.Duration("space", 100*time.Second, "explore a large space for so long at most")
+)
+
+// Memory that an exploration may have, in bytes: what the garbage collector leaves, and in all.
+const (
+	mostLive = 5 << 30
+	mostHeap = 7 << 30
+)
+
+// live is how many bytes the garbage collector has left.
+func live() uint64 {
+	s := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
 
 // exploration is what there is to reach, breadth first.
 type exploration struct {
@@ -34,6 +52,8 @@ type node struct {
 func explore(r *rules, limit int, each ...func(*world)) *exploration {
 	x := &exploration{rules: r, limit: limit, seen: map[key]struct{}{}, bad: -1}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(mostHeap))
+	end := time.Now().Add(*spaceTime)
 	c := &canon{r: r}
 	first := newWorld(r)
 	x.seen[c.key(first)] = struct{}{}
@@ -62,7 +82,8 @@ func explore(r *rules, limit int, each ...func(*world)) *exploration {
 				next = append(next, v)
 			})
 			at++
-			if x.bad >= 0 || limit > 0 && len(x.nodes) >= limit {
+			if x.bad >= 0 || limit > 0 && len(x.nodes) >= limit ||
+				limit == budget && at%1000 == 0 && (time.Now().After(end) || live() > mostLive) {
 				return x
 			}
 		}

@@ -85,8 +85,11 @@ func spaces() []space {
 		{"keep, two faults", keeping(2, timeout|restart|noGateway), true},
 		{"settings that differ, L raised before, two faults by hand", raised(2, deleted|stranger|restart), true},
 		{"settings that differ, two faults", differing(2, restart|restart2|timeout|double), true},
+		{"any two faults, V longer", alike(2, short, 2, all), true},
 		{"three", alike(3, shortest, 0, 0), true},
 		{"three, one fault", alike(3, shortest, 1, restart|timeout|sigterm), true},
+		{"three, any one fault", alike(3, shortest, 1, all), true},
+		{"three, any two faults", alike(3, shortest, 2, all), true},
 	}
 }
 

@@ -2,7 +2,11 @@ package nettest
 
 import (
 	"fmt"
+	"net"
 	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Addresses of [Replicas].
@@ -82,3 +86,45 @@ func (n *Netns) Up(name string) { n.must(n.nl.LinkSetUp(n.link(name))) }
 
 // MAC is the hardware address of an interface.
 func (n *Netns) MAC(name string) string { return n.link(name).Attrs().HardwareAddr.String() }
+
+// Forget has a host know no MAC address of a neighbour.
+func (n *Netns) Forget(name, addr string) {
+	// There may be none.
+	_ = n.nl.NeighDel(&netlink.Neigh{LinkIndex: n.link(name).Attrs().Index, IP: net.ParseIP(addr)})
+}
+
+// Stubborn has a host believe what it knows of its neighbours for an hour. It asks nobody again
+// in that time: only what others announce changes it.
+func (n *Netns) Stubborn(name string) {
+	for _, family := range []string{"ipv4", "ipv6"} {
+		n.sysctl("net/"+family+"/neigh/"+name+"/base_reachable_time_ms", "3600000")
+	}
+}
+
+// Remember has a host know the MAC address of a neighbour, as if that had just answered; for good:
+// nothing on the wire changes it.
+func (n *Netns) Remember(name, addr, mac string, forGood bool) {
+	hw, err := net.ParseMAC(mac)
+	n.must(err)
+	state := unix.NUD_REACHABLE
+	if forGood {
+		state = unix.NUD_PERMANENT
+	}
+	n.must(n.nl.NeighSet(&netlink.Neigh{LinkIndex: n.link(name).Attrs().Index, IP: net.ParseIP(addr), HardwareAddr: hw, State: state}))
+}
+
+// Neighbour is the MAC address that a host knows of a neighbour, "" for none.
+func (n *Netns) Neighbour(name, addr string) string {
+	family := unix.AF_INET6
+	if net.ParseIP(addr).To4() != nil {
+		family = unix.AF_INET
+	}
+	all, err := n.nl.NeighList(n.link(name).Attrs().Index, family)
+	n.must(err)
+	for _, x := range all {
+		if x.IP.Equal(net.ParseIP(addr)) && x.State&(unix.NUD_FAILED|unix.NUD_INCOMPLETE) == 0 {
+			return x.HardwareAddr.String()
+		}
+	}
+	return ""
+}

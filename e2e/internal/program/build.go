@@ -3,12 +3,14 @@
 package program
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -83,6 +85,44 @@ func build(name, command string, flags ...string) func() (string, error) {
 		}
 		return path, nil
 	})
+}
+
+// Patch is a change of a source file.
+type Patch struct {
+	File     string // from the top of the module
+	Old, New string // Old is there once
+}
+
+// Patched is the path of a program that is built from sources with patches, which are not
+// touched: one with a flaw, for a test that must find it.
+func Patched(t testing.TB, command string, patches ...Patch) string {
+	t.Helper()
+	require.NoError(t, lookAtSources())
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	require.NoError(t, err)
+	dir, texts := t.TempDir(), map[string]string{}
+	for _, p := range patches {
+		file := filepath.Join(root, p.File)
+		if texts[file] == "" {
+			text, err := os.ReadFile(file)
+			require.NoError(t, err)
+			texts[file] = string(text)
+		}
+		require.Equal(t, 1, strings.Count(texts[file], p.Old), "%q in %s", p.Old, p.File)
+		texts[file] = strings.Replace(texts[file], p.Old, p.New, 1)
+	}
+	replace := map[string]string{}
+	for file, text := range texts {
+		replace[file] = filepath.Join(dir, fmt.Sprint(len(replace), ".go"))
+		require.NoError(t, os.WriteFile(replace[file], []byte(text), 0o600))
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o600))
+	path := filepath.Join(dir, command)
+	out, err := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", path, module+command).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return path
 }
 
 var (
