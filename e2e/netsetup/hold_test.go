@@ -278,18 +278,39 @@ func TestHoldFrozen(t *testing.T) {
 	}
 }
 
-// The rules are flushed by somebody: the addresses go with the next attempt.
+// The rules are flushed by somebody, or one of the tables is deleted: the addresses go with
+// whatever is asked for next, the fence is there again, and so they can be held again.
 func TestHoldFlushed(t *testing.T) {
 	p := newPod(t)
 	c := p.client()
-	c.hold(theGroup, 20*time.Second, false)
-	require.Len(t, p.sources(), 2)
-	n := nonce()
-	require.NoError(t, c.Prepare(t.Context(), theGroup, n, 20*time.Second))
 	nft := nettest.Need(t, "nft")
+	late := nonce()
+	prepare := func() error { return c.Prepare(t.Context(), theGroup, nonce(), 20*time.Second) }
+	commit := func() error { return c.Commit(t.Context(), theGroup, late, 20*time.Second, true) }
+	for _, tt := range []struct {
+		flush []string
+		next  func() error
+	}{
+		{[]string{"flush", "ruleset"}, prepare},
+		{[]string{"flush", "ruleset"}, commit},
+		{[]string{"delete", "table", "inet", "sluice-hold-" + theGroup}, prepare},
+		{[]string{"delete", "table", "netdev", "sluice-hold-" + theGroup}, commit},
+		{[]string{"delete", "table", "arp", "sluice-hold-" + theGroup}, commit},
+	} {
+		c.hold(theGroup, 20*time.Second, false)
+		require.Len(t, p.sources(), 2)
+		late = nonce()
+		require.NoError(t, c.Prepare(t.Context(), theGroup, late, 20*time.Second))
+		in(t, p.Egress, func() { require.NoError(t, exec.Command(nft, tt.flush...).Run()) })
+		require.Error(t, tt.next(), tt.flush)
+		require.Empty(t, p.sources(), tt.flush)
+	}
+	c.hold(theGroup, 20*time.Second, false)
 	in(t, p.Egress, func() { require.NoError(t, exec.Command(nft, "flush", "ruleset").Run()) })
-	require.Error(t, c.Commit(t.Context(), theGroup, n, 20*time.Second, true))
+	require.NoError(t, c.LetGo(t.Context(), theGroup))
 	require.Empty(t, p.sources())
+	c.hold(theGroup, 20*time.Second, false)
+	require.Contains(t, p.stderr.String(), "somebody has taken the fence away")
 }
 
 // What is held is announced at once, after a second and after two, in every form; what is let

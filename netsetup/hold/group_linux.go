@@ -79,6 +79,18 @@ func closeAll(wires []*netsetup.Wire) {
 	}
 }
 
+// prepare begins an attempt.
+func (g *group) prepare(n fence.Nonce, p time.Duration) error {
+	err := g.fence.Prepare(n, p)
+	if err == nil {
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, mended := g.mend()
+	return errors.Join(err, mended)
+}
+
 func (g *group) commit(n fence.Nonce, v time.Duration, renewing bool) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,16 +136,26 @@ func (g *group) commit(n fence.Nonce, v time.Duration, renewing bool) error {
 }
 
 // undo takes the addresses away again after an attempt that came to nothing, if it has
-// brought them; and in any case when the fence is gone, since somebody has flushed the rules.
+// brought them; and in any case when the fence is gone.
 func (g *group) undo(brought bool) error {
-	_, gone := g.fence.Held()
-	if gone != nil {
-		g.quit()
+	if gone, err := g.mend(); gone || err != nil || !brought {
+		return err
 	}
-	if gone == nil && !brought {
-		return nil
+	return g.away()
+}
+
+// mend is for who holds the group's mu, after what the fence has refused: when somebody has
+// flushed the rules it is put up again, with nothing held, and then the addresses are taken
+// away, which were there without. It reports whether that was so.
+func (g *group) mend() (gone bool, err error) {
+	gone, err = g.fence.Restore()
+	if !gone {
+		return false, err
 	}
-	return errors.Join(gone, g.away())
+	g.quit()
+	err = errors.Join(err, g.away())
+	g.h.o.Log.Error("somebody has taken the fence away: it is there again, and the group is let go", "group", g.name, "error", err)
+	return true, err
 }
 
 // quit ends what is done while the group is held.
@@ -234,6 +256,11 @@ func (g *group) letGo() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	err := g.fence.LetGo()
+	if err != nil {
+		if gone, mended := g.mend(); gone {
+			err = mended
+		}
+	}
 	if g.tenure != nil {
 		g.quit()
 		g.h.o.Log.Info("let go", "group", g.name)

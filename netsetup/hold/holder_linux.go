@@ -178,7 +178,7 @@ func (h *Holder) Prepare(name string, n holding.Nonce, p time.Duration) error {
 	if err != nil {
 		return err
 	}
-	return g.fence.Prepare(fence.Nonce(n), p)
+	return g.prepare(fence.Nonce(n), p)
 }
 
 // Commit brings the addresses of a group, and holds them for v: see [fence.Fence.Commit].
