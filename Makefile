@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/sluice, bin/sluice-netsetup and bin/sluice-kube
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -funcalign=16 -X main.version=$(VERSION)' -o bin/ ./cmd/sluice ./cmd/sluice-netsetup ./cmd/sluice-kube
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -funcalign=16 -X github.com/sluiceproxy/sluice/internal/built.version=$(VERSION)' -o bin/ ./cmd/sluice ./cmd/sluice-netsetup ./cmd/sluice-kube
 
 image: ## write bin/sluice-image.tar, the container image for amd64 and arm64; no container engine needed
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} $(GO) run ./deploy/image -o bin/sluice-image.tar -version $(VERSION)

@@ -10,12 +10,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluiceproxy/sluice/internal/built"
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
-// version is set by the Makefile.
-var version = "dev"
+var version = built.Version()
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdout, os.Stderr}))
@@ -75,7 +75,7 @@ Proxies of the pod (--holder) are told what is held. See docs/failover.md.`,
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(directory, holding, cli.Version("sluice-kube", version, s.out))
+	root.AddCommand(directory, holding, cli.Version("sluice-kube", s.out))
 	cli.Strict(root)
 	return root
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluiceproxy/sluice/internal/built"
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/internal/reload"
@@ -24,8 +25,7 @@ import (
 	"github.com/sluiceproxy/sluice/netsetup"
 )
 
-// version is set by the Makefile.
-var version = "dev"
+var version = built.Version()
 
 func main() {
 	if err := raiseCapabilities(); err != nil {
@@ -85,7 +85,7 @@ A flag wins over the environment, the environment over the file.`,
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newHoldCommand(environ, s), newCountersCommand(s), cli.Version("sluice-netsetup", version, s.out))
+	root.AddCommand(newHoldCommand(environ, s), newCountersCommand(s), cli.Version("sluice-netsetup", s.out))
 	cli.Strict(root)
 	return root
 }

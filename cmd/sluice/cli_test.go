@@ -257,10 +257,12 @@ func TestUnknownWords(t *testing.T) {
 func TestVersionAndHelp(t *testing.T) {
 	status, out, _ := sluice(t, nil, "", "version")
 	assert.Equal(t, 0, status)
-	assert.Regexp(t, `^sluice dev go1\.\S+ linux/\S+\n$`, out)
+	assert.Regexp(t, `^sluice dev go1\.\S+ linux/\S+\nbuilt from a commit that is not known\n$`, out)
 	status, flag, _ := sluice(t, nil, "", "--version")
 	assert.Equal(t, 0, status)
 	assert.Equal(t, out, flag)
+	_, out, _ = sluice(t, nil, "", "version", "--json")
+	assert.Regexp(t, `(?s)^\{\n  "version": "dev",\n  "modified": false,\n  "go": "go1\.\S+",\n  "platform": "linux/\w+",\n  "modules": \[.*\]\n\}\n$`, out)
 	_, out, err := sluice(t, nil, "", "proxy", "--help")
 	for _, group := range []string{"Listening:", "Policy:", "Outbound:", "Limits:", "Time-outs:", "Logs:"} {
 		assert.Contains(t, out+err, group)

@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sluiceproxy/sluice/internal/built"
 	"github.com/sluiceproxy/sluice/internal/cli"
 )
 
-// version is set by the Makefile.
-var version = "dev"
+var version = built.Version()
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr, syscall.Exec}))
@@ -57,7 +57,7 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newMigrateCommand(s), newConvertCommand(s), newProbe(s), cli.Version("sluice", version, s.out))
+	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newMigrateCommand(s), newConvertCommand(s), newProbe(s), cli.Version("sluice", s.out))
 	cli.Strict(root)
 	return root
 }

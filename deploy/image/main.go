@@ -109,7 +109,7 @@ func compile(arch, version, name string) ([]byte, error) {
 	bin := filepath.Join(dir, name)
 	// Nothing of this machine may get into the program: -trimpath takes the paths
 	// out, and the state of the checkout is in -version already.
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -funcalign=16 -X main.version="+version, "-o", bin, "./cmd/"+name)
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -funcalign=16 -X github.com/sluiceproxy/sluice/internal/built.version="+version, "-o", bin, "./cmd/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build ./cmd/%s for %s (run from the top of the source): %w\n%s", name, arch, err, msg)

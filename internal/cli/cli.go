@@ -123,8 +123,7 @@ func addVersion(root *cobra.Command) {
 	print := root.Flags().Bool("version", false, "print the version")
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		if *print {
-			version.Run(version, nil)
-			return nil
+			return version.RunE(version, nil)
 		}
 		return run(cmd, args)
 	}

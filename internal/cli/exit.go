@@ -2,12 +2,14 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/internal/built"
 )
 
 // Exit statuses, as acl.md and modes.md have them.
@@ -54,13 +56,35 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 	return StatusWrong
 }
 
-// Version is the command that prints a program's version.
-func Version(program, version string, out io.Writer) *cobra.Command {
-	return &cobra.Command{
+// Version is the command that prints what a program was built from.
+func Version(program string, out io.Writer) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
-		Run: func(*cobra.Command, []string) {
-			fmt.Fprintf(out, "%s %s %s %s/%s\n", program, version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+		Short: "Print the version, and what the program was built from",
+		RunE: func(*cobra.Command, []string) error {
+			i := built.Read()
+			if asJSON {
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				return e.Encode(i)
+			}
+			fmt.Fprintf(out, "%s %s %s %s\nbuilt from %s\n", program, i.Version, i.Go, i.Platform, origin(i))
+			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print it as JSON, with the modules that are in the program")
+	return cmd
+}
+
+// origin is where a program's source is.
+func origin(i built.Info) string {
+	if i.Commit == "" {
+		return "a commit that is not known"
+	}
+	s := "commit " + i.Commit + " of " + i.Date
+	if i.Modified {
+		s += ", and changes to it"
+	}
+	return s
 }
