@@ -19,6 +19,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 )
 
 // configuration is what the configurations of all modes can say.
@@ -71,6 +72,7 @@ type parts struct {
 	gate     *outbound.Gate
 	access   *linelog.Log // nil: there is none
 	changed  func()       // to be called when ready has another answer
+	listen   func(addr string) (*sock.Listener, error)
 }
 
 // announcement is what is said of a command when it runs.

@@ -24,12 +24,12 @@ type console struct {
 	leaving bool
 }
 
-// openConsole listens at addr, which the setting says; "": there is no admin port.
-func openConsole(setting, addr string) (*console, error) {
+// openConsole has listen listen at addr, which the setting says; "": there is no admin port.
+func openConsole(listen func(addr string) (net.Listener, error), setting, addr string) (*console, error) {
 	if addr == "" {
 		return nil, nil
 	}
-	l, err := net.Listen("tcp", addr)
+	l, err := listen(addr)
 	if err != nil {
 		if inner := errors.Unwrap(err); inner != nil {
 			err = inner // net says the address, too

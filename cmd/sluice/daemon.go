@@ -29,6 +29,8 @@ type daemon[C configuration] struct {
 	mode    mode[C]
 	reload  *reload.Reloader[C]
 	turn    *turn // nil: the source addresses are always here
+	sockets *inherited
+	manager *manager
 	parts   parts
 	console *console
 	fixed   settings.Fixed // what all that is made at the start was made of
@@ -59,13 +61,18 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 	}
 	return keepRunning(c.Shared().LogLevel, s, func(running *running) error {
 		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, fixed: c.Fixed(), started: time.Now()}
+		d.manager = &manager{notify: s.notify, log: d.log}
+		if d.sockets, err = inherit(s.sockets); err != nil {
+			return err
+		}
+		defer d.sockets.close()
 		r.Options = reload.Options[C]{
 			Load:     func() (C, error) { return m.checked(in) },
 			Publish:  d.publish,
 			Watch:    func(c C) []string { return c.Shared().Watch },
 			Tick:     d.tick,
 			Reloaded: d.reloaded,
-			Refused:  func() { d.metrics.Reloaded(false, 0, time.Time{}) },
+			Refused:  d.refused,
 			Every:    pollEvery,
 			Notify:   inotify.New,
 			Log:      d.log,
@@ -97,7 +104,7 @@ func (d *daemon[C]) panicked(cause any, stack []byte) {
 func (d *daemon[C]) build(c C, s streams) (err error) {
 	common := c.Shared()
 	p := &d.parts
-	p.log, p.metrics, p.registry, p.changed = d.log, d.metrics, d.registry, d.tellReady
+	p.log, p.metrics, p.registry, p.changed, p.listen = d.log, d.metrics, d.registry, d.tellReady, d.sockets.listen
 	if p.access, err = openAccessLog(common.AccessLog, d.metrics, d.log, s); err != nil {
 		return err
 	}
@@ -115,7 +122,7 @@ func (d *daemon[C]) build(c C, s streams) (err error) {
 	if err := d.mode.open(c, p); err != nil {
 		return err
 	}
-	if d.console, err = openConsole(common.Written.Of("admin"), common.Admin); err != nil {
+	if d.console, err = openConsole(d.sockets.listenPlain, common.Written.Of("admin"), common.Admin); err != nil {
 		return err
 	}
 	d.console.handle(d.registry, d.status, common.Pprof, common.AdminHosts, d.log)
@@ -124,6 +131,9 @@ func (d *daemon[C]) build(c C, s streams) (err error) {
 		d.showTurn()
 	}
 	if err := d.reload.Start(c); err != nil {
+		return err
+	}
+	if err := d.sockets.unclaimed(); err != nil {
 		return err
 	}
 	d.showPolicy()
@@ -166,11 +176,14 @@ func (d *daemon[C]) serve(ctx context.Context) error {
 	}()
 	followed := d.followTurn(ctx)
 	d.announce()
+	d.manager.ready()
 	hangUp := func() {
+		d.manager.reloading()
 		d.parts.access.Reopen()
 		d.reload.Ask()
 	}
 	sig, err := d.attend(ctx, failed, hangUp)
+	d.manager.stopping()
 	d.console.leave() // the admin port answers meanwhile
 	limit := d.inForce().DrainTimeout
 	if sig != nil {
@@ -238,6 +251,13 @@ func (d *daemon[C]) reloaded(now C) {
 		d.log.Warn("there is no rule now: everything is denied", "from", c.Origin)
 	}
 	d.count(now)
+	d.manager.reloaded("")
+}
+
+// refused says that a reload has changed nothing.
+func (d *daemon[C]) refused() {
+	d.metrics.Reloaded(false, 0, time.Time{})
+	d.manager.reloaded("the last reload was refused, and the configuration before stays in force; the log says why")
 }
 
 // count has the metrics say that c is in force.

@@ -28,6 +28,8 @@ type process struct {
 	mode   string
 	port   string // where it listens
 	server string // the address of the server behind it
+	env    []string
+	files  []*os.File // that it has from 3 on
 }
 
 // modes are both front doors. Where they listen is settled beforehand: what they say on
@@ -43,6 +45,15 @@ func startDaemon(t *testing.T, mode string, stdout, stderr *os.File, args ...str
 // startDaemonBy has another program start it: wrapper, whose last arguments it is.
 func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *os.File, args ...string) *process {
 	t.Helper()
+	d := newProcess(t, mode)
+	d.start(wrapper, stdout, stderr, args...)
+	nettest.Eventually(t, "it is ready", func() bool { return d.status("/readyz") == 200 })
+	return d
+}
+
+// newProcess is a mode with its files, not started yet.
+func newProcess(t *testing.T, mode string) *process {
+	t.Helper()
 	d := &process{program: &program{t: t, dir: t.TempDir(), done: make(chan struct{})}, mode: mode, port: freeAddr(t), server: httpServer(t)}
 	d.admin = freeAddr(t)
 	text := fmt.Sprintf("admin: %s\naccessLog: \"-\"\n", d.admin)
@@ -53,6 +64,14 @@ func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *
 		text += fmt.Sprintf("bind: 127.0.0.1\nguard: off\ndestinations: %s 127.0.0.1 %s\n", portOf(d.port), portOf(d.server))
 	}
 	require.NoError(t, os.WriteFile(d.file(), []byte(text), 0o600))
+	return d
+}
+
+// start starts it by a wrapper, which may be nil, as may stdout and stderr.
+func (d *process) start(wrapper []string, stdout, stderr *os.File, args ...string) {
+	t := d.t
+	t.Helper()
+	d.done = make(chan struct{})
 	if stdout == nil {
 		stdout = d.create("stdout")
 	}
@@ -61,21 +80,20 @@ func startDaemonBy(t *testing.T, wrapper []string, mode string, stdout, stderr *
 	}
 	self, err := os.Executable()
 	require.NoError(t, err)
-	line := append(append(wrapper, self, mode, "--config", d.file()), args...)
-	d.cmd = exec.Command(line[0], line[1:]...)
-	d.cmd.Env = append(os.Environ(), asSluice+"=1")
-	d.cmd.Stdout, d.cmd.Stderr = stdout, stderr
+	line := append(append(wrapper, self, d.mode, "--config", d.file()), args...)
+	cmd, done := exec.Command(line[0], line[1:]...), d.done
+	d.cmd = cmd
+	d.cmd.Env = append(append(os.Environ(), asSluice+"=1"), d.env...)
+	d.cmd.Stdout, d.cmd.Stderr, d.cmd.ExtraFiles = stdout, stderr, d.files
 	require.NoError(t, d.cmd.Start())
-	go func() { d.cmd.Wait(); close(d.done) }()
+	go func() { cmd.Wait(); close(done) }()
 	t.Cleanup(func() {
-		d.cmd.Process.Kill()
-		<-d.done
+		cmd.Process.Kill()
+		<-done
 		if b, err := os.ReadFile(filepath.Join(d.dir, "stderr")); err == nil && t.Failed() {
 			t.Logf("the program said:\n%s", b)
 		}
 	})
-	nettest.Eventually(t, "it is ready", func() bool { return d.status("/readyz") == 200 })
-	return d
 }
 
 // send has it serve a request, or a connection: a line for its access log.

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/activation"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/internal/built"
@@ -17,16 +19,28 @@ import (
 var version = built.Version()
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{os.Stdin, os.Stdout, os.Stderr, syscall.Exec}))
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), ofProcess()))
 }
 
-// streams are the standard streams, and the way to become another program; tests
-// bring their own.
+// ofProcess are the streams of this process. It is to be called before anything is opened.
+func ofProcess() streams {
+	return streams{
+		in: os.Stdin, out: os.Stdout, err: os.Stderr, exec: syscall.Exec,
+		sockets: activation.Files(true),
+		notify:  func(state string) error { _, err := systemd.SdNotify(false, state); return err },
+	}
+}
+
+// streams are the standard streams, the way to become another program, and what whoever
+// has started this one offers; tests bring their own.
 type streams struct {
 	in   io.Reader
 	out  io.Writer
 	err  io.Writer
 	exec func(path string, argv, environ []string) error // returns only when it fails
+
+	sockets []*os.File               // listening sockets that were opened for this process (sd_listen_fds(3))
+	notify  func(state string) error // tells how the process is (sd_notify(3)); nil: nobody asks
 }
 
 // run is the program less the process: it returns the exit status.

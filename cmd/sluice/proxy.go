@@ -59,17 +59,17 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	metrics.NewTenants(p.registry, m.usages.each)
 	metrics.NewShadow(p.registry, m.shadows.each)
 	var err error
-	if m.proxies, err = listenAll(c.Written.Of("listen"), c.Listen); err != nil {
+	if m.proxies, err = listenAll(p.listen, c.Written.Of("listen"), c.Listen); err != nil {
 		return err
 	}
-	m.secure, err = listenAll(c.Written.Of("listen-tls"), c.ListenTLS)
+	m.secure, err = listenAll(p.listen, c.Written.Of("listen-tls"), c.ListenTLS)
 	return err
 }
 
 // listenAll listens at the addresses of a setting. With an error it returns those that are open.
-func listenAll(setting string, addrs []string) (all []*sock.Listener, err error) {
+func listenAll(listen func(addr string) (*sock.Listener, error), setting string, addrs []string) (all []*sock.Listener, err error) {
 	for _, addr := range addrs {
-		l, err := sock.Listen(addr)
+		l, err := listen(addr)
 		if err != nil {
 			return all, listenError(setting, addr, err)
 		}

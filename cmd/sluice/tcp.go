@@ -47,6 +47,7 @@ func (m *tcpMode) open(_ *config.TCP, p *parts) error {
 		Metrics:  metrics.NewTCP(p.registry),
 		Log:      p.log,
 		Budget:   p.budget,
+		Listen:   p.listen,
 		Changed:  p.changed,
 		Panicked: contain.Log(p.log, p.metrics.Panics.Inc),
 	}

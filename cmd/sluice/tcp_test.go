@@ -21,7 +21,7 @@ const asSluice = "TEST_AS_SLUICE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asSluice) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Environ(), streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+		os.Exit(run(context.Background(), os.Args[1:], os.Environ(), ofProcess()))
 	}
 	os.Exit(m.Run())
 }

@@ -59,6 +59,57 @@ func Listen(addr string) (*Listener, error) {
 	return l, nil
 }
 
+// Inherit takes clients at a port that another program has opened for this one and goes on
+// having: who waits there when the Listener is closed is not reset. f may be closed then. The
+// error is not to be told from others by its kind.
+func Inherit(f *os.File) (*Listener, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	l := &Listener{fd: -1}
+	if e := raw.Control(func(fd uintptr) {
+		if l.addr, err = ListensAt(int(fd)); err == nil {
+			l.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+		}
+	}); e != nil {
+		return nil, e
+	}
+	if err == nil {
+		err = os.NewSyscallError("fcntl", unix.SetNonblock(l.fd, true))
+	}
+	if err == nil {
+		err = SetInt(l.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	}
+	if err != nil {
+		if l.fd >= 0 {
+			CloseFD(l.fd)
+		}
+		return nil, err
+	}
+	return l, nil
+}
+
+// ListensAt is the address of a descriptor, if that is a TCP socket which listens.
+func ListensAt(fd int) (netip.AddrPort, error) {
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockopt", err)
+	} else if on == 0 {
+		return netip.AddrPort{}, errors.New("the socket does not listen")
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, os.NewSyscallError("getsockname", err)
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)), nil
+	}
+	return netip.AddrPort{}, errors.New("the socket is of no TCP port")
+}
+
 // Addr is where it listens.
 func (l *Listener) Addr() netip.AddrPort { return l.addr }
 

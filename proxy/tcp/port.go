@@ -37,7 +37,7 @@ type plan struct {
 
 // open opens a socket. It does not accept yet.
 func (s *Server) open(key string, l Listener) (*port, error) {
-	open, err := sock.Listen(l.Listen)
+	open, err := s.Listen(l.Listen)
 	if err != nil {
 		return nil, err
 	}

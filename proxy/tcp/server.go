@@ -18,6 +18,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -31,6 +32,8 @@ type Options struct {
 	Budget  *fdbudget.Budget // nil: no limit
 	// Access, if non-nil, is given the record of each connection at its end.
 	Access *accesslog.Log[accesslog.Connection]
+	// Listen, if non-nil, opens a port in the place of [sock.Listen].
+	Listen func(addr string) (*sock.Listener, error)
 	// Changed, if non-nil, is called when Ready may have changed. It is called
 	// concurrently and must not block.
 	Changed func()
@@ -81,6 +84,9 @@ type pace struct {
 // New returns a server without ports. It runs a goroutine until Shutdown.
 func New(o Options) *Server {
 	s := &Server{Options: o}
+	if s.Listen == nil {
+		s.Listen = sock.Listen
+	}
 	s.door = door.New(door.Options{Budget: o.Budget, Report: o.Panicked, Every: sweepEvery})
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.loops.Report = o.Panicked
