@@ -6,7 +6,7 @@ DRILLTIME ?= 10m
 COUNT     ?= 6
 BIN       := bin/sluice
 
-.PHONY: help build image run demo test lint fuzz drill failover-times bench microbench profile validate-deploy clean
+.PHONY: help build image run demo test lint fuzz drill failover-times bench microbench profile validate-deploy clean release
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ build: ## build bin/sluice, bin/sluice-netsetup and bin/sluice-kube
 
 image: ## write bin/sluice-image.tar, the container image for amd64 and arm64; no container engine needed
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} $(GO) run ./deploy/image -o bin/sluice-image.tar -version $(VERSION)
+
+release: ## write dist/ with the programs, packages, image, SBOMs and checksums of VERSION (v0.2.0), of the commit that is checked out
+	$(GO) run ./deploy/release -version "$(VERSION)" -o dist
 
 run: build ## build and run the proxy on :8080, with the example rules unless EGRESS_HTTP_PROXY_DESTINATION is set
 	@if [ -n "$$EGRESS_HTTP_PROXY_DESTINATION" ]; then exec $(BIN) proxy; else exec $(BIN) proxy --rules deploy/rules.txt; fi
@@ -55,4 +58,4 @@ validate-deploy: ## hold the manifests against the schemas of Kubernetes 1.23 an
 	bash deploy/validate.sh
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

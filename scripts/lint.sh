@@ -9,6 +9,8 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 go vet ./...
+go vet -tags man ./internal/cli
 go tool -modfile=tools/go.mod staticcheck ./...
 go mod tidy -diff
 go -C tools mod tidy -diff
+go -C tools/nfpm mod tidy -diff

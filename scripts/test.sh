@@ -15,6 +15,9 @@ helm=$!
 bash scripts/build-kube-apiserver.sh
 wait $helm
 
+step "a Debian for the tests of the packages"
+bash scripts/make-debian-base.sh
+
 step "lint"
 bash scripts/lint.sh
 echo ok

@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -74,47 +73,11 @@ func sourceDate() (time.Time, error) {
 
 // build makes the files of an image.
 func build(arch, version string) ([]image.File, error) {
-	roots, err := image.Roots()
+	programs, err := image.SourceOf(".", version).Compile(arch)
 	if err != nil {
 		return nil, err
 	}
-	files := []image.File{{Path: image.RootsPath, Mode: 0o644, Data: roots}}
-	for _, program := range []struct {
-		name string
-		caps image.Capabilities
-	}{
-		{"sluice", 0},
-		{"sluice-kube", 0},
-		// The egress router's images ran as root, and pod specifications count on it:
-		// "privileged: true" and no user. Here the user is nobody, whom a privileged
-		// container gives no capability; the file gives these two.
-		{"sluice-netsetup", image.NetAdmin | image.NetRaw},
-	} {
-		text, err := compile(arch, version, program.name)
-		if err != nil {
-			return nil, err
-		}
-		files = append(files, image.File{Path: "/" + program.name, Mode: 0o755, Data: text, Capabilities: program.caps})
-	}
-	return files, nil
-}
-
-// compile builds a program of cmd/ and returns it.
-func compile(arch, version, name string) ([]byte, error) {
-	dir, err := os.MkdirTemp("", "sluice-build-")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, name)
-	// Nothing of this machine may get into the program: -trimpath takes the paths
-	// out, and the state of the checkout is in -version already.
-	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -funcalign=16 -X github.com/sluiceproxy/sluice/internal/built.version="+version, "-o", bin, "./cmd/"+name)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch, "GOFLAGS=")
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build ./cmd/%s for %s (run from the top of the source): %w\n%s", name, arch, err, msg)
-	}
-	return os.ReadFile(bin)
+	return image.Files(programs)
 }
 
 func writeArchive(path string, files map[string][]image.File, m image.Meta) error {

@@ -24,6 +24,7 @@ func Strict(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagError(root, cmd, err) })
 	addVersion(root)
+	addMan(root)
 	strict(root)
 }
 
