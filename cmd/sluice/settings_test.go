@@ -15,11 +15,11 @@ import (
 	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
-var update = flag.Bool("update", false, "write tables into README.md and docs")
+var update = flag.Bool("update", false, "write tables into docs")
 
-// The table of settings in README.md is made from the settings themselves.
-func TestReadmeSettings(t *testing.T) {
-	checkSettings(t, filepath.Join("..", "..", "README.md"), config.ProxySettings())
+// The table of settings in docs/settings.md is made from the settings themselves.
+func TestProxySettings(t *testing.T) {
+	checkSettings(t, filepath.Join("..", "..", "docs", "settings.md"), config.ProxySettings())
 }
 
 // The one in docs/tcp.md too.
