@@ -71,7 +71,7 @@ func config(command, more string) func(*testing.T, docs.Block) {
 	}
 }
 
-// isPartOf wants each key of a block to be the same in a file that is tested.
+// isPartOf wants each key of a block to be the same in a file that is tested, which may have more.
 func isPartOf(file string) func(*testing.T, docs.Block) {
 	return func(t *testing.T, b docs.Block) {
 		text, err := os.ReadFile(filepath.Join(root, file))
@@ -81,6 +81,10 @@ func isPartOf(file string) func(*testing.T, docs.Block) {
 		require.NoError(t, yaml.Unmarshal(text, &there))
 		require.NotEmpty(t, shown)
 		for key, value := range shown {
+			if list, ok := value.([]any); ok {
+				assert.Subset(t, there[key], list, key)
+				continue
+			}
 			assert.Equal(t, there[key], value, key)
 		}
 	}
@@ -89,6 +93,24 @@ func isPartOf(file string) func(*testing.T, docs.Block) {
 // migrateAsks has the rules of the page's first pod.
 func migrateAsks(t *testing.T, b docs.Block) {
 	newMachine(t).replay(b, "PATH=$PWD/bin:$PATH\nprintf '%s\\n' '!*.example.com' '!192.168.1.0/24' 192.168.2.1 '*' > rules.txt\n")
+}
+
+// converts has a small squid.conf, where squid has it.
+func converts(t *testing.T, b docs.Block) {
+	const at = "/etc/squid/squid.conf"
+	require.Contains(t, b.Text, at)
+	path := filepath.Join(t.TempDir(), "squid.conf")
+	require.NoError(t, os.WriteFile(path, []byte("acl site dstdomain .example.com\nhttp_access allow site\nhttp_access deny all\n"), 0o600))
+	script := strings.ReplaceAll(strings.ReplaceAll(b.Text, "$ ", ""), at, path)
+	got := newMachine(t).run("PATH=$PWD/bin:$PATH\n" + script + "cat rules.txt")
+	assert.Contains(t, got, "*.example.com\n")
+}
+
+// saysTime wants the line that is shown to be one that the converter's goldens have, but for its place.
+func saysTime(t *testing.T, b docs.Block) {
+	_, said, ok := strings.Cut(b.Text, ": ")
+	require.True(t, ok)
+	assert.Contains(t, read(t, "acl/convert/testdata/squid/unsaid.golden"), ": "+said)
 }
 
 // read is a file of the source.

@@ -62,6 +62,7 @@ var varying = []struct {
 }{
 	{regexp.MustCompile(`\b[0-9a-f]{40}\b`), "COMMIT"},
 	{regexp.MustCompile(`\b[0-9a-f]{16}\b`), "ID"},
+	{regexp.MustCompile(`(?i)(policy(?:="|":"|: +generation \d+, ))[0-9a-f]{12}\b`), "${1}HASH"},
 	{regexp.MustCompile(`\b\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\b`), "DATE"},
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`_ms":[0-9.]+`), `_ms":N`},
