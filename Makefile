@@ -6,7 +6,7 @@ DRILLTIME ?= 10m
 COUNT     ?= 6
 BIN       := bin/sluice
 
-.PHONY: help build image run demo test lint fuzz drill failover-times bench microbench profile validate-deploy clean release
+.PHONY: help build image run demo test lint fuzz drill failover-times bench microbench profile validate-deploy clean release prove speed
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,14 @@ drill: ## byte-checked random load on both front doors for DRILLTIME (10m), on o
 
 failover-times: ## (root) measure for how long a client is without service when the address changes hands, and write the tables of docs/failover.md; nothing else should run meanwhile
 	$(GO) test -count 1 -timeout 30m -v -run 'TakeOver|APIServer(Away|Restarts)|Lease(TamperedWith|Times)|RollingUpdate|StubbornGateway|Clocks|Load' ./e2e/kube -strict -update -minute -clients 1000
+
+prove: ## what acl/audit decides, judged by brute force on 5,000 random pairs of lists, and by z3 on 10,000
+	bash scripts/install-test-deps.sh
+	$(GO) test -count 1 -timeout 24h -v -run 'JudgedByBrute|JudgedByRef' ./acl/audit -rapid.checks=5000
+	$(GO) test -count 1 -timeout 24h -v -run JudgedByZ3 ./acl/audit -smt 10000
+
+speed: ## how long lint, diff and load take on lists of 1,000 to 1,000,000 rules: the table of docs/policy.md
+	$(GO) test -count 1 -timeout 1h -v -run SpeedTable ./acl/audit -speed 1000,10000,100000,1000000
 
 bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
 	bash scripts/install-bench-deps.sh

@@ -104,14 +104,20 @@ func (p *Policy) guarded(a netip.Addr, port uint16) GuardRange {
 	if p.mode == GuardOff {
 		return GuardNone
 	}
-	g := p.guardedIn(a, netip.Addr{}, nil, port)
+	return p.guardedAs(a, port, netip.Addr{})
+}
+
+// guardedAs is guarded where own, when it is valid, is an address of the host too, and
+// the guard is not off.
+func (p *Policy) guardedAs(a netip.Addr, port uint16, own netip.Addr) GuardRange {
+	g := p.guardedIn(a, netip.Addr{}, nil, port, own)
 	if g != GuardNone || !a.Is6() {
 		return g
 	}
 	var in inners
 	in.embedded(a)
 	for i := 0; g == GuardNone && i < in.n; i++ {
-		g = p.guardedIn(in.list[i].addr, a, in.list[i].how, port)
+		g = p.guardedIn(in.list[i].addr, a, in.list[i].how, port, own)
 	}
 	return g
 }
@@ -119,7 +125,7 @@ func (p *Policy) guarded(a netip.Addr, port uint16) GuardRange {
 // guardedIn looks a up in the guarded ranges. When a is embedded in outer, which how
 // says, a range is unlocked by a rule inside it, or by one inside its image around
 // outer.
-func (p *Policy) guardedIn(a, outer netip.Addr, how *embedding, port uint16) GuardRange {
+func (p *Policy) guardedIn(a, outer netip.Addr, how *embedding, port uint16, extra netip.Addr) GuardRange {
 	locked := func(bits int) bool {
 		s := p.set
 		return !s.addrs.allows(s.steps, a, bits, port) &&
@@ -129,7 +135,7 @@ func (p *Policy) guardedIn(a, outer netip.Addr, how *embedding, port uint16) Gua
 		if locked(r.prefix.Bits()) {
 			return r.class
 		}
-	} else if _, own := p.own[a]; own && locked(a.BitLen()) {
+	} else if p.isOwn(a, extra) && locked(a.BitLen()) {
 		return GuardOwn
 	}
 	if p.mode != GuardDefault {
@@ -138,6 +144,12 @@ func (p *Policy) guardedIn(a, outer netip.Addr, how *embedding, port uint16) Gua
 		}
 	}
 	return GuardNone
+}
+
+// isOwn reports whether a is an address of the host, or extra.
+func (p *Policy) isOwn(a, extra netip.Addr) bool {
+	_, own := p.own[a]
+	return own || a == extra
 }
 
 // ownSet turns the addresses of the host into a set of canonical ones.

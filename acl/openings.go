@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// warnOpenings warns of rules that open more than they seem to, and of deny rules that
-// come too late to close anything.
-func (b *builder) warnOpenings() {
+// warnOfLate warns of deny rules that come too late to close anything.
+func (b *builder) warnOfLate() {
 	var reader formReader
 	type place struct {
 		source string
@@ -26,9 +25,6 @@ func (b *builder) warnOpenings() {
 		text := r.text(b.set)
 		f, _ := reader.read(text) // it was good
 		f.ports = slices.Clone(f.ports)
-		if msg := f.lookAlike(text); msg != "" {
-			b.warn(ruleNo(i), quote(text)+" "+msg)
-		}
 		if f.deny && !dead[place{b.set.source(r), int(r.line)}] {
 			b.warnLate(ruleNo(i), &f)
 		}
@@ -87,67 +83,3 @@ func coversPorts(outer, inner []portRange) bool {
 	}
 	return true
 }
-
-// lookAlike says what a rule opens that its writer hardly meant, and what to write
-// instead; "" if nothing.
-func (f *form) lookAlike(text string) string {
-	if f.kind == formAddr {
-		return f.likePort(text)
-	}
-	if f.deny || f.kind != formDomain && f.kind != formGlob {
-		return ""
-	}
-	name := f.name
-	if f.kind == formDomain {
-		name = "*." + name
-	}
-	first, rest, _ := strings.Cut(name, ".")
-	last := name[strings.LastIndexByte(name, '.')+1:]
-	switch {
-	case rest == "":
-		return "" // one label: no name that anybody could register
-	case strings.IndexByte(last, '*') >= 0:
-		return "allows names under every top-level domain, whoever registers them; write each name in full"
-	case strings.Trim(strings.ReplaceAll(name, "*.", ""), "*") == rest && first == "*" && publicSuffix(rest),
-		publicSuffix(literalSuffix(name)) && strings.Trim(strings.TrimSuffix(name, literalSuffix(name)), "*.") == "":
-		return fmt.Sprintf("allows every name under %s, whoever registers it; write the domains that are meant, such as *.example.%[1]s", literalSuffix(name))
-	case first[0] == '*' && len(first) > 1 && strings.IndexByte(first[1:], '*') < 0 && publicSuffix(rest):
-		bare := strings.TrimLeft(first[1:], "-_")
-		return fmt.Sprintf("allows bad%s.%s too, which anybody can register; write *.%s.%[2]s for the domain and every name below it", first[1:], rest, bare)
-	}
-	return ""
-}
-
-// likePort tells of an IPv6 address whose last group was meant as a port.
-func (f *form) likePort(text string) string {
-	body := strings.TrimLeft(strings.TrimPrefix(text, "!"), blanks)
-	at := strings.LastIndexByte(body, ':')
-	if at < 0 || body[0] == '[' || strings.IndexByte(body, '/') >= 0 || !slices.Contains(commonPorts, body[at+1:]) {
-		return ""
-	}
-	if _, msg := parseIPv6(body[:at]); msg != "" {
-		return ""
-	}
-	return fmt.Sprintf("is the address ending in %s, on any port; if that is a port, write brackets: [%s]:%[1]s", body[at+1:], body[:at])
-}
-
-// commonPorts are those that people write behind hosts.
-var commonPorts = strings.Fields("21 22 25 53 80 389 443 465 587 636 853 993 1433 1521 3000 3128 3306 3389 " +
-	"5000 5432 5671 5672 5900 6379 6443 8000 8080 8081 8443 8888 9000 9042 9090 9092 9200 9443 9999")
-
-// publicSuffix reports whether anybody can register a name right below s: for top-level
-// domains that are well known, and what many countries have below theirs. It knows too
-// few rather than too many: names inside of an organisation must not alarm.
-func publicSuffix(s string) bool {
-	second, top, two := strings.Cut(s, ".")
-	if !two {
-		return len(s) == 2 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz") == "" || slices.Contains(topLevel, s)
-	}
-	return len(top) == 2 && slices.Contains(secondLevel, second)
-}
-
-var (
-	topLevel = strings.Fields("com net org info biz edu gov mil int name pro mobi asia app dev cloud online site " +
-		"xyz top shop store tech live club space website click link icu vip page blog work life world")
-	secondLevel = strings.Fields("co com net org gov edu ac or ne go ltd plc nom gob")
-)

@@ -218,7 +218,7 @@ func (b *builder) build() {
 	s.steps = slices.Clone(b.steps.steps)
 	s.addrs.rules = slices.Clip(s.addrs.rules)
 	s.segments = s.portSegments()
-	b.warnOpenings()
+	b.warnOfLate()
 }
 
 // add adds a rule to a cell, and warns when it comes too late.

@@ -163,10 +163,9 @@ func (p *Policy) WithGuard(g Guard) *Policy {
 
 // Warnings returns what is doubtful about the rules, in the order of the lines:
 // host bits that were masked, repeated `*`, rules that never decide since
-// earlier rules for the same destination cover their ports, deny rules behind an
-// allow rule that covers them, and what opens more than it seems to: `*example.com`,
-// `example.*`, `*.com`, `2001:db8::1:443`. The slice is the
-// policy's own, and must not be changed.
+// earlier rules for the same destination cover their ports, and deny rules behind an
+// allow rule that covers them. The slice is the policy's own, and must not be changed. Package
+// acl/audit finds far more.
 func (p *Policy) Warnings() []Problem {
 	if p == nil {
 		return nil

@@ -117,6 +117,15 @@ func (p *Policy) Rule(pos int) Rule {
 	return p.set.rule(ruleNo(pos-1), &formReader{})
 }
 
+// Problem is something to say about the rule at a position, from 1, with its place.
+func (p *Policy) Problem(pos int, msg string) Problem {
+	if pos < 1 || pos > p.Len() {
+		return Problem{Msg: msg}
+	}
+	r := &p.set.rules[pos-1]
+	return Problem{Source: p.set.source(r), Line: int(r.line), Text: r.text(p.set), Msg: msg}
+}
+
 func (s *ruleSet) rule(no ruleNo, reader *formReader) Rule {
 	r := &s.rules[no]
 	out := Rule{Pos: int(no) + 1, Line: int(r.line), Text: r.text(s), Source: s.name(r), Deny: r.deny()}

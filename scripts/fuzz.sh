@@ -12,13 +12,14 @@ ended() {
 		[ "$(grep -A2 '^--- FAIL' <<<"$1" | sed -n '2,3p')" = $'    context deadline exceeded\nFAIL' ]
 }
 
-targets=$(go test -list '^Fuzz' ./fuzz | grep '^Fuzz')
-for t in $targets; do
-	printf 'fuzz %s for %s: ' "$t" "$time"
-	if out=$(go test ./fuzz -run '^$' -fuzz "^$t\$" -fuzztime "$time" -fuzzminimizetime 1s 2>&1) || ended "$out"; then
-		printf 'ok, %s\n' "$(grep -o 'execs: [0-9]*' <<<"$out" | tail -1)"
-	else
-		printf 'FAILED\n%s\n' "$out"
-		exit 1
-	fi
+for pkg in ./fuzz ./acl/audit; do
+	for t in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz'); do
+		printf 'fuzz %s for %s: ' "$t" "$time"
+		if out=$(go test "$pkg" -run '^$' -fuzz "^$t\$" -fuzztime "$time" -fuzzminimizetime 1s 2>&1) || ended "$out"; then
+			printf 'ok, %s\n' "$(grep -o 'execs: [0-9]*' <<<"$out" | tail -1)"
+		else
+			printf 'FAILED\n%s\n' "$out"
+			exit 1
+		fi
+	done
 done

@@ -28,9 +28,9 @@ trap 'rm -f "$log"' EXIT
 status=0
 # Packages one after the other: with 2 cores, what an end-to-end test measures
 # must not be what another package's test uses up.
-# Allocation budgets come below, and so does what explores a space whole: with the race
-# detector that takes ten times as long, and there is one goroutine.
-go test -race -p 1 -timeout 20m -skip 'Alloc|Exhaustive' -v ./... >"$log" 2>&1 || status=$?
+# Allocation budgets come below, and so does what explores a space whole, or judges decisions by the
+# thousand: with the race detector that takes ten times as long, and there is one goroutine.
+go test -race -p 1 -timeout 20m -skip 'Alloc|Exhaustive|Judged' -v ./... >"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic|---? FAIL)|no test files|^\?' "$log" || true
 if [ $status -ne 0 ]; then
 	step "what failed"
@@ -43,6 +43,9 @@ go test -race -cpu 1 -skip 'Alloc' ./proxy ./proxy/tcp ./proxy/tunnel
 
 step "who holds an address: all that can happen, and what must be found when a rule is broken"
 go test -count=1 -v -run Exhaustive ./internal/hold | grep -E 'states|^ok|FAIL'
+
+step "what is said of lists of rules, judged by brute force and by z3"
+go test -count=1 -v -run Judged ./acl/audit | grep -E '^(---|ok|FAIL| +[a-z0-9_]+\.go)'
 
 step "a byte-checked random load, on one processor and on two"
 SLUICE_DRILL="${DRILL:-60s}" go test -race -cpu 1,2 -count=1 -run Drill ./e2e/drill

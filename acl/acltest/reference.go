@@ -29,6 +29,7 @@ type Reference struct {
 type rule struct {
 	deny   bool
 	name   *regexp.Regexp // nil for an address rule
+	text   string         // of a name rule, normalised
 	prefix netip.Prefix
 	ports  [][2]int // nil is any
 }
@@ -96,7 +97,8 @@ func parseRule(s string) (rule, error) {
 		r.prefix = p
 		return r, nil
 	}
-	r.name = nameMatcher(strings.TrimSuffix(strings.ToLower(s), "."))
+	r.text = strings.TrimSuffix(strings.ToLower(s), ".")
+	r.name = nameMatcher(r.text)
 	return r, nil
 }
 

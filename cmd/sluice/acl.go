@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/audit"
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/settings"
@@ -16,7 +19,7 @@ import (
 
 func newACLCommand(environ []string, s streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "acl", Short: "Check rules, and ask what they decide"}
-	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s))
+	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLDiff(s), newACLExplain(environ, s), newACLHash(environ, s))
 	return cmd
 }
 
@@ -28,43 +31,79 @@ func newACLCheck(environ []string, s streams) *cobra.Command {
 		Short: "Check rules: 0 and silence, or 2 and one line a problem",
 		Long: `Check the rules in FILE, on standard input (-), or, without an argument, in
 ` + rulesVariable + `. Several files are one list, in the order given.
-Warnings go to standard error and leave the status 0.`,
+Warnings go to standard error and leave the status 0; an assertion that does not hold is a problem.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := readPolicy(args, environ, s)
+			p, texts, err := readTexts(args, environ, s)
 			if err != nil {
 				return cli.Wrong(err)
 			}
-			for _, w := range p.Warnings() {
-				fmt.Fprintf(s.err, "%s (warning)\n", w.Error())
-			}
-			return nil
+			return checked(p, texts, s)
 		},
 	}
+}
+
+// checked prints what is doubtful about rules, and fails when an assertion does not hold.
+func checked(p *acl.Policy, texts []acl.Text, s streams) error {
+	now := time.Now()
+	warnings := slices.Clone(p.Warnings())
+	for _, f := range audit.Openings(p.At(now)) {
+		warnings = append(warnings, p.Problem(f.Rule.Pos, f.Msg))
+	}
+	for _, t := range texts {
+		if t.Source != rulesVariable {
+			warnings = append(warnings, checkText(t, p)...)
+		}
+	}
+	slices.SortStableFunc(warnings, func(a, b acl.Problem) int {
+		if a.Source == b.Source {
+			return cmp.Compare(a.Line, b.Line)
+		}
+		return 0
+	})
+	for _, w := range warnings {
+		fmt.Fprintf(s.err, "%s (warning)\n", w.Error())
+	}
+	wrong, expired := audit.Verify(p, now, audit.Options{})
+	var problems []error
+	for _, b := range slices.Concat(wrong, expired) {
+		problems = append(problems, b.Problem())
+	}
+	if len(problems) > 0 {
+		return cli.Wrong(errors.Join(problems...))
+	}
+	return nil
 }
 
 // readPolicy reads rules from files at paths, "-" for standard input, as one list; from the
 // environment if there are none.
 func readPolicy(paths []string, environ []string, s streams) (*acl.Policy, error) {
+	p, _, err := readTexts(paths, environ, s)
+	return p, err
+}
+
+// readTexts is readPolicy, with the texts.
+func readTexts(paths []string, environ []string, s streams) (*acl.Policy, []acl.Text, error) {
+	var texts []acl.Text
 	if len(paths) == 0 {
 		text := settings.Environment(environ)[rulesVariable]
 		if text == "" {
-			return nil, errors.New("No " + rulesVariable + " specified: set it, or name a file of rules")
+			return nil, nil, errors.New("No " + rulesVariable + " specified: set it, or name a file of rules")
 		}
-		return acl.ParseNamed(rulesVariable, text)
+		texts = []acl.Text{{Source: rulesVariable, Text: text}}
 	}
-	var texts []acl.Text
 	for i, path := range paths {
 		if slices.Contains(paths[:i], path) {
-			return nil, fmt.Errorf("read rules: %s is named twice; each file of rules is read once, in the order given", path)
+			return nil, nil, fmt.Errorf("read rules: %s is named twice; each file of rules is read once, in the order given", path)
 		}
 		b, err := readRules(path, s)
 		if err != nil {
-			return nil, fmt.Errorf("read rules: %w", err)
+			return nil, nil, fmt.Errorf("read rules: %w", err)
 		}
 		texts = append(texts, acl.Text{Source: path, Text: string(b)})
 	}
-	return acl.ParseTexts(texts...)
+	p, err := acl.ParseTexts(texts...)
+	return p, texts, err
 }
 
 // readRules reads a file, or standard input. A pipe is as good here, /dev/stdin or what a

@@ -31,7 +31,10 @@ type aclTest struct {
 	json      bool
 	config    string
 	from      string
+	own       []string
+	explain   bool
 
+	source   string // that connections leave from, "" where that is not known
 	policy   *acl.Policy
 	tenant   string            // whose rules those are, "" where there are no tenants
 	resolver *resolve.Resolver // nil: names are not resolved
@@ -62,14 +65,24 @@ Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 			return a.run(cmd.Context(), args, s)
 		},
 	}
+	a.flags(cmd)
+	return cmd
+}
+
+// flags adds what acl test and acl explain have in common.
+func (a *aclTest) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&a.rules, "rules", nil, "file of rules, - for standard input (default: "+rulesVariable+"); repeatable, one list in the order given")
 	f.StringArrayVar(&a.resolvers, "resolver", nil, "resolve names by this DNS server, ADDR:PORT; repeatable")
 	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
 	f.StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and tenants are asked")
 	f.StringVar(&a.from, "from", "", "client that asks: an address, NAMESPACE/SERVICEACCOUNT, or a user (with --config)")
+	f.StringSliceVar(&a.own, "own", nil, "addresses of the gateway, which the guard denies")
+	if a.explain {
+		f.BoolVar(&a.json, "json", false, "JSON, as docs/schema has it")
+		return
+	}
 	f.BoolVar(&a.json, "json", false, "one JSON object a line, with every address")
-	return cmd
 }
 
 func (a *aclTest) prepare(environ []string, s streams) error {
@@ -115,7 +128,11 @@ func (a *aclTest) findPolicy(environ []string, s streams) error {
 	if err != nil {
 		return err
 	}
-	a.policy = p.WithGuard(acl.Guard{Mode: mode})
+	own, err := parseAddrs("--own", a.own)
+	if err != nil {
+		return err
+	}
+	a.policy = p.At(time.Now()).WithGuard(acl.Guard{Mode: mode, Own: own})
 	return nil
 }
 
@@ -154,7 +171,7 @@ func (a *aclTest) findTenant(environ []string) error {
 		return fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, no URI of a certificate, and no user of the usersFile", a.from)
 	}
 	t := set.Generation().TenantOf(from.Unmap(), pod, user)
-	a.policy, a.tenant = t.Rules, t.Name
+	a.policy, a.tenant, a.source = t.Rules, t.Name, t.Sources.String()
 	return nil
 }
 

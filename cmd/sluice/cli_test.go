@@ -224,7 +224,7 @@ func TestUnknownWords(t *testing.T) {
 	}{
 		{[]string{"acl", "chekc"}, `unknown command "chekc" for "sluice acl"; did you mean check?`},
 		{[]string{"acl", "frobnicate"}, `unknown command "frobnicate" for "sluice acl"`},
-		{[]string{"acl"}, "sluice acl: name a command: check, test"},
+		{[]string{"acl"}, "sluice acl: name a command: check, diff, explain, hash, lint, test"},
 		{[]string{"porxy"}, `unknown command "porxy" for "sluice"; did you mean proxy?`},
 		{[]string{"help", "porxy"}, `unknown command "porxy" for "sluice"; did you mean proxy?`},
 		{[]string{"help", "acl", "tset"}, `unknown command "tset" for "sluice acl"; did you mean test?`},
@@ -234,7 +234,7 @@ func TestUnknownWords(t *testing.T) {
 		{[]string{"proxy", "--rule", "x"}, "unknown flag: --rule; did you mean --rules?"},
 		{[]string{"tcp", "--chekc"}, "unknown flag: --chekc; did you mean --check?"},
 		{[]string{"acl", "test", "--rulse=x", "a.test"}, "unknown flag: --rulse; did you mean --rules?"},
-		{[]string{"tcp", "--rules", "x"}, "unknown flag: --rules of sluice tcp; it is one of sluice acl test and sluice proxy"},
+		{[]string{"tcp", "--rules", "x"}, "unknown flag: --rules of sluice tcp; it is one of sluice acl explain and sluice acl test and sluice proxy"},
 		{[]string{"--check"}, "unknown flag: --check of sluice; it is one of sluice migrate and sluice proxy and sluice tcp"},
 		{[]string{"proxy", "--xyzzy"}, "unknown flag: --xyzzy"},
 		{[]string{"proxy", "-x"}, "unknown shorthand flag: 'x' in -x"},

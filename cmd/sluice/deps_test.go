@@ -83,6 +83,7 @@ func TestAllowedImports(t *testing.T) {
 	}{
 		{"acl", nil, "acl is a library for any caller"},
 		{"acl/convert", []string{"acl"}, "it reads texts, wherever they come from"},
+		{"acl/audit", []string{"acl"}, "it reasons about rules, whoever has them"},
 		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
 		{"proxy/door", slices.Concat(judged, []string{"acl", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
@@ -123,6 +124,27 @@ func TestAllowedImports(t *testing.T) {
 			if name, ours := strings.CutPrefix(d, module); ours && !slices.Contains(tt.allowed, name) {
 				t.Errorf("%s imports %s: %s", tt.pkg, name, tt.why)
 			}
+		}
+	}
+}
+
+// What reasons about lists of rules as a whole may take seconds and hundreds of megabytes: it is asked
+// when rules are read and by commands, never on the way of a request. Nothing that a request passes through
+// imports it, itself or through others; what reads the configuration and the commands do.
+func TestAuditIsNotOnTheWay(t *testing.T) {
+	for _, line := range list(t, "{{.ImportPath}}: {{join .Deps \" \"}}", "./proxy/...", "./metrics/...", "./internal/admin/...", "./internal/reload/...", "./acl") {
+		pkg, deps, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
+		for _, d := range strings.Fields(deps) {
+			for _, slow := range []string{"acl/audit", "acl/convert"} {
+				assert.NotEqual(t, module+slow, d, "%s is on the way of a request, and imports %s", pkg, slow)
+			}
+		}
+	}
+	// Those that ask it, each when rules are read or by a command.
+	for _, line := range list(t, "{{.ImportPath}}: {{join .Imports \" \"}}", "./...") {
+		pkg, imports, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
+		if slices.Contains(strings.Fields(imports), module+"acl/audit") {
+			assert.Contains(t, []string{"cmd/sluice", "internal/config"}, pkg, "who asks acl/audit is on no request's way")
 		}
 	}
 }

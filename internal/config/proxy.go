@@ -97,6 +97,13 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	}
 	l.Warnings = append(l.Warnings, fromACL(p.Policy.Warnings())...)
 	l.Warnings = append(l.Warnings, fromACL(p.Shadow.Warnings())...)
+	p.prove(l, p.Policy, p.Guard)
+	for _, t := range p.Tenants {
+		p.prove(l, t.Policy, t.Guard)
+	}
+	if err := l.Err(); err != nil {
+		return nil, err
+	}
 	p.Origin = p.Rules.Source
 	if tenants {
 		p.Origin = strings.Trim(l.Path+", "+p.Origin, ", ")

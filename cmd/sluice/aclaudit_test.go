@@ -1,0 +1,261 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestACLDiff(t *testing.T) {
+	old := write(t, "old", "#@ owner=web\n*.example.com:443\n\n10.0.0.0/8\n")
+	tests := []struct {
+		status int
+		out    string
+		args   []string
+	}{
+		{0, "equivalent: both lists decide alike on every target\n", []string{old, write(t, "new", "*.Example.com.:443\n10.128.0.0/9\n10.0.0.0/9\n")}},
+		{1, `2 opened, 2 closed
+
+closed by line 1 !ads.example.com (T-1)
+  was line 2 *.example.com:443 (web)  port 443              ads.example.com:443=1.0.0.0
+  was line 4 10.0.0.0/8               port 1-442,444-65535  ads.example.com:80=10.0.0.0
+
+opened by line 2 *.example.com
+  was default  port 1-442,444-65535  example.com:80=1.0.0.0
+
+opened by line 3 *
+  was default  port any  x:443=1.0.0.0
+`, []string{old, write(t, "new", "!ads.example.com #@ ticket=T-1\n*.example.com\n*\n")}},
+		{1, "2 opened, 0 closed\n\nopened by line 1 *.example.com:443\n  was guard own address  port 443  example.com:443=64:ff9b::a00:5  (acl test --own 10.0.0.5)\n\nopened by line 2 10.0.0.0/8\n  was guard own address  port any  10.0.0.5:443  (acl test --own 10.0.0.5)\n",
+			[]string{old, write(t, "new", "*.example.com:443\n10.0.0.0/8\n10.0.0.5\n")}},
+		{0, "equivalent: both lists decide alike on every target\n", []string{"--own", "192.0.2.1", old, write(t, "new", "*.example.com:443\n10.0.0.0/8\n10.0.0.5\n")}},
+		{1, "0 opened, 0 closed\nline 1 *.example.com:443: protocol \"tls\" instead of \"\"\n", []string{old, write(t, "new", "*.example.com:443 #@ protocol=tls\n10.0.0.0/8\n")}},
+	}
+	for _, tt := range tests {
+		status, out, err := sluice(t, nil, "", append([]string{"acl", "diff"}, tt.args...)...)
+		assert.Equal(t, tt.out, out, tt.args)
+		assert.Equal(t, tt.status, status, out)
+		assert.Empty(t, err)
+	}
+	fewer := write(t, "fewer", "*.example.com:443\n")
+	status, out, _ := sluice(t, nil, "", "acl", "diff", "--implies", old, fewer)
+	assert.Equal(t, 0, status, "nothing is opened")
+	assert.Contains(t, out, "closed by default")
+	status, out, _ = sluice(t, nil, "*.example.com:443\n", "acl", "diff", "--implies", "--only-opened", "-", old)
+	assert.Equal(t, 1, status)
+	assert.Contains(t, out, "opened by line 4 10.0.0.0/8")
+	status, _, _ = sluice(t, nil, "", "acl", "diff", "--old-text", "*.example.com:443", fewer)
+	assert.Equal(t, 0, status)
+	for _, tt := range []struct {
+		want string
+		args []string
+	}{
+		{"name two files of rules, OLD and NEW; - is standard input\n", []string{old}},
+		{"--old-text and OLD are both given; keep one of them\n", []string{"--old-text", "*", old, fewer}},
+		{"--only-opened and --only-closed are both given; keep one of them\n", []string{"--only-opened", "--only-closed", old, fewer}},
+		{"OLD and NEW are both standard input; name a file for one of them\n", []string{"-", "-"}},
+		{"--own: \"x\" is no IP address\n", []string{"--own", "x", old, fewer}},
+	} {
+		status, out, err := sluice(t, nil, "", append([]string{"acl", "diff"}, tt.args...)...)
+		assert.Equal(t, 2, status)
+		assert.Equal(t, tt.want, err)
+		assert.Empty(t, out)
+	}
+	// What was recorded, and would be decided otherwise.
+	log := write(t, "access.json", `{"target":"a.example.com:443","addr":"192.0.2.7"}
+{"target":"10.1.1.1:80","addr":"10.1.1.1"}
+{"target":"10.1.1.1:80","addr":"10.1.1.1"}
+{"target":"other.test:80"}
+`)
+	_, out, err := sluice(t, nil, "", "acl", "diff", "--log", log, old, fewer)
+	assert.Contains(t, out, "  2  10.1.1.1:80    allow -> deny    default\n", err)
+	assert.NotContains(t, out, "a.example.com")
+	// A bound that is reached is no answer.
+	var many strings.Builder
+	for i := range 3000 {
+		fmt.Fprintf(&many, "h%d.test\n", i)
+	}
+	status, out, _ = sluice(t, nil, "", "acl", "diff", "--limit", "1ns", old, write(t, "many", many.String()))
+	assert.Equal(t, 2, status)
+	assert.Contains(t, out, "cannot tell: ")
+}
+
+// Each target of a difference is decided by acl test as diff says.
+func TestACLDiffTargets(t *testing.T) {
+	old := write(t, "old", "!*.ads.test\n*.test:80,443\n192.0.2.0/24\n")
+	now := write(t, "new", "*.test:443-8443\n!192.0.2.7\n192.0.0.0/16\n10.0.0.5\n")
+	_, out, _ := sluice(t, nil, "", "acl", "diff", "--json", old, now)
+	var d diffOutput
+	require.NoError(t, json.Unmarshal([]byte(out), &d))
+	require.Greater(t, len(d.Changes), 4)
+	for _, c := range d.Changes {
+		for file, want := range map[string]decided{old: c.Old, now: c.New} {
+			args := []string{"acl", "test", "--rules", file, c.Target}
+			if c.Own != "" {
+				args = append(args, "--own", c.Own)
+			}
+			_, out, err := sluice(t, nil, "", args...)
+			assert.Truef(t, strings.HasPrefix(out, want.Verdict+"\t"), "%s: %s %s, want %s", c.Target, out, err, want.Verdict)
+			assert.Contains(t, out, want.Reason)
+		}
+	}
+}
+
+func TestACLLint(t *testing.T) {
+	status, out, err := sluice(t, nil, "*.example.com\n!ads.example.com\n", "acl", "lint", "-")
+	assert.Equal(t, 1, status, err)
+	const never = "'!ads.example.com' never decides: line 1 (*.example.com) comes first; ads.example.com:443=198.51.100.1 is decided by line 1 *.example.com"
+	assert.Equal(t, "-:2: never-decides: "+never+"\n", out)
+	_, out, _ = sluice(t, nil, "*.example.com\n!ads.example.com\n", "acl", "lint", "--format", "github", "-")
+	assert.Equal(t, "::warning file=-,line=2,title=never-decides::"+never+"\n", out)
+	status, out, err = sluice(t, nil, "*.example.com\n", "acl", "lint", "-")
+	assert.Equal(t, 0, status, err)
+	assert.Empty(t, out)
+	status, _, err = sluice(t, nil, "*.example.com\n", "acl", "lint", "--format", "xml", "-")
+	assert.Equal(t, 2, status)
+	assert.Equal(t, "--format: write text, json, github or sarif\n", err)
+	_, out, _ = sluice(t, nil, "*.co.uk\n", "acl", "lint", "--format", "sarif", "-")
+	var log struct {
+		Version string
+		Runs    []struct {
+			Results []struct {
+				RuleID, Level string
+				Locations     []struct {
+					PhysicalLocation struct{ Region struct{ StartLine int } }
+				}
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(out), &log))
+	require.Equal(t, "2.1.0", log.Version)
+	require.Equal(t, "look-alike", log.Runs[0].Results[0].RuleID)
+	require.Equal(t, 1, log.Runs[0].Results[0].Locations[0].PhysicalLocation.Region.StartLine)
+}
+
+func TestACLExplain(t *testing.T) {
+	rules := write(t, "rules", "#@ owner=web\n!ads.example.com\n*.example.com:8443\n*.example.com\nexample.com\n10.0.0.0/8 #@ expires=2020-01-01\n")
+	status, out, err := sluice(t, nil, "", "acl", "explain", "--rules", rules, "ads.example.com")
+	assert.Equal(t, 1, status, err)
+	assert.Equal(t, `deny  ads.example.com:443
+by    line 2 !ads.example.com (web)
+
+what came near:
+  line 3  *.example.com:8443  it matches the name, on other ports
+  line 4  *.example.com       it matches the name, and comes later
+  line 5  example.com         it is for that name alone; *.example.com would match
+`, out)
+	status, out, _ = sluice(t, nil, "", "acl", "explain", "--rules", rules, "10.1.1.1:80")
+	assert.Equal(t, 1, status)
+	assert.Contains(t, out, "line 6  10.0.0.0/8  it matches 10.1.1.1, and has expired")
+}
+
+// The test vectors of docs/policy.md, and what must not matter.
+func TestACLHash(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/policy.md")
+	require.NoError(t, err)
+	for _, tt := range []struct{ rules, guard string }{
+		{"", "default"},
+		{"*\n", "off"},
+		{"!10.0.0.0/8\n*.example.com:80,443 #@ expires=2027-03-01 protocol=tls\n", "strict"},
+	} {
+		status, out, stderr := sluice(t, nil, tt.rules, "acl", "hash", "--guard", tt.guard, "-")
+		require.Equal(t, 0, status, stderr)
+		assert.Contains(t, string(doc), strings.TrimSpace(out), "%q", tt.rules)
+	}
+	hash := func(rules string) string {
+		_, out, _ := sluice(t, nil, rules, "acl", "hash", "-")
+		return out
+	}
+	one := hash("a.test:80,443\n!::ffff:10.0.0.1/104\n")
+	assert.Equal(t, one, hash("# why\n A.Test.:443,80 #@ owner=x\n\n! 10.0.0.0/8\n#@ end\n"))
+	for _, other := range []string{"a.test:80\n!10.0.0.0/8\n", "!10.0.0.0/8\na.test:80,443\n", "a.test:80,443 #@ expires=2027-01-01\n!10.0.0.0/8\n", "a.test:80,443 #@ protocol=tls\n!10.0.0.0/8\n"} {
+		assert.NotEqual(t, one, hash(other), other)
+	}
+}
+
+// An assertion that does not hold makes the text wrong, for acl check and for the proxy.
+func TestAssertionsAtStart(t *testing.T) {
+	rules := write(t, "rules", "#@ assert deny 10.0.0.0/8\n*\n")
+	want := rules + ":1: 'assert deny 10.0.0.0/8' does not hold: line 2 * allows x:443=10.0.0.0\n"
+	status, _, err := sluice(t, nil, "", "acl", "check", rules)
+	assert.Equal(t, 2, status)
+	assert.Equal(t, want, err)
+	status, _, err = sluice(t, []string{"EGRESS_SOURCE=127.0.0.1"}, "", "proxy", "--check", "--rules", rules)
+	assert.Equal(t, 2, status)
+	assert.Equal(t, want, err)
+	status, _, err = sluice(t, []string{"EGRESS_SOURCE=127.0.0.1"}, "", "proxy", "--check", "--guard", "strict", "--rules", rules)
+	assert.Equal(t, 0, status, err)
+
+	status, _, err = sluice(t, nil, "*.co.uk", "acl", "check", "-")
+	assert.Equal(t, 0, status)
+	assert.Contains(t, err, "-:1: '*.co.uk' allows every name under co.uk")
+	assert.Contains(t, err, "-: the text ends without a newline: it may be cut off; end it with the line #@ end (warning)\n")
+	_, _, err = sluice(t, nil, "# all *.example.com 10.0.0.0/8\n", "acl", "check", "-")
+	assert.Contains(t, err, "the text is one comment as a whole")
+	_, _, err = sluice(t, nil, "a.test\n#@ end", "acl", "check", "-")
+	assert.Empty(t, err)
+}
+
+// What is printed with --json is as docs/schema has it.
+func TestAuditSchemas(t *testing.T) {
+	old := write(t, "old", "#@ owner=web ticket=T\n*.test:80\n")
+	now := write(t, "new", "a.test:443 #@ protocol=tls\n*.test:80\n!b.test:80\n10.0.0.5\n*.com\n")
+	log := write(t, "log", `{"target":"a.test:443"}`)
+	for name, args := range map[string][]string{
+		"acl-diff":    {"diff", "--json", "--log", log, old, now},
+		"acl-lint":    {"lint", "--json", now},
+		"acl-explain": {"explain", "--json", "--rules", now, "b.test:80=192.0.2.1"},
+	} {
+		text, err := os.ReadFile("../../docs/schema/" + name + ".json")
+		require.NoError(t, err)
+		var schema map[string]any
+		require.NoError(t, json.Unmarshal(text, &schema))
+		_, out, _ := sluice(t, nil, "", append([]string{"acl"}, args...)...)
+		var v any
+		require.NoError(t, json.Unmarshal([]byte(out), &v), out)
+		conforms(t, name, v, schema, schema)
+	}
+}
+
+// conforms holds a value against as much of JSON Schema as those use.
+func conforms(t *testing.T, path string, v any, schema, root map[string]any) {
+	if ref, ok := schema["$ref"].(string); ok {
+		schema = root["$defs"].(map[string]any)[strings.TrimPrefix(ref, "#/$defs/")].(map[string]any)
+	}
+	if enum, ok := schema["enum"].([]any); ok {
+		assert.True(t, slices.Contains(enum, v), "%s: %v is none of %v", path, v, enum)
+	}
+	switch v := v.(type) {
+	case map[string]any:
+		properties, _ := schema["properties"].(map[string]any)
+		for key, value := range v {
+			of, ok := properties[key].(map[string]any)
+			if assert.True(t, ok, "%s.%s is not in the schema", path, key) {
+				conforms(t, path+"."+key, value, of, root)
+			}
+		}
+		required, _ := schema["required"].([]any)
+		for _, key := range required {
+			assert.Contains(t, v, key, path)
+		}
+	case []any:
+		assert.Equal(t, "array", schema["type"], path)
+		for _, item := range v {
+			conforms(t, path+"[]", item, schema["items"].(map[string]any), root)
+		}
+	case bool:
+		assert.Equal(t, "boolean", schema["type"], path)
+	case float64:
+		assert.Equal(t, "integer", schema["type"], path)
+	case string:
+		assert.True(t, schema["type"] == "string" || schema["enum"] != nil, path)
+	default:
+		t.Errorf("%s: %v", path, v)
+	}
+}

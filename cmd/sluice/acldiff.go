@@ -1,0 +1,419 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/audit"
+	"github.com/sluiceproxy/sluice/internal/cli"
+)
+
+// auditFlags are what the commands that reason about rules have in common.
+type auditFlags struct {
+	guard string
+	own   []string
+	limit time.Duration
+	json  bool
+	now   string
+}
+
+func (a *auditFlags) add(f *pflag.FlagSet) {
+	f.StringVar(&a.guard, "guard", "default", "default, strict or off")
+	f.StringSliceVar(&a.own, "own", nil, "addresses of the gateway (default: any address may be one)")
+	f.DurationVar(&a.limit, "limit", 10*time.Second, "how long it may take")
+	f.StringVar(&a.now, "at", "", "the day that rules are looked at, such as 2027-03-01 (default: today)")
+	f.BoolVar(&a.json, "json", false, "JSON, as docs/schema has it")
+}
+
+// time is the moment that rules are looked at.
+func (a *auditFlags) time() (time.Time, error) {
+	if a.now == "" {
+		return time.Now(), nil
+	}
+	t, err := time.Parse(time.DateOnly, a.now)
+	if err != nil {
+		return t, fmt.Errorf("--at: %q is no day; write one such as 2027-03-01", a.now)
+	}
+	return t, nil
+}
+
+// put gives policies the guard, and leaves out what has expired.
+func (a *auditFlags) put(ps ...**acl.Policy) (audit.Options, error) {
+	o := audit.Options{Limit: a.limit, Own: len(a.own) > 0}
+	mode, err := acl.ParseGuardMode(a.guard)
+	if err != nil {
+		return o, fmt.Errorf("--guard: %w", err)
+	}
+	if a.limit <= 0 {
+		return o, errors.New("--limit: write how long it may take, such as 10s")
+	}
+	now, err := a.time()
+	if err != nil {
+		return o, err
+	}
+	own, err := parseAddrs("--own", a.own)
+	for _, p := range ps {
+		*p = (*p).At(now).WithGuard(acl.Guard{Mode: mode, Own: own})
+	}
+	return o, err
+}
+
+func parseAddrs(flag string, list []string) (out []netip.Addr, err error) {
+	for _, s := range list {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" {
+			return nil, fmt.Errorf("%s: %q is no IP address", flag, s)
+		}
+		out = append(out, a.Unmap())
+	}
+	return out, nil
+}
+
+// aclDiff is one call of "sluice acl diff".
+type aclDiff struct {
+	auditFlags
+	oldText              string
+	oldGiven             bool
+	implies              bool
+	opened, closed       bool
+	log                  string
+	oldPolicy, newPolicy *acl.Policy
+}
+
+func newACLDiff(s streams) *cobra.Command {
+	var a aclDiff
+	cmd := &cobra.Command{
+		Use:   "diff OLD NEW",
+		Short: "Say exactly what a change of rules opens and closes",
+		Long: `Say what two lists of rules decide differently: every region of names, addresses and
+ports, with what decided before and decides now, and one target that shows it, which
+"sluice acl test" takes. OLD and NEW are files, or - for standard input:
+
+  git show HEAD:rules.txt | sluice acl diff - rules.txt
+  sluice acl diff --old-text "$(git show HEAD:rules.txt)" rules.txt
+
+Status 0: they decide alike (with --implies: NEW allows nothing that OLD denies); 1: they do
+not; 2: wrong rules, or the question was too large for --limit.`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, s) },
+	}
+	f := cmd.Flags()
+	a.add(f)
+	f.StringVar(&a.oldText, "old-text", "", "the old rules themselves, in the place of OLD")
+	f.BoolVar(&a.implies, "implies", false, "status 0 when NEW allows nothing that OLD denies")
+	f.BoolVar(&a.opened, "only-opened", false, "show what NEW allows and OLD denied only")
+	f.BoolVar(&a.closed, "only-closed", false, "show what NEW denies and OLD allowed only")
+	f.StringVar(&a.log, "log", "", "access log in JSON: show which of its requests would be decided differently, with counts")
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) { a.oldGiven = cmd.Flags().Changed("old-text") }
+	return cmd
+}
+
+func (a *aclDiff) read(args []string, s streams) (err error) {
+	switch {
+	case a.opened && a.closed:
+		return errors.New("--only-opened and --only-closed are both given; keep one of them")
+	case a.oldGiven && len(args) == 2:
+		return errors.New("--old-text and OLD are both given; keep one of them")
+	case !a.oldGiven && len(args) == 1:
+		return errors.New("name two files of rules, OLD and NEW; - is standard input")
+	case len(args) == 2 && args[0] == "-" && args[1] == "-":
+		return errors.New("OLD and NEW are both standard input; name a file for one of them")
+	}
+	var problems []error
+	if a.oldGiven {
+		a.oldPolicy, err = acl.ParseNamed("--old-text", a.oldText)
+	} else {
+		a.oldPolicy, err = readPolicy(args[:1], nil, s)
+	}
+	problems = append(problems, err)
+	a.newPolicy, err = readPolicy(args[len(args)-1:], nil, s)
+	return errors.Join(append(problems, err)...)
+}
+
+func (a *aclDiff) run(args []string, s streams) error {
+	if err := a.read(args, s); err != nil {
+		return cli.Wrong(err)
+	}
+	oldAll, newAll := a.oldPolicy, a.newPolicy
+	o, err := a.put(&a.oldPolicy, &a.newPolicy)
+	if err != nil {
+		return cli.Wrong(err)
+	}
+	d := audit.Compare(a.oldPolicy, a.newPolicy, o)
+	out := diffOutput{
+		Equivalent: d.Complete() && len(d.Changes) == 0, Implies: d.Complete() && len(d.Opened()) == 0,
+		Complete: d.Complete(), Why: d.Why, Opened: len(d.Opened()), Closed: len(d.Closed()),
+		Other: otherChanges(oldAll, newAll), Changes: []diffChange{},
+	}
+	for _, c := range d.Changes {
+		if a.opened && !c.Opened() || a.closed && c.Opened() {
+			continue
+		}
+		out.Changes = append(out.Changes, changeOf(&c, a.oldPolicy, a.newPolicy))
+	}
+	if a.log != "" {
+		if out.Requests, err = a.replay(s); err != nil {
+			return cli.Wrong(err)
+		}
+	}
+	if a.json {
+		if err := printJSON(s, out); err != nil {
+			return err
+		}
+	} else {
+		out.print(s)
+	}
+	switch {
+	case !d.Complete():
+		return &cli.Exit{Status: cli.StatusWrong}
+	case a.implies && !out.Implies, !a.implies && (!out.Equivalent || len(out.Other) > 0):
+		return &cli.Exit{Status: cli.StatusFailed}
+	}
+	return nil
+}
+
+// diffOutput is what "sluice acl diff --json" prints: docs/schema/acl-diff.json.
+type diffOutput struct {
+	Equivalent bool           `json:"equivalent"`
+	Implies    bool           `json:"implies"`
+	Complete   bool           `json:"complete"`
+	Why        string         `json:"why,omitempty"`
+	Opened     int            `json:"opened"`
+	Closed     int            `json:"closed"`
+	Changes    []diffChange   `json:"changes"`
+	Other      []string       `json:"other,omitempty"`
+	Requests   []loggedChange `json:"requests,omitempty"`
+}
+
+type diffChange struct {
+	Change string  `json:"change"` // opened or closed
+	Old    decided `json:"old"`
+	New    decided `json:"new"`
+	Others string  `json:"others,omitempty"` // old or new: where other names are decided by other lines
+	Ports  string  `json:"ports"`            // any, or 80,443-445
+	Target string  `json:"target"`
+	Own    string  `json:"own,omitempty"` // on a gateway that has this address
+}
+
+// decided is what decides, with who wanted it.
+type decided struct {
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason"`
+	File    string `json:"file,omitempty"`
+	Line    int    `json:"line,omitempty"`
+	Owner   string `json:"owner,omitempty"`
+	Ticket  string `json:"ticket,omitempty"`
+}
+
+func decidedBy(d acl.Decision, p *acl.Policy) decided {
+	r := p.Rule(d.Rule)
+	return decided{d.Verdict.String(), d.Reason(), d.Source, d.Line, r.Owner, r.Ticket}
+}
+
+func changeOf(c *audit.Change, old, now *acl.Policy) diffChange {
+	out := diffChange{Change: "closed", Old: decidedBy(c.Old, old), New: decidedBy(c.New, now), Ports: portText(c.Ports), Target: c.Target.String()}
+	if c.Opened() {
+		out.Change = "opened"
+	}
+	out.Others = map[audit.Side]string{audit.OldSide: "old", audit.NewSide: "new"}[c.Others]
+	if c.Target.Own.IsValid() {
+		out.Own = c.Target.Own.String()
+	}
+	return out
+}
+
+func portText(rs []acl.PortRange) string {
+	if rs == nil {
+		return "any"
+	}
+	var parts []string
+	for _, r := range rs {
+		if r.From == r.To {
+			parts = append(parts, fmt.Sprint(r.From))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d-%d", r.From, r.To))
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+func (o *diffOutput) print(s streams) {
+	paint := colours(s)
+	switch {
+	case !o.Complete:
+		fmt.Fprintf(s.out, "cannot tell: %s; found so far: %d opened, %d closed\n", o.Why, o.Opened, o.Closed)
+	case o.Equivalent && len(o.Other) == 0:
+		fmt.Fprintln(s.out, "equivalent: both lists decide alike on every target")
+	default:
+		fmt.Fprintf(s.out, "%d opened, %d closed\n", o.Opened, o.Closed)
+	}
+	for _, line := range o.Other {
+		fmt.Fprintln(s.out, line)
+	}
+	for len(o.Changes) > 0 { // a group for each line that decides now
+		first := o.Changes[0]
+		n := slices.IndexFunc(o.Changes, func(c diffChange) bool { return c.New.Reason != first.New.Reason || c.Change != first.Change })
+		if n < 0 {
+			n = len(o.Changes)
+		}
+		fmt.Fprintf(s.out, "\n%s by %s%s\n", paint(first.Change, first.Change), first.New.Reason, first.New.wanted())
+		if first.Others == "new" {
+			fmt.Fprintln(s.out, "  (by others too, for other names)")
+		}
+		w := tabwriter.NewWriter(s.out, 2, 0, 2, ' ', 0)
+		for _, c := range o.Changes[:n] {
+			own, more := "", ""
+			if c.Others == "old" {
+				more = " and others"
+			}
+			if c.Own != "" {
+				own = "  (acl test --own " + c.Own + ")"
+			}
+			fmt.Fprintf(w, "  was %s%s%s\tport %s\t%s%s\n", c.Old.Reason, more, c.Old.wanted(), c.Ports, c.Target, own)
+		}
+		w.Flush()
+		o.Changes = o.Changes[n:]
+	}
+	if len(o.Requests) > 0 {
+		fmt.Fprintln(s.out, "\nrequests of the log that would be decided differently:")
+		w := tabwriter.NewWriter(s.out, 2, 0, 2, ' ', 0)
+		for _, r := range o.Requests {
+			fmt.Fprintf(w, "  %d\t%s\t%s -> %s\t%s\n", r.Count, r.Target, r.Old.Verdict, r.New.Verdict, r.New.Reason)
+		}
+		w.Flush()
+	}
+}
+
+// wanted is who wanted a rule, and why.
+func (d *decided) wanted() string {
+	switch {
+	case d.Owner != "" && d.Ticket != "":
+		return fmt.Sprintf(" (%s, %s)", d.Owner, d.Ticket)
+	case d.Owner+d.Ticket != "":
+		return fmt.Sprintf(" (%s)", d.Owner+d.Ticket)
+	}
+	return ""
+}
+
+// otherChanges are differences that no verdict shows: protocols.
+func otherChanges(old, now *acl.Policy) (out []string) {
+	protocols := func(p *acl.Policy) map[string]string {
+		m := map[string]string{}
+		for r := range p.Rules() {
+			if _, ok := m[r.Canonical()]; !ok {
+				m[r.Canonical()] = r.Protocol
+			}
+		}
+		return m
+	}
+	was := protocols(old)
+	for r := range now.Rules() {
+		before, ok := was[r.Canonical()]
+		if delete(was, r.Canonical()); ok && before != r.Protocol {
+			out = append(out, fmt.Sprintf("line %d %s: protocol %q instead of %q", r.Line, r.Text, r.Protocol, before))
+		}
+	}
+	return out
+}
+
+// loggedChange is recorded requests that would be decided differently.
+type loggedChange struct {
+	Target string  `json:"target"`
+	Count  int     `json:"count"`
+	Old    decided `json:"old"`
+	New    decided `json:"new"`
+}
+
+// replay decides what an access log holds once more.
+func (a *aclDiff) replay(s streams) ([]loggedChange, error) {
+	in := s.in
+	if a.log != "-" {
+		f, err := os.Open(a.log)
+		if err != nil {
+			return nil, fmt.Errorf("--log: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	var out []loggedChange
+	index := map[string]int{}
+	scan := bufio.NewScanner(in)
+	scan.Buffer(nil, 1<<20)
+	for n := 1; scan.Scan(); n++ {
+		if strings.TrimSpace(scan.Text()) == "" {
+			continue
+		}
+		var line struct {
+			Target string `json:"target"`
+			Addr   string `json:"addr"`
+		}
+		if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
+			return nil, fmt.Errorf("--log: %s:%d: not a line of an access log in JSON: %w", a.log, n, err)
+		}
+		t, err := acl.ParseTarget(line.Target)
+		if err != nil {
+			continue // a request that was none
+		}
+		old, now := a.oldPolicy.DecideHost(t), a.newPolicy.DecideHost(t)
+		if addr, err := netip.ParseAddr(strings.Trim(line.Addr, "[]")); err == nil {
+			old, now = a.oldPolicy.DecideAddr(t, addr), a.newPolicy.DecideAddr(t, addr)
+			if t.Host.IsName() {
+				line.Target += "=" + addr.String()
+			}
+		}
+		if old.Verdict == now.Verdict {
+			continue
+		}
+		i, ok := index[line.Target]
+		if !ok {
+			i = len(out)
+			index[line.Target] = i
+			out = append(out, loggedChange{Target: line.Target, Old: decidedBy(old, a.oldPolicy), New: decidedBy(now, a.newPolicy)})
+		}
+		out[i].Count++
+	}
+	if err := scan.Err(); err != nil {
+		return nil, fmt.Errorf("--log: %w", err)
+	}
+	slices.SortStableFunc(out, func(x, y loggedChange) int { return y.Count - x.Count })
+	return out, nil
+}
+
+func printJSON(s streams, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "%s\n", b)
+	return nil
+}
+
+// colours paints words by what they mean, when standard output is a terminal and NO_COLOR is not set.
+func colours(s streams) func(meaning, text string) string {
+	f, ok := s.out.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" {
+		return func(_, text string) string { return text }
+	}
+	if info, err := f.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return func(_, text string) string { return text }
+	}
+	code := map[string]string{"opened": "31", "closed": "32", "allow": "32", "deny": "31", "warning": "33"}
+	return func(meaning, text string) string {
+		if c := code[meaning]; c != "" {
+			return "\x1b[" + c + "m" + text + "\x1b[0m"
+		}
+		return text
+	}
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/audit"
+	"github.com/sluiceproxy/sluice/internal/cli"
+)
+
+func newACLExplain(environ []string, s streams) *cobra.Command {
+	a := aclTest{explain: true}
+	cmd := &cobra.Command{
+		Use:   "explain [--rules FILE]… [--config FILE [--from CLIENT]] TARGET",
+		Short: "Say what decides on a target, who wanted that, and what came near",
+		Long: `Say what the rules decide for TARGET, as "sluice acl test" takes it: the rule with its
+owner and ticket, each address with its verdict, and the rules that came near, with why they do not
+decide. With --config also whose rules they are, and from which address the connection would leave.
+
+Status 0: it is allowed, 1: it is not, 2: the rules or the target are wrong.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := a.prepare(environ, s); err != nil {
+				return cli.Wrong(err)
+			}
+			return a.explainTarget(cmd.Context(), args[0], s)
+		},
+	}
+	a.flags(cmd)
+	return cmd
+}
+
+// explained is what "sluice acl explain --json" prints: docs/schema/acl-explain.json.
+type explained struct {
+	answer
+	Owner  string `json:"owner,omitempty"`
+	Ticket string `json:"ticket,omitempty"`
+	Source string `json:"source,omitempty"` // that a connection leaves from
+	Near   []near `json:"near,omitempty"`
+}
+
+type near struct {
+	File string `json:"file,omitempty"`
+	Line int    `json:"line"`
+	Rule string `json:"rule"`
+	Why  string `json:"why"`
+}
+
+func (a *aclTest) explainTarget(ctx context.Context, arg string, s streams) error {
+	if a.resolver != nil {
+		defer a.resolver.Close()
+	}
+	t, addrs, err := parseTestTarget(arg)
+	if err != nil {
+		return cli.Wrong(err)
+	}
+	e := explained{answer: a.decide(ctx, t, addrs), Source: a.source}
+	for _, x := range e.Addresses {
+		addr, err := netip.ParseAddr(x.Address)
+		if err == nil && !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	decides := 0
+	for r := range a.policy.Rules() {
+		if r.Line == e.Line && r.Source == e.File {
+			decides, e.Owner, e.Ticket = r.Pos, r.Owner, r.Ticket
+		}
+	}
+	for _, n := range audit.Near(a.policy, t, addrs, decides) {
+		e.Near = append(e.Near, near{n.Rule.Source, n.Rule.Line, n.Rule.Text, n.Why})
+	}
+	if a.json {
+		if err := printJSON(s, e); err != nil {
+			return err
+		}
+	} else {
+		e.print(s)
+	}
+	if e.Verdict != acl.Allow.String() {
+		return &cli.Exit{Status: cli.StatusFailed}
+	}
+	return nil
+}
+
+func (e *explained) print(s streams) {
+	paint := colours(s)
+	w := tabwriter.NewWriter(s.out, 2, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "%s\t%s\n", paint(e.Verdict, e.Verdict), e.Target)
+	fmt.Fprintf(w, "by\t%s%s\n", e.Reason, (&decided{Owner: e.Owner, Ticket: e.Ticket}).wanted())
+	if e.Tenant != "" {
+		fmt.Fprintf(w, "tenant\t%s\n", e.Tenant)
+	}
+	if e.Source != "" {
+		fmt.Fprintf(w, "from\t%s\n", e.Source)
+	}
+	for _, x := range e.Addresses {
+		fmt.Fprintf(w, "at %s\t%s (%s)\n", x.Address, x.Verdict, x.Reason)
+	}
+	w.Flush()
+	if len(e.Near) == 0 {
+		return
+	}
+	fmt.Fprintln(s.out, "\nwhat came near:")
+	for _, n := range e.Near {
+		of := ""
+		if n.File != "" {
+			of = " of " + n.File
+		}
+		fmt.Fprintf(w, "  line %d%s\t%s\t%s\n", n.Line, of, strings.TrimSpace(n.Rule), n.Why)
+	}
+	w.Flush()
+}
