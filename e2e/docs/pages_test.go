@@ -194,3 +194,14 @@ func socketActivate(t *testing.T, b docs.Block) {
 		"curl -sS -x http://127.0.0.1:8080 https://www.example.com/\ncurl -s http://127.0.0.1:9090/readyz")
 	assert.Contains(t, got, "hello\n")
 }
+
+// asPrinted runs a block of commands, which has no need of a gateway.
+func asPrinted(t *testing.T, b docs.Block) {
+	newMachine(t).replay(b, "PATH=$PWD/bin:$PATH; cd \"$(mktemp -d)\"")
+}
+
+// acceptedRules wants the rules that are shown to be some.
+func acceptedRules(t *testing.T, b docs.Block) {
+	got := newMachine(t).run("PATH=$PWD/bin:$PATH\nsluice acl check - <<'end of rules'\n" + b.Text + "\nend of rules\necho status $?")
+	assert.Contains(t, got, "status 0\n")
+}
