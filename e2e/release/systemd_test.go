@@ -114,7 +114,8 @@ func TestService(t *testing.T) {
 	assert.Contains(t, ask("8080"), "sluice: 403 Egress denied")
 
 	d.write("etc/sluice/rules.txt", "127.0.0.1\n")
-	b.do("systemctl", "reload", "sluice") // and when it returns, the rules are in force
+	b.do("systemctl", "reload", "sluice")
+	nettest.Eventually(t, "the rules are in force", func() bool { return ask("8080") == "hello\n" })
 	reaches(t, ns, "127.0.0.1:8080", server)
 
 	d.write("etc/sluice/rules.txt", "10.0.0.300\n")
