@@ -14,11 +14,11 @@ func ExamplePolicy_Rules() {
 		return
 	}
 	for r := range p.Rules() {
-		fmt.Println(r.Line, r.Form, r.Name, r.Prefix, r.Ports, r.Deny, r.Owner, r.Ticket)
+		fmt.Printf("%d %v %q %v %v %v %q\n", r.Line, r.Form, r.Name, r.Prefix, r.Ports, r.Deny, r.Owner+r.Ticket)
 	}
 	// Output:
-	// 2 domain example.com invalid Prefix [{80 80} {443 443}] false web
-	// 3 address  10.0.0.0/8 [] true web T-1
+	// 2 domain "example.com" invalid Prefix [{80 80} {443 443}] false "web"
+	// 3 address "" 10.0.0.0/8 [] true "webT-1"
 }
 
 func ExamplePolicy_At() {
