@@ -3,7 +3,6 @@
 package kube
 
 import (
-	"context"
 	"net/netip"
 	"os"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -58,8 +58,8 @@ func (f *failover) leaving(d *diary, was *replica) {
 		}
 	})
 	leases, err := f.c.CoordinationV1().Leases(f.ns).Watch(ctx, metav1.ListOptions{})
-	follow(leases, err, func(any) {
-		if l, err := f.c.CoordinationV1().Leases(f.ns).Get(context.Background(), "sluice", metav1.GetOptions{}); err == nil && l.Annotations["sluice.io/released"] != "" {
+	follow(leases, err, func(now any) { // not what it is by then: the successor's
+		if l, ok := now.(*coordinationv1.Lease); ok && l.Name == "sluice" && l.Annotations["sluice.io/released"] != "" {
 			d.note("Lease given up")
 		}
 	})
