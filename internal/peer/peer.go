@@ -134,7 +134,7 @@ func (c *Conn) Greet(p Protocol, version, other string) error {
 		return err
 	}
 	if err := c.Send(greeting{&hello{p.Version, version}}); err != nil {
-		return err
+		return fmt.Errorf("%s said no hello: %w", other, err) // it closed the connection before
 	}
 	var m greeting
 	if err := c.Receive(&m); err != nil {

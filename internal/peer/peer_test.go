@@ -60,3 +60,19 @@ func TestGreet(t *testing.T) {
 		c.Close()
 	}
 }
+
+// One that closes the connection at once is named as one that says something else is.
+func TestGreetClosed(t *testing.T) {
+	l, err := Listen(filepath.Join(t.TempDir(), "s"))
+	require.NoError(t, err)
+	defer l.Close()
+	near, err := net.Dial("unix", l.Addr().String())
+	require.NoError(t, err)
+	far, err := l.Accept()
+	require.NoError(t, err)
+	far.Close()
+	c := New(near, 1<<16)
+	defer c.Close()
+	err = c.Greet(Protocol{Name: "the protocol of tests", Version: 2}, "v2", "the other")
+	assert.ErrorContains(t, err, "the other said no hello: write unix")
+}

@@ -29,24 +29,28 @@ const acceptAgain = 100 * time.Millisecond
 // wrong with l; that there is no descriptor for now, or that somebody has gone before he was
 // let in, is none.
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
+	end := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(end)) // of those that came in
 	var open sync.WaitGroup
 	defer open.Wait()
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	defer l.Close()
+	shut := func() {
+		l.Close() // before: who sees the end of his connection finds the door closed
+		cancel()
+	}
+	defer shut()
+	defer context.AfterFunc(end, shut)()
 	places := make(chan struct{}, s.Most)
 	for {
 		c, err := l.Accept()
 		switch {
-		case ctx.Err() != nil:
+		case end.Err() != nil:
 			if err == nil {
 				c.Close()
 			}
 			return nil
 		case err != nil && passing(err):
 			select {
-			case <-ctx.Done():
+			case <-end.Done():
 			case <-time.After(acceptAgain):
 			}
 			continue
