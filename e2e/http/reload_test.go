@@ -4,6 +4,7 @@ package http
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -118,7 +120,12 @@ func TestReload(t *testing.T) {
 			change("!127.0.0.1\n")
 			nettest.Eventually(t, "the third rules are in force", func() bool { return both(t, c, first, second) == "403 403" })
 			assert.Equal(t, "1", g.Metric(reloadOK))
-			program.Echoes(t, open, "a tunnel outlives the rule that let it in")
+			require.NoError(t, open.SetReadDeadline(time.Now().Add(20*time.Second)))
+			_, err := open.Read(make([]byte, 1))
+			assert.ErrorIs(t, err, io.EOF, "a tunnel ends with the rule that let it in")
+			nettest.Eventually(t, "it is logged", func() bool {
+				return strings.Contains(strings.Join(g.AccessLog(), "\n"), `"revoked":"line 1 !127.0.0.1"`)
+			})
 		})
 	}
 }

@@ -93,7 +93,7 @@ func TestDeniedTargetSeesNoPacket(t *testing.T) {
 				o.DNS.Forget()
 				got := o.curl(t, scheme+c.host+"/")
 				assert.Equal(t, "HTTP/1.1 403 Egress denied: "+c.reason, statusLine(got.Out), got.Err)
-				assert.Contains(t, got.Out, "\r\nProxy-Status: sluice; error="+c.class+"; details=\"Egress denied: "+c.reason+"\"\r\n")
+				assert.Contains(t, got.Out, "\r\nProxy-Status: sluice; error="+c.class+"; details=\"Egress denied: "+c.reason+"\"; generation=1; policy=\"")
 				name := strings.ToLower(strings.TrimSuffix(c.host, "."))
 				if scheme == "http://" || c.asked == 0 { // the second look-up is cached
 					assert.Equal(t, c.asked, o.DNS.Asked(name), "%s", o.DNS)
