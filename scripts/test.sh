@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # The whole test suite: what it needs, lint, unit and end-to-end tests with the
 # race detector, a smoke run of every fuzz target. Says what was skipped and why.
-# As root in CI nothing may be skipped.
+# As root in CI nothing may be skipped. What fails ends nothing: all is run, and what failed is
+# said at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { printf '\n== %s\n' "$*"; }
+failed=()
+try() { "$@" || failed+=("$*"); }
 
 step "what the tests need"
 bash scripts/install-test-deps.sh
@@ -19,42 +22,38 @@ step "a Debian for the tests of the packages"
 bash scripts/make-debian-base.sh
 
 step "lint"
-bash scripts/lint.sh
-echo ok
+try bash scripts/lint.sh
 
 step "tests, with the race detector"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-status=0
 # Packages one after the other: with 2 cores, what an end-to-end test measures
 # must not be what another package's test uses up.
 # Allocation budgets come below, and so does what explores a space whole, or judges decisions by the
 # thousand: with the race detector that takes ten times as long, and there is one goroutine.
-go test -race -p 1 -timeout 20m -skip 'Alloc|Exhaustive|Judged' -v ./... >"$log" 2>&1 || status=$?
+all() { go test -race -p 1 -timeout 20m -skip 'Alloc|Exhaustive|Judged' -v ./... >"$log" 2>&1; }
+try all
 grep -E '^(ok|FAIL|panic|---? FAIL)|no test files|^\?' "$log" || true
-if [ $status -ne 0 ]; then
-	step "what failed"
-	grep -vE '^(=== |--- PASS|    --- PASS|\s+--- PASS|PASS|ok )' "$log" | tail -n 400
-	exit $status
-fi
 
 step "the data path with one processor, where whoever accepts a client serves it"
-go test -race -cpu 1 -skip 'Alloc' ./proxy ./proxy/tcp ./proxy/tunnel
+try go test -race -cpu 1 -skip 'Alloc' ./proxy ./proxy/tcp ./proxy/tunnel
 
 step "who holds an address: all that can happen, and what must be found when a rule is broken"
-go test -count=1 -v -run Exhaustive ./internal/hold | grep -E 'states|^ok|FAIL'
+exhaustive() { go test -count=1 -v -run Exhaustive ./internal/hold | grep -E 'states|^ok|FAIL'; }
+try exhaustive
 
 step "what is said of lists of rules, judged by brute force and by z3"
-go test -count=1 -v -run Judged ./acl/audit | grep -E '^(---|ok|FAIL| +[a-z0-9_]+\.go)'
+judged() { go test -count=1 -v -run Judged ./acl/audit | grep -E '^(---|ok|FAIL| +[a-z0-9_]+\.go)'; }
+try judged
 
 step "a byte-checked random load, on one processor and on two"
-SLUICE_DRILL="${DRILL:-60s}" go test -race -cpu 1,2 -count=1 -run Drill ./e2e/drill
+SLUICE_DRILL="${DRILL:-60s}" try go test -race -cpu 1,2 -count=1 -run Drill ./e2e/drill
 
 step "allocation budgets, without the race detector, which allocates by itself"
-go test -count=1 -run Alloc ./acl ./internal/directory ./metrics ./proxy ./proxy/auth ./proxy/http1 ./proxy/resolve ./proxy/tlshello ./proxy/tunnel
+try go test -count=1 -run Alloc ./acl ./internal/directory ./metrics ./proxy ./proxy/auth ./proxy/http1 ./proxy/resolve ./proxy/tlshello ./proxy/tunnel
 
 step "fuzz smoke"
-bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"
+try bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"
 
 step "summary"
 passed=$(grep -cE '^ *--- PASS' "$log" || true)
@@ -64,8 +63,13 @@ if [ "$skipped" -gt 0 ]; then
 	echo "skipped, and why:"
 	grep -E -B3 -A1 '^ *--- SKIP' "$log" | grep -v 'Fuzz[A-Za-z]*/seed#\|^--$\|=== '
 	if [ "${CI:-}" = true ] && [ "$(id -u)" -eq 0 ]; then
-		echo "nothing may be skipped as root in CI" >&2
-		exit 1
+		failed+=("nothing may be skipped as root in CI")
 	fi
+fi
+if [ ${#failed[@]} -gt 0 ]; then
+	echo "what failed:"
+	printf '  %s\n' "${failed[@]}"
+	awk -f scripts/failed.awk "$log" | tail -n 400
+	exit 1
 fi
 echo "$passed passed, 0 failed, $skipped skipped"
