@@ -50,7 +50,7 @@ step "a byte-checked random load, on one processor and on two"
 SLUICE_DRILL="${DRILL:-60s}" try go test -race -cpu 1,2 -count=1 -run Drill ./e2e/drill
 
 step "allocation budgets, without the race detector, which allocates by itself"
-try go test -count=1 -run Alloc ./acl ./internal/directory ./metrics ./proxy ./proxy/auth ./proxy/http1 ./proxy/resolve ./proxy/tlshello ./proxy/tunnel
+try go test -count=1 -run Alloc ./acl ./acl/request ./internal/directory ./metrics ./proxy ./proxy/auth ./proxy/http1 ./proxy/resolve ./proxy/tlshello ./proxy/tunnel
 
 step "fuzz smoke"
 try bash scripts/fuzz.sh "${FUZZSMOKE:-3s}"
