@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	kubeyaml "sigs.k8s.io/yaml"
 
 	"github.com/sluiceproxy/sluice/internal/migrate"
 	"github.com/sluiceproxy/sluice/internal/migrate/migratetest"
@@ -92,4 +94,26 @@ func TestNothingIsDroppedSilently(t *testing.T) {
 		tried++
 	}
 	require.Greater(t, tried, 15)
+}
+
+// What is a string goes on to be one for kubectl and helm, who read by YAML 1.1: there "on" is a
+// truth value, and a time of day a number.
+func TestStringsStay(t *testing.T) {
+	odd := []string{"y", "N", "yes", "No", "on", "OFF", "true", "null", "~", "010", "0o7", "1_000", "1e3", "12:30:00", "2026-01-01", "0x1f", ".inf", "<<", "=", "", " ", "a: b", "#", "- a", "{{ .x }}", "\t", "a\r\nb", "a\u0085b", "\u2028", "\n  a\n", " a\nb", "a \nb\n\n", "\n\n", "a\n---\nb\n", "a\u2028\nb", "\ufeffa\nb\n"}
+	for _, s := range odd {
+		in := "kind: Pod\nmetadata: {name: p, labels: {odd: " + strconv.Quote(s) + "}}\nspec: {containers: [{name: c, env: [{name: SERVICE_DEST, value: a.test}, {name: SERVICE_TCP_PORT, value: '8080'}]}]}\n"
+		for _, values := range []bool{false, true} {
+			r, err := migrate.Migrate(migrate.Options{Files: []migrate.File{{Name: "f", Text: in}}, Image: "i", Values: values})
+			require.NoError(t, err)
+			var last map[string]any
+			for doc := range strings.SplitSeq(r.Manifest, "\n---\napi") {
+				require.NoError(t, kubeyaml.Unmarshal([]byte(doc), &last), doc)
+			}
+			labels, _ := last["podLabels"].(map[string]any)
+			if !values {
+				labels = last["spec"].(map[string]any)["template"].(map[string]any)["metadata"].(map[string]any)["labels"].(map[string]any)
+			}
+			assert.Equal(t, s, labels["odd"], "%q", s)
+		}
+	}
 }

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bytes"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -11,11 +12,18 @@ import (
 // text is a string in the output. It is quoted where YAML would take it for something else.
 func text(s string) *yaml.Node {
 	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
-	if strings.Contains(s, "\n") && !strings.ContainsAny(s, "\t\r") {
+	switch {
+	case strings.Contains(s, "\n") && !strings.ContainsAny(s, "\t\r"):
 		n.Style = yaml.LiteralStyle
+	case another.MatchString(s):
+		n.Style = yaml.DoubleQuotedStyle
 	}
 	return n
 }
+
+// another is what is a string in YAML 1.2, and something else in 1.1, by which kubectl and helm
+// read: truth values, numbers to the base of 60, merge keys. The encoder quotes by 1.2.
+var another = regexp.MustCompile(`^(?i:y|n|yes|no|on|off)$|^[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?$|^(<<|=)$`)
 
 func number(i int) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(i)}
