@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -55,19 +54,27 @@ func read(files []File, params map[string]string) (all []*document, err error) {
 // open is the objects that root holds: itself, or those of a List or a Template.
 func open(file string, root *yaml.Node, params map[string]string, known map[string]bool) (all []*document, err error) {
 	inside := at(root, "items")
-	switch scalar(at(root, "kind")) {
-	case "":
+	kind := scalar(at(root, "kind"))
+	of, isList := strings.CutSuffix(kind, "List")
+	switch {
+	case kind == "":
 		return nil, fmt.Errorf("line %d: no object: it has no kind", root.Line)
-	case "Template":
+	case kind == "Template":
 		inside = at(root, "objects")
 		if err := fill(root, params, known); err != nil {
 			return nil, err
 		}
-	case "List":
+	case isList && inside != nil:
 	default:
 		return []*document{{file: file, root: root, used: map[*yaml.Node]bool{}}}, nil
 	}
+	if inside != nil && inside.Kind != yaml.SequenceNode && inside.Tag != "!!null" {
+		return nil, fmt.Errorf("line %d: %s: its objects are no list", inside.Line, kind)
+	}
 	for _, n := range items(inside) {
+		if of != "" && n.Kind == yaml.MappingNode && at(n, "kind") == nil { // the API server leaves it out
+			n.Content = append(n.Content, text("kind"), text(of))
+		}
 		objects, err := open(file, n, params, known)
 		if err != nil {
 			return nil, err
@@ -105,7 +112,14 @@ func fill(template *yaml.Node, params map[string]string, known map[string]bool) 
 		return errors.New(strings.Join(missing, "\n"))
 	}
 	labels := at(template, "labels")
+	if labels != nil {
+		fillNode(labels, values)
+	}
 	for _, o := range items(at(template, "objects")) {
+		// It goes to the project that it is processed in, unless a parameter names another.
+		if !strings.Contains(scalar(at(o, "metadata", "namespace")), "${") {
+			without(at(o, "metadata"), "namespace")
+		}
 		fillNode(o, values)
 		addLabels(o, labels)
 	}
@@ -132,14 +146,12 @@ func fillNode(n *yaml.Node, values map[string]string) {
 			}
 		}
 	}
-	for i, c := range n.Content {
-		if n.Kind != yaml.MappingNode || i%2 == 1 {
-			fillNode(c, values)
-		}
+	for _, c := range n.Content { // keys as well
+		fillNode(c, values)
 	}
 }
 
-// addLabels gives an object those of its Template.
+// addLabels gives an object those of its Template, which win.
 func addLabels(o, labels *yaml.Node) {
 	meta := at(o, "metadata")
 	if labels == nil || meta == nil {
@@ -151,8 +163,7 @@ func addLabels(o, labels *yaml.Node) {
 		meta.Content = append(meta.Content, text("labels"), own)
 	}
 	for i := 0; i+1 < len(labels.Content); i += 2 {
-		if !slices.Contains(keys(own), labels.Content[i].Value) {
-			own.Content = append(own.Content, labels.Content[i], labels.Content[i+1])
-		}
+		without(own, labels.Content[i].Value)
+		own.Content = append(own.Content, labels.Content[i], labels.Content[i+1])
 	}
 }

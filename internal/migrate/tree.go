@@ -1,14 +1,14 @@
 package migrate
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// maxNodes bounds what aliases may make of a document.
+// maxNodes bounds a document, and what aliases may make of it.
 const maxNodes = 200_000
 
 // document is an object as it was read, with what of it has been taken over.
@@ -156,7 +156,10 @@ func expand(n *yaml.Node) (*yaml.Node, error) {
 	return expandWithin(n, &left)
 }
 
-var errTooLarge = errors.New("the aliases of the document make more of it than any manifest needs")
+// tags are those of what JSON has as well. A date is a string there.
+var tags = []string{"!!map", "!!seq", "!!str", "!!int", "!!float", "!!bool", "!!null", "!!timestamp", "!!merge"}
+
+var errTooLarge = fmt.Errorf("a document has more than %d values, its aliases written out, which no manifest needs; if it is a list of many objects, give them in parts", maxNodes)
 
 func expandWithin(n *yaml.Node, left *int) (*yaml.Node, error) {
 	if *left--; *left < 0 {
@@ -165,12 +168,18 @@ func expandWithin(n *yaml.Node, left *int) (*yaml.Node, error) {
 	if n.Kind == yaml.AliasNode {
 		return expandWithin(n.Alias, left)
 	}
+	if !slices.Contains(tags, n.ShortTag()) {
+		return nil, fmt.Errorf("line %d: tags (%s) are not of Kubernetes' YAML; take it out", n.Line, n.Tag)
+	}
 	c := &yaml.Node{Kind: n.Kind, Tag: n.Tag, Value: n.Value, Style: n.Style &^ yaml.TaggedStyle, Line: n.Line, Column: n.Column}
 	seen := map[string]bool{}
 	for i, child := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 {
 			if child.Tag == "!!merge" {
 				return nil, fmt.Errorf("line %d: merge keys (<<) are not of Kubernetes' YAML; write the keys out", child.Line)
+			}
+			if child.Kind != yaml.ScalarNode && child.Kind != yaml.AliasNode {
+				return nil, fmt.Errorf("line %d: a key is a text in Kubernetes' YAML, and this one is a list or a mapping", child.Line)
 			}
 			if seen[child.Value] {
 				return nil, fmt.Errorf("line %d: the key %q stands twice", child.Line, child.Value)
