@@ -45,7 +45,7 @@ func (m *migration) egressRouter(d *document) {
 	env := list(object("name", "EGRESS_ROUTER_MODE", "value", "legacy"), object("name", "EGRESS_SOURCE", "value", strings.Join(sources, ",")),
 		object("name", "EGRESS_GATEWAY", "value", strings.Join(gateways, ",")),
 		object("name", "EGRESS_DESTINATION", "value", strings.Join(lines, "\n")+"\n"))
-	network := d.name() + "-egress"
+	network := short(d.name()+"-egress", mostName)
 	pod := object("metadata", object("labels", object("app", "egress-router-cni"),
 		"annotations", object(multusAnnotation, `[{"name": "`+network+`", "interface": "macvlan0"}]`)),
 		"spec", object("containers", list(object("name", "egress-router", "env", env))))

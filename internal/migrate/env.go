@@ -48,9 +48,11 @@ func (m *migration) envFrom(d *document, e *yaml.Node) (all []variable) {
 		return nil // of a Secret: it is noted as not taken over
 	}
 	c := m.find("ConfigMap", name, d)
-	if c == nil {
-		m.note(d, e, Breaks, "envFrom takes the variables of the ConfigMap %s, which is not among the files: give it too (oc get configmap %[1]s -o yaml)", name)
+	if c == nil && scalar(at(e, "configMapRef", "optional")) != "true" {
+		m.absent[d] = append(m.absent[d], noteOf(d, e, Breaks, "envFrom takes the variables of the ConfigMap %s, which is not among the files: give it too (oc get configmap %[1]s -o yaml)", name))
 		d.mark(e)
+	}
+	if c == nil {
 		return nil
 	}
 	d.mark(e)

@@ -45,7 +45,7 @@ const (
 func (m *migration) gateway(d *document, template *yaml.Node) *gateway {
 	g := &gateway{d: d, template: template, name: d.name()}
 	if g.name == "" {
-		g.name = strings.TrimSuffix(scalar(at(d.root, "metadata", "generateName")), "-")
+		g.name = generated(d.root)
 	}
 	pod := at(template, "spec")
 	inits, mains := items(at(pod, "initContainers")), items(at(pod, "containers"))
@@ -68,6 +68,11 @@ func (m *migration) gateway(d *document, template *yaml.Node) *gateway {
 	if g.proxy != nil && !has(g.proxy.env, "EGRESS_HTTP_PROXY_DESTINATION", "EGRESS_DNS_PROXY_DESTINATION", "SERVICE_DEST") && lookup(g.proxy.env, "SERVICE_NAME") == nil {
 		return nil // CONFIG_FILE is a name that others have as well
 	}
+	d.done = true
+	if m.owned(d) {
+		return nil
+	}
+	m.notes = append(m.notes, m.absent[d]...)
 	for _, c := range slices.Concat(inits, mains) {
 		if waits(c) {
 			d.mark(c)

@@ -41,10 +41,15 @@ type Note struct {
 	Msg    string
 }
 
-// String is "FILE:LINE: OBJECT: what".
+// String is "FILE:LINE: OBJECT: what", on one line, whatever the files have for names.
 func (n Note) String() string {
 	level := map[Level]string{Dropped: "not taken over: ", Breaks: "breaks: "}[n.Level]
-	return fmt.Sprintf("%s:%d: %s: %s%s", n.File, n.Line, n.Object, level, n.Msg)
+	return oneLine(fmt.Sprintf("%s:%d: %s: %s%s", n.File, n.Line, n.Object, level, n.Msg))
+}
+
+func (n Note) at(l Level) Note {
+	n.Level = l
+	return n
 }
 
 // Result is what takes the place of what was read.
@@ -69,18 +74,28 @@ var ErrNothing = errors.New("nothing to migrate: no object has the variables of 
 // Migrate reads the files and writes what takes their place. The error is of what could not
 // be read at all.
 func Migrate(o Options) (*Result, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	docs, err := read(o.Files, o.Params)
 	if err != nil {
 		return nil, err
 	}
-	m := &migration{Options: o, docs: docs}
+	m := &migration{Options: o, docs: docs, absent: map[*document][]Note{}}
 	for _, d := range docs {
 		m.document(d)
 	}
 	if m.found == 0 {
-		return nil, ErrNothing
+		for _, d := range docs {
+			m.notes = append(m.notes, m.absent[d]...)
+		}
+		if m.notes == nil {
+			return nil, ErrNothing
+		}
+		return &Result{Notes: m.notes}, nil
 	}
 	m.others()
+	m.twins()
 	if o.Values {
 		m.asValues(m.gathered)
 	}
@@ -102,6 +117,7 @@ type migration struct {
 	gathered []*yaml.Node
 	out      []*yaml.Node
 	notes    []Note
+	absent   map[*document][]Note // of ConfigMaps whose variables pods have, and that are not among the files
 }
 
 func (m *migration) order(a, b Note) int {
@@ -116,11 +132,15 @@ func (m *migration) order(a, b Note) int {
 }
 
 func (m *migration) note(d *document, n *yaml.Node, level Level, format string, args ...any) {
+	m.notes = append(m.notes, noteOf(d, n, level, format, args...))
+}
+
+func noteOf(d *document, n *yaml.Node, level Level, format string, args ...any) Note {
 	line := d.root.Line
 	if n != nil && n.Line > 0 {
 		line = n.Line
 	}
-	m.notes = append(m.notes, Note{File: d.file, Line: line, Object: d.String(), Level: level, Msg: fmt.Sprintf(format, args...)})
+	return Note{File: d.file, Line: line, Object: d.String(), Level: level, Msg: fmt.Sprintf(format, args...)}
 }
 
 // templates are where the kinds of objects have their pods.
@@ -134,6 +154,8 @@ var templates = map[string][]string{
 func (m *migration) document(d *document) {
 	if d.kind() == "EgressRouter" {
 		m.found++
+		d.done = true
+		m.named(d)
 		m.egressRouter(d)
 		return
 	}
@@ -141,11 +163,17 @@ func (m *migration) document(d *document) {
 	if !ok {
 		return
 	}
+	if !m.shaped(d, at(d.root, path...)) {
+		m.found++
+		d.done = true
+		return
+	}
 	g := m.gateway(d, at(d.root, path...))
 	if g == nil {
 		return
 	}
 	m.found++
+	m.named(d)
 	m.render(g)
 	m.leftovers(d)
 }
@@ -178,10 +206,14 @@ func (m *migration) others() {
 	for _, d := range m.docs {
 		path, workload := templates[d.kind()]
 		switch {
-		case d.used[d.root] || d.kind() == "EgressRouter", workload && d.touched(d.root):
+		case d.done || d.used[d.root]:
 		case workload:
 			m.note(d, nil, Dropped, "no part of an egress router: it has none of the variables%s", podless(at(d.root, path...)))
+			for _, n := range m.absent[d] {
+				m.notes = append(m.notes, n.at(Dropped))
+			}
 		case slices.Contains(passed, d.kind()):
+			m.named(d)
 			m.out = append(m.out, m.clean(d))
 		default:
 			m.note(d, nil, Dropped, "objects of this kind stay as they are in the cluster")

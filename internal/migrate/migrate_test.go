@@ -68,7 +68,7 @@ func TestWrongInput(t *testing.T) {
 		"a null in a list": {"kind: List\nitems: [null]\n", "f: line 2: no object: it has no kind", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := migrate.Migrate(migrate.Options{Files: []migrate.File{{Name: "f", Text: tt.text}}, Params: tt.params})
+			_, err := migrate.Migrate(migrate.Options{Files: []migrate.File{{Name: "f", Text: tt.text}}, Params: tt.params, Image: "i"})
 			require.EqualError(t, err, tt.want)
 		})
 	}

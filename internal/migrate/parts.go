@@ -215,7 +215,7 @@ func (p *parts) resources(r *role, cpu, request, limit string) *yaml.Node {
 // mount makes a text a file of the container: in a ConfigMap that is made for it, or in the
 // one that has it. The result is nil where it can only stay a variable.
 func (p *parts) mount(v variable, file, content string) *yaml.Node {
-	name, key := p.g.name+"-sluice", file
+	name, key := short(p.g.name+"-sluice", mostName), file
 	switch {
 	case v.keyed != "":
 		name, key, _ = strings.Cut(v.keyed, "/")

@@ -42,6 +42,7 @@ func (m *migration) render(g *gateway) {
 			mains = append(mains, c)
 		}
 	}
+	p.apart(inits, mains)
 	spec := p.pod(inits, mains)
 	m.account(g, spec)
 	m.out = append(m.out, p.objects...)
@@ -63,19 +64,27 @@ func (m *migration) metadata(d *document, name string, more ...any) *yaml.Node {
 
 // labels are Sluice's own, by which a Deployment knows its pods.
 func (g *gateway) labels() *yaml.Node {
-	return object("app.kubernetes.io/name", "sluice", "app.kubernetes.io/component", "gateway", "app.kubernetes.io/instance", g.name)
+	return object("app.kubernetes.io/name", "sluice", "app.kubernetes.io/component", "gateway", "app.kubernetes.io/instance", short(g.name, mostLabel))
 }
 
 // workload is the Deployment. The pods keep their labels, so that Services find them.
 func (m *migration) workload(g *gateway, spec *yaml.Node) *yaml.Node {
 	d := g.d
-	labels := merged(d.take(g.template, "metadata", "labels"), g.labels())
-	selector := object("matchLabels", g.labels())
+	old := d.take(g.template, "metadata", "labels")
+	labels := merged(old, g.labels())
+	ours := &yaml.Node{Kind: yaml.MappingNode}
+	for _, key := range keys(g.labels()) { // a label that the pod has already stays
+		ours.Content = append(ours.Content, text(key), value(labels, key))
+	}
+	selector := object("matchLabels", ours)
 	switch d.kind() {
 	case "Deployment":
 		// A selector cannot be changed: with its own, the object can be applied over the old one.
+		// Before apps/v1 its labels were it, where it had none.
 		if own := d.take(d.root, "spec", "selector"); own != nil {
 			selector = own
+		} else if old != nil && len(old.Content) > 0 {
+			selector = object("matchLabels", merged(old, nil))
 		}
 		m.note(d, d.root, Differs, "the Deployment keeps its name and selector: applied over the old one it ends the old pod, then starts the new one; kubectl rollout undo goes back")
 	case "Pod":
@@ -149,7 +158,7 @@ func (m *migration) account(g *gateway, spec *yaml.Node) {
 	}
 }
 
-func constraintName(ns, name string) string { return "sluice-netsetup-" + ns + "-" + name }
+func constraintName(ns, name string) string { return short("sluice-netsetup-"+ns+"-"+name, mostName) }
 
 // constraint is the annotation that names the constraints which [migration.account] writes.
 func (m *migration) constraint(g *gateway) *yaml.Node {

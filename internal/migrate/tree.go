@@ -16,6 +16,7 @@ type document struct {
 	file string
 	root *yaml.Node
 	used map[*yaml.Node]bool
+	done bool // it is migrated, or what makes it is
 }
 
 func (d *document) kind() string      { return scalar(at(d.root, "kind")) }

@@ -1,0 +1,120 @@
+package migrate_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/migrate"
+	"github.com/sluiceproxy/sluice/internal/migrate/migratetest"
+)
+
+// relay is the containers of a pod of the community image.
+const relay = `{containers: [{name: c, env: [{name: SERVICE_DEST, value: a.test}, {name: SERVICE_TCP_PORT, value: "8080"}]}]}`
+
+func migrated(t *testing.T, text string) (notes []string, manifest string) {
+	t.Helper()
+	r, err := migrate.Migrate(migrate.Options{Files: []migrate.File{{Name: "f", Text: text}}, Image: "i", Namespace: "n", Netsetup: migratetest.Netsetup})
+	require.NoError(t, err)
+	for _, n := range r.Notes {
+		notes = append(notes, n.String())
+	}
+	return notes, r.Manifest
+}
+
+// What the API server would refuse, or what would be another thing than was meant, breaks.
+func TestBreaks(t *testing.T) {
+	long := strings.Repeat("n", 254)
+	for name, tt := range map[string]struct{ text, want string }{
+		"a name of two lines":        {"kind: Pod\nmetadata: {name: \"x\\n---\\nkind: Evil\\e[2J\"}\nspec: " + relay, `f:2: Pod x\n---\nkind: Evil\x1b[2J: breaks: metadata.name: "x\n---\nkind: Evil\x1b[2J" is no name that Kubernetes takes`},
+		"a name that is too long":    {"kind: Pod\nmetadata: {name: " + long + "}\nspec: " + relay, "f:2: Pod " + long + `: breaks: metadata.name: "` + long + `" is no name that Kubernetes takes`},
+		"no name":                    {"kind: Pod\nmetadata: {}\nspec: " + relay, "f:2: Pod : breaks: it has no metadata.name; give it one, which what takes its place gets as well"},
+		"a namespace with a blank":   {"kind: Pod\nmetadata: {name: p, namespace: a b}\nspec: " + relay, `f:2: Pod p: breaks: metadata.namespace: "a b" is no name that Kubernetes takes`},
+		"a ConfigMap without a name": {"kind: Pod\nmetadata: {name: p}\nspec: " + relay + "\n---\nkind: ConfigMap\n", "f:5: ConfigMap : breaks: it has no metadata.name; give it one, which what takes its place gets as well"},
+		"containers that are no list": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: {name: c, env: [{name: SERVICE_DEST, value: a.test}]}}",
+			"f:3: Pod p: breaks: spec.containers: a list is wanted"},
+		"variables that are no list": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, env: {SERVICE_DEST: a.test}}]}",
+			"f:3: Pod p: breaks: spec.containers[0].env: a list is wanted"},
+		"a value that is a list": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, env: [{name: SERVICE_DEST, value: [a.test]}]}]}",
+			"f:3: Pod p: breaks: spec.containers[0].env[0].value: a text is wanted"},
+		"a container that is none": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [null]}", "f:3: Pod p: breaks: spec.containers[0]: a mapping is wanted"},
+		"two of one name": {"kind: Pod\nmetadata: {name: p}\nspec: " + relay + "\n---\nkind: Deployment\nmetadata: {name: p}\nspec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: " + relay + "}}",
+			"f:5: Deployment p: breaks: there would be two of the Deployment p: rename one, or give the files in two runs"},
+		"two of one selector": {"kind: Pod\nmetadata: {name: p, labels: {app.kubernetes.io/instance: x}}\nspec: " + relay + "\n---\nkind: Pod\nmetadata: {name: q, labels: {app.kubernetes.io/instance: x}}\nspec: " + relay,
+			"f:5: Pod q: breaks: the Deployment q selects the pods of another one, by the labels app.kubernetes.io/component=gateway,app.kubernetes.io/instance=x,app.kubernetes.io/name=sluice: give its pods a label app.kubernetes.io/instance of their own"},
+		"a pod that something makes": {"kind: Pod\nmetadata: {name: p-1, ownerReferences: [{kind: ReplicaSet, name: p, controller: true}]}\nspec: " + relay,
+			"f:1: Pod p-1: breaks: the ReplicaSet p makes it, and would make another one: give what makes it (oc get replicaset p -o yaml), not what is made"},
+		"an absent ConfigMap that may hold it": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, envFrom: [{configMapRef: {name: m}}]}]}",
+			"f:3: Pod p: breaks: envFrom takes the variables of the ConfigMap m, which is not among the files: give it too (oc get configmap m -o yaml)"},
+		"Sluice's port": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [" + relay[14:len(relay)-2] + ", {name: exporter, image: x, ports: [{containerPort: 9090}]}]}",
+			"f:3: Pod p: breaks: port 9090 of a container that is passed on is one of Sluice's as well (9090: SLUICE_ADMIN's); a pod has each once"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			notes, manifest := migrated(t, tt.text)
+			assert.Contains(t, notes, tt.want)
+			assert.Empty(t, manifest)
+		})
+	}
+}
+
+// What "oc get all" has: what makes the pods is migrated, once, and what it makes is not. Others
+// are named, whatever their variables come from.
+func TestEverythingOfANamespace(t *testing.T) {
+	notes, manifest := migrated(t, `
+kind: List
+items:
+- kind: Pod
+  metadata: {name: p-1-2, ownerReferences: [{kind: ReplicaSet, name: p-1, controller: true}]}
+  spec: `+relay+`
+- kind: Deployment
+  metadata: {name: p}
+  spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: `+relay+`}}
+- kind: ReplicaSet
+  metadata: {name: p-1, ownerReferences: [{kind: Deployment, name: p, controller: true}]}
+  spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: `+relay+`}}
+- kind: Pod
+  metadata: {name: other}
+  spec: {containers: [{name: c, envFrom: [{configMapRef: {name: known}}, {configMapRef: {name: absent}}]}]}
+- kind: ConfigMap
+  metadata: {name: known}
+  data: {A: b}
+`)
+	assert.Equal(t, 1, strings.Count(manifest, "kind: Deployment"), manifest)
+	assert.Contains(t, notes, "f:4: Pod p-1-2: not taken over: the ReplicaSet p-1 makes it, and is migrated")
+	assert.Contains(t, notes, "f:10: ReplicaSet p-1: not taken over: the Deployment p makes it, and is migrated")
+	assert.Contains(t, notes, "f:13: Pod other: not taken over: no part of an egress router: it has none of the variables")
+	assert.Contains(t, notes, "f:15: Pod other: not taken over: envFrom takes the variables of the ConfigMap absent, which is not among the files: give it too (oc get configmap absent -o yaml)")
+}
+
+// Names and labels that a pod may have, and of which a Deployment would be refused.
+func TestSelectors(t *testing.T) {
+	name := strings.Repeat("n", 80)
+	_, manifest := migrated(t, "kind: Pod\nmetadata: {name: "+name+"}\nspec: "+relay)
+	assert.Contains(t, manifest, "  name: "+name+"\n")
+	assert.Equal(t, 4, strings.Count(manifest, "app.kubernetes.io/instance: "+name[:54]+"-feed930b\n"), manifest)
+
+	_, manifest = migrated(t, "kind: Pod\nmetadata: {name: p, labels: {app.kubernetes.io/name: squid}}\nspec: "+relay)
+	assert.Equal(t, 2, strings.Count(manifest, "      app.kubernetes.io/name: squid\n"), "selector and labels: %s", manifest)
+
+	_, manifest = migrated(t, "kind: Deployment\napiVersion: extensions/v1beta1\nmetadata: {name: p}\nspec: {template: {metadata: {labels: {a: b}}, spec: "+relay+"}}")
+	assert.Contains(t, manifest, "  selector:\n    matchLabels:\n      a: b\n  template:\n", "as the API server had it before apps/v1")
+
+	_, manifest = migrated(t, "kind: Pod\nmetadata: {name: p}\nspec: {containers: ["+relay[14:len(relay)-2]+", {name: tcp, image: x}]}")
+	assert.Contains(t, manifest, "      - name: tcp-sluice\n")
+}
+
+func TestWrongOptions(t *testing.T) {
+	for _, tt := range []struct {
+		o    migrate.Options
+		want string
+	}{
+		{migrate.Options{Namespace: "A b", Image: "i"}, `-n "A b": a namespace's name has up to 63 small letters, digits and hyphens`},
+		{migrate.Options{Image: ""}, `--image "": no image; write REGISTRY/NAME:VERSION`},
+		{migrate.Options{Image: "a\nb"}, `--image "a\nb": no image; write REGISTRY/NAME:VERSION`},
+	} {
+		_, err := migrate.Migrate(tt.o)
+		assert.EqualError(t, err, tt.want)
+	}
+}
