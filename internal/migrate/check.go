@@ -79,14 +79,19 @@ func (m *migration) environ(g *gateway, r *role) (environ []string, whole bool) 
 		switch {
 		case lookup(r.env, v.name) != &r.env[i]:
 		case !v.known:
+			ours := strings.HasPrefix(v.name, "EGRESS_") || strings.HasPrefix(v.name, "SERVICE_")
 			where := "where it comes from is not among the files"
+			switch {
+			case v.service && ours:
+				m.note(g.d, v.node, Breaks, "%s names $(%s), which Services give their neighbours, and not Sluice's pods; write what it is", v.name, v.refers)
+			case v.refers != "":
+				where = "it names $(" + v.refers + "), which is not known here"
+			}
 			if v.keyed != "" {
 				where = "the ConfigMap " + strings.Replace(v.keyed, "/", " with the key ", 1) + " is not among the files"
 			}
 			m.note(g.d, v.node, Differs, "%s is not checked: %s", v.name, where)
-			if strings.HasPrefix(v.name, "EGRESS_") || strings.HasPrefix(v.name, "SERVICE_") {
-				whole = false
-			}
+			whole = whole && !ours
 		default:
 			environ = append(environ, v.name+"="+v.value)
 		}

@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -16,6 +17,10 @@ type variable struct {
 	value string
 	known bool   // value is what the container gets
 	keyed string // the ConfigMap and key that it is from, "NAME/KEY"; "" for none
+
+	refers  string      // a variable that it names, $(NAME), and that is not known; "" for none
+	needs   []*variable // all that its value names, when refers is not ""
+	service bool        // refers is one that a Service gives
 }
 
 // environment reads the variables of a container. Of a name that stands twice the last counts.
@@ -26,8 +31,10 @@ func (m *migration) environment(d *document, container *yaml.Node) (all []variab
 	}
 	for _, e := range items(at(container, "env")) {
 		v := variable{name: scalar(at(e, "name")), node: e, from: at(e, "valueFrom"), value: scalar(at(e, "value"))}
-		v.known = v.from == nil && !strings.Contains(v.value, "$(")
 		v.entry = object("name", v.name, "value", v.value)
+		if v.known = v.from == nil; v.known && strings.Contains(v.value, "$") {
+			v.expand(all)
+		}
 		if v.from != nil {
 			v.entry = object("name", v.name, "valueFrom", v.from)
 		}
@@ -39,6 +46,54 @@ func (m *migration) environment(d *document, container *yaml.Node) (all []variab
 		all = append(all, v)
 	}
 	return all
+}
+
+// dollar is what the kubelet puts another variable in the place of. Two dollars are one, and
+// what they stand before is no reference.
+var dollar = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
+
+// expand puts the variables before it into its value, as the kubelet does. One that is not known
+// leaves it as it is, unknown itself, and in need of that variable.
+func (v *variable) expand(before []variable) {
+	var needs []*variable
+	value := dollar.ReplaceAllStringFunc(v.value, func(s string) string {
+		if s == "$$" {
+			return "$"
+		}
+		name := s[2 : len(s)-1]
+		other := lookup(before, name)
+		switch {
+		case other != nil && other.known:
+			needs = append(needs, other)
+			return other.value
+		case other != nil:
+			needs = append(needs, other)
+			v.refers = name
+		case strings.HasSuffix(name, "_SERVICE_HOST") || strings.Contains(name, "_SERVICE_PORT") || strings.HasPrefix(name, "KUBERNETES_"):
+			v.refers, v.service = name, true
+		}
+		return s // the kubelet leaves alone what nobody has set
+	})
+	if v.refers != "" {
+		v.needs, v.known = needs, false
+		return
+	}
+	if value == v.value {
+		return
+	}
+	v.value = value
+	if dollar.MatchString(value) {
+		value = strings.ReplaceAll(value, "$", "$$") // it is expanded once more
+	}
+	v.entry = object("name", v.name, "value", value)
+}
+
+// entries are the variable's own entry, after those that its value names.
+func (v *variable) entries() (all []any) {
+	for _, n := range v.needs {
+		all = append(all, n.entries()...)
+	}
+	return append(all, v.entry)
 }
 
 // envFrom are the variables of a whole ConfigMap.

@@ -118,3 +118,45 @@ func TestWrongOptions(t *testing.T) {
 		assert.EqualError(t, err, tt.want)
 	}
 }
+
+// Variables that name others are filled in as the kubelet does, in their order; those that it
+// alone knows go along.
+func TestVariablesOfVariables(t *testing.T) {
+	pod := func(env string) string {
+		return "kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, env: [" + env + ", {name: SERVICE_TCP_PORT, value: '8080'}]}]}"
+	}
+	for name, tt := range map[string]struct{ env, want string }{
+		"known":       {`{name: HOST, value: a.test}, {name: SERVICE_DEST, value: "$(HOST):1;b.$(HOST)"}`, "        env:\n        - name: SERVICE_DEST\n          value: a.test:1;b.a.test\n        - name: SERVICE_TCP_PORT\n"},
+		"later":       {`{name: SERVICE_DEST, value: "a.test"}, {name: SERVICE_NAME, value: $(HOST)}, {name: HOST, value: a.test}`, "value: $(HOST)\n"},
+		"a cluster's": {`{name: NODE, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}, {name: SERVICE_DEST, value: $(NODE)}`, "        env:\n        - name: NODE\n          valueFrom:\n            fieldRef:\n              fieldPath: status.hostIP\n        - name: SERVICE_DEST\n          value: $(NODE)\n        - name: SERVICE_TCP_PORT\n"},
+		"escaped":     {`{name: HOST, value: x}, {name: SERVICE_DEST, value: a.test}, {name: SERVICE_NAME, value: "$$(HOST)"}`, "value: $$(HOST)\n"},
+		"a dollar":    {`{name: SERVICE_DEST, value: a.test}, {name: SERVICE_NAME, value: "5$"}`, "value: 5$\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			notes, manifest := migrated(t, pod(tt.env))
+			assert.Contains(t, manifest, tt.want, "%v", notes)
+		})
+	}
+	notes, manifest := migrated(t, pod(`{name: SERVICE_DEST, value: $(DB_SERVICE_HOST)}`))
+	assert.Contains(t, notes, "f:3: Pod p: breaks: SERVICE_DEST names $(DB_SERVICE_HOST), which Services give their neighbours, and not Sluice's pods; write what it is")
+	assert.Empty(t, manifest)
+
+	// EGRESS_SOURCE goes to a second container, with what it names.
+	_, manifest = migrated(t, `
+kind: Pod
+metadata: {name: p, annotations: {pod.network.openshift.io/assign-macvlan: "true"}}
+spec:
+  initContainers:
+  - name: i
+    env:
+    - {name: IP, valueFrom: {secretKeyRef: {name: s, key: k}}}
+    - {name: EGRESS_SOURCE, value: "$(IP)/24"}
+    - {name: EGRESS_GATEWAY, value: 192.0.2.1}
+    - {name: EGRESS_ROUTER_MODE, value: http-proxy}
+  containers:
+  - name: c
+    env: [{name: TLD, value: test}, {name: EGRESS_HTTP_PROXY_DESTINATION, value: "# $(date)\n*.$(TLD)\n"}]
+`)
+	assert.Equal(t, 2, strings.Count(manifest, "        - name: IP\n"), manifest)
+	assert.Contains(t, manifest, "  rules.txt: |\n    # $(date)\n    *.test\n")
+}

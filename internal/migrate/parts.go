@@ -27,25 +27,27 @@ func (p *parts) setup(mode string) *yaml.Node {
 	command := list("/sluice-netsetup")
 	env := []any{object("name", "EGRESS_ROUTER_MODE", "value", mode)}
 	var mounts *yaml.Node
+	var unknown []variable
 	for _, v := range p.take(r) {
 		switch {
 		case v.name == "EGRESS_ROUTER_MODE":
 		case v.name == "EGRESS_DESTINATION" && p.g.mode != redirect:
 		case v.name == "EGRESS_DESTINATION":
 			if mounts = p.mount(v, destinationsFile, v.value); mounts == nil {
-				env = append(env, v.entry)
+				env = append(env, v.entries()...)
 				continue
 			}
 			command = list("/sluice-netsetup", "--destinations", folder+"/"+destinationsFile)
 		case slices.Contains([]string{"EGRESS_SOURCE", "EGRESS_GATEWAY", "EGRESS_INTERFACE", "EGRESS_MASTER", "EGRESS_ROUTER_DEBUG", "EGRESS_POOL"}, v.name),
 			strings.HasPrefix(v.name, "SLUICE_"):
-			env = append(env, v.entry)
+			env = append(env, v.entries()...)
 		default:
-			p.dropped(v)
+			unknown = append(unknown, v)
 		}
 	}
+	p.dropped(unknown, env)
 	return object("name", "netsetup", "image", p.m.Image, "imagePullPolicy", p.keep(r, "imagePullPolicy"), "command", flow(command),
-		"env", list(env...),
+		"env", once(env),
 		"securityContext", object("runAsUser", 0, "runAsNonRoot", false, "allowPrivilegeEscalation", false, "readOnlyRootFilesystem", true,
 			"capabilities", object("drop", flow(list("ALL")), "add", flow(list("NET_ADMIN", "NET_RAW"))), "seccompProfile", object("type", "RuntimeDefault")),
 		"resources", p.resources(r, "10m", "16Mi", "64Mi"), "volumeMounts", mounts)
@@ -56,21 +58,23 @@ func (p *parts) http() *yaml.Node {
 	args := []any{"proxy"}
 	var env []any
 	var mounts *yaml.Node
+	var unknown []variable
 	for _, v := range p.take(p.g.proxy) {
 		switch {
 		case v.name == "EGRESS_SOURCE" && p.g.setup != nil:
 		case v.name == "EGRESS_HTTP_PROXY_DESTINATION":
 			if mounts = p.mount(v, rulesFile, v.value); mounts == nil {
-				env = append(env, v.entry)
+				env = append(env, v.entries()...)
 				continue
 			}
 			args = append(args, "--rules", folder+"/"+rulesFile)
 		case v.name == "EGRESS_SOURCE", strings.HasPrefix(v.name, "SLUICE_"):
-			env = append(env, v.entry)
+			env = append(env, v.entries()...)
 		default:
-			p.dropped(v)
+			unknown = append(unknown, v)
 		}
 	}
+	p.dropped(unknown, env)
 	return p.proxy("sluice", args, env, mounts, []port{{"http-proxy", 8080}}, "128Mi", "512Mi")
 }
 
@@ -79,6 +83,7 @@ func (p *parts) tcp() *yaml.Node {
 	args := []any{"tcp"}
 	var env []any
 	var mounts *yaml.Node
+	var unknown []variable
 	for _, v := range p.take(p.g.proxy) {
 		switch {
 		case v.name == "EGRESS_SOURCE" && p.g.setup != nil:
@@ -92,11 +97,12 @@ func (p *parts) tcp() *yaml.Node {
 			args = append(args, "--config", folder+"/"+configFile)
 		case slices.Contains([]string{"EGRESS_DNS_PROXY_DESTINATION", "EGRESS_DNS_PROXY_DEBUG", "SERVICE_NAME", "SERVICE_TCP_PORT", "SERVICE_DEST", "SERVICE_DEST_PORT", "EGRESS_SOURCE"}, v.name),
 			strings.HasPrefix(v.name, "SLUICE_"):
-			env = append(env, v.entry)
+			env = append(env, v.entries()...)
 		default:
-			p.dropped(v)
+			unknown = append(unknown, v)
 		}
 	}
+	p.dropped(unknown, env)
 	var ports []port
 	low := p.checked.ports == nil
 	for _, n := range p.checked.ports {
@@ -120,7 +126,7 @@ func (p *parts) proxy(name string, args, env []any, mounts *yaml.Node, ports []p
 	r := p.g.proxy
 	if p.g.setup != nil {
 		if v := lookup(p.g.setup.env, "EGRESS_SOURCE"); v != nil {
-			env = append([]any{v.entry}, env...)
+			env = append(v.entries(), env...)
 		}
 	}
 	env = append(env, object("name", "SLUICE_SHUTDOWN_DELAY", "value", "5s"))
@@ -129,7 +135,7 @@ func (p *parts) proxy(name string, args, env []any, mounts *yaml.Node, ports []p
 		return object(append([]any{"httpGet", object("path", path, "port", "admin")}, more...)...)
 	}
 	return object("name", name, "image", p.m.Image, "imagePullPolicy", p.keep(r, "imagePullPolicy"), "args", flow(list(args...)),
-		"env", list(env...), "ports", container,
+		"env", once(env), "ports", container,
 		"readinessProbe", probe("/readyz", "periodSeconds", 5),
 		"livenessProbe", probe("/healthz", "periodSeconds", 10, "failureThreshold", 6),
 		"securityContext", object("runAsNonRoot", true, "allowPrivilegeEscalation", false, "readOnlyRootFilesystem", true,
@@ -189,18 +195,34 @@ func (p *parts) take(r *role) (all []variable) {
 	return all
 }
 
-// dropped notes a variable that says nothing here.
-func (p *parts) dropped(v variable) {
-	why := "Sluice does not know it"
-	for _, u := range unused {
-		if u.name == v.name {
-			why = u.instead
+// dropped notes the variables that say nothing here, but for those that others name.
+func (p *parts) dropped(unknown []variable, env []any) {
+	for _, v := range unknown {
+		if slices.ContainsFunc(env, func(e any) bool { return e == v.entry }) {
+			continue
+		}
+		why := "Sluice does not know it"
+		for _, u := range unused {
+			if u.name == v.name {
+				why = u.instead
+			}
+		}
+		if slices.Contains(settings.Variables(), v.name) {
+			why = "it says nothing in this mode"
+		}
+		p.m.note(p.g.d, v.node, Dropped, "%s: %s", v.name, why)
+	}
+}
+
+// once is the list of the entries, each once.
+func once(env []any) *yaml.Node {
+	l := &yaml.Node{Kind: yaml.SequenceNode}
+	for _, e := range env {
+		if n := node(e); !slices.ContainsFunc(l.Content, func(o *yaml.Node) bool { return scalar(at(o, "name")) == scalar(at(n, "name")) }) {
+			l.Content = append(l.Content, n)
 		}
 	}
-	if slices.Contains(settings.Variables(), v.name) {
-		why = "it says nothing in this mode"
-	}
-	p.m.note(p.g.d, v.node, Dropped, "%s: %s", v.name, why)
+	return l
 }
 
 func (p *parts) keep(r *role, key string) *yaml.Node { return p.g.d.take(r.container, key) }

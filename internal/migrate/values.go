@@ -24,13 +24,13 @@ func (m *migration) values(g *gateway, c checked, spec *yaml.Node) *yaml.Node {
 		v.Content = append(v.Content, m.tcpValues(g, c).Content...)
 	}
 	if g.proxy != nil {
-		env := &yaml.Node{Kind: yaml.SequenceNode}
+		var env []any
 		for _, e := range g.proxy.env {
 			if strings.HasPrefix(e.name, "SLUICE_") || e.name == "EGRESS_DNS_PROXY_DEBUG" {
-				env.Content = append(env.Content, e.entry)
+				env = append(env, e.entries()...)
 			}
 		}
-		v.Content = append(v.Content, object("env", env).Content...)
+		v.Content = append(v.Content, object("env", once(env)).Content...)
 		if own := at(g.proxy.container, "resources"); own != nil {
 			v.Content = append(v.Content, object("resources", own).Content...)
 		}
