@@ -87,6 +87,6 @@ var rows = map[string]row{
 	"docs/migrate.md | An afternoon | console 2":                             {test: "cmd/sluice TestMigrationWalk", why: "it is run there, with the page's pod"},
 	"docs/migrate.md | An afternoon | console 3":                             {test: "cmd/sluice TestMigrate", why: "what it prints is long; goldens hold it"},
 	"docs/migrate.md | An afternoon | console 4":                             {run: migrateAsks},
-	"docs/migrate.md | An afternoon | console 5":                             {why: "oc, of a cluster that has an egress router; the order of the steps is the page's"},
+	"docs/migrate.md | An afternoon | console 5":                             {test: "e2e/kube TestMigratedIsTaken", why: "oc, of a cluster that has an egress router; what it does to a Deployment is done there"},
 	"docs/migrate.md | An afternoon | console 6":                             {why: "oc, of a cluster that has an egress router; the order of the steps is the page's"},
 }

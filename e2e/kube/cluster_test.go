@@ -183,7 +183,7 @@ func (c *cluster) up() error {
 	c.server, err = c.start("kube-apiserver", c.program, "--etcd-servers="+c.etcdURL, "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port="+c.port,
 		"--cert-dir="+c.path("certs"), "--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file="+c.path("sa.key"),
 		"--service-account-signing-key-file="+c.path("sa.key"), "--token-auth-file="+c.path("tokens.csv"), "--authorization-mode=RBAC",
-		"--service-cluster-ip-range=10.96.0.0/16", "--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount")
+		"--service-cluster-ip-range=10.96.0.0/16", "--allow-privileged", "--endpoint-reconciler-type=none", "--disable-admission-plugins=ServiceAccount")
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (m *migration) workload(g *gateway, spec *yaml.Node) *yaml.Node {
 		} else if old != nil && len(old.Content) > 0 {
 			selector = object("matchLabels", merged(old, nil))
 		}
-		m.note(d, d.root, Differs, "the Deployment keeps its name and selector: applied over the old one it ends the old pod, then starts the new one; kubectl rollout undo goes back")
+		m.note(d, d.root, Differs, "the Deployment keeps its name and selector: kubectl apply ends the old pod, then starts the new one, and kubectl rollout undo goes back. Before, kubectl apply set-last-applied --create-annotation has to say what was there, or the old containers can stay beside the new ones (docs/migrate.md)")
 	case "Pod":
 		m.note(d, d.root, Differs, "the Pod becomes a Deployment of the same name: delete the Pod %s", g.before())
 	case "EgressRouter": // its own note says what to do
