@@ -191,6 +191,14 @@ func TestChartRefuses(t *testing.T) {
 		{"mode=tcp,tcp.destinations=443 a.test,failover.enabled=true,network.type=multus,network.source=192.0.2.10,network.gateway=192.0.2.1", failed + "failover.enabled: mode tcp has one replica; take mode proxy"},
 		{"rules=*,config=a: b", failed + "rules: leave it out, the rules stand in config"},
 		{"directory.enabled=true", failed + "config: say which tenants there are; directory.enabled is for them"},
+		{"mode=tcp,tcp.destinations=9090 a.test", failed + "tcp.destinations: port 9090 is the admin port of the gateway; take another"},
+		{"mode=tcp,tcp.destinations=# none", failed + "tcp.destinations: no line begins with a port"},
+		{"mode=tcp,tcp.destinations=80 a.test\n80 b.test\n99999 c.test", failed + "tcp.destinations: TCP port 80 is there twice\n  tcp.destinations: TCP port 99999: ports are 1 to 65535"},
+		{"mode=redirect,redirect.destinations=80 icmp 192.0.2.1,network.type=multus,network.source=192.0.2.10,network.gateway=192.0.2.1", failed + "redirect.destinations: ICMP port 80: protocols are tcp, udp and sctp"},
+		{"env[0].name=GOMEMLIMIT,env[0].value=a,env[1].name=A,env[2].name=A", failed + "env: GOMEMLIMIT stands there twice, or another value says it; leave one out\n  env: A stands there twice, or another value says it; leave one out"},
+		{"fullnameOverride=" + strings.Repeat("n", 51), "at '/fullnameOverride': maxLength: got 51, want 50"},
+		{"env[0].name=A,env[0].value=1", "at '/env/0/value': got number, want string"},
+		{"networkPolicy.apiServer={a: b}", "at '/networkPolicy/apiServer/0': 'a: b' does not match pattern"},
 		{"mode=http", "at '/mode': value must be one of 'proxy', 'tcp', 'redirect'"},
 		{"rule=*", "additional properties 'rule' not allowed"},
 		{"replicas=-1", "at '/replicas': minimum: got -1, want 0"},
@@ -203,6 +211,42 @@ func TestChartRefuses(t *testing.T) {
 		} else {
 			assert.Contains(t, err.Error(), tt.want, tt.values)
 		}
+	}
+}
+
+// TestChartNames: names that YAML would take for something else, of the longest that helm has, and
+// those of which no Service can be.
+func TestChartNames(t *testing.T) {
+	long := strings.Repeat("n", 49) + "--nn"
+	for _, name := range [][3]string{{"true", "on", "true-sluice"}, {"no", "123", "no-sluice"}, {"sluice", "1e5", "sluice"}, {long, "a", long[:49]}, {"override", "a", "y"}} {
+		out, err := helm(t, "template", name[0], chart, "--namespace="+name[1], "--set=image=i,replicas=0", "--set-string=fullnameOverride="+map[bool]string{true: "y"}[name[0] == "override"])
+		require.NoError(t, err)
+		objects := decode(t, []byte(out))
+		for _, o := range objects {
+			assert.Equal(t, name[1], o["metadata"].(map[string]any)["namespace"], o)
+			assert.Equal(t, name[0], o.object("metadata", "labels")["app.kubernetes.io/instance"], o)
+			assert.Empty(t, judge(o), o)
+		}
+		p := podsOf(set{"helm", slices.DeleteFunc(objects, isHook)})[0]
+		assert.Equal(t, name[2], p.owner.at("metadata", "name"))
+		assert.Equal(t, 0, p.owner.at("spec", "replicas"), "not one, when none is asked for")
+	}
+	for _, name := range []string{"1", "a.b"} {
+		_, err := helm(t, "template", name, chart, "--set=image=i")
+		assert.ErrorContains(t, err, "fullnameOverride: the release's name makes "+name+"-sluice, which no Service can have; give a name of small letters, digits and hyphens that begins with a letter")
+	}
+}
+
+// TestChartOfNobody: what is empty lets nobody in, and nothing out. In a NetworkPolicy an empty
+// list of peers is everybody.
+func TestChartOfNobody(t *testing.T) {
+	for _, empty := range []string{"[]", "null"} {
+		out, err := template(t, "sluice", "--set-json=networkPolicy="+`{"clients":`+empty+`,"dns":`+empty+`,"destinations":`+empty+`,"monitoring":`+empty+`}`)
+		require.NoError(t, err)
+		spec := set{"", decode(t, out)}.find("NetworkPolicy", "sluice", "egress").object("spec")
+		assert.Empty(t, spec["ingress"])
+		assert.Empty(t, spec["egress"])
+		assert.Equal(t, []any{"Ingress", "Egress"}, spec["policyTypes"])
 	}
 }
 

@@ -105,6 +105,22 @@ func TestSelectors(t *testing.T) {
 	assert.Contains(t, manifest, "      - name: tcp-sluice\n")
 }
 
+// What the chart has no value for is named, and what stands in the values is what it takes.
+func TestValuesOfOddPods(t *testing.T) {
+	for _, name := range []string{"1p", "a.b", strings.Repeat("n", 51)} {
+		r, err := migrate.Migrate(migrate.Options{Image: "i", Values: true, Files: []migrate.File{{Name: "f", Text: "kind: Pod\nmetadata: {name: " + name + ", labels: {a: b, app.kubernetes.io/name: squid}}\nspec: " + relay}}})
+		require.NoError(t, err)
+		assert.NotContains(t, r.Manifest, "fullnameOverride")
+		assert.Contains(t, r.Manifest, "podLabels:\n  a: b\ntcp:\n")
+		var notes []string
+		for _, n := range r.Notes {
+			notes = append(notes, n.Msg)
+		}
+		assert.Contains(t, notes, "fullnameOverride: the chart's names begin with a letter, have no dots and up to 50 characters; it gets the release's")
+		assert.Contains(t, notes, "the label app.kubernetes.io/name is the chart's own: a Service that selects by another value does not find the pods")
+	}
+}
+
 func TestWrongOptions(t *testing.T) {
 	for _, tt := range []struct {
 		o    migrate.Options

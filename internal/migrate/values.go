@@ -3,17 +3,33 @@ package migrate
 import (
 	"fmt"
 	"net"
+	"regexp"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// What the chart takes for a name (its values.schema.json).
+const mostChart = 50
+
+var chartName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
 
 // values are those of the Helm chart that make the same gateway. What the chart has no value
 // for is noted.
 func (m *migration) values(g *gateway, c checked, spec *yaml.Node) *yaml.Node {
 	d := g.d
 	labels := merged(at(g.template, "metadata", "labels"), nil)
-	v := object("image", m.Image, "fullnameOverride", g.name, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode],
+	for _, key := range keys(g.labels()) {
+		if without(labels, key) {
+			m.note(d, at(g.template, "metadata", "labels"), Differs, "the label %s is the chart's own: a Service that selects by another value does not find the pods", key)
+		}
+	}
+	name := text(g.name)
+	if !chartName.MatchString(g.name) || len(g.name) > mostChart {
+		m.note(d, at(d.root, "metadata", "name"), Dropped, "fullnameOverride: the chart's names begin with a letter, have no dots and up to %d characters; it gets the release's", mostChart)
+		name = nil
+	}
+	v := object("image", m.Image, "fullnameOverride", name, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode],
 		"network", m.networkValues(g), "podLabels", labels)
 	switch g.mode {
 	case httpProxy:

@@ -38,7 +38,7 @@
   {{- with $v.goMemLimit }}
   # The collector works harder before the limit is reached, which kills.
   - name: GOMEMLIMIT
-    value: {{ . }}
+    value: {{ . | quote }}
   {{- end }}
   {{- with $v.env }}
   {{- toYaml . | nindent 2 }}

@@ -1,24 +1,24 @@
 {{- define "sluice.fullname" -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | trunc 50 | trimAll "-" -}}
 {{- else if contains .Chart.Name .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- .Release.Name | trunc 50 | trimAll "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimAll "-" -}}
 {{- end -}}
 {{- end -}}
 
 {{/* What selects the pods of this release, and no other's. */}}
 {{- define "sluice.selector" -}}
 app.kubernetes.io/name: sluice
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: gateway
 {{- end -}}
 
 {{- define "sluice.labels" -}}
 app.kubernetes.io/name: sluice
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
@@ -38,7 +38,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
 {{- define "sluice.replicas" -}}
-{{- if ne (toString (default "" .Values.replicas)) "" -}}{{ int .Values.replicas }}
+{{- if not (kindIs "invalid" .Values.replicas) -}}{{ int .Values.replicas }}
 {{- else if include "sluice.pool" . -}}{{ add1 (len .Values.failover.pool) }}
 {{- else if .Values.failover.enabled -}}2
 {{- else -}}1
@@ -152,6 +152,37 @@ resources:
 {{- end -}}
 {{- if and (ne $v.network.type "none") (not $v.failover.enabled) (gt (include "sluice.replicas" . | int) 1) -}}
 {{- $wrong = append $wrong "replicas: one pod at a time can have the address of network.source; set failover.enabled, or leave replicas out" -}}
+{{- end -}}
+{{- $name := include "sluice.fullname" . -}}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
+{{- $wrong = append $wrong (printf "fullnameOverride: the release's name makes %s, which no Service can have; give a name of small letters, digits and hyphens that begins with a letter" $name) -}}
+{{- end -}}
+{{- $seen := dict -}}
+{{- range (include "sluice.ports" . | fromJson).ports -}}
+{{- $at := printf "%s port %d" .protocol (int .port) -}}
+{{- if hasKey $seen $at -}}
+{{- $wrong = append $wrong (printf "%s.destinations: %s is there twice" $v.mode $at) -}}
+{{- end -}}
+{{- $_ := set $seen $at true -}}
+{{- if or (lt (int .port) 1) (gt (int .port) 65535) -}}
+{{- $wrong = append $wrong (printf "%s.destinations: %s: ports are 1 to 65535" $v.mode $at) -}}
+{{- end -}}
+{{- if not (has .protocol (list "TCP" "UDP" "SCTP")) -}}
+{{- $wrong = append $wrong (printf "%s.destinations: %s: protocols are tcp, udp and sctp" $v.mode $at) -}}
+{{- end -}}
+{{- if and (eq $v.mode "tcp") (eq (int .port) 9090) -}}
+{{- $wrong = append $wrong "tcp.destinations: port 9090 is the admin port of the gateway; take another" -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $v.mode "tcp") $v.tcp.destinations (not $seen) -}}
+{{- $wrong = append $wrong "tcp.destinations: no line begins with a port" -}}
+{{- end -}}
+{{- $ours := list "EGRESS_SOURCE" "EGRESS_DNS_PROXY_DESTINATION" "SLUICE_HOLDER" "SLUICE_DIRECTORY" "SLUICE_SHUTDOWN_DELAY" "GOMEMLIMIT" -}}
+{{- range $v.env -}}
+{{- if has .name $ours -}}
+{{- $wrong = append $wrong (printf "env: %s stands there twice, or another value says it; leave one out" .name) -}}
+{{- end -}}
+{{- $ours = append $ours .name -}}
 {{- end -}}
 {{- if and (eq $v.mode "tcp") (not $v.tcp.destinations) -}}
 {{- $wrong = append $wrong "tcp.destinations: give lines of PORT HOST [REMOTEPORT]; mode tcp needs them" -}}

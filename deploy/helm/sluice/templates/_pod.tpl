@@ -2,11 +2,11 @@
 {{- $v := .Values -}}
 {{- $name := include "sluice.fullname" . -}}
 {{- $sidecars := and $v.failover.enabled (not $v.failover.nativeSidecars) -}}
-serviceAccountName: {{ $name }}
+serviceAccountName: {{ $name | quote }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 {{- if ne $v.mode "redirect" }}
-terminationGracePeriodSeconds: {{ $v.terminationGracePeriodSeconds }}
+terminationGracePeriodSeconds: {{ int64 $v.terminationGracePeriodSeconds }}
 {{- end }}
 {{- with $v.imagePullSecrets }}
 imagePullSecrets:
