@@ -6,32 +6,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// programs are the image's, built once, into a folder that TestMain removes.
-var programs = struct {
-	once   sync.Once
-	dir    string
-	output []byte
-	err    error
-}{}
-
-// built is a program of the image, which does what main does.
-func built(t *testing.T, name string) string {
-	t.Helper()
-	programs.once.Do(func() {
-		if programs.dir, programs.err = os.MkdirTemp("", "sluice-deploy-"); programs.err == nil {
-			programs.output, programs.err = exec.Command("go", "build", "-o", programs.dir+"/", "../cmd/sluice", "../cmd/sluice-kube", "../cmd/sluice-netsetup").CombinedOutput()
-		}
-	})
-	require.NoError(t, programs.err, string(programs.output))
-	return filepath.Join(programs.dir, name)
-}
 
 // checkKube runs sluice-kube as the container does. Nothing is wrong with its settings but
 // that there is no token here.

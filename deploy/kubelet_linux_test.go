@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 		os.Exit(125)
 	}
 	status := m.Run()
-	_ = os.RemoveAll(programs.dir)
+	_ = os.RemoveAll(scratch())
 	os.Exit(status)
 }
 
@@ -149,25 +149,30 @@ func (s sandbox) dropCapabilities() error {
 	return nil
 }
 
-// needRoot skips the test of who cannot become other users.
-func needRoot(t *testing.T) {
+// isRoot reports whether it can become other users, which the root of a user namespace cannot.
+func isRoot(t *testing.T) bool {
 	t.Helper()
 	users, err := os.ReadFile("/proc/self/uid_map")
 	require.NoError(t, err)
-	if f := strings.Fields(string(users)); len(f) != 3 || f[2] != "4294967295" || os.Geteuid() != 0 {
+	f := strings.Fields(string(users))
+	return len(f) == 3 && f[2] == "4294967295" && os.Geteuid() == 0
+}
+
+// needRoot skips the test of who cannot become other users.
+func needRoot(t *testing.T) {
+	t.Helper()
+	if !isRoot(t) {
 		nettest.Unavailable(t, "to become another user takes root, not that of a user namespace")
 	}
 }
 
-// newKubelet builds the image's files, and has them run in ns.
+// newKubelet has the image's files run in ns.
 func newKubelet(t *testing.T, ns *nettest.Netns, resolvConf string) *kubelet {
 	t.Helper()
 	needRoot(t)
 	k := &kubelet{t: t, ns: ns, root: t.TempDir(), logs: t.TempDir()}
 	require.NoError(t, os.Chmod(k.root, 0o755))
-	cmd := exec.Command("go", "run", "./deploy/image", "-root", k.root, "-arch", runtime.GOARCH)
-	cmd.Dir = ".."
-	out, err := cmd.CombinedOutput()
+	out, err := exec.Command("cp", "-a", imageRoot(t)+"/.", k.root).CombinedOutput() // with the capabilities
 	require.NoError(t, err, string(out))
 	for _, dir := range []string{"proc", "etc/sluice", "run/sluice", "run/sluice-netsetup", "run/sluice-kube", "var/run/secrets/kubernetes.io/serviceaccount"} { // where the runtime mounts
 		require.NoError(t, os.MkdirAll(filepath.Join(k.root, dir), 0o755))

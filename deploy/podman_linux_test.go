@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,17 +16,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
-
-// imageArchive is what "make image" writes, for this machine's architecture.
-func imageArchive(t *testing.T) string {
-	t.Helper()
-	archive := filepath.Join(t.TempDir(), "sluice-image.tar")
-	cmd := exec.Command("go", "run", "./deploy/image", "-o", archive, "-arch", runtime.GOARCH)
-	cmd.Dir = ".."
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
-	return archive
-}
 
 // podmanEnviron has podman run here: where a process may not raise its limits, and by a
 // runtime that can do with any version of control groups. Its file is in dir.
