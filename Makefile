@@ -18,7 +18,7 @@ image: ## write bin/sluice-image.tar, the container image for amd64 and arm64; n
 	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} $(GO) run ./deploy/image -o bin/sluice-image.tar -version $(VERSION)
 
 release: ## write dist/ with the programs, packages, image, SBOMs and checksums of VERSION (v0.2.0), of the commit that is checked out
-	$(GO) run ./deploy/release -version "$(VERSION)" -o dist
+	CGO_ENABLED=0 $(GO) run -trimpath ./deploy/release -version "$(VERSION)" -o dist
 
 run: build ## build and run the proxy on :8080, with the example rules unless EGRESS_HTTP_PROXY_DESTINATION is set
 	@if [ -n "$$EGRESS_HTTP_PROXY_DESTINATION" ]; then exec $(BIN) proxy; else exec $(BIN) proxy --rules deploy/rules.txt; fi

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sluiceproxy/sluice/internal/image"
 )
 
@@ -53,10 +55,15 @@ func run(version, out string) error {
 	if r.common, err = r.texts(); err != nil {
 		return err
 	}
-	for _, step := range []func() error{r.archives, r.packages, r.image, r.sbom, r.checksums} {
-		if err := step(); err != nil {
-			return err
-		}
+	var files errgroup.Group
+	for _, step := range []func() error{r.archives, r.packages, r.image, r.sbom} {
+		files.Go(step)
+	}
+	if err := files.Wait(); err != nil {
+		return err
+	}
+	if err := r.checksums(); err != nil {
+		return err
 	}
 	fmt.Printf("%s: %s of commit %s\n", out, version, r.Commit)
 	return nil

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // packages are those of Debian and of RPM, for hosts: without sluice-kube, which is of use in a
@@ -23,6 +25,7 @@ func (r *release) packages() error {
 	if msg, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build nfpm: %w\n%s", err, msg)
 	}
+	var all errgroup.Group
 	for _, arch := range architectures {
 		stage := filepath.Join(dir, arch)
 		if err := r.stage(stage, arch); err != nil {
@@ -32,12 +35,15 @@ func (r *release) packages() error {
 			cmd := exec.Command(nfpm, "package", "-f", "nfpm.yaml", "-p", kind, "-t", r.out)
 			cmd.Dir = stage
 			cmd.Env = append(os.Environ(), "ARCH="+arch, "VERSION="+r.number, fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.Date.Unix()), "TZ=UTC")
-			if msg, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("the %s package for %s: %w\n%s", kind, arch, err, msg)
-			}
+			all.Go(func() error {
+				if msg, err := cmd.CombinedOutput(); err != nil {
+					return fmt.Errorf("the %s package for %s: %w\n%s", kind, arch, err, msg)
+				}
+				return nil
+			})
 		}
 	}
-	return nil
+	return all.Wait()
 }
 
 // stage puts what is in a package into a folder.
