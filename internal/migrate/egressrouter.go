@@ -2,7 +2,14 @@ package migrate
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
+)
+
+var (
+	macvlanModes  = []string{"bridge", "private", "vepa", "passthru"}
+	interfaceName = regexp.MustCompile(`^[A-Za-z0-9_.:@-]{1,15}$`)
 )
 
 // egressRouter makes of an EgressRouter object, which the cluster network operator's CNI plugin
@@ -40,7 +47,13 @@ func (m *migration) egressRouter(d *document) {
 	}
 	mode := "bridge"
 	if s := d.text(spec, "networkInterface", "macvlan", "mode"); s != "" {
-		mode = strings.ToLower(s)
+		if mode = strings.ToLower(s); !slices.Contains(macvlanModes, mode) {
+			m.note(d, at(spec, "networkInterface", "macvlan", "mode"), Breaks, "the mode %q is none of a macvlan; %s are", s, strings.Join(macvlanModes, ", "))
+		}
+	}
+	master := d.text(spec, "networkInterface", "macvlan", "master")
+	if master != "" && !interfaceName.MatchString(master) {
+		m.note(d, at(spec, "networkInterface", "macvlan", "master"), Breaks, "%q is no name of an interface", master)
 	}
 	env := list(object("name", "EGRESS_ROUTER_MODE", "value", "legacy"), object("name", "EGRESS_SOURCE", "value", strings.Join(sources, ",")),
 		object("name", "EGRESS_GATEWAY", "value", strings.Join(gateways, ",")),
@@ -50,7 +63,7 @@ func (m *migration) egressRouter(d *document) {
 		"annotations", object(multusAnnotation, `[{"name": "`+network+`", "interface": "macvlan0"}]`)),
 		"spec", object("containers", list(object("name", "egress-router", "env", env))))
 	m.out = append(m.out, object("apiVersion", "k8s.cni.cncf.io/v1", "kind", "NetworkAttachmentDefinition",
-		"metadata", m.metadata(d, network), "spec", object("config", cniConfig(network, mode, d.text(spec, "networkInterface", "macvlan", "master")))))
+		"metadata", m.metadata(d, network), "spec", object("config", cniConfig(network, mode, master))))
 	m.note(d, spec, Differs, "the plugin made the interface and redirected; Multus makes it now, by the NetworkAttachmentDefinition %s, and sluice-netsetup redirects. To filter, or to have names, take the overlay multus-egress-router-cni instead (docs/migrate.md)", network)
 	m.note(d, spec, Differs, "the label app: egress-router-cni stays, by which Services find the pod; delete the EgressRouter first, or the new pod finds its address taken")
 	g := &gateway{d: d, template: pod, name: d.name(), mode: redirect, multus: network}

@@ -48,6 +48,10 @@ func TestBreaks(t *testing.T) {
 			"f:1: Pod p-1: breaks: the ReplicaSet p makes it, and would make another one: give what makes it (oc get replicaset p -o yaml), not what is made"},
 		"an absent ConfigMap that may hold it": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, envFrom: [{configMapRef: {name: m}}]}]}",
 			"f:3: Pod p: breaks: envFrom takes the variables of the ConfigMap m, which is not among the files: give it too (oc get configmap m -o yaml)"},
+		"a macvlan of another mode": {"kind: EgressRouter\nmetadata: {name: e}\nspec: {mode: Redirect, networkInterface: {macvlan: {mode: 'bridge\", \"type\": \"host-device'}}, addresses: [{ip: 192.0.2.1/24, gateway: 192.0.2.254}]}",
+			`f:3: EgressRouter e: breaks: the mode "bridge\", \"type\": \"host-device" is none of a macvlan; bridge, private, vepa, passthru are`},
+		"an interface that is none": {"kind: EgressRouter\nmetadata: {name: e}\nspec: {mode: Redirect, networkInterface: {macvlan: {master: \"eth0\\t\"}}, addresses: [{ip: 192.0.2.1/24, gateway: 192.0.2.254}]}",
+			`f:3: EgressRouter e: breaks: "eth0\t" is no name of an interface`},
 		"Sluice's port": {"kind: Pod\nmetadata: {name: p}\nspec: {containers: [" + relay[14:len(relay)-2] + ", {name: exporter, image: x, ports: [{containerPort: 9090}]}]}",
 			"f:3: Pod p: breaks: port 9090 of a container that is passed on is one of Sluice's as well (9090: SLUICE_ADMIN's); a pod has each once"},
 	} {
