@@ -4,5 +4,6 @@
 set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	systemctl try-restart sluice.service
+	# What this version does not understand is no reason to leave the package half installed.
+	systemctl try-restart sluice.service || echo "sluice.service did not start again: journalctl -u sluice says why" >&2
 fi

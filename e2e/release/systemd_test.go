@@ -139,6 +139,15 @@ func TestService(t *testing.T) {
 	assert.NotEqual(t, main, strings.TrimSpace(b.do("systemctl", "show", "--property=MainPID", "--value", "sluice")))
 	reaches(t, ns, "127.0.0.1:8080", server)
 
+	// One that does not start again, by its settings, leaves no package that is half installed.
+	settings := d.read("etc/sluice/sluice.yaml")
+	d.write("etc/sluice/sluice.yaml", settings+"nonsense: 1\n")
+	assert.Contains(t, b.do("bash", "-c", "dpkg --force-confold -i "+fresh+" 2>&1"), "sluice.service did not start again: journalctl -u sluice says why\n")
+	assert.Equal(t, "install ok installed", b.do("dpkg-query", "-W", "-f", "${Status}", "sluice"))
+	d.write("etc/sluice/sluice.yaml", settings)
+	b.do("systemctl", "restart", "sluice")
+	reaches(t, ns, "127.0.0.1:8080", server)
+
 	// A low port is systemd's to open.
 	b.do("systemctl", "disable", "--now", "sluice")
 	require.NoError(t, os.MkdirAll(d.path("etc/systemd/system/sluice.socket.d"), 0o755))
