@@ -22,9 +22,10 @@ clean() {
 trap clean EXIT
 podman network create --internal --subnet "$subnet" "$box" >/dev/null
 # The gateway is in two networks: the box, and podman's own, which leads out. Nothing in it is
-# writable, and it has no capability.
+# writable, and it has no capability. Where there is SELinux, a container with a label does not read
+# what is in a home; to give the folder another label would be worse.
 podman run --detach --name "$box" --network "$box:ip=$gateway" --network podman \
-	--read-only --cap-drop=ALL --security-opt=no-new-privileges \
+	--read-only --cap-drop=ALL --security-opt=no-new-privileges --security-opt=label=disable \
 	--volume "$(dirname "$rules"):/etc/sluice:ro" \
 	"${SLUICE_IMAGE:-localhost/sluice:dev}" proxy --rules "/etc/sluice/$(basename "$rules")" --listen "$gateway:8080" >/dev/null
 for try in $(seq 30); do
