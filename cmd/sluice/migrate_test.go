@@ -24,7 +24,7 @@ func TestMigrate(t *testing.T) {
 
 	status, out, err = sluice(t, nil, "", "migrate", "--values", "--image", "registry.test/sluice:v1", migrateData+"values-http.yaml")
 	assert.Zero(t, status, err)
-	assert.Contains(t, out, "image: registry.test/sluice:v1\nfullnameOverride: egress-1\nmode: proxy\n")
+	assert.Contains(t, out, "image: registry.test/sluice:v1\nmode: proxy\n")
 
 	status, out, err = sluice(t, nil, "", "migrate", migrateData+"breaks.yaml")
 	assert.Equal(t, 1, status)

@@ -27,6 +27,7 @@ type gateway struct {
 	proxy   *role // nil in redirect mode
 	carried []*yaml.Node
 	macvlan string // the annotation of openshift-sdn
+	many    int    // replicas
 	multus  string // the annotation of Multus
 }
 

@@ -111,18 +111,55 @@ func TestSelectors(t *testing.T) {
 
 // What the chart has no value for is named, and what stands in the values is what it takes.
 func TestValuesOfOddPods(t *testing.T) {
-	for _, name := range []string{"1p", "a.b", strings.Repeat("n", 51)} {
-		r, err := migrate.Migrate(migrate.Options{Image: "i", Values: true, Files: []migrate.File{{Name: "f", Text: "kind: Pod\nmetadata: {name: " + name + ", labels: {a: b, app.kubernetes.io/name: squid}}\nspec: " + relay}}})
+	text := `
+kind: Deployment
+metadata: {name: 1p.x, labels: {own: label}}
+spec:
+  replicas: 0
+  strategy: {type: Recreate}
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b, app.kubernetes.io/name: squid}, annotations: {c: d}}
+    spec: {terminationGracePeriodSeconds: 99, containers: [{name: c, imagePullPolicy: Always, env: [{name: SERVICE_DEST, value: a.test}, {name: SERVICE_TCP_PORT, value: "8080"}]}]}
+---
+kind: Service
+metadata: {name: s}
+spec: {ports: [{port: 1, targetPort: 8080}, {port: 2, targetPort: tcp-8080}`
+	got := func(more string) (notes []string, manifest string) {
+		r, err := migrate.Migrate(migrate.Options{Image: "i", Values: true, Files: []migrate.File{{Name: "f", Text: text + more}}})
 		require.NoError(t, err)
-		assert.NotContains(t, r.Manifest, "fullnameOverride")
-		assert.Contains(t, r.Manifest, "podLabels:\n  a: b\ntcp:\n")
-		var notes []string
 		for _, n := range r.Notes {
 			notes = append(notes, n.Msg)
 		}
-		assert.Contains(t, notes, "fullnameOverride: the chart's names begin with a letter, have no dots and up to 50 characters; it gets the release's")
-		assert.Contains(t, notes, "the label app.kubernetes.io/name is the chart's own: a Service that selects by another value does not find the pods")
+		return notes, r.Manifest
 	}
+	notes, manifest := got("]}\n")
+	assert.Equal(t, `image: i
+mode: tcp
+network:
+  type: none
+podLabels:
+  a: b
+replicas: 0
+imagePullPolicy: Always
+podAnnotations:
+  c: d
+terminationGracePeriodSeconds: 99
+tcp:
+  destinations: |
+    8080 a.test 8080
+`, manifest, "%v", notes)
+	for _, want := range []string{
+		"the label app.kubernetes.io/name is the chart's own: a Service that selects by another value does not find the pods",
+		"metadata.labels: the chart has no value for those of the workload",
+		"spec.strategy",
+		"the Deployment stays until you delete it: when the new one is ready",
+	} {
+		assert.Contains(t, notes, want)
+	}
+	notes, manifest = got(", {port: 3, targetPort: web}]}\n")
+	assert.Contains(t, notes, "targetPort: web: the chart calls its ports http-proxy and tcp-NUMBER; write the number")
+	assert.Empty(t, manifest)
 }
 
 func TestWrongOptions(t *testing.T) {

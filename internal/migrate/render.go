@@ -48,7 +48,7 @@ func (m *migration) render(g *gateway) {
 	m.out = append(m.out, p.objects...)
 	m.out = append(m.out, m.workload(g, spec))
 	if m.Values {
-		m.gathered = append(m.gathered, m.values(g, checked, spec))
+		m.gathered = append(m.gathered, m.values(g, checked, m.out[len(m.out)-1]))
 	}
 	m.differences(g, checked)
 }
@@ -86,6 +86,10 @@ func (m *migration) workload(g *gateway, spec *yaml.Node) *yaml.Node {
 		} else if old != nil && len(old.Content) > 0 {
 			selector = object("matchLabels", merged(old, nil))
 		}
+		if m.Values {
+			m.note(d, d.root, Differs, "the Deployment stays until you delete it: %s", g.before())
+			break
+		}
 		m.note(d, d.root, Differs, "the Deployment keeps its name and selector: kubectl apply ends the old pod, then starts the new one, and kubectl rollout undo goes back. Before, kubectl apply set-last-applied --create-annotation has to say what was there, or the old containers can stay beside the new ones (docs/migrate.md)")
 	case "Pod":
 		m.note(d, d.root, Differs, "the Pod becomes a Deployment of the same name: delete the Pod %s", g.before())
@@ -94,18 +98,19 @@ func (m *migration) workload(g *gateway, spec *yaml.Node) *yaml.Node {
 		d.take(d.root, "spec", "selector")
 		m.note(d, d.root, Differs, "the %s becomes a Deployment of the same name: scale the old one to 0 %s", d.kind(), g.before())
 	}
-	replicas, strategy := 1, object("type", "Recreate")
+	g.many = 1
+	strategy := object("type", "Recreate")
 	asked := d.text(d.root, "spec", "replicas")
+	if n, err := strconv.Atoi(asked); err == nil && (g.setup == nil || n == 0) {
+		g.many = n
+	}
 	if g.setup == nil {
-		if n, err := strconv.Atoi(asked); err == nil {
-			replicas = n
-		}
 		strategy = nil
-		if d.kind() == "Deployment" {
+		if d.kind() == "Deployment" && !m.Values {
 			strategy = d.take(d.root, "spec", "strategy")
 		}
 	} else {
-		if asked != "" && asked != "1" {
+		if asked != "" && asked != "0" && asked != "1" {
 			m.note(d, at(d.root, "spec", "replicas"), Differs, "replicas: %s becomes 1: a source address is at one place at a time (for a spare that takes it over: docs/failover.md)", asked)
 		}
 		if t := d.text(d.root, "spec", "strategy", "type"); t != "Recreate" && d.kind() == "Deployment" {
@@ -122,7 +127,7 @@ func (m *migration) workload(g *gateway, spec *yaml.Node) *yaml.Node {
 	without(own, "deployment.kubernetes.io/revision")
 	return object("apiVersion", "apps/v1", "kind", "Deployment",
 		"metadata", m.metadata(d, g.name, "labels", merged(d.take(d.root, "metadata", "labels"), g.labels()), "annotations", own),
-		"spec", object("replicas", replicas, "strategy", strategy, "selector", selector,
+		"spec", object("replicas", g.many, "strategy", strategy, "selector", selector,
 			"template", object("metadata", object("labels", labels, "annotations", merged(annotations, m.constraint(g))), "spec", spec)))
 }
 

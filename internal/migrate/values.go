@@ -3,34 +3,42 @@ package migrate
 import (
 	"fmt"
 	"net"
-	"regexp"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// What the chart takes for a name (its values.schema.json).
-const mostChart = 50
-
-var chartName = regexp.MustCompile(`^[a-z]([-a-z0-9]*[a-z0-9])?$`)
-
 // values are those of the Helm chart that make the same gateway. What the chart has no value
 // for is noted.
-func (m *migration) values(g *gateway, c checked, spec *yaml.Node) *yaml.Node {
-	d := g.d
+func (m *migration) values(g *gateway, c checked, workload *yaml.Node) *yaml.Node {
+	d, spec := g.d, at(workload, "spec", "template", "spec")
 	labels := merged(at(g.template, "metadata", "labels"), nil)
 	for _, key := range keys(g.labels()) {
 		if without(labels, key) {
 			m.note(d, at(g.template, "metadata", "labels"), Differs, "the label %s is the chart's own: a Service that selects by another value does not find the pods", key)
 		}
 	}
-	name := text(g.name)
-	if !chartName.MatchString(g.name) || len(g.name) > mostChart {
-		m.note(d, at(d.root, "metadata", "name"), Dropped, "fullnameOverride: the chart's names begin with a letter, have no dots and up to %d characters; it gets the release's", mostChart)
-		name = nil
-	}
-	v := object("image", m.Image, "fullnameOverride", name, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode],
+	// No fullnameOverride: the old objects' names are theirs until they are gone, and the Service's
+	// as long as it stays.
+	v := object("image", m.Image, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode],
 		"network", m.networkValues(g), "podLabels", labels)
+	main := g.proxy
+	if main == nil {
+		main = g.setup
+	}
+	if g.many != 1 {
+		v.Content = append(v.Content, object("replicas", g.many).Content...)
+	}
+	v.Content = append(v.Content, object("imagePullPolicy", at(main.container, "imagePullPolicy"), "podAnnotations", m.podAnnotations(g)).Content...)
+	if n, _ := strconv.Atoi(scalar(at(spec, "terminationGracePeriodSeconds"))); n > 45 {
+		v.Content = append(v.Content, object("terminationGracePeriodSeconds", n).Content...)
+	}
+	for _, key := range []string{"labels", "annotations"} {
+		if own := at(d.root, "metadata", key); own != nil && len(own.Content) > 0 && d.kind() != "Pod" {
+			m.note(d, own, Dropped, "metadata.%s: the chart has no value for those of the workload", key)
+		}
+	}
 	switch g.mode {
 	case httpProxy:
 		v.Content = append(v.Content, object("rules", m.literal(g, g.proxy, "EGRESS_HTTP_PROXY_DESTINATION")).Content...)
@@ -69,6 +77,27 @@ func (m *migration) values(g *gateway, c checked, spec *yaml.Node) *yaml.Node {
 		m.note(d, at(g.template, "spec", "serviceAccountName"), Dropped, "serviceAccountName: %s: the chart makes an account of its own", own)
 	}
 	return v
+}
+
+// podAnnotations are those of the pods that no other value says.
+func (m *migration) podAnnotations(g *gateway) *yaml.Node {
+	own := merged(at(g.template, "metadata", "annotations"), nil)
+	for _, key := range []string{macvlanAnnotation, multusAnnotation} {
+		without(own, key)
+	}
+	return own
+}
+
+// portsByName notes the Services that lead to a port by a name which the chart does not give it.
+func (m *migration) portsByName(d *document) {
+	for _, p := range items(at(d.root, "spec", "ports")) {
+		to := at(p, "targetPort")
+		if name := scalar(to); name != "" && to.Tag == "!!str" && name != "http-proxy" && !strings.HasPrefix(name, "tcp-") {
+			if _, err := strconv.Atoi(name); err != nil {
+				m.note(d, to, Breaks, "targetPort: %s: the chart calls its ports http-proxy and tcp-NUMBER; write the number", name)
+			}
+		}
+	}
 }
 
 // networkValues say where the interface and the addresses come from.
@@ -147,6 +176,7 @@ func (m *migration) asValues(all []*yaml.Node) {
 			m.note(d, nil, Dropped, "values hold a gateway alone; the object stays as it is")
 		}
 		if d.kind() == "Service" {
+			m.portsByName(d)
 			m.note(d, nil, Differs, "it stays as it is and finds the pods by their labels; the chart has a Service of its own beside it")
 		}
 	}
