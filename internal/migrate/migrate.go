@@ -182,6 +182,13 @@ func (m *migration) document(d *document) {
 var clusters = []string{"status", "metadata.uid", "metadata.resourceVersion", "metadata.creationTimestamp", "metadata.managedFields",
 	"metadata.selfLink", "metadata.generation", "metadata.ownerReferences", "metadata.generateName", "spec.template.metadata.creationTimestamp"}
 
+// isDefault reports whether the API server would fill in the same, whoever wrote the object.
+func isDefault(path string, n *yaml.Node) bool {
+	v, ok := map[string]string{"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File", "progressDeadlineSeconds": "600",
+		"revisionHistoryLimit": "10", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}[path[strings.LastIndex(path, ".")+1:]]
+	return ok && scalar(n) == v || strings.HasSuffix(path, ".securityContext") && n.Kind == yaml.MappingNode && len(n.Content) == 0
+}
+
 // leftovers notes what of d nobody has taken.
 func (m *migration) leftovers(d *document) {
 	d.text(d.root, "apiVersion")
@@ -190,7 +197,7 @@ func (m *migration) leftovers(d *document) {
 	d.text(d.root, "metadata", "namespace")
 	var own []string
 	for _, l := range d.left(d.root, "") {
-		if slices.Contains(clusters, l.path) {
+		if slices.Contains(clusters, l.path) || isDefault(l.path, l.node) {
 			own = append(own, l.path)
 			continue
 		}
@@ -280,7 +287,6 @@ func because(path string) string {
 		{".lifecycle", " (what it runs is not in Sluice's image)"},
 		{".volumeMounts", " (its files mean nothing to Sluice)"},
 		{"rollingUpdate", " (a source address is at one place at a time: Recreate)"},
-		{"terminationMessage", " (the default)"},
 		{"spec.triggers", " (a Deployment has none: name the image's version)"},
 		{"spec.test", " (a Deployment has none)"},
 	} {

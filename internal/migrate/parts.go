@@ -239,9 +239,10 @@ func (p *parts) resources(r *role, cpu, request, limit string) *yaml.Node {
 func (p *parts) mount(v variable, file, content string) *yaml.Node {
 	name, key := short(p.g.name+"-sluice", mostName), file
 	switch {
-	case v.keyed != "":
+	case v.keyed != "" && !p.m.Values:
 		name, key, _ = strings.Cut(v.keyed, "/")
 		p.m.note(p.g.d, v.node, Differs, "%s is a file of the ConfigMap %s now, and a change of it is put in force without a new pod", v.name, name)
+	case p.m.Values: // it is a value
 	case v.from != nil || !v.known:
 		p.m.note(p.g.d, v.node, Differs, "%s stays a variable, since where it comes from is no ConfigMap: a change needs a new pod", v.name)
 		return nil

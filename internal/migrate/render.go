@@ -147,7 +147,7 @@ func (m *migration) account(g *gateway, spec *yaml.Node) {
 	spec.Content = append([]*yaml.Node{text("serviceAccountName"), text(g.name)}, spec.Content...)
 	m.out = append(m.out, object("apiVersion", "v1", "kind", "ServiceAccount",
 		"metadata", m.metadata(g.d, g.name, "labels", g.labels()), "automountServiceAccountToken", false))
-	if g.setup == nil {
+	if g.setup == nil || m.Values { // the chart says what its account needs
 		return
 	}
 	ns := m.namespaceOf(g.d)

@@ -65,7 +65,7 @@ func (m *migration) values(g *gateway, c checked, workload *yaml.Node) *yaml.Nod
 		case "nodeSelector", "tolerations", "affinity", "imagePullSecrets":
 			v.Content = append(v.Content, object(key, n).Content...)
 		default:
-			if n != nil {
+			if n != nil && !isDefault(key, n) {
 				m.note(d, n, Dropped, "%s: the chart has no value for it", key)
 			}
 		}
