@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -140,14 +141,14 @@ network:
   type: none
 podLabels:
   a: b
-replicas: 0
-imagePullPolicy: Always
 podAnnotations:
   c: d
+replicas: 0
 terminationGracePeriodSeconds: 99
 tcp:
   destinations: |
     8080 a.test 8080
+imagePullPolicy: Always
 `, manifest, "%v", notes)
 	for _, want := range []string{
 		"the label app.kubernetes.io/name is the chart's own: a Service that selects by another value does not find the pods",
@@ -157,6 +158,15 @@ tcp:
 	} {
 		assert.Contains(t, notes, want)
 	}
+	r, err := migrate.Migrate(migrate.Options{Image: "i", Values: true, Files: []migrate.File{{Name: "f", Text: `
+kind: Pod
+metadata: {name: p, annotations: {pod.network.openshift.io/assign-macvlan: "true"}}
+spec: {containers: [{name: c, env: [{name: EGRESS_SOURCE, value: 192.0.2.10}, {name: EGRESS_GATEWAY, value: 192.0.2.1},
+  {name: EGRESS_DESTINATION, value: 203.0.113.1}, {name: SLUICE_PROBE, value: "false"}]}]}`}}})
+	require.NoError(t, err)
+	assert.True(t, slices.ContainsFunc(r.Notes, func(n migrate.Note) bool {
+		return n.Level == migrate.Dropped && n.Msg == "SLUICE_PROBE: the chart has no value for it"
+	}))
 	notes, manifest = got(", {port: 3, targetPort: web}]}\n")
 	assert.Contains(t, notes, "targetPort: web: the chart calls its ports http-proxy and tcp-NUMBER; write the number")
 	assert.Empty(t, manifest)

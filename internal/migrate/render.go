@@ -117,18 +117,23 @@ func (m *migration) workload(g *gateway, spec *yaml.Node) *yaml.Node {
 			m.note(d, at(d.root, "spec"), Differs, "strategy: Recreate: a new pod waits for the old one's address, so the old one has to end first")
 		}
 	}
-	annotations := d.take(g.template, "metadata", "annotations")
-	own := d.take(d.root, "metadata", "annotations")
-	if d.kind() == "Pod" {
-		own = nil // they are the template's
-	}
-	without(own, "kubectl.kubernetes.io/last-applied-configuration")
-	without(annotations, "kubectl.kubernetes.io/last-applied-configuration")
-	without(own, "deployment.kubernetes.io/revision")
+	annotations, own := g.annotations()
 	return object("apiVersion", "apps/v1", "kind", "Deployment",
 		"metadata", m.metadata(d, g.name, "labels", merged(d.take(d.root, "metadata", "labels"), g.labels()), "annotations", own),
 		"spec", object("replicas", g.many, "strategy", strategy, "selector", selector,
 			"template", object("metadata", object("labels", labels, "annotations", merged(annotations, m.constraint(g))), "spec", spec)))
+}
+
+// annotations are those of the pods, and of the workload itself.
+func (g *gateway) annotations() (pods, own *yaml.Node) {
+	pods, own = g.d.take(g.template, "metadata", "annotations"), g.d.take(g.d.root, "metadata", "annotations")
+	if g.d.kind() == "Pod" {
+		own = nil // they are the template's
+	}
+	without(own, "kubectl.kubernetes.io/last-applied-configuration")
+	without(pods, "kubectl.kubernetes.io/last-applied-configuration")
+	without(own, "deployment.kubernetes.io/revision")
+	return pods, own
 }
 
 // before says when the old pod has to go.

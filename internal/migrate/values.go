@@ -3,6 +3,7 @@ package migrate
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,75 +13,101 @@ import (
 // values are those of the Helm chart that make the same gateway. What the chart has no value
 // for is noted.
 func (m *migration) values(g *gateway, c checked, workload *yaml.Node) *yaml.Node {
-	d, spec := g.d, at(workload, "spec", "template", "spec")
+	spec := at(workload, "spec", "template", "spec")
+	// No fullnameOverride: the old objects' names are theirs until they are gone, and the Service's
+	// as long as it stays.
+	v := object("image", m.Image, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode], "network", m.networkValues(g))
+	add := func(more *yaml.Node) { v.Content = append(v.Content, more.Content...) }
+	add(m.workloadValues(g, spec))
+	switch g.mode {
+	case httpProxy:
+		add(object("rules", m.literal(g, g.proxy, "EGRESS_HTTP_PROXY_DESTINATION")))
+	case redirect:
+		add(object("redirect", object("destinations", m.literal(g, g.setup, "EGRESS_DESTINATION"))))
+	default:
+		add(m.tcpValues(g, c))
+	}
+	add(m.containerValues(g))
+	for _, key := range kept {
+		n := at(spec, key)
+		switch key {
+		case "nodeSelector", "tolerations", "affinity", "imagePullSecrets":
+			add(object(key, n))
+		default:
+			if n != nil && !isDefault(key, n) {
+				m.note(g.d, n, Dropped, "%s: the chart has no value for it", key)
+			}
+		}
+	}
+	for _, n := range g.carried {
+		m.note(g.d, n, Breaks, "the container %s: the chart has no place for it; migrate to manifests instead", scalar(at(n, "name")))
+	}
+	if own := scalar(at(g.template, "spec", "serviceAccountName")); own != "" {
+		m.note(g.d, at(g.template, "spec", "serviceAccountName"), Dropped, "serviceAccountName: %s: the chart makes an account of its own", own)
+	}
+	return v
+}
+
+// workloadValues are of the workload and of its pods as a whole.
+func (m *migration) workloadValues(g *gateway, spec *yaml.Node) *yaml.Node {
 	labels := merged(at(g.template, "metadata", "labels"), nil)
 	for _, key := range keys(g.labels()) {
 		if without(labels, key) {
-			m.note(d, at(g.template, "metadata", "labels"), Differs, "the label %s is the chart's own: a Service that selects by another value does not find the pods", key)
+			m.note(g.d, at(g.template, "metadata", "labels"), Differs, "the label %s is the chart's own: a Service that selects by another value does not find the pods", key)
 		}
 	}
-	// No fullnameOverride: the old objects' names are theirs until they are gone, and the Service's
-	// as long as it stays.
-	v := object("image", m.Image, "mode", map[mode]string{httpProxy: "proxy", tcpProxy: "tcp", redirect: "redirect"}[g.mode],
-		"network", m.networkValues(g), "podLabels", labels)
-	main := g.proxy
-	if main == nil {
-		main = g.setup
-	}
+	v := object("podLabels", labels, "podAnnotations", podAnnotations(g))
 	if g.many != 1 {
 		v.Content = append(v.Content, object("replicas", g.many).Content...)
 	}
-	v.Content = append(v.Content, object("imagePullPolicy", at(main.container, "imagePullPolicy"), "podAnnotations", m.podAnnotations(g)).Content...)
 	if n, _ := strconv.Atoi(scalar(at(spec, "terminationGracePeriodSeconds"))); n > 45 {
 		v.Content = append(v.Content, object("terminationGracePeriodSeconds", n).Content...)
 	}
 	for _, key := range []string{"labels", "annotations"} {
-		if own := at(d.root, "metadata", key); own != nil && len(own.Content) > 0 && d.kind() != "Pod" {
-			m.note(d, own, Dropped, "metadata.%s: the chart has no value for those of the workload", key)
+		if own := at(g.d.root, "metadata", key); own != nil && len(own.Content) > 0 && g.d.kind() != "Pod" {
+			m.note(g.d, own, Dropped, "metadata.%s: the chart has no value for those of the workload", key)
 		}
 	}
-	switch g.mode {
-	case httpProxy:
-		v.Content = append(v.Content, object("rules", m.literal(g, g.proxy, "EGRESS_HTTP_PROXY_DESTINATION")).Content...)
-	case redirect:
-		v.Content = append(v.Content, object("redirect", object("destinations", m.literal(g, g.setup, "EGRESS_DESTINATION"))).Content...)
-	default:
-		v.Content = append(v.Content, m.tcpValues(g, c).Content...)
+	return v
+}
+
+// containerValues are of the container that the chart has values for: the proxy's, or in redirect
+// mode that of sluice-netsetup.
+func (m *migration) containerValues(g *gateway) *yaml.Node {
+	main := g.proxy
+	if main == nil {
+		main = g.setup
 	}
+	var env []any
 	if g.proxy != nil {
-		var env []any
 		for _, e := range g.proxy.env {
 			if strings.HasPrefix(e.name, "SLUICE_") || e.name == "EGRESS_DNS_PROXY_DEBUG" {
 				env = append(env, e.entries()...)
 			}
 		}
-		v.Content = append(v.Content, object("env", once(env)).Content...)
-		if own := at(g.proxy.container, "resources"); own != nil {
-			v.Content = append(v.Content, object("resources", own).Content...)
-		}
 	}
-	for _, key := range kept {
-		n := at(spec, key)
-		switch key {
-		case "nodeSelector", "tolerations", "affinity", "imagePullSecrets":
-			v.Content = append(v.Content, object(key, n).Content...)
-		default:
-			if n != nil && !isDefault(key, n) {
-				m.note(d, n, Dropped, "%s: the chart has no value for it", key)
+	if g.setup != nil {
+		for _, e := range g.setup.env {
+			if slices.Contains(setupVariables, e.name) || strings.HasPrefix(e.name, "SLUICE_") {
+				m.note(g.d, e.node, Dropped, "%s: the chart has no value for it", e.name)
 			}
 		}
+		if own := at(g.setup.container, "resources"); own != nil && len(own.Content) > 0 {
+			m.note(g.d, own, Dropped, "resources: the chart has no value for those of sluice-netsetup")
+		}
 	}
-	for _, n := range g.carried {
-		m.note(d, n, Breaks, "the container %s: the chart has no place for it; migrate to manifests instead", scalar(at(n, "name")))
-	}
-	if own := scalar(at(g.template, "spec", "serviceAccountName")); own != "" {
-		m.note(d, at(g.template, "spec", "serviceAccountName"), Dropped, "serviceAccountName: %s: the chart makes an account of its own", own)
+	v := object("imagePullPolicy", at(main.container, "imagePullPolicy"), "env", once(env))
+	if g.proxy != nil {
+		v.Content = append(v.Content, object("resources", at(g.proxy.container, "resources")).Content...)
 	}
 	return v
 }
 
+// setupVariables are those of sluice-netsetup, but for what other values say.
+var setupVariables = []string{"EGRESS_INTERFACE", "EGRESS_MASTER", "EGRESS_ROUTER_DEBUG", "EGRESS_POOL"}
+
 // podAnnotations are those of the pods that no other value says.
-func (m *migration) podAnnotations(g *gateway) *yaml.Node {
+func podAnnotations(g *gateway) *yaml.Node {
 	own := merged(at(g.template, "metadata", "annotations"), nil)
 	for _, key := range []string{macvlanAnnotation, multusAnnotation} {
 		without(own, key)
