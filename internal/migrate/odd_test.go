@@ -186,6 +186,28 @@ func TestWrongOptions(t *testing.T) {
 	}
 }
 
+// A parameter that stands for a value as JSON, ${{NAME}}, can be a list; one within a text is text.
+func TestTemplateValues(t *testing.T) {
+	r, err := migrate.Migrate(migrate.Options{Image: "i", Files: []migrate.File{{Name: "f", Text: `
+kind: Template
+parameters: [{name: N, value: "2"}, {name: L, value: '[{"key": "a", "operator": "Exists"}]'}, {name: T, value: "a: b"}, {name: X, value: "x\n- kind: Evil"}]
+objects:
+- kind: Deployment
+  metadata: {name: p, annotations: {x: "${X}", t: "${{T}}"}}
+  spec:
+    replicas: ${{N}}
+    selector: {matchLabels: {a: b}}
+    template:
+      metadata: {labels: {a: b}}
+      spec: {tolerations: "${{L}}", containers: [{name: c, env: [{name: SERVICE_DEST, value: a.test}, {name: SERVICE_TCP_PORT, value: "808${N}"}]}]}
+`}}})
+	require.NoError(t, err)
+	assert.Contains(t, r.Manifest, "  replicas: 2\n")
+	assert.Contains(t, r.Manifest, "      tolerations:\n      - key: a\n        operator: Exists\n")
+	assert.Contains(t, r.Manifest, "    x: |-\n      x\n      - kind: Evil\n    t: 'a: b'\n")
+	assert.Contains(t, r.Manifest, "value: \"8082\"\n")
+}
+
 // Variables that name others are filled in as the kubelet does, in their order; those that it
 // alone knows go along.
 func TestVariablesOfVariables(t *testing.T) {

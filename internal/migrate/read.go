@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -138,16 +139,26 @@ func fillNode(n *yaml.Node, values map[string]string) {
 			whole = whole || m[1] != "" && s == n.Value
 			return v
 		})
-		if whole { // a number or a truth value, as JSON has them
-			n.Style, n.Tag = 0, ""
+		if whole && json.Valid([]byte(n.Value)) { // a number, a list, whatever JSON has
 			var v yaml.Node
 			if yaml.Unmarshal([]byte(n.Value), &v) == nil && len(v.Content) == 1 {
-				n.Tag = v.Content[0].Tag
+				line := n.Line
+				*n = *v.Content[0]
+				setLine(n, line)
 			}
 		}
+		return
 	}
 	for _, c := range n.Content { // keys as well
 		fillNode(c, values)
+	}
+}
+
+// setLine has notes about n and what is in it name the line.
+func setLine(n *yaml.Node, line int) {
+	n.Line = line
+	for _, c := range n.Content {
+		setLine(c, line)
 	}
 }
 
