@@ -1,11 +1,18 @@
 package fuzz
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/stretchr/testify/require"
+	yaml3 "go.yaml.in/yaml/v3"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	kubeyaml "sigs.k8s.io/yaml"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/convert"
@@ -87,24 +94,54 @@ func FuzzConvertOthers(f *testing.F) {
 	})
 }
 
-// FuzzMigrate reads arbitrary manifests: what comes out is read again, and is nothing of an
-// egress router's any more or comes out with the same settings; what breaks writes nothing.
+// FuzzMigrate reads arbitrary manifests: what comes out, as manifests and as values, is YAML to
+// kubectl and helm too, and to nobody another thing; what breaks writes nothing; a note is a line.
 func FuzzMigrate(f *testing.F) {
 	f.Add("kind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: c\n    env:\n    - {name: EGRESS_HTTP_PROXY_DESTINATION, value: '*'}\n", "V")
 	f.Add("kind: Template\nparameters: [{name: X, value: '1'}]\nobjects:\n- kind: EgressRouter\n  metadata: {name: '${X}'}\n  spec: {addresses: [{ip: 192.0.2.1/24, gateway: 192.0.2.2}], redirect: {fallbackIP: 203.0.113.1}}\n", "2")
 	f.Add("{\"kind\": \"List\", \"items\": [{\"kind\": \"Deployment\", \"spec\": {\"template\": {\"spec\": {\"containers\": [{\"env\": [{\"name\": \"SERVICE_DEST\", \"value\": \"a.test\"}]}]}}}}]}", "")
+	f.Add("kind: Pod\nmetadata: {name: a, labels: {x: \"on\", y: '1:2'}}\nspec: {containers: [{name: c, env: [{name: A, value: b}, {name: SERVICE_DEST, value: '$(A).test'}, {name: SERVICE_TCP_PORT, value: '80'}]}]}\n", "")
 	f.Fuzz(func(t *testing.T, text, value string) {
-		r, err := migrate.Migrate(migrate.Options{Files: []migrate.File{{Name: "f", Text: text}}, Params: map[string]string{"X": value}, Image: "sluice"})
-		if err != nil {
-			r, err = migrate.Migrate(migrate.Options{Files: []migrate.File{{Name: "f", Text: text}}, Image: "sluice"})
-		}
-		if err != nil {
-			require.Nil(t, r)
-			return
-		}
-		require.Equal(t, len(r.Broken()) == 0, r.Manifest != "", "%v", r.Notes)
-		for _, n := range r.Notes {
-			require.NotEmpty(t, n.Msg)
+		for _, values := range []bool{false, true} {
+			o := migrate.Options{Files: []migrate.File{{Name: "f", Text: text}}, Params: map[string]string{"X": value}, Image: "sluice", Values: values}
+			r, err := migrate.Migrate(o)
+			if err != nil {
+				o.Params = nil
+				r, err = migrate.Migrate(o)
+			}
+			if err != nil {
+				require.Nil(t, r)
+				return
+			}
+			require.Equal(t, len(r.Broken()) == 0, r.Manifest != "", "%v", r.Notes)
+			for _, n := range r.Notes {
+				require.NotEmpty(t, n.Msg)
+				require.False(t, strings.ContainsFunc(n.String(), func(r rune) bool { return !unicode.IsPrint(r) }), "%q", n.String())
+			}
+			requireSame(t, r.Manifest)
 		}
 	})
+}
+
+// requireSame has each document be the same by YAML 1.1, as kubectl reads it, and by 1.2.
+func requireSame(t *testing.T, manifest string) {
+	t.Helper()
+	now := yaml3.NewDecoder(strings.NewReader(manifest))
+	then := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(manifest)))
+	for {
+		text, err := then.Read()
+		var a, b any
+		if errors.Is(err, io.EOF) {
+			require.ErrorIs(t, now.Decode(&a), io.EOF, "%q", manifest)
+			return
+		}
+		require.NoError(t, err)
+		require.NoError(t, now.Decode(&a), "%q", manifest)
+		require.NoError(t, kubeyaml.UnmarshalStrict(text, &b), "%q", manifest)
+		want, err := json.Marshal(a)
+		require.NoError(t, err, "%q", manifest)
+		got, err := json.Marshal(b)
+		require.NoError(t, err)
+		require.JSONEq(t, string(want), string(got), "%q", manifest)
+	}
 }

@@ -48,6 +48,10 @@ func (m *migration) environment(d *document, container *yaml.Node) (all []variab
 	return all
 }
 
+// mostText is what an API server takes of a pod or a ConfigMap, about; variables that name each
+// other can make more of less.
+const mostText = 1 << 20
+
 // dollar is what the kubelet puts another variable in the place of. Two dollars are one, and
 // what they stand before is no reference.
 var dollar = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
@@ -56,18 +60,21 @@ var dollar = regexp.MustCompile(`\$\$|\$\(([^)]*)\)`)
 // leaves it as it is, unknown itself, and in need of that variable.
 func (v *variable) expand(before []variable) {
 	var needs []*variable
+	size := 0
 	value := dollar.ReplaceAllStringFunc(v.value, func(s string) string {
 		if s == "$$" {
 			return "$"
 		}
 		name := s[2 : len(s)-1]
 		other := lookup(before, name)
-		switch {
-		case other != nil && other.known:
+		if other != nil && !slices.Contains(needs, other) {
 			needs = append(needs, other)
+		}
+		switch {
+		case other != nil && other.known && size+len(other.value) <= mostText:
+			size += len(other.value)
 			return other.value
 		case other != nil:
-			needs = append(needs, other)
 			v.refers = name
 		case strings.HasSuffix(name, "_SERVICE_HOST") || strings.Contains(name, "_SERVICE_PORT") || strings.HasPrefix(name, "KUBERNETES_"):
 			v.refers, v.service = name, true
@@ -90,10 +97,19 @@ func (v *variable) expand(before []variable) {
 
 // entries are the variable's own entry, after those that its value names.
 func (v *variable) entries() (all []any) {
-	for _, n := range v.needs {
-		all = append(all, n.entries()...)
+	v.gather(map[*yaml.Node]bool{}, &all)
+	return all
+}
+
+func (v *variable) gather(known map[*yaml.Node]bool, all *[]any) {
+	if known[v.entry] {
+		return
 	}
-	return append(all, v.entry)
+	known[v.entry] = true
+	for _, n := range v.needs {
+		n.gather(known, all)
+	}
+	*all = append(*all, v.entry)
 }
 
 // envFrom are the variables of a whole ConfigMap.

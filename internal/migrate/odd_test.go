@@ -1,6 +1,7 @@
 package migrate_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -229,6 +230,17 @@ func TestVariablesOfVariables(t *testing.T) {
 	notes, manifest := migrated(t, pod(`{name: SERVICE_DEST, value: $(DB_SERVICE_HOST)}`))
 	assert.Contains(t, notes, "f:3: Pod p: breaks: SERVICE_DEST names $(DB_SERVICE_HOST), which Services give their neighbours, and not Sluice's pods; write what it is")
 	assert.Empty(t, manifest)
+
+	// What doubles with each variable ends.
+	for _, first := range []string{"value: aaaaaaaa", "valueFrom: {fieldRef: {fieldPath: status.hostIP}}"} {
+		env := "{name: V0, " + first + "}"
+		for i := range 60 {
+			env += fmt.Sprintf(", {name: V%d, value: \"$(V%d)$(V%[2]d)\"}", i+1, i)
+		}
+		_, manifest = migrated(t, pod(env+`, {name: SERVICE_DEST, value: $(V60)}`))
+		assert.Less(t, len(manifest), 4*1<<20)
+		assert.Equal(t, 1, strings.Count(manifest, "- name: V59\n"))
+	}
 
 	// EGRESS_SOURCE goes to a second container, with what it names.
 	_, manifest = migrated(t, `
