@@ -37,7 +37,11 @@ cannot be read, or hold nothing of an egress router. docs/migrate.md has the way
 				return cli.Wrong(fmt.Errorf("migrate: %w", err))
 			}
 			o.Netsetup = func(environ []string) ([]string, bool) { return askNetsetup(cmd.Context(), environ) }
-			return runMigrate(o, check, s)
+			if err := runMigrate(o, check, s); err != nil || check || cmd.Flags().Changed("image") {
+				return err
+			}
+			fmt.Fprintf(s.err, "migrate: the image is %s, which no registry has; --image REGISTRY/sluice:VERSION names yours\n", o.Image)
+			return nil
 		},
 	}
 	flags := cmd.Flags()

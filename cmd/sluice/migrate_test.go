@@ -17,6 +17,11 @@ func TestMigrate(t *testing.T) {
 	assert.Contains(t, out, "kind: Deployment\nmetadata:\n  name: egress-1\n  namespace: egress\n")
 	assert.Contains(t, err, migrateData+"http-proxy.yaml:2: Pod egress-1: the Pod becomes a Deployment")
 
+	const ours = "migrate: the image is localhost/sluice:dev, which no registry has; --image REGISTRY/sluice:VERSION names yours\n"
+	assert.Contains(t, err, ours)
+	_, _, err = sluice(t, nil, "", "migrate", "--image", "registry.test/sluice:v1", migrateData+"http-proxy.yaml")
+	assert.NotContains(t, err, ours)
+
 	pod, readErr := os.ReadFile(migrateData + "http-proxy.yaml")
 	require.NoError(t, readErr)
 	status, out, err = sluice(t, nil, string(pod), "migrate", "--check", "-")
