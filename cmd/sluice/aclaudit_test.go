@@ -68,10 +68,10 @@ opened by line 3 *
 		assert.Empty(t, out)
 	}
 	// What was recorded, and would be decided otherwise.
-	log := write(t, "access.json", `{"target":"a.example.com:443","addr":"192.0.2.7"}
-{"target":"10.1.1.1:80","addr":"10.1.1.1"}
-{"target":"10.1.1.1:80","addr":"10.1.1.1"}
-{"target":"other.test:80"}
+	log := write(t, "access.json", `{"method":"CONNECT","target":"a.example.com:443","verdict":"allow","address":"192.0.2.7:443"}
+{"method":"CONNECT","target":"10.1.1.1:80","verdict":"allow","address":"10.1.1.1:80"}
+{"method":"GET","target":"http://10.1.1.1/x","verdict":"allow","address":"10.1.1.1:80"}
+{"method":"GET","target":"http://other.test/","verdict":"deny","reason":"default"}
 `)
 	_, out, err := sluice(t, nil, "", "acl", "diff", "--log", log, old, fewer)
 	assert.Contains(t, out, "  2  10.1.1.1:80    allow -> deny    default\n", err)
@@ -206,10 +206,17 @@ func TestAssertionsAtStart(t *testing.T) {
 func TestAuditSchemas(t *testing.T) {
 	old := write(t, "old", "#@ owner=web ticket=T\n*.test:80\n")
 	now := write(t, "new", "a.test:443 #@ protocol=tls\n*.test:80\n!b.test:80\n10.0.0.5\n*.com\n")
-	log := write(t, "log", `{"target":"a.test:443"}`)
+	log := write(t, "log", `{"target":"a.test:443"}
+{"time":"2026-11-21T04:05:06Z","target":"b.test:443","verdict":"allow","address":"192.0.2.1:443","shadow":"deny"}
+{"target":"c.test:443","verdict":"deny","reason":"guard loopback"}
+{"target":"d.test:443","verdict":"deny","reason":"default"}
+{"target":"e.test:443","verdict":"allow","error":"dns_error"}
+{"target":"/"}
+`)
 	for name, args := range map[string][]string{
 		"acl-diff":    {"diff", "--json", "--log", log, old, now},
 		"acl-lint":    {"lint", "--json", now},
+		"acl-suggest": {"suggest", "--json", "--log", log},
 		"acl-explain": {"explain", "--json", "--rules", now, "b.test:80=192.0.2.1"},
 	} {
 		text, err := os.ReadFile("../../docs/schema/" + name + ".json")
@@ -220,6 +227,44 @@ func TestAuditSchemas(t *testing.T) {
 		var v any
 		require.NoError(t, json.Unmarshal([]byte(out), &v), out)
 		conforms(t, name, v, schema, schema)
+	}
+}
+
+func TestACLSuggest(t *testing.T) {
+	one := write(t, "one.log", `{"time":"2026-11-21T04:05:06Z","method":"CONNECT","target":"a.example.com:443","verdict":"allow","address":"192.0.2.1:443"}
+{"time":"2026-11-21T04:05:07Z","method":"CONNECT","target":"b.example.com:443","verdict":"allow","address":"192.0.2.2:443"}
+`)
+	two := write(t, "two.log", "1795233907.049   1042 10.1.2.3 TCP_MISS/200 1234 GET http://example.com/x - HIER_DIRECT/192.0.2.34 text/html\n")
+	const three = `*.example.com # 3 requests for 3 names, 2026-11-21T04:05:06Z to 2026-11-21T04:05:07Z
+#@ end
+`
+	const head = "# 3 recorded requests, of which these rules allow what was reached. Read them before they are in force.\n"
+	status, out, err := sluice(t, nil, "", "acl", "suggest", "--fold", "3", "--log", one, two)
+	assert.Equal(t, 0, status, err)
+	assert.Equal(t, head+three, out)
+	text, wrong := os.ReadFile(one)
+	require.NoError(t, wrong)
+	_, again, _ := sluice(t, nil, string(text), "acl", "suggest", "--fold", "3", "--log", two, "--log", "-")
+	assert.Equal(t, out, again)
+	status, _, err = sluice(t, nil, out, "acl", "check", "-")
+	assert.Equal(t, 0, status, err)
+	assert.Empty(t, err)
+	status, out, _ = sluice(t, nil, `{"target":"d.test:443","verdict":"deny","reason":"default"}`+"\n", "acl", "suggest", "--log", "-")
+	assert.Equal(t, 1, status)
+	assert.Contains(t, out, "# Nothing was reached: no rule.\n\n# denied:\n#   d.test:443  1 request: default\n")
+	for _, tt := range []struct {
+		want string
+		args []string
+	}{
+		{"name an access log with --log; - is standard input\n", nil},
+		{"--fold: 1 names are no domain's; write 2 or more\n", []string{"--fold", "1", "--log", one}},
+		{"--log: " + one + " is named twice, and would count twice\n", []string{"--log", one, one}},
+		{"--log: -:1: no line of an access log: it is neither JSON nor squid's native format (time elapsed client result/status bytes method URL …)\n", []string{"--log", "-"}},
+	} {
+		status, out, err := sluice(t, nil, "what\n", append([]string{"acl", "suggest"}, tt.args...)...)
+		assert.Equal(t, 2, status)
+		assert.Equal(t, tt.want, err)
+		assert.Empty(t, out)
 	}
 }
 

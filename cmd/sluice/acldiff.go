@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/audit"
+	"github.com/sluiceproxy/sluice/acl/suggest"
 	"github.com/sluiceproxy/sluice/internal/cli"
 )
 
@@ -115,7 +115,7 @@ not; 2: wrong rules, or the question was too large for --limit.`,
 	f.BoolVar(&a.implies, "implies", false, "status 0 when NEW allows nothing that OLD denies")
 	f.BoolVar(&a.opened, "only-opened", false, "show what NEW allows and OLD denied only")
 	f.BoolVar(&a.closed, "only-closed", false, "show what NEW denies and OLD allowed only")
-	f.StringVar(&a.log, "log", "", "access log in JSON: show which of its requests would be decided differently, with counts")
+	f.StringVar(&a.log, "log", "", "access log, as acl suggest takes it: show which of its requests would be decided differently, with counts")
 	cmd.PreRun = func(cmd *cobra.Command, _ []string) { a.oldGiven = cmd.Flags().Changed("old-text") }
 	return cmd
 }
@@ -338,54 +338,32 @@ type loggedChange struct {
 
 // replay decides what an access log holds once more.
 func (a *aclDiff) replay(s streams) ([]loggedChange, error) {
-	in := s.in
-	if a.log != "-" {
-		f, err := os.Open(a.log)
-		if err != nil {
-			return nil, fmt.Errorf("--log: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
 	var out []loggedChange
 	index := map[string]int{}
-	scan := bufio.NewScanner(in)
-	scan.Buffer(nil, 1<<20)
-	for n := 1; scan.Scan(); n++ {
-		if strings.TrimSpace(scan.Text()) == "" {
-			continue
+	err := readLog(a.log, s, func(r *suggest.Request) {
+		if r.Target == (acl.Target{}) {
+			return // a request that was none
 		}
-		var line struct {
-			Target string `json:"target"`
-			Addr   string `json:"addr"`
-		}
-		if err := json.Unmarshal(scan.Bytes(), &line); err != nil {
-			return nil, fmt.Errorf("--log: %s:%d: not a line of an access log in JSON: %w", a.log, n, err)
-		}
-		t, err := acl.ParseTarget(line.Target)
-		if err != nil {
-			continue // a request that was none
-		}
-		old, now := a.oldPolicy.DecideHost(t), a.newPolicy.DecideHost(t)
-		if addr, err := netip.ParseAddr(strings.Trim(line.Addr, "[]")); err == nil {
-			old, now = a.oldPolicy.DecideAddr(t, addr), a.newPolicy.DecideAddr(t, addr)
-			if t.Host.IsName() {
-				line.Target += "=" + addr.String()
+		old, now, name := a.oldPolicy.DecideHost(r.Target), a.newPolicy.DecideHost(r.Target), r.Target.String()
+		if r.Addr.IsValid() {
+			old, now = a.oldPolicy.DecideAddr(r.Target, r.Addr), a.newPolicy.DecideAddr(r.Target, r.Addr)
+			if r.Target.Host.IsName() {
+				name += "=" + r.Addr.String()
 			}
 		}
 		if old.Verdict == now.Verdict {
-			continue
+			return
 		}
-		i, ok := index[line.Target]
+		i, ok := index[name]
 		if !ok {
 			i = len(out)
-			index[line.Target] = i
-			out = append(out, loggedChange{Target: line.Target, Old: decidedBy(old, a.oldPolicy), New: decidedBy(now, a.newPolicy)})
+			index[name] = i
+			out = append(out, loggedChange{Target: name, Old: decidedBy(old, a.oldPolicy), New: decidedBy(now, a.newPolicy)})
 		}
 		out[i].Count++
-	}
-	if err := scan.Err(); err != nil {
-		return nil, fmt.Errorf("--log: %w", err)
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.SortStableFunc(out, func(x, y loggedChange) int { return y.Count - x.Count })
 	return out, nil

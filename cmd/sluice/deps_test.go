@@ -83,6 +83,7 @@ func TestAllowedImports(t *testing.T) {
 	}{
 		{"acl", nil, "acl is a library for any caller"},
 		{"acl/convert", []string{"acl"}, "it reads texts, wherever they come from"},
+		{"acl/suggest", []string{"acl"}, "it reads logs, wherever they come from"},
 		{"acl/audit", []string{"acl"}, "it reasons about rules, whoever has them"},
 		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
@@ -135,7 +136,7 @@ func TestAuditIsNotOnTheWay(t *testing.T) {
 	for _, line := range list(t, "{{.ImportPath}}: {{join .Deps \" \"}}", "./proxy/...", "./metrics/...", "./internal/admin/...", "./internal/reload/...", "./acl") {
 		pkg, deps, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
 		for _, d := range strings.Fields(deps) {
-			for _, slow := range []string{"acl/audit", "acl/convert"} {
+			for _, slow := range []string{"acl/audit", "acl/convert", "acl/suggest"} {
 				assert.NotEqual(t, module+slow, d, "%s is on the way of a request, and imports %s", pkg, slow)
 			}
 		}

@@ -200,6 +200,17 @@ func asPrinted(t *testing.T, b docs.Block) {
 	newMachine(t).replay(b, "PATH=$PWD/bin:$PATH; cd \"$(mktemp -d)\"")
 }
 
+// suggestsAsPrinted writes the log that is shown, and wants the list that is shown: its comments look
+// like prompts, so that the block cannot be replayed as others are.
+func suggestsAsPrinted(t *testing.T, b docs.Block) {
+	_, log, ok := strings.Cut(b.Text, "$ cat access.log\n")
+	require.True(t, ok)
+	log, want, ok := strings.Cut(log, "$ sluice acl suggest --log access.log\n")
+	require.True(t, ok)
+	got := newMachine(t).run("PATH=$PWD/bin:$PATH; cd \"$(mktemp -d)\"; printf %s '" + log + "' > access.log; sluice acl suggest --log access.log")
+	assert.Equal(t, strings.TrimSpace(want), strings.TrimSpace(got))
+}
+
 // acceptedRules wants the rules that are shown to be some.
 func acceptedRules(t *testing.T, b docs.Block) {
 	got := newMachine(t).run("PATH=$PWD/bin:$PATH\nsluice acl check - <<'end of rules'\n" + b.Text + "\nend of rules\necho status $?")

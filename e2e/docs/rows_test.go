@@ -40,6 +40,8 @@ var rows = map[string]row{
 	"docs/install.md | Ports below 1024, and restarts without a refused client | console 1": {run: socketActivate},
 	"docs/install.md | Make it again | sh 1":                                                {test: "e2e/release TestSameBytes", why: "it takes minutes, and is done there twice"},
 
+	"docs/learn.md | A list of a log: `sluice acl suggest` |  1": {run: suggestsAsPrinted},
+
 	"docs/migrate.md | Before: ask the rules | console 1":               {run: migrateAsks},
 	"docs/migrate.md | http-proxy | diff 1":                             {test: "deploy TestMigration", why: "pods"},
 	"docs/migrate.md | dns-proxy | diff 1":                              {test: "deploy TestMigration", why: "pods"},
