@@ -38,6 +38,7 @@ func touched() (*prometheus.Registry, *Metrics) {
 	})
 	NewShadow(reg, func(f func(ShadowLine)) { f(ShadowLine{Tenant: "shop", Line: 7, WouldDeny: 1, WouldAllow: 2}) })
 	NewPolicy(reg, func() (uint64, string) { return 3, "0123456789ab" }, func() (time.Duration, bool) { return time.Hour, true })
+	NewLearning(reg, func() bool { return true })
 	NewDirectory(reg, func() float64 { return 1 }, func() float64 { return 2 })
 	return reg, m
 }

@@ -27,6 +27,7 @@ type configuration interface {
 	Shared() *config.Common
 	Fixed() settings.Fixed
 	NeedRestart(start settings.Fixed) []string
+	Learns() bool // what no rule decides is allowed
 }
 
 // A mode is what tells one command that keeps running from another. The daemon calls its

@@ -247,7 +247,7 @@ func (d *daemon[C]) reloaded(now C) {
 		d.log.Warn("settings changed that only a restart puts in force", "settings", strings.Join(names, ", "))
 	}
 	d.log.Info("reloaded", d.mode.size(now), "from", c.Origin)
-	if c.RuleCount() == 0 {
+	if c.RuleCount() == 0 && !now.Learns() {
 		d.log.Warn("there is no rule now: everything is denied", "from", c.Origin)
 	}
 	d.count(now)

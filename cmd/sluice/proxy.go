@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -47,6 +48,7 @@ type proxyMode struct {
 	secure  []*sock.Listener // for clients by TLS
 	usages  *tenantUsages
 	shadows shadows
+	learns  atomic.Bool // what no rule decides is allowed
 
 	verifier *auth.Verifier
 	pods     *pods // nil: there is no directory
@@ -58,6 +60,7 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	m.verifier = p.gate.Verifier
 	metrics.NewTenants(p.registry, m.usages.each)
 	metrics.NewShadow(p.registry, m.shadows.each)
+	metrics.NewLearning(p.registry, m.learns.Load)
 	var err error
 	if m.proxies, err = listenAll(p.listen, c.Written.Of("listen"), c.Listen); err != nil {
 		return err
@@ -123,6 +126,9 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	m.usages.next = nil
 	s.Rest.Shadow = policy.NewShadow(c.InForce(c.Shadow, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
 	defer m.shadows.share(s)
+	if c.Learned != nil {
+		s.Rest.Rules = c.InForce(c.Learned, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own})
+	}
 	if len(c.Tenants) == 0 {
 		return
 	}
@@ -130,7 +136,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	for i, t := range c.Tenants {
 		to := &s.Tenants[i]
 		to.Clients, to.Shown, to.Pods = t.Clients, t.Shown, t.Pods
-		to.Rules = c.InForce(t.Policy, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
+		to.Rules = c.InForce(cmp.Or(t.Learned, t.Policy), at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
 		to.Shadow = policy.NewShadow(c.InForce(t.Shadow, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
 		to.HideRules, to.Contact = t.HideRules, t.Contact
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
@@ -147,6 +153,7 @@ func (m *proxyMode) apply(before, now *config.Proxy, gen *policy.Generation) err
 		}
 	}
 	m.renew(gen)
+	m.learns.Store(now.Learn)
 	if c := now.Keys; c != nil { // behind the rules: certificates of all who are there may be judged again
 		m.server.SetKeys(terminate.NewKeys(c.Certificate, c.ClientCAs))
 	}
@@ -226,6 +233,9 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 	for _, l := range m.secure {
 		st.Listen = append(st.Listen, l.Addr().String()+" (TLS)")
 	}
+	if st.Learning = c.Learn; c.Learn {
+		st.Origin = cmp.Or(st.Origin, "nowhere")
+	}
 	for rule := range c.Policy.Rules() {
 		if len(st.Rules) == maxShown {
 			st.Origin += " (the first are shown)"
@@ -263,6 +273,8 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 		fmt.Fprintf(&b, "  %s\n", r.Text)
 	}
 	switch {
+	case c.Learned != nil:
+		b.WriteString("  learning: what they do not decide is allowed, and recorded\n")
 	case c.Policy == nil:
 		b.WriteString("  none: they are refused\n")
 	case allowsNothing(c.Policy):
@@ -270,7 +282,7 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 		a.warnings = append(a.warnings, "the rules deny everything: none of them allows a destination; add one, such as example.com, or * for all")
 	}
 	a.rules = b.String()
-	if url := tryURL(c.Policy.WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
+	if url := tryURL(cmp.Or(c.Learned, c.Policy).WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
 		a.try = "curl -x http://" + tryAddr(m.proxies[0].Addr()) + " " + url
 	}
 	return a

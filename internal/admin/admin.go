@@ -22,11 +22,13 @@ type Status struct {
 	Source  string
 	Guard   string
 	Rules   []Rule
-	Policy  string // what is in force is called
-	Origin  string // where the rules come from
-	Loaded  time.Time
-	Tenants []Tenant
-	Shadows []Shadow // shadow rules; none: there are none
+	// Learning says that what no rule decides is allowed, and recorded.
+	Learning bool
+	Policy   string // what is in force is called
+	Origin   string // where the rules come from
+	Loaded   time.Time
+	Tenants  []Tenant
+	Shadows  []Shadow // shadow rules; none: there are none
 	// Directory is how the directory of pods fares; "": there is none.
 	Directory string
 	Problem   string // why the last reload was refused, "" if it was not

@@ -36,6 +36,8 @@ func TestHandler(t *testing.T) {
 	body := get(h, "/").Body.String()
 	assert.Contains(t, body, "<pre>&lt;a&gt;:\n   3  !&lt;b&gt;.example.com\n   4  c\nd:\n   1  *\n</pre>")
 	assert.Contains(t, body, "rules.txt:1: no")
+	assert.NotContains(t, body, "Learning")
+	assert.Contains(t, get(New(prometheus.NewRegistry(), func() Status { return Status{Learning: true} }, false), "/").Body.String(), "Learning: what no rule denies is allowed")
 	assert.Equal(t, 404, get(h, "/other").Code)
 	assert.Equal(t, 404, get(h, "/debug/pprof/").Code)
 	assert.Equal(t, 200, get(New(prometheus.NewRegistry(), status, true), "/debug/pprof/").Code)

@@ -32,10 +32,13 @@ func writePage(w io.Writer, st Status) error {
 	}
 	fmt.Fprintf(&b, "<dt>Up since</dt><dd>%s</dd>\n", at(st.Started))
 	fmt.Fprintf(&b, "<dt>Rules</dt><dd>%d from %s, loaded %s</dd></dl>\n", len(st.Rules), text(st.Origin), at(st.Loaded))
+	if st.Learning {
+		b.WriteString("<p class=\"bad\">Learning: what no rule denies is allowed, and recorded in the access log.</p>\n")
+	}
 	if st.Policy != "" {
 		fmt.Fprintf(&b, "<p>Policy: %s</p>\n", text(st.Policy))
 	}
-	b.WriteString(pageRules(st.Rules))
+	b.WriteString(pageRules(st.Rules, st.Learning))
 	b.WriteString(pageShadows(st.Shadows))
 	b.WriteString(pageTenants(st.Tenants))
 	b.WriteString(`<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
@@ -46,7 +49,7 @@ func writePage(w io.Writer, st Status) error {
 }
 
 // pageRules is the rules, line by line.
-func pageRules(rules []Rule) string {
+func pageRules(rules []Rule, learning bool) string {
 	var b strings.Builder
 	b.WriteString("<pre>")
 	file := ""
@@ -57,7 +60,7 @@ func pageRules(rules []Rule) string {
 		}
 		fmt.Fprintf(&b, "%4d  %s\n", r.Line, html.EscapeString(r.Text))
 	}
-	if len(rules) == 0 {
+	if len(rules) == 0 && !learning {
 		b.WriteString("no rule: everything is denied\n")
 	}
 	b.WriteString("</pre>\n")

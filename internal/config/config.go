@@ -64,6 +64,9 @@ func (c *Common) RuleCount() int {
 	return n
 }
 
+// Learns reports whether what no rule decides is allowed.
+func (c *Common) Learns() bool { return false }
+
 // loaded notes what the loader knows when all is loaded.
 func (c *Common) loaded(l *settings.Loader) {
 	c.Watch, c.Warnings, c.Written = l.Watch, l.Warnings, l.Written()

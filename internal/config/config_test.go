@@ -99,6 +99,7 @@ proxyProtocolFrom: [10.0.0.0/8, 192.0.2.1]
 rulesFile: [rules, more]
 shadowRulesFile: shadow
 guard: strict
+learn: true
 onRevoke: keep
 expired: keep
 hideRules: true
@@ -130,7 +131,7 @@ halfCloseTimeout: 5s
 minRate: 100
 shutdownDelay: 6s
 drainTimeout: 0
-accessLog: off
+accessLog: /var/log/access
 accessLogFormat: squid
 logLevel: warn
 `,
@@ -138,13 +139,13 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
-		"shadow-rules": {"/etc/shadow"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
+		"shadow-rules": {"/etc/shadow"}, "learn": {"true"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
 		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
-		"keepalive-timeout": {"240s"}, "half-close-timeout": {"5s"}, "min-rate": {"100"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"off"},
+		"keepalive-timeout": {"240s"}, "half-close-timeout": {"5s"}, "min-rate": {"100"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"/var/log/access"},
 		"access-log-format": {"squid"}, "log-level": {"WARN"},
 	}
 	files["/etc/tls.pem"], files["/etc/tls.key"] = inPEM(t, nettest.NewCA(t).Issue("127.0.0.1"))
@@ -162,14 +163,14 @@ logLevel: warn
 			Resolvers: []netip.AddrPort{
 				netip.MustParseAddrPort("192.0.2.53:53"), netip.MustParseAddrPort("[2001:db8::53]:5353"),
 			},
-			DNSTimeout: 3 * time.Second, ShutdownDelay: 6 * time.Second, LogLevel: slog.LevelWarn, Origin: "/etc/rules, /etc/more",
+			DNSTimeout: 3 * time.Second, ShutdownDelay: 6 * time.Second, LogLevel: slog.LevelWarn, AccessLog: "/var/log/access", Origin: "/etc/rules, /etc/more",
 			Watch: []string{"/etc/rules", "/etc/more", "/etc/shadow", "/etc/users", "/etc/tls.pem", "/etc/tls.key", "/etc/ca.pem", "/etc/ca2.pem"},
 		},
 		Listen: []string{":3128", "[::]:3129"}, ListenTLS: []string{":8443"},
 		ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
 		Rules:             ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
 		ShadowRules:       ruleText(acl.Text{Source: "/etc/shadow", Text: "c.test"}),
-		HideRules:         true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
+		Learn:             true, HideRules: true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,
@@ -185,7 +186,10 @@ logLevel: warn
 		require.True(t, p.Users.Has("deploy"))
 		require.NotNil(t, p.Keys.ClientCAs)
 		require.Equal(t, 1, p.Shadow.Len())
-		p.Policy, p.Shadow, p.Written, p.Users, p.Keys = nil, nil, nil, nil, nil
+		require.Equal(t, p.Policy.Len()+1, p.Learned.Len())
+		require.Len(t, p.Warnings, 1, "learning is warned of, and names where it stands")
+		p.Warnings = nil
+		p.Policy, p.Shadow, p.Learned, p.Written, p.Users, p.Keys = nil, nil, nil, nil, nil, nil
 		if strings.HasPrefix(name, "file") {
 			require.Equal(t, "/etc/sluice.yaml", p.Watch[0])
 			p.Watch = p.Watch[1:]

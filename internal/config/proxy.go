@@ -27,8 +27,12 @@ type Proxy struct {
 	// ShadowRules are judged by beside them, and change nothing.
 	ShadowRules RuleText
 	Shadow      *acl.Policy // of ShadowRules; nil: there are none
-	HideRules   bool        // error pages and status lines don't show the rule
-	Contact     string      // whom to ask, for error pages; "": nobody is named
+	// Learn says that what no rule decides is allowed, and Learned is Policy with that; nil where
+	// clients of no tenant are refused, or nothing is learned.
+	Learn     bool
+	Learned   *acl.Policy
+	HideRules bool   // error pages and status lines don't show the rule
+	Contact   string // whom to ask, for error pages; "": nobody is named
 
 	Authenticate policy.Mode
 	Users        *auth.Users // nil: there is no usersFile
@@ -76,7 +80,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	l := settings.NewLoader(in, all)
 	l.Load()
 	tenants := l.Block(tenantsSetting()) != nil
-	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants)
+	p.Rules, p.Policy = rules(l, settings.Pick(all, "rules"), rulesText, !tenants && !p.Learn)
 	p.ShadowRules, p.Shadow = rules(l, settings.Pick(all, "shadow-rules"), shadowText, false)
 	p.Users = users(l, settings.Pick(all, "users-file"))
 	p.Keys = p.keys(l, all)
@@ -84,6 +88,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
 	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
 		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
+	p.learn(l, all)
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
 	if slices.Contains(append(slices.Clone(p.Listen), p.ListenTLS...), p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
@@ -181,6 +186,7 @@ func (p *Proxy) policySettings() []settings.Setting {
 		{Flag: "shadow-rules", Key: "shadowRulesFile", Value: "FILE", List: true, Change: live,
 			Help: "judge by the rules of this file too, and say what they would change, which is all that they do; several are one list"},
 		shadowText,
+		p.learnSetting(),
 		tenantsSetting(),
 		{Flag: "authenticate", Key: "authenticate", Default: "off", Value: "MODE", Change: live,
 			Help: "ask clients who they are (Proxy-Authorization): off, optional or required",

@@ -23,6 +23,7 @@ type Tenant struct {
 
 	Rules     RuleText
 	Policy    *acl.Policy
+	Learned   *acl.Policy // Policy with what is allowed while learning; nil: nothing is learned
 	Shadow    *acl.Policy // judged by beside them, and changes nothing; nil: there is none
 	Guard     acl.GuardMode
 	Sources   []netip.Addr // never empty, unless those of the gateway are
