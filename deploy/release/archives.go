@@ -45,6 +45,13 @@ func (r *release) texts() (map[string][]byte, error) {
 	for _, name := range []string{"sluice.service", "sluice.socket", "sluice.yaml", "rules.txt"} {
 		from["systemd/"+name] = filepath.Join("deploy", "package", name)
 	}
+	presets, err := filepath.Glob(filepath.Join(r.Root, "deploy", "presets", "*.txt"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range presets {
+		from["presets/"+filepath.Base(path)] = path
+	}
 	for to, path := range from {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(r.Root, path)

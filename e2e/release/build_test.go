@@ -116,7 +116,7 @@ func TestArchive(t *testing.T) {
 		assert.FileExists(t, filepath.Join(dir, "man", name+".1"))
 		assert.FileExists(t, filepath.Join(dir, "completions", name+".bash"))
 	}
-	for _, name := range []string{"LICENSE", "CHANGELOG.md", "man/sluice-proxy.1", "man/sluice-tcp.1", "completions/_sluice", "completions/sluice.fish", "systemd/sluice.service", "systemd/sluice.socket"} {
+	for _, name := range []string{"LICENSE", "CHANGELOG.md", "man/sluice-proxy.1", "man/sluice-tcp.1", "completions/_sluice", "completions/sluice.fish", "systemd/sluice.service", "systemd/sluice.socket", "presets/npm.txt"} {
 		assert.FileExists(t, filepath.Join(dir, name))
 	}
 	page := program.Command(t, nil, nil, "man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", filepath.Join(dir, "man", "sluice-proxy.1"))

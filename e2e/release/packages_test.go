@@ -154,6 +154,7 @@ func TestDeb(t *testing.T) {
 	d.run("dpkg", "-i", d.bring(older(t, deb)))
 	assert.Equal(t, "install ok installed 0.1.0-1", d.run("dpkg-query", "-W", "-f", "${Status} ${Version}", "sluice"))
 	assert.Empty(t, d.run("sluice", "proxy", "--check", "--config", "/etc/sluice/sluice.yaml"))
+	assert.Empty(t, d.run("sluice", "acl", "lint", "/usr/share/sluice/presets/npm.txt", "/usr/share/sluice/presets/github.txt"))
 
 	// As it comes, it denies everything; what the user writes holds.
 	stop := d.start(ns)
