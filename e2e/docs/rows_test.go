@@ -40,8 +40,12 @@ var rows = map[string]row{
 	"docs/install.md | Ports below 1024, and restarts without a refused client | console 1": {run: socketActivate},
 	"docs/install.md | Make it again | sh 1":                                                {test: "e2e/release TestSameBytes", why: "it takes minutes, and is done there twice"},
 
-	"docs/learn.md | Learning: `sluice proxy --learn` | json 1":  {test: "cmd/sluice TestLearn", why: "a part of a line; the whole is looked at there"},
-	"docs/learn.md | A list of a log: `sluice acl suggest` |  1": {run: suggestsAsPrinted},
+	"docs/learn.md | The walk: learn, suggest, shadow, enforce | console 1": {test: "e2e/http TestLearnWalk", why: "real clients take the walk there"},
+	"docs/learn.md | The walk: learn, suggest, shadow, enforce | console 2": {test: "e2e/http TestLearnWalk", why: "real clients take the walk there"},
+	"docs/learn.md | The walk: learn, suggest, shadow, enforce | console 3": {test: "e2e/http TestLearnWalk", why: "real clients take the walk there"},
+	"docs/learn.md | The walk: learn, suggest, shadow, enforce | console 4": {test: "e2e/http TestLearnWalk", why: "real clients take the walk there"},
+	"docs/learn.md | Learning: `sluice proxy --learn` | json 1":             {test: "cmd/sluice TestLearn", why: "a part of a line; the whole is looked at there"},
+	"docs/learn.md | A list of a log: `sluice acl suggest` |  1":            {run: suggestsAsPrinted},
 
 	"docs/migrate.md | Before: ask the rules | console 1":               {run: migrateAsks},
 	"docs/migrate.md | http-proxy | diff 1":                             {test: "deploy TestMigration", why: "pods"},
