@@ -102,8 +102,8 @@ func filterChanges(cs []Change, opened bool) (out []Change) {
 // Compare finds all that two policies decide differently, over every name, address and port. It is
 // deterministic, as long as it is complete. A nil policy denies everything.
 func Compare(old, now *acl.Policy, o Options) Diff {
-	a, b := newList(old), newList(now)
 	r := regions{budget: o.budget(), found: map[regionKey]int{}}
+	a, b := newList(old), newList(now)
 	r.limit = r.budget.regions
 	whole := func() *pair { return &pair{old: a, now: b, budget: r.budget, own: o.Own} }
 	s, narrow := newScope(a, b)

@@ -225,7 +225,7 @@ func TestUnknownWords(t *testing.T) {
 	}{
 		{[]string{"acl", "chekc"}, `unknown command "chekc" for "sluice acl"; did you mean check?`},
 		{[]string{"acl", "frobnicate"}, `unknown command "frobnicate" for "sluice acl"`},
-		{[]string{"acl"}, "sluice acl: name a command: check, diff, explain, hash, lint, test"},
+		{[]string{"acl"}, "sluice acl: name a command: check, diff, explain, hash, lint, suggest, test"},
 		{[]string{"porxy"}, `unknown command "porxy" for "sluice"; did you mean proxy?`},
 		{[]string{"help", "porxy"}, `unknown command "porxy" for "sluice"; did you mean proxy?`},
 		{[]string{"help", "acl", "tset"}, `unknown command "tset" for "sluice acl"; did you mean test?`},

@@ -45,6 +45,10 @@ type daemon[C configuration] struct {
 	config C            // in force
 	named  named        // what it is called
 	own    []netip.Addr // addresses of this host, which the guard goes by
+	judged judged       // rules in force; nil: none were yet
+	// judgedNext are those of the generation that was made last, which may never be in force.
+	judgedNext judged
+	changes    changes
 
 	readyMu sync.Mutex // orders what is told to the admin port
 	open    bool       // there is something to tell
@@ -61,6 +65,7 @@ func (m *modeCommand[C]) run(ctx context.Context, in settings.Input, s streams) 
 	}
 	return keepRunning(c.Shared().LogLevel, s, func(running *running) error {
 		d := &daemon[C]{running: running, command: m, mode: m.new(), reload: r, fixed: c.Fixed(), started: time.Now()}
+		d.changes = changes{log: d.log, contain: contain.Reporter(d.panicked).Do}
 		d.manager = &manager{notify: s.notify, log: d.log}
 		if d.sockets, err = inherit(s.sockets); err != nil {
 			return err
@@ -294,7 +299,7 @@ func (d *daemon[C]) announce() {
 func (d *daemon[C]) status() admin.Status {
 	s := d.reload.State()
 	c := s.Config.Shared()
-	st := admin.Status{Version: version, Started: d.started, Source: d.sources(c).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded, Policy: d.named.String()}
+	st := admin.Status{Version: version, Started: d.started, Source: d.sources(c).String(), Guard: c.Guard.String(), Origin: c.Origin, Loaded: s.Loaded, Policy: d.named.String(), Change: d.changes.latest()}
 	if s.Err != nil {
 		st.Problem = s.Err.Error()
 	}

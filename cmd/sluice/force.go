@@ -24,13 +24,18 @@ func (d *daemon[C]) publish(before, now C) error {
 		return err
 	}
 	d.config, d.own = now, own
+	was, hash := d.judged, d.named.get().Hash
 	d.published()
+	if name := d.named.get(); was != nil && name.Hash != hash {
+		d.changes.tell(replaced{generation: name.Number, before: was, now: d.judged})
+	}
 	return nil
 }
 
 // published says that the next generation is in force.
 func (d *daemon[C]) published() {
 	d.named.next()
+	d.judged = d.judgedNext
 	d.mode.revoke()
 	d.awaitExpiry()
 }
@@ -51,6 +56,7 @@ func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
 	}
 	d.mode.tenants(c, &s, d.named.built)
 	s.Name = d.named.of(c, &s)
+	d.judgedNext = judgedOf(&s)
 	return s.Generation()
 }
 

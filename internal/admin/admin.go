@@ -31,7 +31,8 @@ type Status struct {
 	Shadows  []Shadow // shadow rules; none: there are none
 	// Directory is how the directory of pods fares; "": there is none.
 	Directory string
-	Problem   string // why the last reload was refused, "" if it was not
+	Change    *Change // what the last reload of other rules has changed; nil: there was none
+	Problem   string  // why the last reload was refused, "" if it was not
 }
 
 // Tenant is what the page says of a tenant.

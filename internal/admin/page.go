@@ -39,6 +39,7 @@ func writePage(w io.Writer, st Status) error {
 		fmt.Fprintf(&b, "<p>Policy: %s</p>\n", text(st.Policy))
 	}
 	b.WriteString(pageRules(st.Rules, st.Learning))
+	b.WriteString(pageChange(st.Change))
 	b.WriteString(pageShadows(st.Shadows))
 	b.WriteString(pageTenants(st.Tenants))
 	b.WriteString(`<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
