@@ -16,24 +16,44 @@ import (
 )
 
 func newACLExplain(environ []string, s streams) *cobra.Command {
-	a := aclTest{explain: true}
+	a, gateway := aclTest{explain: true}, ""
 	cmd := &cobra.Command{
-		Use:   "explain [--rules FILE]… [--config FILE [--from CLIENT]] TARGET",
+		Use:   "explain [--rules FILE]… [--config FILE [--from CLIENT]] TARGET | explain --admin URL [--from CLIENT] TARGET",
 		Short: "Say what decides on a target, who wanted that, and what came near",
 		Long: `Say what the rules decide for TARGET, as "sluice acl test" takes it: the rule with its
 owner and ticket, each address with its verdict, and the rules that came near, with why they do not
 decide. With --config also whose rules they are, and from which address the connection would leave.
+With --admin a gateway that runs is asked, at its admin address, about what it has in force; it
+resolves nothing for that.
 
-Status 0: it is allowed, 1: it is not, 2: the rules or the target are wrong.`,
+Status 0: it is allowed, 1: it is not, 2: the rules or the target are wrong, or nobody answers.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := a.prepare(environ, s); err != nil {
+			prepare, explain := a.prepare, a.explainTarget
+			if cmd.Flags().Changed("admin") {
+				for _, other := range []string{"rules", "config", "guard", "own"} {
+					if cmd.Flags().Changed(other) {
+						return cli.Wrong(fmt.Errorf("--admin and --%s are both given: a gateway is asked about what it has in force; keep one of them", other))
+					}
+				}
+				l := live{gateway}
+				prepare, explain = func([]string, streams) error { return a.openResolver() }, l.explainer(&a)
+			}
+			if err := prepare(environ, s); err != nil {
 				return cli.Wrong(err)
 			}
-			return a.explainTarget(cmd.Context(), args[0], s)
+			if a.resolver != nil {
+				defer a.resolver.Close()
+			}
+			e, err := explain(cmd.Context(), args[0])
+			if err != nil {
+				return cli.Wrong(err)
+			}
+			return e.tell(s, a.json)
 		},
 	}
 	a.flags(cmd)
+	cmd.Flags().StringVar(&gateway, "admin", "", "admin address of a gateway that runs, such as http://127.0.0.1:9090: what it has in force is asked")
 	return cmd
 }
 
@@ -53,15 +73,17 @@ type near struct {
 	Why  string `json:"why"`
 }
 
-func (a *aclTest) explainTarget(ctx context.Context, arg string, s streams) error {
-	if a.resolver != nil {
-		defer a.resolver.Close()
-	}
+func (a *aclTest) explainTarget(ctx context.Context, arg string) (e explained, err error) {
 	t, addrs, err := parseTestTarget(arg)
 	if err != nil {
-		return cli.Wrong(err)
+		return e, err
 	}
-	e := explained{answer: a.decide(ctx, t, addrs), Source: a.source}
+	return a.whose.explain(t, addrs, a.decide(ctx, t, addrs)), nil
+}
+
+// explain says why it is that ans is the answer for t, at addrs and those that t was resolved to.
+func (w *whose) explain(t acl.Target, addrs []netip.Addr, ans answer) explained {
+	e := explained{answer: ans, Source: w.source}
 	for _, x := range e.Addresses {
 		addr, err := netip.ParseAddr(x.Address)
 		if err == nil && !slices.Contains(addrs, addr) {
@@ -69,15 +91,20 @@ func (a *aclTest) explainTarget(ctx context.Context, arg string, s streams) erro
 		}
 	}
 	decides := 0
-	for r := range a.policy.Rules() {
+	for r := range w.policy.Rules() {
 		if r.Line == e.Line && r.Source == e.File {
 			decides, e.Owner, e.Ticket = r.Pos, r.Owner, r.Ticket
 		}
 	}
-	for _, n := range audit.Near(a.policy, t, addrs, decides) {
+	for _, n := range audit.Near(w.policy, t, addrs, decides) {
 		e.Near = append(e.Near, near{n.Rule.Source, n.Rule.Line, n.Rule.Text, n.Why})
 	}
-	if a.json {
+	return e
+}
+
+// tell prints e, and has the status say the verdict.
+func (e *explained) tell(s streams, asJSON bool) error {
+	if asJSON {
 		if err := printJSON(s, e); err != nil {
 			return err
 		}

@@ -34,9 +34,7 @@ type aclTest struct {
 	own       []string
 	explain   bool
 
-	source   string // that connections leave from, "" where that is not known
-	policy   *acl.Policy
-	tenant   string            // whose rules those are, "" where there are no tenants
+	whose
 	resolver *resolve.Resolver // nil: names are not resolved
 }
 
@@ -89,6 +87,11 @@ func (a *aclTest) prepare(environ []string, s streams) error {
 	if err := a.findPolicy(environ, s); err != nil {
 		return err
 	}
+	return a.openResolver()
+}
+
+// openResolver makes the resolver, if there is to be one.
+func (a *aclTest) openResolver() error {
 	var servers []netip.AddrPort
 	for _, r := range a.resolvers {
 		ap, err := netip.ParseAddrPort(r)
@@ -138,41 +141,54 @@ func (a *aclTest) findPolicy(environ []string, s streams) error {
 
 // findTenant finds whose the client is.
 func (a *aclTest) findTenant(environ []string) error {
-	var from netip.Addr
-	if a.from != "" {
-		var err error
-		if from, err = netip.ParseAddr(a.from); err != nil || from.Zone() != "" {
-			from = netip.Addr{} // a user, then
-		}
-	}
 	c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+a.config)})
 	if err != nil {
 		return err
 	}
 	set := setOf(c.Shared(), nil, time.Now())
 	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set, time.Now())
-	var user *auth.Identity
-	var pod policy.Pod
-	namespace, account, isAccount := strings.Cut(a.from, "/")
-	switch {
-	case a.from == "", from.IsValid():
-	case strings.Contains(a.from, "://"):
-		uri, err := url.Parse(a.from)
-		if err != nil {
-			return fmt.Errorf("--from: %w", err)
-		}
-		user = auth.NewCertificate(&x509.Certificate{URIs: []*url.URL{uri}})
-	case isAccount:
-		pod = policy.Pod{Namespace: namespace, ServiceAccount: account}
-		user = auth.NewServiceAccount(namespace, account, "")
-	case c.Users.Has(a.from):
-		user = auth.NewUser(a.from)
-	default:
-		return fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, no URI of a certificate, and no user of the usersFile", a.from)
+	who, err := parseAsker(a.from, c.Users)
+	if err != nil {
+		return err
 	}
-	t := set.Generation().TenantOf(from.Unmap(), pod, user)
+	t := set.Generation().TenantOf(who.addr, who.pod, who.shown)
 	a.policy, a.tenant, a.source = t.Rules, t.Name, t.Sources.String()
 	return nil
+}
+
+// asker is who a question is asked for.
+type asker struct {
+	addr  netip.Addr
+	pod   policy.Pod
+	shown *auth.Identity
+}
+
+// parseAsker reads what --from says; "" is a client of no tenant.
+func parseAsker(from string, users *auth.Users) (who asker, err error) {
+	if from == "" {
+		return who, nil
+	}
+	if addr, err := netip.ParseAddr(from); err == nil && addr.Zone() == "" {
+		who.addr = addr.Unmap()
+		return who, nil
+	}
+	namespace, account, isAccount := strings.Cut(from, "/")
+	switch {
+	case strings.Contains(from, "://"):
+		uri, err := url.Parse(from)
+		if err != nil {
+			return who, fmt.Errorf("--from: %w", err)
+		}
+		who.shown = auth.NewCertificate(&x509.Certificate{URIs: []*url.URL{uri}})
+	case isAccount:
+		who.pod = policy.Pod{Namespace: namespace, ServiceAccount: account}
+		who.shown = auth.NewServiceAccount(namespace, account, "")
+	case users.Has(from):
+		who.shown = auth.NewUser(from)
+	default:
+		return who, fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, no URI of a certificate, and no user of the usersFile", from)
+	}
+	return who, nil
 }
 
 // answer is what is said of one target; its JSON is the output of --json.
@@ -224,21 +240,40 @@ func (a *aclTest) run(ctx context.Context, args []string, s streams) error {
 }
 
 func (a *aclTest) decide(ctx context.Context, t acl.Target, addrs []netip.Addr) answer {
-	d := a.policy.DecideHost(t)
-	ans := answer{Target: t.String(), Tenant: a.tenant, Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
+	ans := a.whose.decide(t, addrs)
+	if a.resolver == nil || len(addrs) > 0 || t.Host.IsAddr() || ans.Verdict == acl.Deny.String() {
+		return ans
+	}
+	addrs, err := a.resolver.Lookup(ctx, t.Host.Name())
+	if err != nil {
+		return ans.unresolved(err)
+	}
+	return a.whose.decide(t, addrs)
+}
+
+// unresolved is ans of a name that cannot be resolved.
+func (ans answer) unresolved(err error) answer {
+	ans.Verdict, ans.Reason, ans.File, ans.Line, ans.Error = acl.Deny.String(), err.Error(), "", 0, err.Error()
+	return ans
+}
+
+// whose is the rules that a question is asked of.
+type whose struct {
+	policy *acl.Policy
+	tenant string // whose they are, "" where there are no tenants
+	source string // that connections leave from, "" where that is not known
+}
+
+// decide is what the rules decide, at each of addrs.
+func (w *whose) decide(t acl.Target, addrs []netip.Addr) answer {
+	d := w.policy.DecideHost(t)
+	ans := answer{Target: t.String(), Tenant: w.tenant, Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
 	if t.Host.IsAddr() || d.Verdict == acl.Deny {
 		return ans
 	}
-	if len(addrs) == 0 && a.resolver != nil {
-		var err error
-		if addrs, err = a.resolver.Lookup(ctx, t.Host.Name()); err != nil {
-			ans.Verdict, ans.Reason, ans.File, ans.Line, ans.Error = acl.Deny.String(), err.Error(), "", 0, err.Error()
-			return ans
-		}
-	}
 	best := -1
 	for i, addr := range addrs {
-		d := a.policy.DecideAddr(t, addr)
+		d := w.policy.DecideAddr(t, addr)
 		ans.Addresses = append(ans.Addresses, addrAnswer{addr.String(), d.Verdict.String(), d.Reason(), d.Source, d.Line})
 		if best < 0 || d.Verdict == acl.Allow && ans.Addresses[best].Verdict != acl.Allow.String() {
 			best = i

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,6 +66,13 @@ func (c *console) detail(lines func() []string) {
 func (c *console) policy(is func() admin.Policy) {
 	if c != nil {
 		c.handler.ServePolicy(is)
+	}
+}
+
+// explain answers who asks what decides, and why. It is called before serve.
+func (c *console) explain(why func(url.Values) (any, error)) {
+	if c != nil {
+		c.handler.ServeExplain(why)
 	}
 }
 

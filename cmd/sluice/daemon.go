@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -19,6 +20,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -48,6 +50,8 @@ type daemon[C configuration] struct {
 	judged judged       // rules in force; nil: none were yet
 	// judgedNext are those of the generation that was made last, which may never be in force.
 	judgedNext judged
+	next       *policy.Generation // likewise
+	inUse      atomic.Pointer[policy.Generation]
 	changes    changes
 
 	readyMu sync.Mutex // orders what is told to the admin port

@@ -36,6 +36,7 @@ func (d *daemon[C]) publish(before, now C) error {
 func (d *daemon[C]) published() {
 	d.named.next()
 	d.judged = d.judgedNext
+	d.inUse.Store(d.next)
 	d.mode.revoke()
 	d.awaitExpiry()
 }
@@ -57,7 +58,8 @@ func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
 	d.mode.tenants(c, &s, d.named.built)
 	s.Name = d.named.of(c, &s)
 	d.judgedNext = judgedOf(&s)
-	return s.Generation()
+	d.next = s.Generation()
+	return d.next
 }
 
 // sources are those of the gateway at the moment.

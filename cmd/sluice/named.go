@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"net/url"
 	"sync"
 	"time"
 
 	"github.com/sluiceproxy/sluice/internal/admin"
+	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -105,6 +107,13 @@ func (n *named) String() string {
 func (d *daemon[C]) showPolicy() {
 	d.console.detail(func() []string { return []string{"policy: " + d.named.String()} })
 	d.console.policy(d.policy)
+	if m, ok := any(d.mode).(*proxyMode); ok { // the other asks nobody who it is, and has no rules
+		a := &asked{pods: m.pods}
+		d.console.explain(func(q url.Values) (any, error) {
+			c, _ := any(d.reload.State().Config).(*config.Proxy)
+			return a.explain(c, d.inUse.Load(), q)
+		})
+	}
 	metrics.NewPolicy(d.registry, func() (uint64, string) {
 		name := d.named.get()
 		return name.Number, name.Short()

@@ -3,6 +3,7 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -18,17 +19,39 @@ type Policy struct {
 	Problem string     `json:"problem,omitempty"` // why the last reload was refused
 }
 
+// ServeExplain has GET /api/explain?target=TARGET answer with what explain says of the query, as JSON; an
+// error is the client's, who is told. explain is called concurrently. It is called once, before Serve.
+func (h *Handler) ServeExplain(explain func(url.Values) (any, error)) {
+	h.mux.HandleFunc("GET /api/explain", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if !q.Has("target") {
+			text(w, http.StatusBadRequest, "say what is to be explained: /api/explain?target=HOST:PORT")
+			return
+		}
+		answer, err := explain(q)
+		if err != nil {
+			text(w, http.StatusBadRequest, err.Error())
+			return
+		}
+		writeJSON(w, answer)
+	})
+}
+
 // ServePolicy has GET /api/policy answer with what policy says, which is called concurrently. It is
 // called once, before Serve.
 func (h *Handler) ServePolicy(policy func() Policy) {
 	h.mux.HandleFunc("GET /api/policy", func(w http.ResponseWriter, _ *http.Request) {
-		b, err := json.MarshalIndent(policy(), "", "  ")
-		if err != nil { // no value of it can't be said
-			text(w, http.StatusInternalServerError, err.Error())
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		w.Write(append(b, '\n'))
+		writeJSON(w, policy())
 	})
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil { // no value of ours can't be said
+		text(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(append(b, '\n'))
 }
