@@ -70,6 +70,7 @@ func readRequest(line []byte) (*Request, error) {
 // jsonLine is what is read of a line of sluice proxy or sluice tcp.
 type jsonLine struct {
 	Time    string  `json:"time"`
+	Tenant  string  `json:"tenant"`
 	Method  string  `json:"method"`
 	Target  *string `json:"target"`
 	Verdict string  `json:"verdict"`
@@ -92,7 +93,7 @@ func readJSON(line []byte) (*Request, error) {
 	if err := json.Unmarshal(line, &l); err != nil {
 		return nil, fmt.Errorf("no line of an access log in JSON: %w", err)
 	}
-	r := &Request{Shadow: l.Shadow}
+	r := &Request{Tenant: l.Tenant, Shadow: l.Shadow}
 	r.Time, _ = time.Parse(time.RFC3339Nano, l.Time)
 	if at, err := netip.ParseAddrPort(l.Address); err == nil {
 		r.Addr = at.Addr().Unmap()

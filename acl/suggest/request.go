@@ -20,6 +20,7 @@ const (
 // A Request is one line of an access log.
 type Request struct {
 	Time    time.Time  // zero: the line has none that can be read
+	Tenant  string     // whose the client was; "" where there are none, or the log does not say
 	Target  acl.Target // zero: the line has none, or one that no rule could be for
 	Addr    netip.Addr // of the server; invalid: none was connected to, or the log does not say
 	Outcome Outcome

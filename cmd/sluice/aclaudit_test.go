@@ -249,6 +249,10 @@ func TestACLSuggest(t *testing.T) {
 	status, _, err = sluice(t, nil, out, "acl", "check", "-")
 	assert.Equal(t, 0, status, err)
 	assert.Empty(t, err)
+	_, out, _ = sluice(t, nil, `{"tenant":"shop","target":"a.test:443"}
+{"tenant":"other","target":"b.test:443"}
+`, "acl", "suggest", "--tenant", "shop", "--log", "-")
+	assert.Contains(t, out, "# 1 recorded request, of which these rules allow what was reached. Read them before they are in force.\na.test # 1 request\n#@ end\n")
 	status, out, _ = sluice(t, nil, `{"target":"d.test:443","verdict":"deny","reason":"default"}`+"\n", "acl", "suggest", "--log", "-")
 	assert.Equal(t, 1, status)
 	assert.Contains(t, out, "# Nothing was reached: no rule.\n\n# denied:\n#   d.test:443  1 request: default\n")

@@ -21,6 +21,9 @@ type aclSuggest struct {
 	fold  int
 	guard string
 	json  bool
+
+	tenant   string
+	ofTenant bool // tenant was given
 }
 
 func newACLSuggest(s streams) *cobra.Command {
@@ -36,7 +39,8 @@ guarded, or failed stands behind the rules, as comments.
 
 Status 0: there is a list, 1: nothing was reached, 2: a log cannot be read.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.ofTenant = cmd.Flags().Changed("tenant")
 			a.logs = append(a.logs, args...)
 			return a.run(s)
 		},
@@ -44,6 +48,7 @@ Status 0: there is a list, 1: nothing was reached, 2: a log cannot be read.`,
 	f := cmd.Flags()
 	f.StringArrayVar(&a.logs, "log", nil, "access log, - for standard input; repeatable, and more may stand behind the flags")
 	f.IntVar(&a.fold, "fold", 4, "make one rule of so many names of a domain, or more")
+	f.StringVar(&a.tenant, "tenant", "", "read only what this tenant's clients have asked for: its list")
 	f.StringVar(&a.guard, "guard", "default", "guard that the list is for: default, strict or off")
 	f.BoolVar(&a.json, "json", false, "JSON, as docs/schema has it")
 	return cmd
@@ -64,7 +69,12 @@ func (a *aclSuggest) run(s streams) error {
 		if slices.Contains(a.logs[:i], path) {
 			return cli.Wrong(fmt.Errorf("--log: %s is named twice, and would count twice", path))
 		}
-		if err := readLog(path, s, l.Add); err != nil {
+		err := readLog(path, s, func(r *suggest.Request) {
+			if !a.ofTenant || r.Tenant == a.tenant {
+				l.Add(r)
+			}
+		})
+		if err != nil {
 			return cli.Wrong(err)
 		}
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,8 +17,6 @@ import (
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/settings"
-	"github.com/sluiceproxy/sluice/proxy/auth"
-	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -156,41 +153,6 @@ func (a *aclTest) findTenant(environ []string) error {
 	return nil
 }
 
-// asker is who a question is asked for.
-type asker struct {
-	addr  netip.Addr
-	pod   policy.Pod
-	shown *auth.Identity
-}
-
-// parseAsker reads what --from says; "" is a client of no tenant.
-func parseAsker(from string, users *auth.Users) (who asker, err error) {
-	if from == "" {
-		return who, nil
-	}
-	if addr, err := netip.ParseAddr(from); err == nil && addr.Zone() == "" {
-		who.addr = addr.Unmap()
-		return who, nil
-	}
-	namespace, account, isAccount := strings.Cut(from, "/")
-	switch {
-	case strings.Contains(from, "://"):
-		uri, err := url.Parse(from)
-		if err != nil {
-			return who, fmt.Errorf("--from: %w", err)
-		}
-		who.shown = auth.NewCertificate(&x509.Certificate{URIs: []*url.URL{uri}})
-	case isAccount:
-		who.pod = policy.Pod{Namespace: namespace, ServiceAccount: account}
-		who.shown = auth.NewServiceAccount(namespace, account, "")
-	case users.Has(from):
-		who.shown = auth.NewUser(from)
-	default:
-		return who, fmt.Errorf("--from: %q is no address of a client, no NAMESPACE/SERVICEACCOUNT, no URI of a certificate, and no user of the usersFile", from)
-	}
-	return who, nil
-}
-
 // answer is what is said of one target; its JSON is the output of --json.
 type answer struct {
 	Target    string       `json:"target"`
@@ -254,35 +216,6 @@ func (a *aclTest) decide(ctx context.Context, t acl.Target, addrs []netip.Addr) 
 // unresolved is ans of a name that cannot be resolved.
 func (ans answer) unresolved(err error) answer {
 	ans.Verdict, ans.Reason, ans.File, ans.Line, ans.Error = acl.Deny.String(), err.Error(), "", 0, err.Error()
-	return ans
-}
-
-// whose is the rules that a question is asked of.
-type whose struct {
-	policy *acl.Policy
-	tenant string // whose they are, "" where there are no tenants
-	source string // that connections leave from, "" where that is not known
-}
-
-// decide is what the rules decide, at each of addrs.
-func (w *whose) decide(t acl.Target, addrs []netip.Addr) answer {
-	d := w.policy.DecideHost(t)
-	ans := answer{Target: t.String(), Tenant: w.tenant, Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
-	if t.Host.IsAddr() || d.Verdict == acl.Deny {
-		return ans
-	}
-	best := -1
-	for i, addr := range addrs {
-		d := w.policy.DecideAddr(t, addr)
-		ans.Addresses = append(ans.Addresses, addrAnswer{addr.String(), d.Verdict.String(), d.Reason(), d.Source, d.Line})
-		if best < 0 || d.Verdict == acl.Allow && ans.Addresses[best].Verdict != acl.Allow.String() {
-			best = i
-		}
-	}
-	if best >= 0 {
-		b := ans.Addresses[best]
-		ans.Verdict, ans.Reason, ans.File, ans.Line = b.Verdict, b.Reason, b.File, b.Line
-	}
 	return ans
 }
 
