@@ -36,11 +36,12 @@ const (
 	ReasonDefault Reason = iota // no rule matched
 	ReasonRule
 	ReasonGuard
+	ReasonRequest  // a request rule, or that none matched
 	ReasonUnjudged // refused before it was judged: malformed, over a limit …
 	numReasons
 )
 
-var reasonNames = [numReasons]string{"default", "rule", "guard", "unjudged"}
+var reasonNames = [numReasons]string{"default", "rule", "guard", "request", "unjudged"}
 
 // ReasonOf returns the class of a decision's reason.
 func ReasonOf(d acl.Decision) Reason {

@@ -9,6 +9,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -155,6 +156,9 @@ func (x goExchange) endUnsent(err error) bool {
 	if errors.Is(body.error, os.ErrDeadlineExceeded) {
 		return x.answer(answer.SlowBody())
 	}
+	if out, ok := errors.AsType[*outbound.Error](body.error); ok { // the body is too large
+		return x.refuse(out)
+	}
 	x.did.class = answer.ClassClientGone
 	return false
 }
@@ -173,6 +177,9 @@ func (x goExchange) readResponse() error {
 				return &bodyError{x.body.clientErr}
 			}
 			return err
+		}
+		if x.shows(x.in[x.ir-n : x.ir]) {
+			return errShows
 		}
 		reusable = reusable && x.resp.KeepAlive
 		if s := x.resp.Status; s >= 200 || s == 101 {

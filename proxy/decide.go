@@ -153,6 +153,7 @@ func (x *exchange) wasJudged() {
 // readTarget makes x.wanted what the gate is asked.
 func (x *exchange) readTarget(port uint16) (err error) {
 	x.wanted.Client, x.wanted.Certificate, x.wanted.HTTP = x.c.Client(), x.c.secure.Certificate(), &x.req
+	x.wanted.Path, x.wanted.ByTLS = x.target.Path, x.target.Scheme == "https"
 	x.gen = x.c.srv.live.Load()
 	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
 	return err

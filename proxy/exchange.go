@@ -22,6 +22,7 @@ type exchange struct {
 	ticket outbound.Ticket
 	gen    *policy.Generation // that has admitted it
 	until  outbound.Until     // of a connect
+	put    *policy.Inspected  // whose credentials the request has got; nil: none
 
 	up     *outbound.Conn
 	pooled bool      // up has served others before

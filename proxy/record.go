@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/answer"
@@ -40,6 +41,7 @@ type progress struct {
 // stays.
 func (x *exchange) keepHeads() {
 	if x.c.srv.Access != nil {
+		x.rec.HideQuery = x.ticket.Inspected != nil && !x.c.srv.LogQuery
 		x.rec.Keep(&x.req, &x.resp)
 	}
 }
@@ -56,6 +58,7 @@ func (x *exchange) fillRecord() *accesslog.Request {
 	r.ID, r.Mode, r.Tunnel, r.Silent, r.Status, r.Details, r.FirstByte = d.id, d.mode, d.tunnel, d.silent, d.status, d.details, d.firstByte
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve, r.Shadow = true, x.ticket.Decision, x.ticket.Resolve, x.ticket.Shadow
+		r.Inspected, r.Request = x.ticket.Inspected != nil && x.did.mode != metrics.Connect, x.ticket.Request
 	}
 	r.Who = x.wanted.Who
 	if t := x.ticket.Tenant; t != nil {
@@ -126,6 +129,9 @@ func (s *Server) book(r *accesslog.Request, u *policy.Usage, received, sent int6
 	reason := metrics.ReasonUnjudged
 	if r.Judged {
 		reason = metrics.ReasonOf(r.Decision)
+		if r.Inspected && r.Decision.Verdict != acl.Deny {
+			reason = metrics.ReasonRequest
+		}
 	}
 	u.Ended(r.Judged && !r.Denied())
 	u.Moved(received, sent)

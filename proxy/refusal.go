@@ -20,6 +20,10 @@ var outboundClasses = [...]string{
 	outbound.Unauthenticated:  answer.ClassDenied,
 	outbound.Unverified:       answer.ClassLimit,
 	outbound.OverLimit:        answer.ClassLimit,
+	outbound.RequestDenied:    answer.ClassDenied,
+	outbound.RequestMalformed: answer.ClassRequest,
+	outbound.BodyTooLarge:     answer.ClassRequest,
+	outbound.NoCredential:     answer.ClassConfiguration,
 	outbound.DNSFailed:        answer.ClassDNSError,
 	outbound.DNSTimeout:       answer.ClassDNSTimeout,
 	outbound.DNSBusy:          answer.ClassLimit,
@@ -60,6 +64,10 @@ func (x *exchange) refusal(err error) answer.Own {
 		return answer.OverLimit(err.Error(), out.RetryAfter)
 	case errors.As(err, &out) && out.Kind == outbound.Denied:
 		return answer.Denied(x.ticket.Decision, x.wanted.Target.Host, x.tenant().HideRules)
+	case errors.As(err, &out) && out.Kind == outbound.RequestDenied:
+		return answer.RequestDenied(x.ticket.Request, out.Err, x.tenant().HideRules)
+	case errors.As(err, &out) && out.Kind == outbound.BodyTooLarge:
+		return answer.BodyTooLarge(err.Error())
 	case errors.As(err, &out):
 		class = outboundClasses[out.Kind]
 	case errors.As(err, &target):
@@ -70,7 +78,7 @@ func (x *exchange) refusal(err error) answer.Own {
 		return answer.EndlessInterim(x.c.srv.AnswerHead)
 	case err == errTooSlow:
 		class = answer.ClassResponseTimeout
-	case err == errSwitch:
+	case err == errSwitch, err == errShows:
 		class = answer.ClassProtocol
 	}
 	return answer.Failed(class, err.Error())

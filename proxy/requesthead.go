@@ -11,6 +11,7 @@ import (
 // body as has come, and into x.body what is to be done about the rest.
 func (x *exchange) composeRequest() error {
 	r := &x.req
+	x.replaceFields()
 	b := append(x.out[:0], r.Method...)
 	b = append(b, ' ')
 	b = x.appendPath(b)
@@ -20,6 +21,7 @@ func (x *exchange) composeRequest() error {
 	// http1 has refused what could frame a body in two ways, so the Content-Length
 	// line goes as it came.
 	b = r.AppendFields(b, http1.Host, http1.MaxForwards, x.forwardedField())
+	b = x.appendCredentials(b)
 	b = append(b, "Via: 1."...)
 	b = append(b, '0'+byte(r.Minor), ' ')
 	b = append(b, x.c.srv.Name...)

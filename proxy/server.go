@@ -49,6 +49,7 @@ type Options struct {
 
 	Name         string // ends loops: this proxy's pseudonym in Via, unique among proxies
 	ForwardedFor bool   // add X-Forwarded-For
+	LogQuery     bool   // the access log has the queries of requests to inspected hosts, too
 
 	Head       http1.Limits // of a request
 	AnswerHead http1.Limits // of an answer; MaxHead bounds the interim ones before it too, all together

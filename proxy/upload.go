@@ -53,6 +53,9 @@ func (x *exchange) appendBody() error {
 		x.out = append(x.out, c.buffered()[:n]...)
 		c.r += n
 		x.did.received = data
+		if err := x.ticket.BodyTooLarge(data); err != nil {
+			return err
+		}
 		u.whole = u.chunks.Done()
 	}
 	return nil
@@ -203,6 +206,10 @@ func (u *upload) sendChunked(x goExchange) error {
 	for {
 		n, data, err := scan(&u.chunks, in[:have])
 		if err != nil {
+			u.clientFailed(x, err)
+			return err
+		}
+		if err := x.ticket.BodyTooLarge(x.did.received + u.received + data); err != nil {
 			u.clientFailed(x, err)
 			return err
 		}

@@ -58,7 +58,7 @@ func ParseNamed(source string, line int, text string, o Options) (*Rules, error)
 			}
 			var u rule
 			if u, wrong = parseRule(s, o); wrong == "" {
-				u.line, u.text = line, s
+				u.line, u.text = line, strings.Clone(s) // or a line in a log would keep the whole text
 				r.rules = append(r.rules, u)
 				if u.star {
 					star = line

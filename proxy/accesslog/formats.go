@@ -36,6 +36,13 @@ func JSON(b []byte, r *Request) []byte {
 		b = appendText(b, `,"file":`, d.Source)
 		b = appendInt(b, `,"line":`, int64(d.Line))
 	}
+	if r.Inspected {
+		b = logline.String(append(b, `,"request":`...), r.Request.Verdict.String())
+		b = logline.String(append(b, `,"request_reason":`...), r.Request.String())
+		if r.Request.Line > 0 {
+			b = appendInt(b, `,"request_line":`, int64(r.Request.Line))
+		}
+	}
 	b = r.appendPolicy(b)
 	if s := &r.Shadow; s.Differs {
 		b = logline.String(append(b, `,"shadow":`...), s.Verdict.String())

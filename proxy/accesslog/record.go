@@ -3,11 +3,13 @@
 package accesslog
 
 import (
+	"bytes"
 	"net/netip"
 	"time"
 	"unsafe"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
@@ -37,18 +39,22 @@ type Common struct {
 type Request struct {
 	Common
 	// Small fields stand together: a tunnel that is open keeps its record.
-	Mode   metrics.Mode
-	Judged bool
-	Tunnel bool
-	Silent bool  // no request: neither logged nor counted
-	Minor  uint8 // of the client's HTTP version
-	Status int   // of the answer; 502 too when the server broke it off after its head was sent
+	Mode      metrics.Mode
+	Judged    bool
+	Tunnel    bool
+	HideQuery bool  // the line has the target without its query
+	Silent    bool  // no request: neither logged nor counted
+	Minor     uint8 // of the client's HTTP version
+	Status    int   // of the answer; 502 too when the server broke it off after its head was sent
 
 	Tenant string // "" where there are none
 	Who    policy.Who
 
-	ID        uint64
-	Decision  acl.Decision
+	ID       uint64
+	Decision acl.Decision
+	// Inspected says that Request has decided what the request may do where it may go.
+	Inspected bool
+	Request   request.Decision
 	Shadow    policy.Shadowed
 	Details   string // what was wrong with the request's head, "" for nothing
 	Resolve   time.Duration
@@ -64,7 +70,9 @@ type span struct{ from, to uint32 }
 
 // Denied reports whether the policy denied the request. It did not when the verdict was
 // to depend on addresses that the resolver failed to give: an allowed request that failed.
-func (r *Request) Denied() bool { return r.Judged && r.Decision.Verdict == acl.Deny }
+func (r *Request) Denied() bool {
+	return r.Judged && (r.Decision.Verdict == acl.Deny || r.Inspected && r.Request.Verdict == acl.Deny)
+}
 
 // Keep copies what the line says of the heads, which may then be used for something else.
 // Later calls do nothing, nor does one for a request of which not even the method was read.
@@ -78,7 +86,11 @@ func (r *Request) Keep(req *http1.Request, resp *http1.Response) {
 		s.to = uint32(len(r.Text))
 		return s
 	}
-	r.method, r.target = keep(req.Method), keep(req.Target)
+	target := req.Target
+	if r.HideQuery {
+		target, _, _ = bytes.Cut(target, []byte("?"))
+	}
+	r.method, r.target = keep(req.Method), keep(target)
 	r.userAgent, r.referer = keep(req.Get(http1.UserAgent)), keep(req.Get(http1.Referer))
 	r.contentType = keep(resp.Get(http1.ContentType))
 	r.Minor = uint8(req.Minor)

@@ -9,6 +9,8 @@ const (
 	ClassLimit      = "connection_limit_reached"
 	ClassLoop       = "proxy_loop_detected"
 
+	ClassConfiguration = "proxy_configuration_error" // what the proxy is to put in cannot be read
+
 	ClassDNSError        = "dns_error"
 	ClassDNSTimeout      = "dns_timeout"
 	ClassRefused         = "connection_refused"

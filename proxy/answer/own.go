@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 )
 
@@ -44,6 +45,24 @@ func Denied(d acl.Decision, host acl.Host, hideRules bool) Own {
 		o.Advice = "Rules for names never match an address. If the client resolves names by itself (gRPC does), let the proxy do it, or allow the address."
 	}
 	return o
+}
+
+// RequestDenied tells which request rule has denied a request, or why it was denied whatever
+// they say, if that is not nil.
+func RequestDenied(d request.Decision, why error, hideRules bool) Own {
+	if hideRules {
+		d.Text, d.Source = "", ""
+	}
+	by := strings.TrimRight(d.String(), " ")
+	if why != nil {
+		by = why.Error()
+	}
+	return Own{Status: 403, Class: ClassDenied, Phrase: "Egress denied: " + by, DecidedBy: by}
+}
+
+// BodyTooLarge tells that a request's body is larger than its host lets it be.
+func BodyTooLarge(details string) Own {
+	return Own{Status: 413, Class: ClassRequest, Details: details, Close: true}
 }
 
 // Unclaimed tells a client that nobody has said anything of such as it.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -19,6 +20,8 @@ type Request struct {
 	Tenant string     // whose the request is, where the configuration says that; "": the client's
 	Target acl.Target
 	HTTP   *http1.Request // its head; nil for what is no HTTP
+	Path   []byte         // of HTTP but CONNECT: the path and query of its target
+	ByTLS  bool           // it goes to the server by TLS
 	// Who the client is: Certificate as the front door knows it, the rest by Admit or AdmitNow.
 	policy.Who
 }
@@ -31,6 +34,10 @@ type Ticket struct {
 	Resolve  time.Duration  // spent on the name; 0 for an address
 	Route    Route
 	Hold     Hold // the tenant's place that the request has, from Admit or AdmitNow on
+	// Inspected is what requests may do there, and Request the decision on this one; nil: they
+	// may do whatever they like. Of a CONNECT it says that what is in the tunnel is asked about.
+	Inspected *policy.Inspected
+	Request   request.Decision
 	// Shadow is what the tenant's shadow rules say otherwise.
 	Shadow policy.Shadowed
 }
@@ -126,6 +133,7 @@ func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ti
 func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool) (done bool, err error) {
 	tenant := r.tenant(gen)
 	t.Tenant, t.Decision, t.Resolve, t.Shadow = tenant, acl.Decision{}, 0, policy.Shadowed{}
+	t.Inspected, t.Request = nil, request.Decision{}
 	t.Route.begin(tenant, r.Target.Port)
 	if gen.Own(r.Client) {
 		return true, errOwn
@@ -231,6 +239,10 @@ func (g *Gate) check(r *Request, t *Ticket) error {
 	if g.Name != "" && r.HTTP != nil && r.HTTP.CameThrough(g.Name) {
 		t.Route = Route{}
 		return errLooped
+	}
+	if err := t.inspect(r); err != nil {
+		t.Route = Route{}
+		return err
 	}
 	for _, c := range g.Checks {
 		if err := c(r, t); err != nil {

@@ -25,12 +25,13 @@ type connLife struct {
 	Dst    netip.AddrPort
 	Source netip.Addr // as bound to; invalid when the kernel chose
 
-	tenant    string // whose it is
-	server    string // name that TLS verified, "" for a plain connection
-	idleSince time.Time
-	pool      *Pool      // that it lies in, or has lain in
-	loop      *poll.Loop // with which it is registered, or nil
-	records   *records   // beneath TLS
+	tenant     string // whose it is
+	server     string // name that TLS verified, "" for a plain connection
+	credential string // that is put into its requests
+	idleSince  time.Time
+	pool       *Pool      // that it lies in, or has lain in
+	loop       *poll.Loop // with which it is registered, or nil
+	records    *records   // beneath TLS
 
 	// Bound says that the server has authenticated the connection: it belongs to one client
 	// connection from then on, and is never pooled.

@@ -54,7 +54,8 @@ func (g *Gate) BeginConnect(r *Route) (c *Conn, connecting, able bool, err error
 		return nil, false, false, nil
 	}
 	c = conns.Get().(*Conn)
-	c.tenant, c.Dst, c.Source = r.tenant, netip.AddrPortFrom(a, r.port), sources[0]
+	c.tenant, c.credential = r.tenant, r.credential
+	c.Dst, c.Source = netip.AddrPortFrom(a, r.port), sources[0]
 	if connecting, err = g.Begin(c.TCP, c.Source, c.Dst); err != nil {
 		err = failed(c.Dst, err)
 		c.Release()
@@ -103,7 +104,7 @@ func (g *Gate) dialAddr(ctx context.Context, r *Route, a netip.Addr) (*Conn, err
 	for _, s := range sources {
 		var tcp *sock.Conn
 		if tcp, err = g.dialer(ctx, s, dst); err == nil {
-			return &Conn{TCP: tcp, connLife: connLife{tenant: r.tenant, Dst: dst, Source: s}}, nil
+			return &Conn{TCP: tcp, connLife: connLife{tenant: r.tenant, credential: r.credential, Dst: dst, Source: s}}, nil
 		}
 		if !errors.Is(err, syscall.EADDRNOTAVAIL) {
 			break
@@ -136,7 +137,7 @@ func (g *Gate) race(ctx context.Context, r *Route) (*Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	addrs := r.Addrs() // r may be used again while attempts end
-	route := &Route{tenant: r.tenant, port: r.port, sources: r.sources}
+	route := &Route{tenant: r.tenant, credential: r.credential, port: r.port, sources: r.sources}
 	results := make(chan attempt, len(addrs))
 	timer := time.NewTimer(attemptDelay)
 	defer timer.Stop()

@@ -23,6 +23,10 @@ const (
 	Unauthenticated              // it has shown nothing, or what is wrong; showing something else may help
 	Unverified                   // what it has shown cannot be verified now
 	OverLimit                    // of the tenant; Error.RetryAfter says when to come again
+	RequestDenied                // by request rules; Ticket.Request says which, unless Error.Err says more
+	RequestMalformed             // servers may read it in different ways, at a host with request rules
+	BodyTooLarge                 // for a host that says how large it may be
+	NoCredential                 // what is to be put into it cannot be read
 	DNSFailed                    // no such name, or the resolver fails
 	DNSTimeout                   // the resolver is too slow
 	DNSBusy                      // as many names as may be are being looked up already
@@ -39,7 +43,7 @@ const (
 
 // ByAdmission reports whether the request was not admitted, which says nothing about any
 // server.
-func (k Kind) ByAdmission() bool { return k <= OverLimit }
+func (k Kind) ByAdmission() bool { return k <= NoCredential }
 
 // Error is why Admit or Connect gave no connection. Err holds the cause, if any.
 type Error struct {
@@ -65,6 +69,8 @@ var (
 	// ErrLiftable is a denial that a client which has shown nothing might lift by showing who
 	// it is.
 	ErrLiftable = &Error{Kind: Unauthenticated, Err: errors.New("denied to who shows no credentials")}
+
+	errRequestDenied = &Error{Kind: RequestDenied}
 
 	errOwn = &Error{Kind: Looped, Err: errors.New("the client is this gateway itself")}
 )

@@ -100,7 +100,7 @@ func rules(t testing.TB, text string) *acl.Policy {
 	return p
 }
 
-func request(t testing.TB, s string) *Request { return &Request{Target: target(t, s)} }
+func asking(t testing.TB, s string) *Request { return &Request{Target: target(t, s)} }
 
 func target(t testing.TB, s string) acl.Target {
 	tg, err := acl.ParseTarget(s)
@@ -154,7 +154,7 @@ func TestOpen(t *testing.T) {
 			r := &recorder{t: t, answers: answers}
 			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 			gen := policy.New(policy.Tenant{Rules: rules(t, tt.policy), Sources: policy.NewSources(tt.sources)})
-			c, d, err := g.Blocking().Open(t.Context(), gen, request(t, tt.target))
+			c, d, err := g.Blocking().Open(t.Context(), gen, asking(t, tt.target))
 			assert.Equal(t, tt.looked, r.looked)
 			assert.Equal(t, tt.dialed, r.dialed)
 			if tt.err != "" {
@@ -177,7 +177,7 @@ func TestNilGenerationDenies(t *testing.T) {
 	r := &recorder{t: t}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 	for _, gen := range []*policy.Generation{nil, {}, policy.New(policy.Tenant{})} {
-		_, d, err := g.Blocking().Open(t.Context(), gen, request(t, "192.0.2.1:443"))
+		_, d, err := g.Blocking().Open(t.Context(), gen, asking(t, "192.0.2.1:443"))
 		assert.EqualError(t, err, "denied")
 		assert.Equal(t, acl.Deny, d.Verdict)
 	}
@@ -223,7 +223,7 @@ func TestConnectTriesTheNext(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := &recorder{t: t, answers: map[string][]netip.Addr{"a.test": tt.addrs}, fail: tt.fail, hang: tt.hang}
 			g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
-			c, _, err := g.Blocking().Open(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
+			c, _, err := g.Blocking().Open(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*")}), asking(t, "a.test:80"))
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			assert.Equal(t, tt.dialed, r.dialed)
@@ -246,7 +246,7 @@ func TestConnectTimeLimit(t *testing.T) {
 			hang: map[string]bool{"192.0.2.1:80": true, "192.0.2.2:80": true}}
 		g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		_, _, err := g.Blocking().Open(ctx, policy.New(policy.Tenant{Rules: rules(t, "*")}), request(t, "a.test:80"))
+		_, _, err := g.Blocking().Open(ctx, policy.New(policy.Tenant{Rules: rules(t, "*")}), asking(t, "a.test:80"))
 		cancel()
 		var e *Error
 		require.ErrorAs(t, err, &e)
@@ -259,10 +259,10 @@ func TestNextSourceWhenPortsRunOut(t *testing.T) {
 	r := &recorder{t: t, fail: map[string]error{"198.51.100.1>192.0.2.1:80": syscall.EADDRNOTAVAIL, "198.51.100.1>192.0.2.2:80": syscall.ECONNREFUSED}}
 	g := NewGate(r.lookup, r.dial, NewPool(nil, time.Minute))
 	gen := policy.New(policy.Tenant{Rules: rules(t, "*"), Sources: policy.NewSources(aa("198.51.100.1", "198.51.100.2"))})
-	c, _, err := g.Blocking().Open(t.Context(), gen, request(t, "192.0.2.1:80"))
+	c, _, err := g.Blocking().Open(t.Context(), gen, asking(t, "192.0.2.1:80"))
 	require.NoError(t, err)
 	assert.Equal(t, "198.51.100.2", c.Source.String())
-	_, _, err = g.Blocking().Open(t.Context(), gen, request(t, "192.0.2.2:80"))
+	_, _, err = g.Blocking().Open(t.Context(), gen, asking(t, "192.0.2.2:80"))
 	assert.Error(t, err)
 	assert.Equal(t, []string{"198.51.100.1>192.0.2.1:80", "198.51.100.2>192.0.2.1:80", "198.51.100.1>192.0.2.2:80"}, r.dialed)
 }
@@ -374,7 +374,7 @@ func TestAdmitNow(t *testing.T) {
 	gen := policy.New(policy.Tenant{Rules: rules(t, "!*.bad.test\n192.0.2.0/24\n*.test")})
 	admit := func(s string) (bool, *Ticket, error) {
 		r := new(Ticket)
-		known, err := g.AdmitNow(gen, request(t, s), r)
+		known, err := g.AdmitNow(gen, asking(t, s), r)
 		return known, r, err
 	}
 	known, r, err := admit("192.0.2.7:80")
@@ -396,7 +396,7 @@ func TestAdmitNow(t *testing.T) {
 	assert.Equal(t, aa("203.0.113.1"), r.Route.Addrs())
 	known, _, _ = admit("b.test:80")
 	assert.False(t, known)
-	known, err = g.AdmitNow(nil, request(t, "a.test:80"), new(Ticket))
+	known, err = g.AdmitNow(nil, asking(t, "a.test:80"), new(Ticket))
 	assert.True(t, known)
 	assert.ErrorIs(t, err, errDenied)
 }
@@ -406,7 +406,7 @@ func TestAdmitAddr(t *testing.T) {
 	g := NewGate(nil, nil, nil)
 	admit := func(list, target, addr string) ([]netip.Addr, acl.Verdict, error) {
 		r := new(Ticket)
-		err := g.AdmitAddr(policy.New(policy.Tenant{Rules: rules(t, list)}), request(t, target), netip.MustParseAddr(addr), r)
+		err := g.AdmitAddr(policy.New(policy.Tenant{Rules: rules(t, list)}), asking(t, target), netip.MustParseAddr(addr), r)
 		return r.Route.Addrs(), r.Decision.Verdict, err
 	}
 	addrs, verdict, err := admit("!192.0.2.0/24\na.test", "a.test:80", "198.51.100.1")
@@ -449,7 +449,7 @@ func TestChecks(t *testing.T) {
 	}
 	for name, half := range halves {
 		for _, to := range []string{"a.test:80", "192.0.2.1:80"} {
-			r, k := request(t, to), new(Ticket)
+			r, k := asking(t, to), new(Ticket)
 			assert.NoError(t, half(r, k), name)
 			assert.Equal(t, 1, k.Route.Len())
 			r.Client = netip.MustParseAddr("192.0.2.66")
@@ -463,7 +463,7 @@ func TestChecks(t *testing.T) {
 			assert.Zero(t, k.Route.Len(), name)
 		}
 		before := asked
-		assert.ErrorIs(t, half(request(t, "bad.test:80"), new(Ticket)), errDenied)
+		assert.ErrorIs(t, half(asking(t, "bad.test:80"), new(Ticket)), errDenied)
 		assert.Equal(t, before, asked)
 	}
 }
@@ -478,9 +478,9 @@ func TestLastOfManyAddresses(t *testing.T) {
 	lookup := func(context.Context, string) ([]netip.Addr, error) { return append(many, last), nil }
 	g := NewGate(lookup, nil, nil)
 	var r Ticket
-	require.NoError(t, g.Blocking().Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "2001:db8::1\n")}), request(t, "a.test:80"), &r))
+	require.NoError(t, g.Blocking().Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "2001:db8::1\n")}), asking(t, "a.test:80"), &r))
 	assert.Equal(t, []netip.Addr{last}, r.Route.Addrs())
-	require.NoError(t, g.Blocking().Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*\n")}), request(t, "a.test:80"), &r))
+	require.NoError(t, g.Blocking().Admit(t.Context(), policy.New(policy.Tenant{Rules: rules(t, "*\n")}), asking(t, "a.test:80"), &r))
 	assert.Equal(t, append([]netip.Addr{last}, many...), r.Route.Addrs())
 }
 

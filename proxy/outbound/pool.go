@@ -27,10 +27,11 @@ type Pool struct {
 // poolKey is what must be the same for a connection to serve another request. The
 // source belongs to it, since reloads change sources.
 type poolKey struct {
-	tenant string
-	source netip.Addr
-	dst    netip.AddrPort
-	server string
+	tenant     string
+	source     netip.Addr
+	dst        netip.AddrPort
+	server     string
+	credential string // that was put into its requests
 }
 
 // NewPool returns a pool that closes connections that lay idle for maxAge, when
@@ -46,7 +47,7 @@ func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
 func (p *Pool) Get(r *Route, server string) *Conn {
 	for _, a := range r.addrs {
 		for _, s := range r.sources.For(a) {
-			key := poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server}
+			key := poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server, r.credential}
 			if c := p.pop(key); c != nil {
 				return c
 			}
@@ -87,7 +88,7 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 	}
 }
 
-func (c *Conn) key() poolKey { return poolKey{c.tenant, c.Source, c.Dst, c.server} }
+func (c *Conn) key() poolKey { return poolKey{c.tenant, c.Source, c.Dst, c.server, c.credential} }
 
 // add fails when the pool is closed.
 func (p *Pool) add(c *Conn) bool {

@@ -15,6 +15,8 @@ type Route struct {
 	addrs   []netip.Addr
 	port    uint16
 	sources policy.Sources
+	// credential stands for what is put into the requests that go along it; "": nothing.
+	credential string
 
 	room [8]netip.Addr // so that few addresses take no allocation
 }
@@ -22,6 +24,7 @@ type Route struct {
 // begin makes r a route that does not lead anywhere yet.
 func (r *Route) begin(t *policy.Tenant, port uint16) {
 	r.tenant, r.addrs, r.port, r.sources = t.Name, r.room[:0], port, t.Sources
+	r.credential = ""
 }
 
 // Len is how many addresses there are to try.
@@ -33,7 +36,7 @@ func (r *Route) Addrs() []netip.Addr { return slices.Clone(r.addrs) }
 // Leads reports whether c could have been made by this route, with TLS to that server, or
 // "" for a plain connection: only then a request that was admitted with r may go over it.
 func (r *Route) Leads(c *Conn, server string) bool {
-	return c.server == server && c.tenant == r.tenant && c.Dst.Port() == r.port && slices.Contains(r.addrs, c.Dst.Addr()) &&
+	return c.server == server && c.tenant == r.tenant && c.credential == r.credential && c.Dst.Port() == r.port && slices.Contains(r.addrs, c.Dst.Addr()) &&
 		slices.Contains(r.sources.For(c.Dst.Addr()), c.Source)
 }
 

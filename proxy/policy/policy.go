@@ -25,6 +25,7 @@ type Tenant struct {
 	Name      string
 	Rules     *acl.Policy // with the guard; nil denies everything
 	Shadow    *Shadow     // rules that are judged by beside them; nil: none
+	Inspect   *Inspect    // what requests may do where they may go; nil: whatever they like
 	Sources   Sources
 	Limits    Limits
 	HideRules bool   // answers don't show the text of rules

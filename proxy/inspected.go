@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+)
+
+// What a request gets, and is asked, at a host of which the policy says more than where it is.
+
+// replaceFields drops the fields of the request that appendCredentials writes.
+func (x *exchange) replaceFields() {
+	x.put = nil
+	in := x.ticket.Inspected
+	if in == nil || len(in.Headers) == 0 || !x.wanted.ByTLS {
+		return
+	}
+	x.put = in
+	for i := range x.req.Fields {
+		f := &x.req.Fields[i]
+		for j := range in.Headers {
+			if bytes.EqualFold(f.Name, []byte(in.Headers[j].Name)) {
+				f.Dropped = true
+			}
+		}
+	}
+}
+
+// appendCredentials writes the fields that the policy puts into the request.
+func (x *exchange) appendCredentials(b []byte) []byte {
+	if x.put == nil {
+		return b
+	}
+	for i := range x.put.Headers {
+		h := &x.put.Headers[i]
+		b = append(append(b, h.Name...), ": "...)
+		b = append(h.AppendValue(b), "\r\n"...)
+	}
+	return b
+}
+
+// errShows is the error of an answer that would give a credential away.
+var errShows = errors.New("the head of the server's answer shows the credential that was put into the request")
+
+// shows reports whether the head of an answer shows what the client is not to have.
+func (x *exchange) shows(head []byte) bool {
+	if x.put == nil {
+		return false
+	}
+	for i := range x.put.Headers {
+		if x.put.Headers[i].In(head) {
+			return true
+		}
+	}
+	return false
+}

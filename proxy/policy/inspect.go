@@ -1,0 +1,197 @@
+package policy
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
+)
+
+// Inspect says what requests may do at some of the hosts that a tenant may reach. It is not
+// changed once it was made; nil says nothing of any host.
+type Inspect struct {
+	// Certificate is what clients are shown as a host's, which is a name or an address; nil:
+	// there is no CA, and tunnels to the hosts are denied. It may be called concurrently.
+	Certificate func(host string) (*tls.Certificate, error)
+
+	hosts   []Inspected
+	tunnels index // by host and port: what is reached by TLS
+	plain   index // by host alone: what is reached without
+}
+
+// Inspected is what requests may do at the hosts of one form. The zero Inspected denies them all.
+type Inspected struct {
+	Host     string         // a form of [acl], with ports or without, but neither `!` nor `*`; without: 443
+	Requests *request.Rules // nil denies every request
+	// Headers are put into each request, in place of what the client has sent under their
+	// names. They go only to a server whose certificate was verified.
+	Headers     []Header
+	MaxBody     int64 // bytes of a request's body; 0: as many as it likes
+	Browsers    bool  // with Headers: pages of other origins may make requests, too
+	Passthrough bool  // tunnels are not opened, and nothing is asked of requests
+
+	credential string
+}
+
+// Credential stands for what is put into requests, without showing it; "": nothing is.
+func (in *Inspected) Credential() string { return in.credential }
+
+// Header is a field that requests are sent with. It holds a secret: nothing shows its value.
+type Header struct {
+	Name  string // as it is sent
+	value []byte
+	// Problem is why there is no value: the request fails then. nil: there is one.
+	Problem error
+	// traces are how an answer's head could show the secret.
+	traces [][]byte
+}
+
+// leastSecret is how many bytes of a secret, or of its Base64, can be told from anything else.
+const leastSecret = 8
+
+// NewHeader is a field whose value is prefix and secret.
+func NewHeader(name, prefix string, secret []byte) Header {
+	h := Header{Name: name, value: append([]byte(prefix), secret...)}
+	if len(secret) < leastSecret {
+		return h
+	}
+	h.traces = append(h.traces, secret)
+	// In Base64 it looks different behind each number of bytes modulo 3; what stands at its
+	// ends depends on what is around it.
+	for skip := range 3 {
+		enc := base64.StdEncoding.EncodeToString(append(make([]byte, skip), secret...))
+		std := enc[(skip*8+5)/6 : (skip+len(secret))*8/6]
+		if len(std) < leastSecret {
+			continue
+		}
+		h.traces = append(h.traces, []byte(std))
+		if url := strings.NewReplacer("+", "-", "/", "_").Replace(std); url != std {
+			h.traces = append(h.traces, []byte(url))
+		}
+	}
+	return h
+}
+
+// AppendValue appends the value to b.
+func (h *Header) AppendValue(b []byte) []byte { return append(b, h.value...) }
+
+// In reports whether the head of an answer shows the secret, plain or in Base64. One of fewer
+// than 8 bytes is not looked for.
+func (h *Header) In(head []byte) bool {
+	return slices.ContainsFunc(h.traces, func(t []byte) bool { return bytes.Contains(head, t) })
+}
+
+// NewInspect makes hosts, of which the first whose form a target is says what requests may do.
+// The error says which form is none.
+func NewInspect(hosts []Inspected) (*Inspect, error) {
+	in := &Inspect{hosts: hosts}
+	var tunnels, plain forms
+	for i := range hosts {
+		p, err := acl.Parse(hosts[i].Host)
+		rule := p.Rule(1)
+		if err != nil || p.Len() != 1 || rule.Deny || rule.Form == acl.FormStar {
+			return nil, fmt.Errorf("%q is not the form of a host: write a name, *.name or an address, and ports behind it or none", hosts[i].Host)
+		}
+		hosts[i].credential = credential(hosts[i].Headers)
+		anywhere := rule
+		anywhere.Ports = nil
+		plain.add(anywhere, i)
+		if rule.Ports == nil {
+			rule.Ports = []acl.PortRange{{From: 443, To: 443}}
+		}
+		tunnels.add(rule, i)
+	}
+	var err error
+	if in.tunnels, err = tunnels.index(); err == nil {
+		in.plain, err = plain.index()
+	}
+	return in, err
+}
+
+// credential is different for different values.
+func credential(headers []Header) string {
+	if len(headers) == 0 {
+		return ""
+	}
+	var b []byte
+	for i := range headers {
+		b = acl.AppendFrame(acl.AppendFrame(b, headers[i].Name), headers[i].value)
+	}
+	sum := sha256.Sum256(b)
+	return string(sum[:])
+}
+
+// All are the hosts, in their order, for who shows them. They are not changed.
+func (in *Inspect) All() []Inspected {
+	if in == nil {
+		return nil
+	}
+	return in.hosts
+}
+
+// Of returns what requests to a target may do, that go by TLS or in plain; nil: nothing is said
+// of it. In plain the port does not matter: the rules are those of the host.
+func (in *Inspect) Of(t acl.Target, byTLS bool) *Inspected {
+	if in == nil {
+		return nil
+	}
+	x := &in.plain
+	if byTLS {
+		x = &in.tunnels
+	}
+	if i := x.first(t); i >= 0 && !in.hosts[i].Passthrough {
+		return &in.hosts[i]
+	}
+	return nil
+}
+
+// index finds the first host whose form a target is. A target is a name or an address, and
+// forms of the other kind are none of its.
+type index struct {
+	names, addrs   *acl.Policy
+	nameAt, addrAt []int // the host that a rule is of
+}
+
+func (x *index) first(t acl.Target) int {
+	p, at := x.names, x.nameAt
+	if t.Host.IsAddr() {
+		p, at = x.addrs, x.addrAt
+	}
+	if d := p.DecideHost(t); d.Verdict == acl.Allow {
+		return at[d.Rule-1]
+	}
+	return -1
+}
+
+// forms are what an index is made of.
+type forms struct {
+	names, addrs   strings.Builder
+	nameAt, addrAt []int
+}
+
+func (f *forms) add(r acl.Rule, host int) {
+	if r.Form == acl.FormAddr {
+		f.addrs.WriteString(r.Canonical() + "\n")
+		f.addrAt = append(f.addrAt, host)
+		return
+	}
+	f.names.WriteString(r.Canonical() + "\n")
+	f.nameAt = append(f.nameAt, host)
+}
+
+func (f *forms) index() (x index, err error) {
+	x = index{nameAt: f.nameAt, addrAt: f.addrAt}
+	if x.names, err = acl.Parse(f.names.String()); err != nil {
+		return x, err
+	}
+	if x.addrs, err = acl.Parse(f.addrs.String()); err == nil {
+		x.addrs = x.addrs.WithGuard(acl.Guard{Mode: acl.GuardOff}) // what may be reached is decided elsewhere
+	}
+	return x, err
+}
