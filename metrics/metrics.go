@@ -22,10 +22,11 @@ type Mode uint8
 const (
 	Forward Mode = iota // a request in absolute form
 	Connect             // CONNECT
+	Inspected           // out of a tunnel that was opened
 	numModes
 )
 
-var modeNames = [numModes]string{"forward", "connect"}
+var modeNames = [numModes]string{"forward", "connect", "inspected"}
 
 func (m Mode) String() string { return modeNames[m] }
 

@@ -70,8 +70,12 @@ func (s *Server) housekeeping() func(now time.Time) {
 
 // accept starts to serve a client, or refuses it in words.
 func (s *Server) accept(l *poll.Loop, c *conn) {
-	limits := s.placesFor(c.Client())
 	c.announced = s.announces(c.Client())
+	s.enter(l, c, s.placesFor(c.Client()))
+}
+
+// enter starts to serve a client within those limits, or refuses it in words.
+func (s *Server) enter(l *poll.Loop, c *conn, limits door.Limits) {
 	switch why, await := s.door.EnterOrShed(c, limits); {
 	case await:
 		s.wg.Go(func() { s.acceptLater(c, limits) })

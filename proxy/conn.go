@@ -44,6 +44,7 @@ type conn struct {
 // connLife is what a conn knows of the client that it has now.
 type connLife struct {
 	secure    *terminate.Client // who has come by TLS; nil: in plain
+	inside    *inside           // the tunnel that its requests come out of; nil: they come from the client
 	client    netip.AddrPort    // who it is by its PROXY header; invalid: the peer. Changed by becomes
 	announced bool              // that header is still to come
 

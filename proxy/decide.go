@@ -56,7 +56,7 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 	x.did.mode = metrics.Connect
 	known, err := x.admitNow(0)
 	switch {
-	case !known:
+	case !known, x.ticket.Inspected != nil && err == nil: // which is opened
 		return false
 	case err != nil:
 		x.fail(err)
@@ -90,7 +90,9 @@ func (x *exchange) admitNow(port uint16) (known bool, err error) {
 
 // forward serves a request in absolute form.
 func (x goExchange) forward() bool {
-	x.did.mode = metrics.Forward
+	if x.c.inside == nil {
+		x.did.mode = metrics.Forward
+	}
 	port, server := uint16(80), ""
 	if x.target.Scheme == "https" {
 		port = 443
@@ -123,6 +125,9 @@ func (x goExchange) connect() bool {
 	if err := x.admit(0); err != nil {
 		return x.refuse(err)
 	}
+	if x.ticket.Inspected != nil {
+		return x.open()
+	}
 	return x.dialTunnel()
 }
 
@@ -152,6 +157,9 @@ func (x *exchange) wasJudged() {
 
 // readTarget makes x.wanted what the gate is asked.
 func (x *exchange) readTarget(port uint16) (err error) {
+	if in := x.c.inside; in != nil {
+		x.wanted.Who, x.wanted.Inside = in.who, true
+	}
 	x.wanted.Client, x.wanted.Certificate, x.wanted.HTTP = x.c.Client(), x.c.secure.Certificate(), &x.req
 	x.wanted.Path, x.wanted.ByTLS = x.target.Path, x.target.Scheme == "https"
 	x.gen = x.c.srv.live.Load()

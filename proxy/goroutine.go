@@ -144,6 +144,9 @@ func (x goExchange) serve() (keep bool) {
 	if err != nil {
 		return x.endBadHead(err)
 	}
+	if x.c.inside != nil {
+		return x.serveInside()
+	}
 	switch x.target.Form {
 	case http1.AuthorityForm:
 		return x.connect()

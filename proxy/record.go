@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -41,6 +42,9 @@ type progress struct {
 // stays.
 func (x *exchange) keepHeads() {
 	if x.c.srv.Access != nil {
+		if in := x.c.inside; in != nil {
+			x.rec.Base = "https://" + strings.TrimSuffix(in.target.String(), ":443")
+		}
 		x.rec.HideQuery = x.ticket.Inspected != nil && !x.c.srv.LogQuery
 		x.rec.Keep(&x.req, &x.resp)
 	}

@@ -81,6 +81,7 @@ type Server struct {
 	targets  targets
 
 	terminator *terminate.Terminator // of clients by TLS
+	leaves     leaves                // shown to clients of inspected hosts
 	lastFailed [2]atomic.Int64       // handshake in the log, in ns; the second is of those about certificates
 
 	opened   atomic.Int64    // tunnels since the last trim

@@ -94,6 +94,7 @@ func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 		Log:              p.log,
 		Budget:           p.budget,
 		ForwardedFor:     c.ForwardedFor,
+		LogQuery:         c.LogQuery,
 		Head:             http1.Limits{MaxHead: c.MaxHead, MaxFields: c.MaxFields},
 		AnswerHead:       http1.Limits{MaxHead: c.MaxAnswerHead, MaxFields: c.MaxAnswerFields},
 		MaxConns:         c.MaxConns,
@@ -121,7 +122,7 @@ func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 
 func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
-	s.Rest.HideRules, s.Rest.Contact = c.HideRules, c.Contact
+	s.Rest.HideRules, s.Rest.Contact, s.Rest.Inspect = c.HideRules, c.Contact, c.Inspect
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
 	m.usages.next = nil
 	s.Rest.Shadow = policy.NewShadow(c.InForce(c.Shadow, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
@@ -138,7 +139,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 		to.Clients, to.Shown, to.Pods = t.Clients, t.Shown, t.Pods
 		to.Rules = c.InForce(cmp.Or(t.Learned, t.Policy), at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
 		to.Shadow = policy.NewShadow(c.InForce(t.Shadow, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
-		to.HideRules, to.Contact = t.HideRules, t.Contact
+		to.HideRules, to.Contact, to.Inspect = t.HideRules, t.Contact, t.Inspect
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
 			RequestsPerSecond: t.Limits.RequestsPerSecond, Burst: t.Limits.Burst}
 	}

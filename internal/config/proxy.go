@@ -41,6 +41,9 @@ type Proxy struct {
 	DirectoryWait   time.Duration // for the news of a pod that a client comes from
 	DirectoryMaxAge time.Duration // after which what was heard is not believed any more
 
+	Inspect  *policy.Inspect // what requests may do where they may go; nil: whatever they like
+	LogQuery bool            // the access log has the queries of requests to those hosts, too
+
 	UpstreamCA   []byte // PEM: roots besides the system's, for absolute-form https; nil: none
 	ForwardedFor bool   // add X-Forwarded-For
 
@@ -86,7 +89,8 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.Keys = p.keys(l, all)
 	p.authenticates(l, all)
 	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
-	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
+	p.Inspect = inspectReader{nodes: nodes{l}}.read(l.Block(inspectSetting()))
+	p.tenants(l, Tenant{Inspect: p.Inspect, users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
 		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.learn(l, all)
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
@@ -179,7 +183,7 @@ var rulesText = settings.Setting{Key: "rules", Value: "TEXT", Change: live, Help
 var shadowText = settings.Setting{Key: "shadowRules", Value: "TEXT", Change: live, Help: "the shadow rules themselves"}
 
 func (p *Proxy) policySettings() []settings.Setting {
-	return []settings.Setting{
+	all := []settings.Setting{
 		{Flag: "rules", Egress: rulesVariable, Key: "rulesFile", Value: "FILE", List: true, Change: live,
 			Help: "read the rules from this file; several are one list, in the order given (EGRESS_HTTP_PROXY_DESTINATION holds the rules themselves)"},
 		rulesText,
@@ -188,6 +192,8 @@ func (p *Proxy) policySettings() []settings.Setting {
 		shadowText,
 		p.learnSetting(),
 		tenantsSetting(),
+	}
+	return append(append(all, p.inspectSettings()...), []settings.Setting{
 		{Flag: "authenticate", Key: "authenticate", Default: "off", Value: "MODE", Change: live,
 			Help: "ask clients who they are (Proxy-Authorization): off, optional or required",
 			Into: settings.One(&p.Authenticate, policy.ParseMode)},
@@ -207,7 +213,7 @@ func (p *Proxy) policySettings() []settings.Setting {
 		{Flag: "contact", Key: "contact", Value: "TEXT", Change: live,
 			Help: "whom to ask about a denied request, shown on error pages",
 			Into: settings.One(&p.Contact, settings.Line)},
-	}
+	}...)
 }
 
 func (p *Proxy) limitSettings() []settings.Setting {

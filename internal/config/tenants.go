@@ -23,8 +23,9 @@ type Tenant struct {
 
 	Rules     RuleText
 	Policy    *acl.Policy
-	Learned   *acl.Policy // Policy with what is allowed while learning; nil: nothing is learned
-	Shadow    *acl.Policy // judged by beside them, and changes nothing; nil: there is none
+	Learned   *acl.Policy     // Policy with what is allowed while learning; nil: nothing is learned
+	Shadow    *acl.Policy     // judged by beside them, and changes nothing; nil: there is none
+	Inspect   *policy.Inspect // what requests may do where they may go; nil: whatever they like
 	Guard     acl.GuardMode
 	Sources   []netip.Addr // never empty, unless those of the gateway are
 	Limits    TenantLimits
@@ -100,7 +101,7 @@ func (r *tenantReader) list(n *yaml.Node) {
 func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	t := Tenant{Guard: r.rest.Guard, Sources: r.gateway, HideRules: r.rest.HideRules, Contact: r.rest.Contact, line: item.Line}
 	before := len(r.Problems)
-	var inline, file, shadow, shadowFile *yaml.Node
+	var inline, file, shadow, shadowFile, inspect *yaml.Node
 	named := false
 	r.keys(item, map[string]func(*yaml.Node){
 		"name":            func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
@@ -114,6 +115,7 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 		"rulesFile":       func(n *yaml.Node) { file = n },
 		"shadowRules":     func(n *yaml.Node) { shadow = n },
 		"shadowRulesFile": func(n *yaml.Node) { shadowFile = n },
+		"inspect":         func(n *yaml.Node) { inspect = n },
 		"guard":           scalar(r.nodes, &t.Guard, acl.ParseGuardMode),
 		"hideRules":       scalar(r.nodes, &t.HideRules, settings.Bool),
 		"contact":         scalar(r.nodes, &t.Contact, settings.Line),
@@ -122,6 +124,9 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	t.Rules, t.Policy = r.rules(&t, "rules", inline, file)
 	if shadow != nil || shadowFile != nil {
 		_, t.Shadow = r.rules(&t, "shadowRules", shadow, shadowFile)
+	}
+	if inspect != nil {
+		t.Inspect = inspectReader{nodes: r.nodes, rest: r.rest.Inspect}.read(inspect)
 	}
 	if !named {
 		r.FileProblem(item.Line, `a tenant wants a "name"`)

@@ -145,19 +145,36 @@ func (l *Loader) Broken(s Setting) bool {
 // ReadFile reads the file that v names, and marks it to be watched. A relative path
 // in the configuration file is relative to that file. What it can't read it reports.
 func (l *Loader) ReadFile(v Value) (path string, text []byte, ok bool) {
-	path = v.Text
-	if v.Source == l.Path && !filepath.IsAbs(path) {
-		path = filepath.Join(filepath.Dir(l.Path), path)
-	}
-	text, err := l.in.ReadFile(path)
+	path, text, err := l.readFile(v)
 	if err != nil {
 		l.Report(v.Problem(err.Error()))
 		return path, nil, false
 	}
+	l.watch(path)
+	return path, text, true
+}
+
+// TryFile is ReadFile for a file that may not be there yet: that is no problem, and it is watched
+// all the same.
+func (l *Loader) TryFile(v Value) (path string, text []byte, err error) {
+	path, text, err = l.readFile(v)
+	l.watch(path)
+	return path, text, err
+}
+
+func (l *Loader) readFile(v Value) (path string, text []byte, err error) {
+	path = v.Text
+	if v.Source == l.Path && !filepath.IsAbs(path) {
+		path = filepath.Join(filepath.Dir(l.Path), path)
+	}
+	text, err = l.in.ReadFile(path)
+	return path, text, err
+}
+
+func (l *Loader) watch(path string) {
 	if !slices.Contains(l.Watch, path) {
 		l.Watch = append(l.Watch, path)
 	}
-	return path, text, true
 }
 
 // Written is how the user wrote the settings.

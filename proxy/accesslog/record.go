@@ -42,10 +42,11 @@ type Request struct {
 	Mode      metrics.Mode
 	Judged    bool
 	Tunnel    bool
-	HideQuery bool  // the line has the target without its query
-	Silent    bool  // no request: neither logged nor counted
-	Minor     uint8 // of the client's HTTP version
-	Status    int   // of the answer; 502 too when the server broke it off after its head was sent
+	Base      string // in front of a target that names its path alone
+	HideQuery bool   // the line has the target without its query
+	Silent    bool   // no request: neither logged nor counted
+	Minor     uint8  // of the client's HTTP version
+	Status    int    // of the answer; 502 too when the server broke it off after its head was sent
 
 	Tenant string // "" where there are none
 	Who    policy.Who
@@ -90,7 +91,10 @@ func (r *Request) Keep(req *http1.Request, resp *http1.Response) {
 	if r.HideQuery {
 		target, _, _ = bytes.Cut(target, []byte("?"))
 	}
-	r.method, r.target = keep(req.Method), keep(target)
+	r.method = keep(req.Method)
+	r.target = span{uint32(len(r.Text)), 0}
+	r.Text = append(append(r.Text, r.Base...), target...)
+	r.target.to = uint32(len(r.Text))
 	r.userAgent, r.referer = keep(req.Get(http1.UserAgent)), keep(req.Get(http1.Referer))
 	r.contentType = keep(resp.Get(http1.ContentType))
 	r.Minor = uint8(req.Minor)

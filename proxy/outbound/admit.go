@@ -22,6 +22,7 @@ type Request struct {
 	HTTP   *http1.Request // its head; nil for what is no HTTP
 	Path   []byte         // of HTTP but CONNECT: the path and query of its target
 	ByTLS  bool           // it goes to the server by TLS
+	Inside bool           // it comes out of a tunnel whose client has shown who it is: Who
 	// Who the client is: Certificate as the front door knows it, the rest by Admit or AdmitNow.
 	policy.Who
 }

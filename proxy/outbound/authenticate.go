@@ -16,8 +16,11 @@ import (
 // and puts it into r; what it has shown with other requests is not remembered. With a ctx it
 // waits for a verdict; without one known is false when somebody would have to be waited for.
 func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx context.Context) (known bool, err error) {
-	r.Shown, r.Until = nil, time.Time{}
 	asks := gen.Asks()
+	if r.Inside {
+		return true, g.stillShown(asks, r, t)
+	}
+	r.Shown, r.Until = nil, time.Time{}
 	if asks.Mode == policy.Off || r.HTTP == nil || gen.Own(r.Client) {
 		return true, nil
 	}
@@ -50,6 +53,20 @@ func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx c
 		kind = Unverified
 	}
 	return true, &Error{Kind: kind, Err: errors.New(verdict.Outcome.String())}
+}
+
+// stillShown refuses a request out of a tunnel when what its client has shown, when the tunnel was
+// made, does not stand any more. It may show nothing anew: what it sends is for the server.
+func (g *Gate) stillShown(asks policy.Authentication, r *Request, t *Ticket) error {
+	if !r.Until.IsZero() && !time.Now().Before(r.Until) {
+		r.Shown = nil
+	}
+	problem := asks.Problem(&r.Who)
+	if problem == "" {
+		return nil
+	}
+	t.Tenant, t.Decision, t.Resolve, t.Route = nil, acl.Decision{}, 0, Route{}
+	return &Error{Kind: RequestDenied, Err: errors.New(problem + "; make the tunnel anew")}
 }
 
 // Pods says which pod has an address. internal/directory has the one that ships.
@@ -93,7 +110,7 @@ func shown(r *http1.Request, room [][]byte) [][]byte {
 // liftable makes a denial one that asks for credentials, if the client has shown none and
 // they might lift it: some clients send them only then.
 func liftable(gen *policy.Generation, r *Request, t *Ticket, err error) error {
-	if err == errDenied && r.Shown == nil && r.HTTP != nil && gen.MayLift(r.Target) {
+	if err == errDenied && r.Shown == nil && r.HTTP != nil && !r.Inside && gen.MayLift(r.Target) {
 		return ErrLiftable
 	}
 	return err

@@ -185,13 +185,17 @@ func (f *forms) add(r acl.Rule, host int) {
 	f.nameAt = append(f.nameAt, host)
 }
 
-func (f *forms) index() (x index, err error) {
-	x = index{nameAt: f.nameAt, addrAt: f.addrAt}
-	if x.names, err = acl.Parse(f.names.String()); err != nil {
-		return x, err
+func (f *forms) index() (index, error) {
+	names, err := unguarded(f.names.String())
+	if err != nil {
+		return index{}, err
 	}
-	if x.addrs, err = acl.Parse(f.addrs.String()); err == nil {
-		x.addrs = x.addrs.WithGuard(acl.Guard{Mode: acl.GuardOff}) // what may be reached is decided elsewhere
-	}
-	return x, err
+	addrs, err := unguarded(f.addrs.String())
+	return index{names: names, addrs: addrs, nameAt: f.nameAt, addrAt: f.addrAt}, err
+}
+
+// unguarded are rules that only compare: what may be reached is decided elsewhere.
+func unguarded(text string) (*acl.Policy, error) {
+	p, err := acl.Parse(text)
+	return p.WithGuard(acl.Guard{Mode: acl.GuardOff}), err
 }

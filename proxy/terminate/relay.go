@@ -36,6 +36,10 @@ type relay struct {
 	opened atomic.Bool // the handshake is over
 	closed atomic.Bool // the front door has closed, and the client has been told
 	early  []byte      // a PROXY header, which goes in front
+
+	shook          func(tls.ConnectionState) // is told of the handshake, before anything is carried; nil: nobody is
+	inside         bool                      // of a tunnel: the client has found the proxy already
+	received, sent atomic.Int64              // bytes carried, in plain
 }
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -63,6 +67,11 @@ func (r *relay) run() {
 			return
 		}
 	}
+	r.serve(keys)
+}
+
+// serve does the handshake and what follows.
+func (r *relay) serve(keys *Keys) {
 	r.secure = tls.Server(r.raw, keys.config)
 	var down sync.WaitGroup
 	down.Go(func() {
@@ -113,6 +122,9 @@ func (r *relay) handshake(keys *Keys) error {
 		return err
 	}
 	r.t.show(r.c, r.secure.ConnectionState(), keys)
+	if r.shook != nil {
+		r.shook(r.secure.ConnectionState())
+	}
 	r.raw.SetDeadline(time.Time{})
 	r.opened.Store(true)
 	return nil
@@ -121,6 +133,10 @@ func (r *relay) handshake(keys *Keys) error {
 // inPlain is for clients that have sent a request where a handshake must be.
 const inPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 	"This port of the proxy is for TLS: write https:// in front of its name, or use the port for plain clients.\n"
+
+// insideInPlain is for clients that have sent a request in plain into a tunnel that is opened.
+const insideInPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
+	"What is in a tunnel to this host must be TLS: the proxy's policy asks what requests do there.\n"
 
 // announcedToo is for those who begin with a PROXY header, and are not to.
 const announcedToo = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
@@ -145,6 +161,10 @@ func (r *relay) explain(err error) {
 	r.raw.SetDeadline(time.Now().Add(lingerTime))
 	bad, ok := errors.AsType[tls.RecordHeaderError](err)
 	switch ok = ok && bad.Conn != nil; {
+	case ok && r.inside:
+		if looksLikeHTTP(bad.RecordHeader) {
+			r.raw.Blocking.Write([]byte(insideInPlain))
+		}
 	case ok && told(err) == errAnnounced:
 		r.raw.Blocking.Write([]byte(announcedToo))
 	case ok && looksLikeHTTP(bad.RecordHeader):
@@ -176,6 +196,7 @@ func (r *relay) move() error {
 		if _, err := r.plain.Write(b[:n]); err != nil {
 			return notTaken{err}
 		}
+		r.received.Add(int64(n))
 		if err != nil || n < len(b) {
 			return err
 		}
@@ -224,6 +245,7 @@ func (r *relay) down() {
 			r.endDown()
 			return
 		}
+		r.sent.Add(int64(n))
 		_, err := r.secure.Write(big[:n]) // by r.raw, which knows when it is late
 		buffers.Put(big)
 		if err != nil {

@@ -134,6 +134,20 @@ func (t *Terminator) Take(conn *sock.Conn) {
 	})
 }
 
+// Relay carries between a client that the front door has already, and that begins a handshake,
+// and near, the end of a pair at whose other end that is served which the client sends. early was
+// read of the client before; shook is told of the handshake before anything is carried. It returns
+// the bytes carried, in plain, when both connections may be closed, which the caller does.
+func (t *Terminator) Relay(from netip.AddrPort, client sock.Blocking, early []byte, near sock.Blocking, keys *Keys,
+	shook func(tls.ConnectionState)) (received, sent int64) {
+	r := newRelay(t, &Client{from: from}, client, near)
+	r.raw.read, r.shook, r.inside = early, shook, true
+	r.raw.any.Store(len(early) > 0)
+	r.raw.SetDeadline(time.Now().Add(t.HandshakeTimeout))
+	r.serve(keys)
+	return r.received.Load(), r.sent.Load()
+}
+
 // CutLate cuts clients whom the front door is done with, and who have not taken all of what it
 // has sent them; the longest first, until n descriptors are free. It returns how many are.
 func (t *Terminator) CutLate(n int) (freed int) {

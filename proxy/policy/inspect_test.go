@@ -1,0 +1,72 @@
+package policy
+
+import (
+	"encoding/base64"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+func TestInspectOf(t *testing.T) {
+	in, err := NewInspect([]Inspected{{Host: "api.example.com"}, {Host: "pinned.example.com", Passthrough: true}, {Host: "*.example.com:443,8443"},
+		{Host: "192.0.2.0/24"}, {Host: "[2001:db8::1]:8443"}})
+	require.NoError(t, err)
+	for target, want := range map[string][2]string{ // by TLS, and in plain
+		"api.example.com:443":    {"api.example.com", "api.example.com"},
+		"api.example.com:8443":   {"*.example.com:443,8443", "api.example.com"},
+		"api.example.com:80":     {"", "api.example.com"},
+		"pinned.example.com:443": {"", ""},
+		"x.example.com:8443":     {"*.example.com:443,8443", "*.example.com:443,8443"},
+		"x.example.com:9000":     {"", "*.example.com:443,8443"},
+		"example.org:443":        {"", ""},
+		"192.0.2.7:443":          {"192.0.2.0/24", "192.0.2.0/24"},
+		"192.0.3.7:443":          {"", ""},
+		"[2001:db8::1]:8443":     {"[2001:db8::1]:8443", "[2001:db8::1]:8443"},
+		"[2001:db8::1]:443":      {"", "[2001:db8::1]:8443"},
+	} {
+		to, err := acl.ParseTarget(target)
+		require.NoError(t, err)
+		for i, byTLS := range []bool{true, false} {
+			got := ""
+			if h := in.Of(to, byTLS); h != nil {
+				got = h.Host
+			}
+			assert.Equal(t, want[i], got, "%s %v", target, byTLS)
+		}
+	}
+	assert.Nil(t, (*Inspect)(nil).Of(acl.Target{}, true))
+	for _, bad := range []string{"", "*", "!a.test", "a.test\nb.test", "a b", "https://a.test"} {
+		_, err := NewInspect([]Inspected{{Host: bad}})
+		assert.Error(t, err, bad)
+	}
+}
+
+func TestHeaderIn(t *testing.T) {
+	const secret = "s3cr3t-token-value"
+	h := NewHeader("Authorization", "Bearer ", []byte(secret))
+	assert.Equal(t, "Bearer "+secret, string(h.AppendValue(nil)))
+	for pad := range 4 {
+		text := "abcd"[:pad] + secret + "\xff\xff"
+		for name, shown := range map[string]string{"plain": text, "std": base64.StdEncoding.EncodeToString([]byte(text)), "url": base64.RawURLEncoding.EncodeToString([]byte(text))} {
+			assert.True(t, h.In([]byte("HTTP/1.1 200 OK\r\nX: "+shown+"\r\n\r\n")), "%s %d", name, pad)
+		}
+	}
+	assert.False(t, h.In([]byte("HTTP/1.1 200 OK\r\nX: s3cr3t-token-valu\r\n\r\n")))
+	short := NewHeader("X", "", []byte("1234567"))
+	assert.False(t, short.In([]byte("1234567")))
+	assert.False(t, new(Header).In([]byte("x")))
+}
+
+// What is put in tells connections apart, and does not show itself.
+func TestCredential(t *testing.T) {
+	in, err := NewInspect([]Inspected{{Host: "a.test"}, {Host: "b.test", Headers: []Header{NewHeader("A", "", []byte("value-of-b"))}},
+		{Host: "c.test", Headers: []Header{NewHeader("A", "", []byte("value-of-c"))}}})
+	require.NoError(t, err)
+	a, b, c := in.All()[0], in.All()[1], in.All()[2]
+	assert.Empty(t, a.Credential())
+	assert.NotEqual(t, b.Credential(), c.Credential())
+	assert.NotContains(t, b.Credential(), "value-of-b")
+}
