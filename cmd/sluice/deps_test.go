@@ -46,6 +46,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"internal/hold", "net", "who holds is decided apart from how that is asked and done"},
 		{"acl", "net/http", "acl is a library for any caller: it decides, and opens nothing"},
 		{"acl", "net", "acl opens no socket and asks no resolver"},
+		{"acl/request", "net", "it opens no socket, and reads no files"},
 		{"proxy/...", module + "acl/convert", "configurations are converted by a command, and by nothing that a request passes"},
 		{"acl/convert", "net", "converting opens no socket and asks no resolver"},
 		{"acl/convert", "net/http", "converting opens no socket and asks no resolver"},
@@ -73,7 +74,7 @@ func TestForbiddenImports(t *testing.T) {
 
 // What a room may import of this program at most, itself or through others, and why.
 func TestAllowedImports(t *testing.T) {
-	gate := []string{"acl", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
+	gate := []string{"acl", "acl/request", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
 	frontDoor := slices.Concat(gate, []string{"internal/linelog", "metrics", "proxy/accept", "proxy/accesslog", "proxy/door", "proxy/logline", "proxy/outbound", "proxy/tunnel"})
 	judged := []string{"proxy/auth", "proxy/contain", "proxy/policy"} // what is said of what something was judged by
 	tests := []struct {
@@ -85,14 +86,16 @@ func TestAllowedImports(t *testing.T) {
 		{"acl/convert", []string{"acl"}, "it reads texts, wherever they come from"},
 		{"acl/suggest", []string{"acl"}, "it reads logs, wherever they come from"},
 		{"acl/audit", []string{"acl"}, "it reasons about rules, whoever has them"},
+		{"acl/request", []string{"acl"}, "it decides what requests may do, and opens nothing"},
+		{"proxy/ca", nil, "it signs, whoever asks for what host"},
 		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
-		{"proxy/door", slices.Concat(judged, []string{"acl", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
+		{"proxy/door", slices.Concat(judged, []string{"acl", "acl/request", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
 		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},
-		{"proxy/answer", slices.Concat(judged, []string{"acl", "proxy/http1", "proxy/logline"}), "what a client is told is made of plain values: answers open no socket, and know no front door"},
-		{"proxy/accesslog", slices.Concat(judged, []string{"acl", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}), "front doors fill records; the log knows none of them, and opens no socket"},
-		{"proxy/policy", []string{"acl", "proxy/auth", "proxy/contain"}, "what a request is judged by: values, and no socket"},
+		{"proxy/answer", slices.Concat(judged, []string{"acl", "acl/request", "proxy/http1", "proxy/logline"}), "what a client is told is made of plain values: answers open no socket, and know no front door"},
+		{"proxy/accesslog", slices.Concat(judged, []string{"acl", "acl/request", "internal/linelog", "metrics", "proxy/http1", "proxy/logline"}), "front doors fill records; the log knows none of them, and opens no socket"},
+		{"proxy/policy", []string{"acl", "acl/request", "proxy/auth", "proxy/contain"}, "what a request is judged by: values, and no socket"},
 		{"proxy/resolve", []string{"internal/files", "proxy/contain", "proxy/fdbudget"}, "the resolver does not decide"},
 		{"proxy/tunnel", []string{"proxy/contain", "proxy/fdbudget", "proxy/poll", "proxy/sock"}, "a tunnel moves bytes; what may be connected was decided before"},
 		{"proxy/accept", []string{"proxy/contain", "proxy/poll", "proxy/sock"}, "who may come in is the door's business"},

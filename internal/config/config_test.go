@@ -103,6 +103,7 @@ learn: true
 onRevoke: keep
 expired: keep
 hideRules: true
+logQuery: true
 contact: ask net@example.com
 authenticate: optional
 directory: /run/d.sock
@@ -139,7 +140,7 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
-		"shadow-rules": {"/etc/shadow"}, "learn": {"true"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "contact": {"ask net@example.com"},
+		"shadow-rules": {"/etc/shadow"}, "learn": {"true"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "log-query": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
@@ -170,7 +171,7 @@ logLevel: warn
 		ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
 		Rules:             ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
 		ShadowRules:       ruleText(acl.Text{Source: "/etc/shadow", Text: "c.test"}),
-		Learn:             true, HideRules: true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
+		Learn:             true, HideRules: true, LogQuery: true, Contact: "ask net@example.com", Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,
@@ -201,7 +202,7 @@ logLevel: warn
 		if s.Flag != "" && s.Flag != "config" {
 			require.Contains(t, texts, s.Flag)
 		}
-		if s.Key != "" && s.Key != "rules" && s.Key != "shadowRules" && s.Key != tenantsKey {
+		if s.Key != "" && s.Key != "rules" && s.Key != "shadowRules" && s.Key != tenantsKey && s.Key != inspectKey {
 			require.Contains(t, files["/etc/sluice.yaml"], "\n"+s.Key+":")
 		}
 	}
