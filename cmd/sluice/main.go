@@ -71,7 +71,7 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newMigrateCommand(s), newConvertCommand(s), newProbe(s), cli.Version("sluice", s.out))
+	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newMigrateCommand(s), newConvertCommand(s), newInspectCommand(environ, s), newProbe(s), cli.Version("sluice", s.out))
 	cli.Strict(root)
 	return root
 }

@@ -216,3 +216,20 @@ func acceptedRules(t *testing.T, b docs.Block) {
 	got := newMachine(t).run("PATH=$PWD/bin:$PATH\nsluice acl check - <<'end of rules'\n" + b.Text + "\nend of rules\necho status $?")
 	assert.Contains(t, got, "status 0\n")
 }
+
+// inspectable writes the page's configuration, with what it names, where a command line is to run.
+const inspectable = `PATH=$PWD/bin:$PATH
+page=$PWD/docs/inspect.md
+cd "$(mktemp -d)" && mkdir ca && echo a-secret-of-github > github
+sluice inspect ca api.github.com git.example.com --cert ca/tls.crt --key ca/tls.key > ca/said
+sed -n '/^~~~yaml$/,/^~~~$/p' "$page" | sed '1d;/^~~~$/,$d' | sed "s|/etc/sluice/||" > sluice.yaml
+`
+
+func inspectFile(t *testing.T, _ docs.Block) {
+	fences := strings.ReplaceAll(inspectable, "~~~", "```")
+	assert.Equal(t, "0\n", newMachine(t).run(fences+"exec 2>&1\nsluice proxy --check --config sluice.yaml; echo $?"))
+}
+
+func inspectAsks(t *testing.T, b docs.Block) {
+	newMachine(t).replay(b, strings.ReplaceAll(inspectable, "~~~", "```"))
+}

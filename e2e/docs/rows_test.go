@@ -32,6 +32,10 @@ var rows = map[string]row{
 	"docs/failover.md | When nobody holds the address | console 1": {run: kubectlNames},
 	"docs/failover.md | When nobody holds the address | yaml 1":    {run: leaseWords},
 
+	"docs/inspect.md | What requests may do | yaml 1":    {run: inspectFile},
+	"docs/inspect.md | What requests may do | console 1": {run: inspectAsks},
+	"docs/inspect.md | The CA | console 1":               {run: asPrinted},
+
 	"docs/install.md | Installing Sluice | console 1":                                       {test: "e2e/release TestInstallPage", why: "it needs a release"},
 	"docs/install.md | From an archive | console 1":                                         {test: "e2e/release TestInstallPage", why: "it needs a release"},
 	"docs/install.md | On Debian, by the package | console 1":                               {test: "e2e/release TestInstallPage", why: "it needs a release"},
