@@ -1,6 +1,7 @@
 package request
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,6 +39,10 @@ func TestReference(t *testing.T) {
 		target += rapid.SampledFrom([]string{"", "", "?", "?a", "?a/b"}).Draw(t, "query")
 		allow, reason, line := acltest.Request(rules, o.EncodedSlash, o.EmptySegments, method, target)
 		d := r.Decide(method, target)
+		same, err := Parse(strings.Join(slices.Collect(r.Canonical()), "\n"), o)
+		require.NoError(t, err)
+		again := same.Decide(method, target)
+		require.Equal(t, []any{d.Verdict, d.Reason, d.Rule}, []any{again.Verdict, again.Reason, again.Rule}, "%q: %s %s", rules, method, target)
 		seen[reason]++
 		if allow {
 			allowed++

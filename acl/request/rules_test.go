@@ -1,6 +1,7 @@
 package request
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -167,6 +168,22 @@ func TestParseText(t *testing.T) {
 	assert.Equal(t, "request rule in line 4 !\tPOST /é/**", d.String())
 	assert.Zero(t, (*Rules)(nil).Len())
 	assert.Equal(t, acl.Deny, (*Rules)(nil).Decide("GET", "/").Verdict)
+}
+
+// What decides alike is spelt alike.
+func TestCanonical(t *testing.T) {
+	for text, want := range map[string]string{
+		"POST,GET,GET   /a%20b/%7e/*x**": "GET,POST /a%20b/~/*x*/**",
+		"!*\t/\u00dcser/KEYS/**?a=*&b":   "!* /%C3%9Cser/keys/**?a=*&b",
+		"GET /":                          "GET /",
+		"GET /a%2Fb/%2A/**":              "GET /a%2Fb/%2A/**",
+		"*":                              "*",
+	} {
+		got := slices.Collect(parse(t, text, Options{}).Canonical())
+		assert.Equal(t, []string{want}, got, text)
+		assert.Equal(t, got, slices.Collect(parse(t, got[0], Options{}).Canonical()), text)
+	}
+	assert.Empty(t, slices.Collect((*Rules)(nil).Canonical()))
 }
 
 // The common case allocates nothing.

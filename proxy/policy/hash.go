@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/sluiceproxy/sluice/acl"
 )
@@ -75,4 +76,28 @@ func (f *frames) tenant(t *Tenant) {
 	f.w(f.b)
 	f.b = f.b[:0]
 	t.Rules.Frames(f.w)
+	f.inspect(t.Inspect)
+}
+
+// inspect adds what requests are asked; nothing where they are not.
+func (f *frames) inspect(in *Inspect) {
+	if in == nil {
+		return
+	}
+	f.add("inspect")
+	f.add(strconv.Itoa(len(in.hosts)))
+	for i := range in.hosts {
+		h := &in.hosts[i]
+		o := h.Requests.Options()
+		f.add(h.canonical)
+		for _, b := range []bool{h.Passthrough, h.Browsers, o.EncodedSlash, o.EmptySegments} {
+			f.add(strconv.FormatBool(b))
+		}
+		f.add(strconv.FormatInt(h.MaxBody, 10))
+		f.each(len(h.Headers), func(i int) string { return strings.ToLower(h.Headers[i].Name) })
+		rules := slices.Collect(h.Requests.Canonical())
+		f.each(len(rules), func(i int) string { return rules[i] })
+	}
+	f.w(f.b)
+	f.b = f.b[:0]
 }

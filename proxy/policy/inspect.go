@@ -37,6 +37,7 @@ type Inspected struct {
 	Passthrough bool  // tunnels are not opened, and nothing is asked of requests
 
 	credential string
+	canonical  string // spelling of Host
 }
 
 // Credential stands for what is put into requests, without showing it; "": nothing is.
@@ -98,7 +99,7 @@ func NewInspect(hosts []Inspected) (*Inspect, error) {
 		if err != nil || p.Len() != 1 || rule.Deny || rule.Form == acl.FormStar {
 			return nil, fmt.Errorf("%q is not the form of a host: write a name, *.name or an address, and ports behind it or none", hosts[i].Host)
 		}
-		hosts[i].credential = credential(hosts[i].Headers)
+		hosts[i].credential, hosts[i].canonical = credential(hosts[i].Headers), rule.Canonical()
 		anywhere := rule
 		anywhere.Ports = nil
 		plain.add(anywhere, i)

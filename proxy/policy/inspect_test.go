@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
 )
 
 func TestInspectOf(t *testing.T) {
@@ -58,6 +59,43 @@ func TestHeaderIn(t *testing.T) {
 	short := NewHeader("X", "", []byte("1234567"))
 	assert.False(t, short.In([]byte("1234567")))
 	assert.False(t, new(Header).In([]byte("x")))
+}
+
+// What requests are asked is part of what the policy is called, in any spelling; values of
+// credentials are not, nor is that nothing is asked.
+func TestInspectInHash(t *testing.T) {
+	hash := func(hosts ...Inspected) string {
+		s := Set{}
+		if hosts != nil {
+			in, err := NewInspect(hosts)
+			require.NoError(t, err)
+			s.Rest.Inspect = in
+		}
+		return s.Hash()
+	}
+	rules := func(text string, o request.Options) *request.Rules {
+		r, err := request.Parse(text, o)
+		require.NoError(t, err)
+		return r
+	}
+	none := hash()
+	assert.Equal(t, (&Set{}).Hash(), none)
+	one := hash(Inspected{Host: "API.example.com", Requests: rules("GET,HEAD /%61", request.Options{}), Headers: []Header{NewHeader("X", "", []byte("one"))}})
+	assert.Equal(t, one, hash(Inspected{Host: "api.example.com.", Requests: rules("# a\nHEAD,GET  /a", request.Options{}), Headers: []Header{NewHeader("x", "", []byte("two"))}}))
+	seen := map[string]bool{none: true, one: true}
+	for _, h := range []Inspected{
+		{Host: "api.example.com", Requests: rules("GET,HEAD /a", request.Options{})},
+		{Host: "api.example.com", Requests: rules("GET,HEAD /a", request.Options{EncodedSlash: true})},
+		{Host: "api.example.com", Requests: rules("GET,HEAD /a", request.Options{EmptySegments: true})},
+		{Host: "api.example.com", Requests: rules("GET,HEAD /a", request.Options{}), MaxBody: 5},
+		{Host: "api.example.com", Requests: rules("GET,HEAD /a", request.Options{}), Browsers: true},
+		{Host: "api.example.com", Passthrough: true},
+		{Host: "api.example.com"},
+		{Host: "*.example.com"},
+	} {
+		assert.False(t, seen[hash(h)], "%+v", h)
+		seen[hash(h)] = true
+	}
 }
 
 // What is put in tells connections apart, and does not show itself.
