@@ -3,6 +3,7 @@ package outbound
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 )
 
@@ -44,11 +45,20 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) e
 	config = config.Clone()
 	config.ServerName = name
 	config.NextProtos = []string{"http/1.1"}
+	asked := false
+	config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		asked = true
+		return new(tls.Certificate), nil // none
+	}
 	c.records = &records{Blocking: c.TCP.Blocking()}
 	t := tls.Client(c.records, config)
 	if err := t.HandshakeContext(ctx); err != nil {
 		c.Close()
-		e := dialError(fmt.Errorf("TLS with %s: %w", name, err))
+		err = fmt.Errorf("TLS with %s: %w", name, err)
+		if asked {
+			err = fmt.Errorf("%w; %w", err, ErrClientCertificate)
+		}
+		e := dialError(err)
 		if e.Kind == ConnectionFailed {
 			e.Kind = TLSFailed
 		}
@@ -57,6 +67,9 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) e
 	c.TLS, c.server = t, name
 	return nil
 }
+
+// ErrClientCertificate is why a server has ended the handshake, or what came behind it.
+var ErrClientCertificate = errors.New("the server wants a certificate of its client (passthrough: true lets an inspected host have it)")
 
 // BlockingGate is a Gate with what waits for the resolver or a server: not for an event loop.
 type BlockingGate struct{ *Gate }

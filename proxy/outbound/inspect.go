@@ -112,7 +112,7 @@ func withPort(b []byte) string {
 // origin is the target of a request in origin form, as it will be sent.
 func origin(method, path []byte) []byte {
 	switch {
-	case len(path) == 0 && string(method) == "OPTIONS":
+	case string(method) == "OPTIONS" && (len(path) == 0 || string(path) == "*"):
 		return []byte("*")
 	case len(path) == 0 || path[0] != '/':
 		return append([]byte("/"), path...)

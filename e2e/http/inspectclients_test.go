@@ -1,0 +1,167 @@
+//go:build linux
+
+package http
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/e2e/internal/program"
+	"github.com/sluiceproxy/sluice/internal/nettest"
+)
+
+// cloneOnly is docs/inspect.md's: clone yes, push no.
+const cloneOnly = `
+  - host: api.example.com
+    requests: |
+      GET /**/info/refs?service=git-upload-pack
+      POST /**/git-upload-pack
+`
+
+// A repository can be cloned through the gateway, and not be pushed to.
+func TestInspectGit(t *testing.T) {
+	nettest.Need(t, "git")
+	o := newInspected(t, cloneOnly)
+	head := newRepository(t, o.mux)
+	env := append(append([]string{"GIT_SSL_CAINFO=" + o.CA}, gitEnv...), proxyEnv...)
+	dir := filepath.Join(t.TempDir(), "clone")
+	got := program.Command(t, o.Client, env, "git", "clone", "-q", "https://api.example.com/git/repo.git", dir)
+	require.Equal(t, 0, got.Status, got.Err)
+	require.Equal(t, head, succeed(t, gitEnv, "git", "-C", dir, "rev-parse", "HEAD"))
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "more"), []byte("more"), 0o600))
+	succeed(t, gitEnv, "git", "-C", dir, "add", "more")
+	succeed(t, gitEnv, "git", "-C", dir, "commit", "-q", "-m", "more")
+	got = program.Command(t, o.Client, env, "git", "-C", dir, "push", "-q", "origin", "main")
+	assert.NotEqual(t, 0, got.Status)
+	assert.Contains(t, got.Err, "403")
+	assert.Equal(t, head, strings.Fields(program.Command(t, o.Client, env, "git", "ls-remote", "https://api.example.com/git/repo.git", "main").Out)[0])
+}
+
+// inside opens a tunnel and does the handshake with the gateway, as name.
+func (o *inspected) inside(t testing.TB, connect, name string) (*tls.Conn, *bufio.Reader) {
+	t.Helper()
+	c := dialClient(t, o.outside)
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", connect, connect)
+	require.Contains(t, readHead(t, c), " 200 ")
+	pem, err := os.ReadFile(o.CA)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(pem))
+	host, _, err := net.SplitHostPort(connect)
+	require.NoError(t, err)
+	s := tls.Client(c, &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: name != host}) //nolint:gosec // what is judged is what comes inside
+	require.NoError(t, s.Handshake())
+	return s, bufio.NewReader(s)
+}
+
+// answer is the status of the next answer, and its body.
+func answer(t testing.TB, r *bufio.Reader) (int, string) {
+	t.Helper()
+	resp, err := http.ReadResponse(r, nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(body)
+}
+
+// A protocol that is switched to inside carries bytes both ways.
+func TestInspectUpgrade(t *testing.T) {
+	o := newInspected(t, "\n  - {host: api.example.com, requests: 'GET /echo'}\n")
+	c, r := o.inside(t, "api.example.com:443", "api.example.com")
+	fmt.Fprint(c, "GET /echo HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nearly ")
+	resp, err := http.ReadResponse(r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 101, resp.StatusCode)
+	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
+	go c.Write(large)
+	got := make([]byte, len("early ")+len(large))
+	_, err = io.ReadFull(r, got)
+	require.NoError(t, err)
+	assert.Equal(t, "early "+string(large), string(got))
+}
+
+// What comes inside in another form than a server's requests do, or under another name, goes
+// nowhere; and the next connection is as good as the first.
+func TestInspectAttacks(t *testing.T) {
+	o := newInspected(t, "\n  - {host: api.example.com, requests: 'GET /v1/**'}\n")
+	for name, c := range map[string]struct {
+		name, request, want string
+		status              int
+	}{
+		"absolute form":         {"api.example.com", "GET https://other.example.com/v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
+		"absolute form of it":   {"api.example.com", "GET https://api.example.com/v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
+		"CONNECT":               {"api.example.com", "CONNECT other.example.com:443 HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
+		"OPTIONS *":             {"api.example.com", "OPTIONS * HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "malformed path", 400},
+		"another Host":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: other.example.com\r\n\r\n", "Host and the name", 421},
+		"another port":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com:8443\r\n\r\n", "Host and the name", 421},
+		"no Host":               {"api.example.com", "GET /v1/a HTTP/1.0\r\n\r\n", "Host and the name", 421},
+		"another name":          {"other.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "Host and the name", 421},
+		"two Hosts":             {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nHost: other.example.com\r\n\r\n", "", 400},
+		"two framings":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n", "", 400},
+		"encoded dots":          {"api.example.com", "GET /v1/%2e%2e/admin HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "a dot segment", 400},
+		"overlong UTF-8":        {"api.example.com", "GET /v1/%c0%ae%c0%ae/admin HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "no UTF-8", 400},
+		"encoded slash":         {"api.example.com", "GET /v1/..%2fadmin HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "a dot segment", 400},
+		"two slashes":           {"api.example.com", "GET /v1//admin HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "empty segment", 403},
+		"NUL":                   {"api.example.com", "GET /v1/%00 HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "control byte", 400},
+		"a header of the path":  {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nX-Original-URL: /admin\r\n\r\n", "overrides", 400},
+		"the same by underline": {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nX_Rewrite_URL: /admin\r\n\r\n", "overrides", 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.got()
+			s, r := o.inside(t, "api.example.com:443", c.name)
+			fmt.Fprint(s, c.request)
+			status, body := answer(t, r)
+			assert.Equal(t, c.status, status, body)
+			assert.Contains(t, body, c.want)
+			assert.Empty(t, o.got())
+		})
+	}
+	s, r := o.inside(t, "api.example.com:443", "api.example.com")
+	for range 3 {
+		fmt.Fprint(s, "GET /v1/a HTTP/1.1\r\nHost: API.example.com:443\r\n\r\n")
+		status, body := answer(t, r)
+		require.Equal(t, 200, status)
+		require.Contains(t, body, "server-a saw")
+	}
+	plain := dialClient(t, o.outside)
+	fmt.Fprint(plain, "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n")
+	require.Contains(t, readHead(t, plain), " 200 ")
+	fmt.Fprint(plain, "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n")
+	said, err := io.ReadAll(plain)
+	require.NoError(t, err)
+	assert.Contains(t, string(said), "What is in a tunnel to this host must be TLS")
+}
+
+// A server whose certificate does not stand up is told of inside, by a certificate that does.
+func TestInspectUntrusted(t *testing.T) {
+	o := newInspected(t, "\n  - {host: 'api.example.com:8443-8447', requests: '*'}\n")
+	evil := newAuthority(t)
+	for port, config := range map[string]*tls.Config{
+		"8443": evil.serverConfig("api.example.com"),
+		"8444": o.outside.CA.serverConfig("other.example.com"),
+		"8445": {Certificates: o.outside.CA.serverConfig("api.example.com").Certificates, ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12},
+		"8446": o.outside.CA.serverConfig("api.example.com"),
+		"8447": {Certificates: o.outside.CA.serverConfig("api.example.com").Certificates, ClientAuth: tls.RequireAnyClientCert},
+	} {
+		serve(t, o.ServerA.Listen(net.JoinHostPort(nettest.ServerAV4, port)), config, witness("server"))
+	}
+	for port, want := range map[string]string{"8443": "502 Bad Gateway: TLS with api.example.com", "8444": "502 Bad Gateway: TLS with api.example.com",
+		"8445": "502 Bad Gateway: TLS with api.example.com: remote error: tls: handshake failure; the server wants a certificate of its client", "8447": "502 Bad Gateway: the server wants a certificate of its client", "8446": "200 OK"} {
+		got := o.ask(t, "https://api.example.com:"+port+"/")
+		assert.Contains(t, got.Out, "\r\n\r\nHTTP/1.1 "+want, "%s %s", port, got.Err)
+	}
+}
