@@ -148,11 +148,7 @@ func (h *holder) again(ctx context.Context, end func()) {
 // take makes groups of what sluice-netsetup hold has.
 func (h *holder) take(s holding.Status) error {
 	for _, g := range s.Groups {
-		lease := h.c.Lease
-		if len(s.Groups) > 1 {
-			lease += "-" + g.Name
-		}
-		h.driver.groups = append(h.driver.groups, group{g, lease})
+		h.driver.groups = append(h.driver.groups, group{g, h.c.leaseOf(g.Name)})
 	}
 	if len(h.driver.groups) == 0 {
 		return errors.New("sluice-kube: sluice-netsetup hold has no addresses to hold: set EGRESS_SOURCE or EGRESS_POOL there")

@@ -19,7 +19,7 @@ import (
 
 // holdConfiguration is what all settings of "sluice-kube hold" say, checked.
 type holdConfiguration struct {
-	Lease      string // of one group; a prefix of several
+	Lease      string // what the names of all Leases begin with
 	Service    string // "": no EndpointSlice is written
 	Ports      []discoveryv1.EndpointPort
 	Netsetup   string
@@ -44,7 +44,7 @@ func (c *holdConfiguration) settings() []settings.Setting {
 	return settings.Table(settings.Group{Settings: []settings.Setting{
 		settings.ConfigFile(),
 		{Flag: "lease", Key: "lease", Default: "sluice", Value: "NAME", Change: fixed,
-			Help: "hold by the Lease of this name, in the pod's namespace; of several groups, by NAME-GROUP",
+			Help: "hold each group of addresses by the Lease NAME-GROUP, in the pod's namespace",
 			Into: settings.One(&c.Lease, parseName)},
 		{Flag: "service", Key: "service", Value: "NAME", Change: fixed,
 			Help: "lead this Service, which has no selector, to the pod that holds, by EndpointSlices",
@@ -84,6 +84,10 @@ func (c *holdConfiguration) settings() []settings.Setting {
 			Into: settings.One(&c.LogLevel, settings.Level)},
 	}})
 }
+
+// leaseOf is the name of a group's Lease. It has the group in it however many there are: who has
+// one group and who has several must mean the same Lease for the same address.
+func (c *holdConfiguration) leaseOf(group string) string { return c.Lease + "-" + group }
 
 // loadHold makes the configuration. The error is [settings.Problems], with everything that is
 // wrong; there is no configuration then.

@@ -95,9 +95,9 @@ func TestLeaseTamperedWith(t *testing.T) {
 	s := f.steady()
 	leases := f.c.CoordinationV1().Leases(f.ns)
 	for name, tamper := range map[string]func(ctx context.Context) error{
-		"Lease deleted": func(ctx context.Context) error { return leases.Delete(ctx, "sluice", metav1.DeleteOptions{}) },
+		"Lease deleted": func(ctx context.Context) error { return leases.Delete(ctx, lease, metav1.DeleteOptions{}) },
 		"Lease overwritten by a stranger": func(ctx context.Context) error {
-			l, err := leases.Get(ctx, "sluice", metav1.GetOptions{})
+			l, err := leases.Get(ctx, lease, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}
@@ -107,7 +107,7 @@ func TestLeaseTamperedWith(t *testing.T) {
 			return err
 		},
 		"Lease emptied by a stranger": func(ctx context.Context) error {
-			l, err := leases.Get(ctx, "sluice", metav1.GetOptions{})
+			l, err := leases.Get(ctx, lease, metav1.GetOptions{})
 			if err != nil {
 				return err
 			}

@@ -54,7 +54,7 @@ func TestClocksSetBackAndForth(t *testing.T) {
 	wrong := 0
 	for range 25 { // 5 s in which nothing happens
 		time.Sleep(200 * time.Millisecond)
-		l, err := f.c.CoordinationV1().Leases(f.ns).Get(t.Context(), "sluice", metav1.GetOptions{})
+		l, err := f.c.CoordinationV1().Leases(f.ns).Get(t.Context(), lease, metav1.GetOptions{})
 		require.NoError(t, err)
 		if time.Since(l.Spec.RenewTime.Time).Abs() > time.Hour {
 			wrong++
@@ -91,7 +91,7 @@ func TestLeaseTimesAreInformative(t *testing.T) {
 	write := func(at time.Time, seconds int) {
 		patch, err := json.Marshal(map[string]any{"spec": map[string]any{"renewTime": metav1.NewMicroTime(at), "acquireTime": metav1.NewMicroTime(at), "leaseDurationSeconds": seconds}})
 		require.NoError(t, err)
-		_, err = f.c.CoordinationV1().Leases(f.ns).Patch(context.Background(), "sluice", types.MergePatchType, patch, metav1.PatchOptions{})
+		_, err = f.c.CoordinationV1().Leases(f.ns).Patch(context.Background(), lease, types.MergePatchType, patch, metav1.PatchOptions{})
 		require.NoError(t, err)
 	}
 	past, future := time.Date(1971, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2199, 1, 1, 0, 0, 0, 0, time.UTC)

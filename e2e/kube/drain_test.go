@@ -59,7 +59,7 @@ func (f *failover) leaving(d *diary, was *replica) {
 	})
 	leases, err := f.c.CoordinationV1().Leases(f.ns).Watch(ctx, metav1.ListOptions{})
 	follow(leases, err, func(now any) { // not what it is by then: the successor's
-		if l, ok := now.(*coordinationv1.Lease); ok && l.Name == "sluice" && l.Annotations["sluice.io/released"] != "" {
+		if l, ok := now.(*coordinationv1.Lease); ok && l.Name == lease && l.Annotations["sluice.io/released"] != "" {
 			d.note("Lease given up")
 		}
 	})

@@ -43,6 +43,9 @@ type failover struct {
 	steps []*stepped.Process // all that there were
 }
 
+// lease is the name of the Lease of the address that all share.
+const lease = "sluice-198-51-100-60"
+
 // setup says how the programs are run. The zero setup runs them as they ship.
 type setup struct {
 	stepped  bool   // a test stands between them and the kernel

@@ -141,6 +141,27 @@ func TestPool(t *testing.T) {
 	o.never(t, f.grants())
 }
 
+// A gateway goes from one group to two while its pods of before are alive: who has the new list
+// means the same Lease for the address, and does not take it beside them. Nobody looks for a
+// duplicate here, so it is the Lease that keeps them apart.
+func TestGroupsAreAdded(t *testing.T) {
+	use(t)
+	one := nettest.HeldV4 + "/24," + nettest.HeldV6 + "/64"
+	f := setup{pool: one, spare: 1, blind: true}.failover(t, nettest.NewReplicas(t, 2))
+	o := observe(t, f.Gateway)
+	first, second := f.replicas[0], f.replicas[1]
+	require.Same(t, first, f.awaitHolder(nil))
+	f.setup.pool = one + " " + nettest.Held2V4 + "/24"
+	second.start()
+	nettest.Eventually(t, "the new pod has the address that is new", func() bool { return f.holders()["198-51-100-61"] == second })
+	assert.Same(t, first, f.holders()["198-51-100-60"])
+	assert.Zero(t, lines(second.said(), `"the address is held here","group":"198-51-100-60"`))
+	first.kill()
+	first.start()
+	nettest.Eventually(t, "its successor has the other", func() bool { return lines(first.saidNow(), `"the address is held here"`) > 0 })
+	o.never(t, f.grants())
+}
+
 // slices are the versions of a group's EndpointSlices.
 func (f *failover) slices(t *testing.T, group string) (all []string) {
 	t.Helper()
