@@ -326,6 +326,9 @@ func TestCover(t *testing.T) {
 			require.NoError(t, announce())
 			require.NoError(t, f.LetGo())
 			require.NoError(t, netlink.LinkDel(link(t, "net9")))
+			d, err := f.Damage()
+			require.NoError(t, err)
+			require.Zero(t, d, "its chain went with it")
 			require.NoError(t, f.Cover())
 		}
 	})
@@ -344,5 +347,12 @@ func TestTablesGone(t *testing.T) {
 		require.NoError(t, conn.Flush())
 		require.ErrorIs(t, f.Commit(n, time.Minute, false), ErrRefused)
 		require.ErrorIs(t, f.LetGo(), unix.ENOENT)
+		d, err := f.Restore()
+		require.NoError(t, err)
+		require.Equal(t, Damage{"table arp", true}, d)
+		d, err = f.Restore()
+		require.NoError(t, err)
+		require.Zero(t, d)
+		hold(t, f, time.Minute)
 	})
 }

@@ -164,48 +164,6 @@ func removeOld(conn *nftables.Conn, groups []Group, before map[string][]netip.Ad
 	return nil
 }
 
-// Restore puts the fence up again if somebody has taken a table of it away, with nothing held
-// by what is new of it, and reports whether that was so.
-func (f *Fence) Restore() (gone bool, err error) {
-	conn, err := nftables.New()
-	if err != nil {
-		return false, f.failed("restore", err)
-	}
-	if gone, err = f.gone(conn); err != nil || !gone {
-		return gone, err
-	}
-	links, err := interfaces()
-	if err != nil {
-		return true, f.failed("list interfaces", err)
-	}
-	if err := addTables(conn, f.group, nil, links, f.Weak); err != nil {
-		return true, f.failed("restore", err)
-	}
-	if err := conn.Flush(); err != nil {
-		return true, f.failed("restore", err)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.Weak {
-		f.covered = slices.Sorted(maps.Keys(links))
-	}
-	return true, nil
-}
-
-// gone reports whether a table of the fence is not there.
-func (f *Fence) gone(conn *nftables.Conn) (bool, error) {
-	for _, family := range families(f.Weak) {
-		there, err := conn.ListTablesOfFamily(family)
-		if err != nil {
-			return false, f.failed("list tables", err)
-		}
-		if !slices.ContainsFunc(there, func(t *nftables.Table) bool { return t.Name == prefix+f.group.Name }) {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
 // Cover puts the fence on interfaces that came after it. It is called before an address is
 // brought to one of them.
 func (f *Fence) Cover() error {

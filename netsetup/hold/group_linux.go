@@ -144,17 +144,23 @@ func (g *group) undo(brought bool) error {
 	return g.away()
 }
 
-// mend is for who holds the group's mu, after what the fence has refused: when somebody has
-// flushed the rules it is put up again, with nothing held, and then the addresses are taken
-// away, which were there without. It reports whether that was so.
+// mend is for who holds the group's mu: what somebody has taken of the fence is put up again.
+// When what is held went with it, or it cannot be put up, the addresses are taken away, which
+// were there without, and gone is true; else what is held is so by the kernel's own clock, and
+// goes on.
 func (g *group) mend() (gone bool, err error) {
-	gone, err = g.fence.Restore()
-	if !gone {
+	d, err := g.fence.Restore()
+	if d.What == "" {
 		return false, err
+	}
+	g.counts.restored.Add(1)
+	if err == nil && !d.Held {
+		g.h.o.Log.Error("somebody has taken a part of the fence away: it is there again", "group", g.name, "what", d.What)
+		return false, nil
 	}
 	g.quit()
 	err = errors.Join(err, g.away())
-	g.h.o.Log.Error("somebody has taken the fence away: it is there again, and the group is let go", "group", g.name, "error", err)
+	g.h.o.Log.Error("somebody has taken the fence away: it is there again, and the group is let go", "group", g.name, "what", d.What, "error", err)
 	return true, err
 }
 

@@ -48,6 +48,7 @@ type Holder struct {
 
 	stop    context.CancelFunc
 	running sync.WaitGroup // whatever was started
+	unguard func()
 }
 
 // Open loads the fences, and sets up what is needed besides the addresses. An address that
@@ -108,12 +109,14 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 	for _, g := range h.groups {
 		g.adopt()
 	}
+	h.unguard = h.guard()
 	return h, nil
 }
 
 // Close lets all groups go, and takes the fences away. When an address cannot be taken
 // away its fence stays, and the error says so.
 func (h *Holder) Close() error {
+	h.unguard() // nobody puts up again what is taken away here
 	var errs []error
 	for _, g := range h.groups {
 		errs = append(errs, g.letGo())

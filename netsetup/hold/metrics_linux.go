@@ -11,8 +11,8 @@ import (
 
 // counts are what has happened to a group.
 type counts struct {
-	taken, renewed, refused, expired, foreign, unanswered atomic.Uint64
-	noLink, noGateway, duplicate                          atomic.Uint64
+	taken, renewed, refused, expired, foreign, unanswered, restored atomic.Uint64
+	noLink, noGateway, duplicate                                    atomic.Uint64
 }
 
 // checked counts what a check has found wrong.
@@ -40,6 +40,7 @@ var metrics = []metric{
 	{"sluice_hold_expired_total", "Times that the group was fenced since it was not renewed in time.", func(c *counts) *atomic.Uint64 { return &c.expired }},
 	{"sluice_hold_foreign_total", "Times that the group was let go since another host spoke for an address of it.", func(c *counts) *atomic.Uint64 { return &c.foreign }},
 	{"sluice_hold_unanswered_total", "Times that no reply came back to the group.", func(c *counts) *atomic.Uint64 { return &c.unanswered }},
+	{"sluice_hold_fence_restored_total", "Times that something of the fence was gone, and put up again.", func(c *counts) *atomic.Uint64 { return &c.restored }},
 	{"sluice_hold_checks_without_link_total", "Checks that found an interface of the group down.", func(c *counts) *atomic.Uint64 { return &c.noLink }},
 	{"sluice_hold_checks_without_gateway_total", "Checks that had no answer of a gateway.", func(c *counts) *atomic.Uint64 { return &c.noGateway }},
 	{"sluice_hold_checks_with_duplicate_total", "Checks that found an address of the group with another host.", func(c *counts) *atomic.Uint64 { return &c.duplicate }},
