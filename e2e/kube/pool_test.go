@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/sluiceproxy/sluice/internal/hold"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -141,24 +142,31 @@ func TestPool(t *testing.T) {
 	o.never(t, f.grants())
 }
 
-// A gateway goes from one group to two while its pods of before are alive: who has the new list
-// means the same Lease for the address, and does not take it beside them. Nobody looks for a
+// A gateway goes from one group to two while a pod of before is alive: who has the new list means
+// the same Lease for the address, and does not take it beside that one. Nobody looks for a
 // duplicate here, so it is the Lease that keeps them apart.
 func TestGroupsAreAdded(t *testing.T) {
 	use(t)
 	one := nettest.HeldV4 + "/24," + nettest.HeldV6 + "/64"
-	f := setup{pool: one, spare: 1, blind: true}.failover(t, nettest.NewReplicas(t, 2))
+	f := setup{pool: one, spare: 2, blind: true}.failover(t, nettest.NewReplicas(t, 3))
 	o := observe(t, f.Gateway)
-	first, second := f.replicas[0], f.replicas[1]
-	require.Same(t, first, f.awaitHolder(nil))
+	first := f.awaitHolder(nil)
+	require.Same(t, f.replicas[0], first)
 	f.setup.pool = one + " " + nettest.Held2V4 + "/24"
-	second.start()
-	nettest.Eventually(t, "the new pod has the address that is new", func() bool { return f.holders()["198-51-100-61"] == second })
-	assert.Same(t, first, f.holders()["198-51-100-60"])
-	assert.Zero(t, lines(second.said(), `"the address is held here","group":"198-51-100-60"`))
+	for _, r := range f.replicas[1:] {
+		r.start()
+	}
+	all := f.spread(nil) // two more, and one address that is free: one of them is left over
+	time.Sleep(2 * hold.Defaults.Lease) // in which whoever waits for another Lease would take it
+	assert.Equal(t, all, f.holders())
+	assert.Same(t, first, all["198-51-100-60"])
+	for _, r := range f.replicas[1:] {
+		assert.Zero(t, lines(r.said(), `"the address is held here","group":"198-51-100-60"`), r.said())
+	}
+	o.never(t, f.grants())
+
 	first.kill()
-	first.start()
-	nettest.Eventually(t, "its successor has the other", func() bool { return lines(first.saidNow(), `"the address is held here"`) > 0 })
+	assert.Equal(t, map[string]*replica{"198-51-100-60": f.spare(all), "198-51-100-61": all["198-51-100-61"]}, f.spread(first))
 	o.never(t, f.grants())
 }
 
