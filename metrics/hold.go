@@ -18,6 +18,7 @@ type Held struct {
 
 // Hold holds the metrics of sluice-kube hold. Its methods may be called concurrently.
 type Hold struct {
+	reached  prometheus.Gauge
 	notes    *prometheus.CounterVec
 	requests *prometheus.CounterVec
 }
@@ -31,11 +32,22 @@ func NewHold(reg prometheus.Registerer, now func() []Held) *Hold {
 		prometheus.NewDesc("sluice_hold_ack_age_seconds", "Since the API server last acknowledged a write of the group's Lease; 0 for who does not own it.", []string{"group"}, nil),
 	})
 	return &Hold{
+		reached: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_hold_netsetup_reached",
+			Help: "1 while sluice-netsetup hold is connected: without it nothing can be held."}),
 		notes: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_hold_events_total",
 			Help: "What has happened to a group: took, fenced, lifted, lost, late, duplicate and others."}, []string{"group", "event"}),
 		requests: f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_hold_api_requests_total",
 			Help: "Requests to the API server, by what was asked for and the answer's code; none: there was no answer in time."}, []string{"verb", "resource", "code"}),
 	}
+}
+
+// Reached says whether sluice-netsetup hold is connected; it is not at first.
+func (h *Hold) Reached(yes bool) {
+	if yes {
+		h.reached.Set(1)
+		return
+	}
+	h.reached.Set(0)
 }
 
 // Happened counts an event of a group.

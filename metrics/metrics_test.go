@@ -154,5 +154,6 @@ func TestHold(t *testing.T) {
 	}
 	assert.Equal(t, map[string][]float64{
 		"sluice_hold_holding": {1, 0, 0}, "sluice_hold_lease_owner": {1, 1, 0}, "sluice_hold_ack_age_seconds": {1.5, 0, 0},
+		"sluice_hold_netsetup_reached": {0},
 	}, got)
 }

@@ -81,11 +81,11 @@ func (h *holder) run(ctx context.Context) error {
 	}
 	closeEvents := h.events(client, n)
 	defer closeEvents()
+	h.kernel = &kernel{socket: h.c.Netsetup, log: h.log, heard: h.heard, reached: n.metrics.Reached, again: sayAgain}
 	if err := h.openAdmin(ctx, registry, n); err != nil {
 		l.Close()
 		return cli.Wrong(err)
 	}
-	h.kernel = &kernel{socket: h.c.Netsetup, log: h.log, heard: h.heard}
 	d := newDriver(ctx, h.log)
 	d.leases, d.kernel, d.notes = newLeases(client, h.c.Pod.Namespace), h.kernel, n
 	h.driver = d
@@ -204,7 +204,7 @@ func (h *holder) openAdmin(ctx context.Context, registry *prometheus.Registry, n
 	}
 	a := admin.Plain(registry)
 	a.Ready.Store(true)
-	a.Details = n.details
+	a.Details = func() []string { return append(h.kernel.details(), n.details()...) }
 	s, _ := a.Serve(l, h.log)
 	context.AfterFunc(ctx, func() { s.Close() })
 	h.log.Info("admin on http://" + l.Addr().String() + "/")

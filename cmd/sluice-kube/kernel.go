@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -15,30 +17,33 @@ import (
 // 0.4 s and a probe up to 3 s more.
 const kernelDeadline = time.Second
 
+// sayAgain is how often it is said that sluice-netsetup hold cannot be reached, while that is so.
+const sayAgain = 30 * time.Second
+
 // kernel is sluice-netsetup hold, as far as it is there: what cannot be asked for, or is not
 // answered, counts as refused.
 type kernel struct {
-	socket string
-	log    *slog.Logger
-	heard  func(holding.Event) // is told of events
+	socket  string
+	log     *slog.Logger
+	heard   func(holding.Event) // is told of events
+	reached func(bool)          // is told whether it is there, when that changes
+	again   time.Duration       // between two words of not being there
 
 	mu     sync.Mutex
 	client *holding.Client // nil: there is no connection
+	wrong  error           // why it is of no use; nil: nothing is known to be
+	said   time.Time       // when that was said
 }
 
 // keep keeps a connection until ctx ends.
 func (k *kernel) keep(ctx context.Context) {
-	for said := false; ctx.Err() == nil; {
+	for ctx.Err() == nil {
 		c, err := k.dial(ctx)
 		if err != nil {
-			if !said {
-				k.log.Warn("sluice-netsetup hold cannot be reached: nothing can be held", "socket", k.socket, "error", err)
-			}
-			said = true
+			k.away(err)
 			sleep(ctx, apiDeadline/2)
 			continue
 		}
-		said = false
 		k.set(c)
 		stop := context.AfterFunc(ctx, c.Close)
 		for e := range c.Events() {
@@ -58,21 +63,60 @@ func (k *kernel) dial(ctx context.Context) (*holding.Client, error) {
 func (k *kernel) set(c *holding.Client) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.reached(c != nil)
+	if c == nil {
+		k.wrong = k.client.Err()
+	} else {
+		k.wrong, k.said = nil, time.Time{}
+	}
 	k.client = c
 }
 
-// with asks within the limit, and reports whether that was answered without an error.
-func (k *kernel) with(ctx context.Context, limit time.Duration, what string, ask func(context.Context, *holding.Client) error) bool {
+// away says now and then that nothing can be held, and why.
+func (k *kernel) away(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wrong = err
+	if !k.said.IsZero() && time.Since(k.said) < k.again {
+		return
+	}
+	k.said = time.Now()
+	k.log.Warn("sluice-netsetup hold cannot be reached: nothing can be held", "socket", k.socket, "error", err)
+}
+
+// details are a line, for /readyz?verbose.
+func (k *kernel) details() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.wrong != nil {
+		return []string{fmt.Sprintf("sluice-netsetup hold at %s: not reached, so nothing can be held: %v", k.socket, k.wrong)}
+	}
+	if k.client == nil {
+		return []string{fmt.Sprintf("sluice-netsetup hold at %s: not reached yet", k.socket)}
+	}
+	return []string{fmt.Sprintf("sluice-netsetup hold at %s: reached", k.socket)}
+}
+
+// errAway is the error of what could not be asked for, since there is no connection.
+var errAway = errors.New("there is no connection")
+
+// ask asks within the limit.
+func (k *kernel) ask(ctx context.Context, limit time.Duration, what func(context.Context, *holding.Client) error) error {
 	k.mu.Lock()
 	c := k.client
 	k.mu.Unlock()
 	if c == nil {
-		return false
+		return errAway
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	err := ask(ctx, c)
-	if err != nil {
+	return what(ctx, c)
+}
+
+// with asks within the limit, and reports whether that was answered without an error.
+func (k *kernel) with(ctx context.Context, limit time.Duration, what string, f func(context.Context, *holding.Client) error) bool {
+	err := k.ask(ctx, limit, f)
+	if err != nil && !errors.Is(err, errAway) {
 		k.log.Warn("sluice-netsetup hold could not "+what, "error", err)
 	}
 	return err == nil
@@ -80,17 +124,21 @@ func (k *kernel) with(ctx context.Context, limit time.Duration, what string, ask
 
 // status waits until the groups are known.
 func (k *kernel) status(ctx context.Context) (s holding.Status, ok bool) {
-	for !ok {
-		k.with(ctx, kernelDeadline, "say what it has", func(ctx context.Context, c *holding.Client) (err error) {
+	for {
+		err := k.ask(ctx, kernelDeadline, func(ctx context.Context, c *holding.Client) (err error) {
 			s, err = c.Status(ctx)
-			ok = err == nil
 			return err
 		})
-		if !ok && !sleep(ctx, tickEvery) {
+		if err == nil {
+			return s, true
+		}
+		if !errors.Is(err, errAway) {
+			k.away(fmt.Errorf("it does not say what it has: %w", err))
+		}
+		if !sleep(ctx, tickEvery) {
 			return s, false
 		}
 	}
-	return s, true
 }
 
 func (k *kernel) check(ctx context.Context, group string, a hold.Check) hold.Checked {
