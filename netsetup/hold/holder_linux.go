@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -40,6 +43,8 @@ type Options struct {
 // Holder holds groups of addresses. Its methods may be called concurrently.
 type Holder struct {
 	o      Options
+	alone  net.Listener // nil: that could not be told
+	fences []*fence.Fence
 	groups []*group
 	ended  atomic.Bool
 
@@ -53,7 +58,8 @@ type Holder struct {
 
 // Open loads the fences, and sets up what is needed besides the addresses. An address that
 // is there already is a [*fence.PresentError]; what an earlier process has held goes on
-// being held. Who opens a Holder closes it.
+// being held. One process of a network namespace has a Holder at a time. Who opens a Holder
+// closes it; after an error nothing is left of it, but for the fence of an address that is there.
 func Open(ctx context.Context, o Options) (*Holder, error) {
 	o.Config.Hold = true
 	if len(o.Groups) == 0 {
@@ -63,54 +69,93 @@ func Open(ctx context.Context, o Options) (*Holder, error) {
 		}
 		o.Groups = [][]netip.Addr{all}
 	}
+	h := &Holder{o: o, stop: func() {}, unguard: func() {}}
+	if err := h.open(ctx); err != nil {
+		return nil, errors.Join(err, h.abandon())
+	}
+	return h, nil
+}
+
+func (h *Holder) open(ctx context.Context) (err error) {
+	if h.alone, err = alone(); err != nil {
+		return err
+	}
+	if h.alone == nil {
+		h.o.Log.Warn("another user's process has the socket "+aloneName+": it cannot be told whether another sluice-netsetup hold runs here", "uid", "not "+strconv.Itoa(os.Getuid()))
+	}
 	var fenced []fence.Group
-	for _, addrs := range o.Groups {
+	for _, addrs := range h.o.Groups {
 		fenced = append(fenced, fence.Group{Name: holding.GroupName(addrs), Addrs: addrs})
 	}
-	fences, err := fence.Load(fenced)
-	if err != nil {
-		return nil, err
+	if h.fences, err = fence.Load(fenced); err != nil {
+		return err
 	}
-	h := &Holder{o: o}
 	if h.kernel, err = netsetup.OpenKernel(); err != nil {
-		return nil, err
+		return err
 	}
-	h.kernel.Trace = o.Trace
-	plan, err := h.kernel.Setup(ctx, o.Config)
+	h.kernel.Trace = h.o.Trace
+	plan, err := h.kernel.Setup(ctx, h.o.Config)
 	if err != nil {
-		h.kernel.Close()
-		return nil, err
+		return err
 	}
 	for _, w := range plan.Warnings {
-		o.Log.Warn(w)
+		h.o.Log.Warn(w)
 	}
-	for i, f := range fences {
-		if f.Weak {
-			o.Log.Warn("this kernel has no egress hook for interfaces: what is not held is fenced for the kernel's own traffic and for what is forwarded, but not for raw frames, nor for what waits for a neighbour's address", "group", fenced[i].Name)
-		}
-		g := &group{h: h, name: fenced[i].Name, fence: f}
-		for _, a := range fenced[i].Addrs {
-			i := slices.IndexFunc(o.Config.Sources, func(s netsetup.Source) bool { return s.Addr() == a })
-			if i < 0 {
-				h.kernel.Close()
-				return nil, fmt.Errorf("%s of group %s is no source", a, g.name)
-			}
-			s := o.Config.Sources[i]
-			g.members = append(g.members, member{s.Addr(), s.Gateway, plan.Announce[i].Link})
-		}
-		h.groups = append(h.groups, g)
+	if err := h.makeGroups(fenced, plan); err != nil {
+		return err
 	}
 	ctx, h.stop = context.WithCancel(context.Background())
 	if err := h.followLinks(ctx); err != nil {
-		h.stop()
-		h.kernel.Close()
-		return nil, err
+		return err
 	}
 	for _, g := range h.groups {
 		g.adopt()
 	}
 	h.unguard = h.guard()
-	return h, nil
+	return nil
+}
+
+func (h *Holder) makeGroups(fenced []fence.Group, plan *netsetup.Plan) error {
+	for i, f := range h.fences {
+		if f.Weak {
+			h.o.Log.Warn("this kernel has no egress hook for interfaces: what is not held is fenced for the kernel's own traffic and for what is forwarded, but not for raw frames, nor for what waits for a neighbour's address", "group", fenced[i].Name)
+		}
+		g := &group{h: h, name: fenced[i].Name, fence: f}
+		for _, a := range fenced[i].Addrs {
+			i := slices.IndexFunc(h.o.Config.Sources, func(s netsetup.Source) bool { return s.Addr() == a })
+			if i < 0 {
+				return fmt.Errorf("%s of group %s is no source", a, g.name)
+			}
+			s := h.o.Config.Sources[i]
+			g.members = append(g.members, member{s.Addr(), s.Gateway, plan.Announce[i].Link})
+		}
+		h.groups = append(h.groups, g)
+	}
+	return nil
+}
+
+// abandon leaves nothing of what could not be opened, but for fences that an address needs.
+func (h *Holder) abandon() error {
+	h.stop()
+	h.running.Wait()
+	var errs []error
+	for _, f := range h.fences {
+		if err := f.Close(); err != nil && !errors.Is(err, fence.ErrPresent) {
+			errs = append(errs, err)
+		}
+	}
+	h.release()
+	return errors.Join(errs...)
+}
+
+// release closes what is open, but for fences.
+func (h *Holder) release() {
+	if h.kernel != nil {
+		h.kernel.Close()
+	}
+	if h.alone != nil {
+		h.alone.Close()
+	}
 }
 
 // Close lets all groups go, and takes the fences away. When an address cannot be taken
@@ -126,7 +171,7 @@ func (h *Holder) Close() error {
 	}
 	h.stop()
 	h.running.Wait()
-	h.kernel.Close()
+	h.release()
 	return errors.Join(errs...)
 }
 
