@@ -320,7 +320,7 @@ func TestHoldFrozen(t *testing.T) {
 		}
 		n := nonce()
 		require.NoError(t, c.Prepare(t.Context(), theGroup, n, 300*time.Millisecond))
-		require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+		p.freeze()
 		got := make(chan error, 1)
 		go func() { got <- c.Commit(t.Context(), theGroup, n, 20*time.Second, renewing) }()
 		time.Sleep(350 * time.Millisecond)

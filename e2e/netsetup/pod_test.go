@@ -3,12 +3,15 @@
 package netsetup
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -124,6 +127,25 @@ func (p *pod) launch(env ...string) {
 	go func() { done <- cmd.Wait() }()
 	p.cmd, p.stderr, p.done = cmd, said, done
 	p.t.Cleanup(func() { cmd.Process.Kill() })
+}
+
+// freeze stops the program, and waits until none of its threads runs: on a busy machine one may
+// go on for a while after the signal.
+func (p *pod) freeze() {
+	p.t.Helper()
+	require.NoError(p.t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	nettest.Eventually(p.t, "it is frozen", func() bool {
+		files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+		require.NoError(p.t, err)
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			require.NoError(p.t, err)
+			if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+				return false
+			}
+		}
+		return len(files) > 0
+	})
 }
 
 // ended waits until the program has ended, and returns its status.
