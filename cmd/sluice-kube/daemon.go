@@ -57,10 +57,7 @@ func serve(ctx context.Context, c *configuration, s streams) error {
 	for _, w := range c.Warnings {
 		d.log.Warn(w.Error())
 	}
-	if err := d.run(ctx); err != nil {
-		return &cli.Exit{Status: cli.StatusFailed, Cause: err}
-	}
-	return nil
+	return failed(d.run(ctx))
 }
 
 func (d *daemon) run(ctx context.Context) error {

@@ -168,8 +168,7 @@ func (d *driver) follow(i int) {
 		longest = max(longest, need)
 		d.mu.Unlock()
 		if news {
-			d.log.Warn("another replica holds for longer than the L of this one covers: make --hold-lease longer here, as must be done before P and V are",
-				"group", d.groups[i].Name, "holder", l.Holder, "needed", need, "holdLease", d.lease)
+			d.warnOf(d.groups[i], l, need)
 		}
 		d.post(i, hold.Seen{Lease: l})
 	}
@@ -193,6 +192,17 @@ func (d *driver) follow(i int) {
 	for sleep(d.ctx, apiDeadline) {
 		d.leases.watch(d.ctx, d.groups[i].lease, seen)
 	}
+}
+
+// warnOf says that a Lease is waited for longer than L, which is mended here if a replica wrote it,
+// and in the Lease if it was a stranger.
+func (d *driver) warnOf(g group, l hold.Lease, need time.Duration) {
+	about := []any{"group", g.Name, "lease", g.lease, "holder", l.Holder, "needed", need, "holdLease", d.lease}
+	if l.Written() {
+		d.log.Warn("another replica holds for longer than the L of this one covers: make --hold-lease longer here, as must be done before P and V are; if no replica is set so, somebody else has written into the Lease", about...)
+		return
+	}
+	d.log.Warn("the Lease has times in it that no replica has written, and is waited for as long as they say: see who may write it", about...)
 }
 
 // publish sees to it that the group's EndpointSlices come to have this pod, or not to.

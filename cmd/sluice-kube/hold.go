@@ -45,10 +45,7 @@ func serveHold(ctx context.Context, c *holdConfiguration, s streams) error {
 		log.Warn(w.Error())
 	}
 	h := &holder{c: c, log: log, known: make(chan struct{})}
-	if err := h.run(ctx); err != nil {
-		return &cli.Exit{Status: cli.StatusFailed, Cause: err}
-	}
-	return nil
+	return failed(h.run(ctx))
 }
 
 // holder is the running command.

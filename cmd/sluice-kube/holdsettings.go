@@ -99,6 +99,7 @@ func loadHold(in settings.Input) (*holdConfiguration, error) {
 	if !l.Unread {
 		if len(l.Problems) == 0 { // else some are not what was meant
 			c.checkTimes(l, all)
+			c.checkPorts(l, all)
 		}
 		var err error
 		if c.API, err = apiConfig(c.Kubeconfig); err != nil {
@@ -113,14 +114,29 @@ func loadHold(in settings.Input) (*holdConfiguration, error) {
 	return c, nil
 }
 
-// checkTimes reports what settings, each right by itself, make wrong together.
+// checkTimes reports what settings, each right by itself, make wrong together: at the first of
+// those concerned that somebody has set.
 func (c *holdConfiguration) checkTimes(l *settings.Loader, all []settings.Setting) {
-	err := c.Hold.Check()
-	if err == nil {
-		return
+	for _, w := range c.Hold.Check() {
+		of := settings.Pick(all, w.Of[0])
+		for _, flag := range w.Of {
+			if s := settings.Pick(all, flag); len(l.Values(s)) > 0 {
+				of = s
+				break
+			}
+		}
+		l.Report(l.At(of).Problem(w.Msg))
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		l.Report(l.At(settings.Pick(all, "hold-lease")).Problem(line))
+}
+
+// checkPorts reports a port of the Service that is named twice.
+func (c *holdConfiguration) checkPorts(l *settings.Loader, all []settings.Setting) {
+	seen := map[string]int32{}
+	for _, p := range c.Ports {
+		if first, twice := seen[*p.Name]; twice {
+			l.Report(l.At(settings.Pick(all, "endpoint")).Problem(fmt.Sprintf("the Service's port %q is at %d and at %d: a name has one port", *p.Name, first, *p.Port)))
+		}
+		seen[*p.Name] = *p.Port
 	}
 }
 

@@ -115,11 +115,21 @@ func TestWrongHoldSettings(t *testing.T) {
 			"--hold-held: 2m is out of range: from 0s to 1m",
 		}, inPod, []string{"--hold-held", "2m"}},
 		{"more than one", []string{
-			"SLUICE_HOLD_LEASE: lease 3.25s is less than 1.15 times pending 750ms and held 3s: at least 4.3125s",
-			"SLUICE_HOLD_LEASE: renew 3s: held 3s must be more than that and pending 750ms together, or the address is fenced between renewals",
+			"--hold-held: lease 3.25s is less than 1.15 times pending 750ms and held 3s: at least 4.3125s",
+			"--hold-renew: renew 3s: held 3s must be more than that and pending 750ms together, or the address is fenced between renewals",
 		}, inPod, []string{"--hold-held", "3s", "--hold-renew", "3s"}},
+		{"of P alone", []string{
+			"--hold-pending: pending 5ms: the shortest time that the fence takes is 10ms",
+		}, inPod, []string{"--hold-pending", "5ms"}},
+		{"a long P", []string{
+			"SLUICE_HOLD_PENDING: lease 3.25s is less than 1.15 times pending 1s and held 2s: at least 3.45s",
+		}, append([]string{"SLUICE_HOLD_PENDING=1s"}, inPod...), nil},
+		{"a port twice", []string{
+			`--endpoint: the Service's port "http" is at 8080 and at 8081: a name has one port`,
+			`--endpoint: the Service's port "" is at 8443 and at 8444: a name has one port`,
+		}, inPod, []string{"--endpoint", "http=8080,8443", "--endpoint", "http=8081,8444"}},
 		{"no time to renew in", []string{
-			"SLUICE_HOLD_LEASE: renew 2s: held 2s must be more than that and pending 750ms together, or the address is fenced between renewals",
+			"--hold-renew: renew 2s: held 2s must be more than that and pending 750ms together, or the address is fenced between renewals",
 		}, inPod, []string{"--hold-renew", "2s"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -146,6 +156,28 @@ func TestHoldDoesNotBegin(t *testing.T) {
 		"SLUICE_KUBECONFIG: this is no pod, so name a kubeconfig to reach the API server by",
 	}, sortedLines(errs))
 	assert.NoFileExists(t, socket)
+}
+
+// With --check the settings are judged, and nothing is opened.
+func TestHoldCheck(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "socket")
+	for _, command := range []string{"hold", "directory"} {
+		args := []string{command, "--check", "--socket", socket, "--kubeconfig", kubeconfig(t)}
+		status, out, errs := call(t, inPod, args...)
+		assert.Equal(t, []any{0, "", ""}, []any{status, out, errs})
+		status, _, errs = call(t, inPod, append(args, "--admin", "nowhere")...)
+		assert.Equal(t, cli.StatusWrong, status)
+		assert.Contains(t, errs, "--admin: ")
+	}
+	assert.NoFileExists(t, socket)
+}
+
+// A folder that is not there is a volume that nobody has mounted.
+func TestHoldWithoutFolder(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "away", "s")
+	status, _, errs := call(t, inPod, "hold", "--socket", socket, "--kubeconfig", kubeconfig(t), "--admin", "off")
+	assert.Equal(t, cli.StatusWrong, status)
+	assert.Contains(t, errs, "sluice-kube: --socket: the folder of "+socket+" does not exist: make it, or mount there what the programs of the pod share (an emptyDir)")
 }
 
 func sortedLines(s string) []string {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -50,10 +51,14 @@ A flag wins over the environment, the environment over the file.`,
 	}
 	settings.AddFlags(directory.Flags(), new(configuration).settings())
 	directory.Flags().SortFlags = false
+	directoryCheck := addCheck(directory)
 	directory.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := load(settings.Input{Flags: cmd.Flags(), Environ: environ})
-		if err != nil {
+		switch {
+		case err != nil:
 			return cli.Wrong(err)
+		case *directoryCheck:
+			return nil
 		}
 		return serve(cmd.Context(), c, s)
 	}
@@ -66,10 +71,14 @@ Proxies of the pod (--holder) are told what is held. See docs/failover.md.`,
 	}
 	settings.AddFlags(holding.Flags(), new(holdConfiguration).settings())
 	holding.Flags().SortFlags = false
+	holdingCheck := addCheck(holding)
 	holding.RunE = func(cmd *cobra.Command, _ []string) error {
 		c, err := loadHold(settings.Input{Flags: cmd.Flags(), Environ: environ})
-		if err != nil {
+		switch {
+		case err != nil:
 			return cli.Wrong(err)
+		case *holdingCheck:
+			return nil
 		}
 		return serveHold(cmd.Context(), c, s)
 	}
@@ -78,4 +87,17 @@ Proxies of the pod (--holder) are told what is held. See docs/failover.md.`,
 	root.AddCommand(directory, holding, cli.Version("sluice-kube", s.out))
 	cli.Strict(root)
 	return root
+}
+
+// failed is err with the status of a failure, unless it has another.
+func failed(err error) error {
+	if _, has := errors.AsType[*cli.Exit](err); has || err == nil {
+		return err
+	}
+	return &cli.Exit{Status: cli.StatusFailed, Cause: err}
+}
+
+// addCheck gives a command the flag by which it checks its settings and does no more.
+func addCheck(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("check", false, "check the settings only: status 0 and silence, or 2 and every problem")
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -64,6 +65,15 @@ type Lease struct {
 // writing, and a mark that was left over, or restored with another Lease, says nothing.
 func (l Lease) Released() bool {
 	return l.Holder == "" && l.Nonce != Nonce{} && l.Mark == mark(l.UID, l.Nonce)
+}
+
+// Written reports whether the last write has the form of a replica's: its nonce is the holder's
+// process's, or nobody holds by it. What somebody else has changed in it is not told by that.
+func (l Lease) Written() bool {
+	if l.Holder == "" {
+		return l.Nonce != Nonce{}
+	}
+	return strings.HasSuffix(l.Holder, fmt.Sprintf("_%016x", l.Nonce.Process))
 }
 
 func mark(uid string, n Nonce) string { return uid + "/" + n.String() }

@@ -1,7 +1,6 @@
 package hold
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -54,31 +53,50 @@ func (s Settings) bound() time.Duration { return s.Pending + s.Held }
 // 10 %: the least L for a P + V of d.
 func Wait(d time.Duration) time.Duration { return d + (15*d+99)/100 }
 
+// Wrong is something that is wrong with settings.
+type Wrong struct {
+	Of  []string // the flags that it is about, the one that is to be changed as a rule first
+	Msg string
+}
+
+// Error is Msg.
+func (w *Wrong) Error() string { return w.Msg }
+
 // Check reports all that is wrong with the settings. A driver must not use others: L shorter
 // than 1.15 (P + V) would have two holders.
-func (s Settings) Check() error {
-	var errs []error
-	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	errs = append(errs, fencetime.Check("pending", s.Pending), fencetime.Check("held", s.Held))
+func (s Settings) Check() (all []*Wrong) {
+	wrong := func(of []string, format string, args ...any) {
+		all = append(all, &Wrong{of, fmt.Sprintf(format, args...)})
+	}
+	if err := fencetime.Check("pending", s.Pending); err != nil {
+		wrong([]string{"hold-pending"}, "%v", err)
+	}
+	if err := fencetime.Check("held", s.Held); err != nil {
+		wrong([]string{"hold-held"}, "%v", err)
+	}
 	if s.bound() > MaxBound {
-		wrong("pending %v and held %v are more than %v together", s.Pending, s.Held, MaxBound)
+		wrong([]string{"hold-held", "hold-pending"}, "pending %v and held %v are more than %v together", s.Pending, s.Held, MaxBound)
 	}
 	if need := Wait(s.bound()); s.Lease < need {
-		wrong("lease %v is less than 1.15 times pending %v and held %v: at least %v", s.Lease, s.Pending, s.Held, need)
+		wrong([]string{"hold-lease", "hold-held", "hold-pending"}, "lease %v is less than 1.15 times pending %v and held %v: at least %v", s.Lease, s.Pending, s.Held, need)
 	}
 	if s.Renew <= 0 || s.Renew+s.Pending >= s.Held {
-		wrong("renew %v: held %v must be more than that and pending %v together, or the address is fenced between renewals", s.Renew, s.Held, s.Pending)
+		wrong([]string{"hold-renew", "hold-held", "hold-pending"}, "renew %v: held %v must be more than that and pending %v together, or the address is fenced between renewals", s.Renew, s.Held, s.Pending)
 	}
 	if s.GatewayMisses < 1 {
-		wrong("gateway misses %d: at least 1", s.GatewayMisses)
+		wrong([]string{"hold-gateway-misses"}, "gateway misses %d: at least 1", s.GatewayMisses)
 	}
 	if s.Retry <= 0 {
-		wrong("retry %v: more than 0", s.Retry)
+		wrong([]string{"hold-retry"}, "retry %v: more than 0", s.Retry)
 	}
-	for _, d := range []time.Duration{s.ProxyGone, s.SuccessorWait, s.DrainTimeout, s.Grace} {
+	notNegative := func(flag string, d time.Duration) {
 		if d < 0 {
-			wrong("%v: no time is negative", d)
+			wrong([]string{flag}, "%v: no time is negative", d)
 		}
 	}
-	return errors.Join(errs...)
+	notNegative("hold-proxy-gone", s.ProxyGone)
+	notNegative("hold-successor-wait", s.SuccessorWait)
+	notNegative("drain-timeout", s.DrainTimeout)
+	notNegative("hold-api-grace", s.Grace)
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"syscall"
 )
 
@@ -26,6 +27,9 @@ func Listen(path string) (net.Listener, error) {
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the folder of %s does not exist: make it, or mount there what the programs of the pod share (an emptyDir)", path)
 	}
 	before := syscall.Umask(0o117)
 	defer syscall.Umask(before)

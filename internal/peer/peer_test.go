@@ -29,7 +29,7 @@ func TestListen(t *testing.T) {
 	_, err = Listen(path)
 	require.ErrorContains(t, err, "no socket")
 	_, err = Listen(filepath.Join(t.TempDir(), "none", "s"))
-	require.ErrorContains(t, err, "listen unix")
+	require.ErrorContains(t, err, "none/s does not exist: make it, or mount there what the programs of the pod share")
 }
 
 // What is not hello, or of another version, is said so; and nothing of what may be secret.

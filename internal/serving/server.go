@@ -10,6 +10,10 @@ import (
 	"github.com/sluiceproxy/sluice/internal/peer"
 )
 
+// maxProxies is how many connections there may be: a pod has one proxy or a few, and one that was
+// started again may be there beside what it was before.
+const maxProxies = 16
+
 // Server is the end of sluice-kube hold. Its exported fields are set before Serve. What it
 // calls must not wait: proxies come and go meanwhile.
 type Server struct {
@@ -38,7 +42,9 @@ type client struct {
 // Serve serves the proxies that connect to l until ctx ends, and closes l. It returns when all
 // are gone: nil, or what is wrong with l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return (&peer.Server{Serve: s.serve}).Run(ctx, l)
+	p := peer.Server{Most: maxProxies, Serve: s.serve,
+		Full: func() { s.Log.Warn("a proxy was turned away: there are too many", "most", maxProxies) }}
+	return p.Run(ctx, l)
 }
 
 func (s *Server) serve(ctx context.Context, nc net.Conn) {

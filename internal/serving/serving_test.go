@@ -54,6 +54,22 @@ func receive(t *testing.T, p *Proxy) Told {
 	return told
 }
 
+// Whoever reaches the socket has no more than some places there, and the proxies that are there
+// stay.
+func TestServerIsFull(t *testing.T) {
+	_, path, events := start(t)
+	p := dial(t, path)
+	assert.Equal(t, "serving", next(t, events))
+	receive(t, p)
+	for range maxProxies - 1 {
+		dial(t, path)
+	}
+	_, err := Dial(t.Context(), path, "v1")
+	require.Error(t, err)
+	require.NoError(t, p.Say(Said{Leaving: true}))
+	assert.Equal(t, "leaving", next(t, events))
+}
+
 func next(t *testing.T, events chan string) string {
 	t.Helper()
 	select {
