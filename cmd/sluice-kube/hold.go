@@ -108,7 +108,8 @@ func (h *holder) run(ctx context.Context) error {
 		return err
 	}
 	if h.c.Service != "" {
-		d.endpoints = &endpoints{api: client.DiscoveryV1().EndpointSlices(h.c.Pod.Namespace), service: h.c.Service, ports: h.c.Ports, pod: h.c.Pod}
+		d.endpoints = &endpoints{api: client.DiscoveryV1().EndpointSlices(h.c.Pod.Namespace), services: client.CoreV1().Services(h.c.Pod.Namespace),
+			service: h.c.Service, ports: h.c.Ports, pod: h.c.Pod}
 	}
 	context.AfterFunc(first, func() {
 		if ctx.Err() == nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -23,9 +22,10 @@ type notes struct {
 	events  events.EventRecorder // nil: none are written
 	pod     *corev1.Pod
 
-	mu     sync.Mutex
-	groups []metrics.Held
-	failed time.Time // when it was last said that the API server does not answer
+	mu        sync.Mutex
+	groups    []metrics.Held
+	failed    time.Time // when it was last said that the API server does not answer
+	unwritten time.Time // and that endpoints could not be written
 }
 
 // said is how a note is told: its reason is that of the Event.
@@ -96,9 +96,15 @@ func (n *notes) api(err error) {
 	}
 }
 
-// published says that an EndpointSlice could not be written.
+// published says now and then that an EndpointSlice could not be written.
 func (n *notes) published(err error) {
-	if !apierrors.IsConflict(errors.Unwrap(err)) {
+	if apierrors.IsConflict(err) {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if time.Since(n.unwritten) > 10*time.Second {
+		n.unwritten = time.Now()
 		n.log.Warn("the endpoints of the Service could not be written: it is tried again", "error", err)
 	}
 }

@@ -55,6 +55,7 @@ type setup struct {
 	logs     bool   // the proxies have an access log
 	blind    bool   // nobody looks for a duplicate
 	pool     string // EGRESS_POOL; "": all have one group
+	both     bool   // the pods that are started have an IPv6 address as well, as far as they are told
 }
 
 // replica is one pod: three programs, as its containers are.
@@ -98,6 +99,7 @@ func (s setup) failover(t testing.TB, n *nettest.Replicas, settings ...string) *
 	}
 	f := &failover{Replicas: n, t: t, c: c, ns: c.namespace(t, "failover"), service: "sluice", setup: s}
 	f.rights()
+	f.leads()
 	f.serve()
 	for i := range n.Pods {
 		r := &replica{f: f, index: i, ns: f.Pods[i], dir: t.TempDir(), kernel: listenToFence(t, f.Pods[i])}
@@ -140,6 +142,14 @@ func (f *failover) rights() {
 	_, err = f.c.RbacV1().Roles(f.ns).Create(ctx, &role, metav1.CreateOptions{})
 	require.NoError(f.t, err)
 	_, err = f.c.RbacV1().RoleBindings(f.ns).Create(ctx, &binding, metav1.CreateOptions{})
+	require.NoError(f.t, err)
+}
+
+// leads makes the Service without selector that leads to the holder.
+func (f *failover) leads() {
+	f.t.Helper()
+	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: f.service, Namespace: f.ns}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 8080}}}}
+	_, err := f.c.CoreV1().Services(f.ns).Create(f.t.Context(), &s, metav1.CreateOptions{})
 	require.NoError(f.t, err)
 }
 
@@ -217,7 +227,11 @@ func (r *replica) startOne(name string) {
 		r.netsetup = r.run(name, r.f.setup.netsetup, []string{"EGRESS_ROUTER_MODE=http-proxy", source, "EGRESS_GATEWAY=" + nettest.GatewayV4 + "," + nettest.GatewayV6},
 			"hold", "--hold-socket", r.path("hold.sock"), fmt.Sprint("--probe=", !r.f.setup.blind))
 	case "kube":
-		r.kube = r.run(name, program.Kube(t), []string{"POD_NAME=" + r.pod.Name, "POD_NAMESPACE=" + r.f.ns, "POD_UID=" + string(r.pod.UID), "POD_IPS=" + nettest.PodOf(r.index)},
+		ips := "POD_IPS=" + nettest.PodOf(r.index)
+		if r.f.setup.both {
+			ips += fmt.Sprintf(",fd00:128::%x", 0x100+r.index)
+		}
+		r.kube = r.run(name, program.Kube(t), []string{"POD_NAME=" + r.pod.Name, "POD_NAMESPACE=" + r.f.ns, "POD_UID=" + string(r.pod.UID), ips},
 			append([]string{"hold", "--netsetup", r.path("hold.sock"), "--socket", r.path("serving.sock"), "--kubeconfig", r.path("kubeconfig"), "--admin", "off", "--service", r.f.service}, r.settings...)...)
 	case "proxy":
 		access := "off"

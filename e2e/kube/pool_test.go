@@ -156,7 +156,7 @@ func TestGroupsAreAdded(t *testing.T) {
 	for _, r := range f.replicas[1:] {
 		r.start()
 	}
-	all := f.spread(nil) // two more, and one address that is free: one of them is left over
+	all := f.spread(nil)                // two more, and one address that is free: one of them is left over
 	time.Sleep(2 * hold.Defaults.Lease) // in which whoever waits for another Lease would take it
 	assert.Equal(t, all, f.holders())
 	assert.Same(t, first, all["198-51-100-60"])
