@@ -145,14 +145,6 @@ func (f *failover) rights() {
 	require.NoError(f.t, err)
 }
 
-// leads makes the Service without selector that leads to the holder.
-func (f *failover) leads() {
-	f.t.Helper()
-	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: f.service, Namespace: f.ns}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 8080}}}}
-	_, err := f.c.CoreV1().Services(f.ns).Create(f.t.Context(), &s, metav1.CreateOptions{})
-	require.NoError(f.t, err)
-}
-
 // serve runs the server outside: it answers with the address that it sees, and echoes what
 // comes on port 7.
 func (f *failover) serve() {

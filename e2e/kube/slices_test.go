@@ -7,12 +7,21 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
+
+// leads makes the Service without selector that leads to the holder.
+func (f *failover) leads() {
+	f.t.Helper()
+	s := corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: f.service, Namespace: f.ns}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Name: "http", Port: 8080}}}}
+	_, err := f.c.CoreV1().Services(f.ns).Create(f.t.Context(), &s, metav1.CreateOptions{})
+	require.NoError(f.t, err)
+}
 
 // sliceOf is the group's EndpointSlice of a family; nil when there is none.
 func (f *failover) sliceOf(family string) *discoveryv1.EndpointSlice {

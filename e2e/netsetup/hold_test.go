@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -232,70 +230,6 @@ func TestHoldKilled(t *testing.T) {
 	assert.Contains(t, p.sources(), nettest.SourceV4+"/32")
 }
 
-// An address that somebody else has put there is an error that says who may have.
-func TestHoldPresent(t *testing.T) {
-	p := &pod{Topology: bare(t), t: t, socket: filepath.Join(t.TempDir(), "s")}
-	in(t, p.Egress, func() { change(t, "macvlan0", netlink.AddrAdd, nettest.SourceV4+"/24") })
-	p.launch()
-	require.Equal(t, 1, p.ended())
-	require.Contains(t, p.stderr.String(), "sluice-netsetup: EGRESS_SOURCE 198.51.100.50 is on macvlan0 already, and no fence was there before it, so that two pods may answer for it; Multus puts it there when")
-}
-
-// A second one in the same pod is refused, wherever its socket is, and leaves the first one's
-// fence alone; after the first one's end, whatever that was, the next begins.
-func TestHoldTwice(t *testing.T) {
-	p := newPod(t)
-	c := p.client()
-	c.hold(theGroup, 20*time.Second, false)
-	second := &pod{Topology: p.Topology, t: t, socket: filepath.Join(t.TempDir(), "s"), prom: p.prom}
-	second.launch()
-	require.Equal(t, 1, second.ended())
-	require.Equal(t, "sluice-netsetup: another sluice-netsetup hold runs in this network namespace: one holds all addresses of a pod, its groups by EGRESS_POOL\n", second.stderr.String())
-	require.Equal(t, 3, strings.Count(func() (all string) { in(t, p.Egress, func() { all = tables(t) }); return all }(), "sluice-hold-"), "the fence stays")
-	c.hold(theGroup, 20*time.Second, true)
-	require.NoError(t, p.cmd.Process.Kill())
-	p.ended()
-	second.start()
-	require.True(t, second.client().group(theGroup).Present)
-}
-
-// Another user's process, as a proxy of the pod is, keeps nobody from holding by the name.
-func TestHoldNameTaken(t *testing.T) {
-	p := &pod{Topology: bare(t), t: t, socket: filepath.Join(t.TempDir(), "s")}
-	var taken net.Listener
-	in(t, p.Egress, func() {
-		_, _, errno := syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0)) // of this thread alone
-		if errno == syscall.EINVAL {
-			t.Skip("there is no other user in this user namespace")
-		}
-		require.Zero(t, errno)
-		var err error
-		taken, err = net.Listen("unix", "@sluice-netsetup-hold")
-		require.NoError(t, err)
-		_, _, errno = syscall.RawSyscall(syscall.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0))
-		require.Zero(t, errno)
-	})
-	defer taken.Close()
-	p.start()
-	p.client().hold(theGroup, 20*time.Second, false)
-	require.Contains(t, p.stderr.String(), "it cannot be told whether another sluice-netsetup hold runs here")
-}
-
-// What could not begin leaves no fence behind, and so nothing that the next one stumbles over.
-func TestHoldFailedStart(t *testing.T) {
-	p := &pod{Topology: bare(t), t: t, socket: filepath.Join(t.TempDir(), "s")}
-	p.launch("EGRESS_INTERFACE=net7")
-	require.Equal(t, 1, p.ended(), p.stderr)
-	require.Contains(t, p.stderr.String(), "interface net7 of EGRESS_SOURCE 198.51.100.50 does not exist")
-	in(t, p.Egress, func() {
-		require.Empty(t, tables(t))
-		change(t, "macvlan0", netlink.AddrAdd, nettest.SourceV4+"/24") // by a stranger, meanwhile
-	})
-	p.launch()
-	require.Equal(t, 1, p.ended(), p.stderr)
-	require.Contains(t, p.stderr.String(), "EGRESS_SOURCE 198.51.100.50 is on macvlan0 already")
-}
-
 // Groups of a pool are held each by itself.
 func TestHoldPool(t *testing.T) {
 	p := newPod(t, "EGRESS_SOURCE=", "EGRESS_POOL="+nettest.SourceV4+"/24,"+nettest.SourceV6+"/64 198.51.100.51/24")
@@ -331,107 +265,6 @@ func TestHoldFrozen(t *testing.T) {
 		v4, v6 = p.served()
 		require.False(t, v4 || v6)
 	}
-}
-
-// The rules are flushed by somebody, or one of the tables is deleted: the addresses go with
-// whatever is asked for next, the fence is there again, and so they can be held again.
-func TestHoldFlushed(t *testing.T) {
-	p := newPod(t)
-	c := p.client()
-	nft := nettest.Need(t, "nft")
-	late := nonce()
-	prepare := func() error { return c.Prepare(t.Context(), theGroup, nonce(), 20*time.Second) }
-	commit := func() error { return c.Commit(t.Context(), theGroup, late, 20*time.Second, true) }
-	for _, tt := range []struct {
-		flush []string
-		next  func() error
-	}{
-		{[]string{"flush", "ruleset"}, prepare},
-		{[]string{"flush", "ruleset"}, commit},
-		{[]string{"delete", "table", "inet", "sluice-hold-" + theGroup}, prepare},
-		{[]string{"delete", "table", "netdev", "sluice-hold-" + theGroup}, commit},
-		{[]string{"delete", "table", "arp", "sluice-hold-" + theGroup}, commit},
-	} {
-		c.hold(theGroup, 20*time.Second, false)
-		require.Len(t, p.sources(), 2)
-		late = nonce()
-		require.NoError(t, c.Prepare(t.Context(), theGroup, late, 20*time.Second))
-		in(t, p.Egress, func() { require.NoError(t, exec.Command(nft, tt.flush...).Run()) })
-		_ = tt.next() // refused, unless the fence was looked at before
-		nettest.Eventually(t, "the addresses are away", func() bool { return len(p.sources()) == 0 })
-	}
-	c.hold(theGroup, 20*time.Second, false)
-	in(t, p.Egress, func() { require.NoError(t, exec.Command(nft, "flush", "ruleset").Run()) })
-	require.NoError(t, c.LetGo(t.Context(), theGroup))
-	require.Empty(t, p.sources())
-	c.hold(theGroup, 20*time.Second, false)
-	require.Contains(t, p.stderr.String(), "somebody has taken the fence away")
-}
-
-// Somebody takes a part of the fence away by which nothing that is asked for would fail: it is
-// there again soon, though nobody asks, and what is held goes on.
-func TestHoldFenceDamaged(t *testing.T) {
-	p := newPod(t)
-	p.serve()
-	c := p.client()
-	nft := nettest.Need(t, "nft")
-	run := func(args ...string) string {
-		t.Helper()
-		var out []byte
-		in(t, p.Egress, func() {
-			var err error
-			out, err = exec.Command(nft, args...).CombinedOutput()
-			require.NoError(t, err, "%s: %s", args, out)
-		})
-		return string(out)
-	}
-	// is is how the fence is, but for what has a time or a number.
-	is := func() string {
-		var b strings.Builder
-		for _, family := range []string{"arp", "inet", "netdev"} {
-			for line := range strings.Lines(run("--stateless", "list", "table", family, "sluice-hold-"+theGroup)) {
-				if !strings.Contains(line, "elements") || !strings.Contains(line, "timeout") {
-					b.WriteString(line)
-				}
-			}
-		}
-		return b.String()
-	}
-	c.hold(theGroup, 50*time.Second, false)
-	whole := is()
-	table := "sluice-hold-" + theGroup
-	for i, damage := range [][]string{
-		{"flush", "table", "arp", table},
-		{"flush", "table", "inet", table},
-		{"flush", "table", "netdev", table},
-		{"flush", "chain", "inet", table, "postrouting"},
-		{"flush", "set", "inet", table, "fenced6"},
-		{"flush chain netdev " + table + " egress-macvlan0; delete chain netdev " + table + " egress-macvlan0"},
-		{"insert", "rule", "arp", table, "output", "accept"},
-	} {
-		run(damage...)
-		require.NotEqual(t, whole, is(), damage)
-		nettest.Eventually(t, "the fence is whole", func() bool { return is() == whole })
-		require.Len(t, p.sources(), 2, damage)
-		require.NotZero(t, c.group(theGroup).Held, damage)
-		if i%2 == 0 {
-			c.hold(theGroup, 50*time.Second, true)
-		}
-	}
-	v4, v6 := p.served()
-	require.True(t, v4 && v6)
-
-	// Fenced, with the addresses there, and nobody asks for anything.
-	c.hold(theGroup, 300*time.Millisecond, true)
-	require.Equal(t, theGroup, c.event(holding.Expired).Group)
-	for _, family := range []string{"arp", "inet", "netdev"} {
-		run("flush", "table", family, table)
-	}
-	nettest.Eventually(t, "nothing is let out", func() bool { return is() == whole })
-	v4, v6 = p.served()
-	require.False(t, v4 || v6)
-	require.Len(t, p.sources(), 2)
-	require.Contains(t, p.stderr.String(), `"what":"set fenced6 of table inet"`)
 }
 
 // What is held is announced at once, after a second and after two, in every form; what is let
