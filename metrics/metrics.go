@@ -20,9 +20,9 @@ import (
 type Mode uint8
 
 const (
-	Forward Mode = iota // a request in absolute form
-	Connect             // CONNECT
-	Inspected           // out of a tunnel that was opened
+	Forward   Mode = iota // a request in absolute form
+	Connect               // CONNECT
+	Inspected             // out of a tunnel that was opened
 	numModes
 )
 
