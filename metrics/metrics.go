@@ -22,10 +22,11 @@ type Mode uint8
 const (
 	Forward Mode = iota // a request in absolute form
 	Connect             // CONNECT
+	SOCKS               // CONNECT by SOCKS 5
 	numModes
 )
 
-var modeNames = [numModes]string{"forward", "connect"}
+var modeNames = [numModes]string{"forward", "connect", "socks5"}
 
 func (m Mode) String() string { return modeNames[m] }
 

@@ -46,6 +46,7 @@ type connLife struct {
 	secure    *terminate.Client // who has come by TLS; nil: in plain
 	client    netip.AddrPort    // who it is by its PROXY header; invalid: the peer. Changed by becomes
 	announced bool              // that header is still to come
+	socks     socksLife         // how far a client of SOCKS has come; the zero one of a client of HTTP
 
 	buf  []byte // what was read and not used is buf[r:w]; nil while the client is quiet
 	r, w int

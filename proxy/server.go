@@ -148,6 +148,21 @@ func (s *Server) Serve(l *sock.Listener) error {
 	})
 }
 
+// ServeSOCKS is Serve for clients that speak SOCKS 5 (RFC 1928).
+func (s *Server) ServeSOCKS(l *sock.Listener) error {
+	return s.serve(l, func() *accept.Acceptor {
+		var next *conn
+		l.Room = func() *sock.Conn {
+			next = s.free.Get().(*conn)
+			return next.tcp
+		}
+		return accept.New(l, func(on *poll.Loop, _ *sock.Conn) {
+			next.socks.speaks = true
+			s.accept(on, next)
+		}, s.cannotAccept)
+	})
+}
+
 // serve takes clients from l by what make makes, until Shutdown.
 func (s *Server) serve(l *sock.Listener, make func() *accept.Acceptor) error {
 	a := s.enlist(make)

@@ -41,6 +41,14 @@ func (c *conn) makeTunnel() {
 // established is not to be written to.
 var established = []byte(answer.Established)
 
+// established is what tells the client that its tunnel is there.
+func (x *exchange) established() []byte {
+	if x.c.socks.speaks {
+		return socksEstablished
+	}
+	return established
+}
+
 // switchTo sends head to the client and makes a tunnel of the connection. What
 // either side sent ahead goes first.
 func (x goExchange) switchTo(head []byte) bool {

@@ -21,6 +21,7 @@ type Proxy struct {
 
 	ListenTLS         []string       // the same for clients that come by TLS
 	Keys              *Keys          // for those; nil: there are none
+	ListenSOCKS       []string       // the same for clients that speak SOCKS 5
 	ProxyProtocolFrom []netip.Prefix // peers whose connections begin with a PROXY protocol header
 
 	Rules RuleText // what Policy is made of
@@ -80,12 +81,13 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.ShadowRules, p.Shadow = rules(l, settings.Pick(all, "shadow-rules"), shadowText, false)
 	p.Users = users(l, settings.Pick(all, "users-file"))
 	p.Keys = p.keys(l, all)
+	p.apart(l, all)
 	p.authenticates(l, all)
 	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
 	p.tenants(l, Tenant{users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
 		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
-	if slices.Contains(append(slices.Clone(p.Listen), p.ListenTLS...), p.Admin) && portOf(p.Admin) != "0" {
+	if slices.Contains(slices.Concat(p.Listen, p.ListenTLS, p.ListenSOCKS), p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
 		if vs := l.Values(settings.Pick(all, "admin")); len(vs) > 0 {
 			at = vs[0]
