@@ -25,10 +25,11 @@ type exchange struct {
 	until  outbound.Until     // of a connect
 
 	up     *outbound.Conn
-	pooled bool      // up has served others before
-	stage  stage     // on the loop
-	begun  time.Time // when it began to connect, on the loop
-	failed error     // why it has no connection
+	pooled bool              // up has served others before
+	stage  stage             // on the loop
+	begun  time.Time         // when it began to connect, on the loop
+	failed error             // why it has no connection
+	check  *outbound.Opening // of the tunnel that it becomes; nil: nothing is looked at
 	resp   http1.Response
 	in     []byte // what the server sent and was not used is in[ir:iw]; see getIn
 	ir, iw int

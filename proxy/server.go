@@ -82,6 +82,8 @@ type Server struct {
 	terminator *terminate.Terminator // of clients by TLS
 	lastFailed [2]atomic.Int64       // handshake in the log, in ns; the second is of those about certificates
 
+	checkTime time.Duration // firstTime; tests have none
+
 	opened   atomic.Int64    // tunnels since the last trim
 	ends     atomic.Int64    // Unix time in ns when the first ends of what clients have shown; 0: none does
 	podsSeen uint64          // version of who has which address that was judged by, for the sweeper
@@ -101,6 +103,7 @@ type Server struct {
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
 	s := &Server{Options: o, lingering: make(chan struct{}, 16)}
+	s.checkTime = firstTime
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.panicked = contain.Log(s.Log, s.Metrics.Panics.Inc)
 	s.loops.Report = s.panicked

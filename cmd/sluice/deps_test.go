@@ -74,7 +74,7 @@ func TestForbiddenImports(t *testing.T) {
 
 // What a room may import of this program at most, itself or through others, and why.
 func TestAllowedImports(t *testing.T) {
-	gate := []string{"acl", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
+	gate := []string{"acl", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock", "proxy/tlshello"}
 	frontDoor := slices.Concat(gate, []string{"internal/linelog", "metrics", "proxy/accept", "proxy/accesslog", "proxy/door", "proxy/logline", "proxy/outbound", "proxy/tunnel"})
 	judged := []string{"proxy/auth", "proxy/contain", "proxy/policy"} // what is said of what something was judged by
 	tests := []struct {
@@ -86,7 +86,7 @@ func TestAllowedImports(t *testing.T) {
 		{"acl/convert", []string{"acl"}, "it reads texts, wherever they come from"},
 		{"acl/audit", []string{"acl"}, "it reasons about rules, whoever has them"},
 		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/socks5", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
-		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
+		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader"}), "a front door knows no other, and takes what it uses, not the configuration"},
 		{"proxy/door", slices.Concat(judged, []string{"acl", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
 		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},

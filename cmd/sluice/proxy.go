@@ -124,6 +124,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
 	s.Rest.HideRules, s.Rest.Contact = c.HideRules, c.Contact
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
+	s.Check = c.TunnelCheck
 	m.usages.next = nil
 	s.Rest.Shadow = policy.NewShadow(c.InForce(c.Shadow, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
 	defer m.shadows.share(s)

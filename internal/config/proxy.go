@@ -31,6 +31,7 @@ type Proxy struct {
 	HideRules   bool        // error pages and status lines don't show the rule
 	Contact     string      // whom to ask, for error pages; "": nobody is named
 
+	TunnelCheck  policy.TunnelCheck
 	Authenticate policy.Mode
 	Users        *auth.Users // nil: there is no usersFile
 
@@ -194,6 +195,9 @@ func (p *Proxy) policySettings() []settings.Setting {
 		within("directory-max-age", "directoryMaxAge", "5m", fixed, "know no pod any more when nothing was heard for so long", time.Second, day, &p.DirectoryMaxAge),
 		{Flag: "users-file", Key: "usersFile", Value: "FILE", Change: live,
 			Help: "read users and passwords from this file: lines of htpasswd -B"},
+		{Flag: "tunnel-check", Key: "tunnelCheck", Default: "off", Value: "MODE", Change: live,
+			Help: "judge what a client sends first through a tunnel: a TLS server name must be the one asked for, or one that the rules allow, and at port 443 it must be TLS, unless #@ protocol= says otherwise: off, log or enforce",
+			Into: settings.One(&p.TunnelCheck, policy.ParseTunnelCheck)},
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
 		p.revokeSetting("close"),
 		p.expiredSetting(),

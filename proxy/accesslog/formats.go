@@ -55,6 +55,9 @@ func JSON(b []byte, r *Request) []byte {
 	b = logline.Millis(append(b, `,"first_byte_ms":`...), r.FirstByte)
 	b = logline.Millis(append(b, `,"total_ms":`...), r.Total)
 	b = appendText(b, `,"error":`, r.Error)
+	if r.Check > metrics.CheckPassed {
+		b = appendText(b, `,"check":`, r.Check.String())
+	}
 	b = appendText(b, `,"details":`, r.Details)
 	b = r.appendRevoked(b)
 	return append(b, "}\n"...)

@@ -40,9 +40,10 @@ type Request struct {
 	Mode   metrics.Mode
 	Judged bool
 	Tunnel bool
-	Silent bool  // no request: neither logged nor counted
-	Minor  uint8 // of the client's HTTP version
-	Status int   // of the answer; 502 too when the server broke it off after its head was sent
+	Silent bool          // no request: neither logged nor counted
+	Minor  uint8         // of the client's HTTP version
+	Check  metrics.Check // of the tunnel's first bytes
+	Status int           // of the answer; 502 too when the server broke it off after its head was sent
 
 	Tenant string // "" where there are none
 	Who    policy.Who
@@ -50,7 +51,7 @@ type Request struct {
 	ID        uint64
 	Decision  acl.Decision
 	Shadow    policy.Shadowed
-	Details   string // what was wrong with the request's head, "" for nothing
+	Details   string // what was wrong with the request's head, or with what came first through its tunnel; "" for nothing
 	Resolve   time.Duration
 	FirstByte time.Duration // from Start until the first byte of the answer was sent
 
