@@ -3,8 +3,10 @@ package proxy
 import (
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -31,6 +33,24 @@ var lasts = [...]outbound.Last{tunnel.MayCome: outbound.MayCome, tunnel.Ended: o
 // accessDenied is the alert of RFC 8446 section 6.2 that a client of TLS is told.
 var accessDenied = []byte{21, 3, 3, 0, 2, 2, 49}
 
+// judgeOther keeps what the client asks the server for, by which the tunnel may be revoked; and
+// judges it by what has come in force since.
+func (o *openTunnel) judgeOther(f *outbound.Found) {
+	if f.Other == (acl.Target{}) {
+		return
+	}
+	other := f.Other
+	o.other = &other
+	live := o.srv.live.Load()
+	if live == o.check.Generation() || live.KeepsOpen() || live.TunnelCheck() != policy.CheckEnforce {
+		return
+	}
+	r := outbound.Request{Client: o.rec.Client.Addr(), Target: other, Who: o.rec.Who}
+	if why := o.srv.Gate.Revocation(live, &r, o.rec.Addr.Addr(), time.Now()); why != nil {
+		f.Problem, f.Details = outbound.OtherName, "the server name "+other.Host.String()+" is not allowed any more"
+	}
+}
+
 // Judge judges what the client has sent first. It is for the tunnel, whose lock is held.
 func (o *openTunnel) Judge(first []byte, last tunnel.Last) tunnel.Judgement {
 	f, over, least := o.check.Judge(first, lasts[last])
@@ -41,6 +61,7 @@ func (o *openTunnel) Judge(first []byte, last tunnel.Last) tunnel.Judgement {
 		return tunnel.Judgement{Least: least}
 	}
 	o.due.Store(0)
+	o.judgeOther(&f)
 	o.rec.Check = checks[f.Problem]
 	o.srv.Metrics.Checked(o.rec.Check, f.ECH)
 	refuse := f.Problem != 0 && o.check.Enforce

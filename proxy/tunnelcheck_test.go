@@ -159,12 +159,9 @@ func TestTunnelCheckNeverCompleted(t *testing.T) {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	server := rawOrigin(t, func(c *rawClient) { io.Copy(c.TCPConn, c.r) })
 	_, port, _ := net.SplitHostPort(server)
-	g := startSocks(t, "", names{"a.test": {loopback}}, nil)
+	g := startSocks(t, "", names{"a.test": {loopback}}, func(o *Options) { o.KeepAliveTimeout = 200 * time.Millisecond }) // so that it is looked often
 	begun := helloFor(t, "a.test")[:100]
 	g.checkTime = 200 * time.Millisecond
-	swept := func(what string, until func() bool) {
-		nettest.Eventually(t, what, func() bool { g.door.Sweep(time.Now()); return until() })
-	}
 	for way, open := range ways {
 		t.Run(way, func(t *testing.T) {
 			lines := strings.Count(g.log.String(), "\n")
@@ -172,7 +169,7 @@ func TestTunnelCheckNeverCompleted(t *testing.T) {
 			quiet := open(t, g, server, "")
 			for i, first := range []string{begun, ""} { // after which the time of quiet is over, too
 				c := open(t, g, "a.test:"+port, first)
-				swept("it ends", func() bool { return strings.Count(g.log.String(), "\n") == lines+i+1 })
+				nettest.Eventually(t, "it ends", func() bool { return strings.Count(g.log.String(), "\n") == lines+i+1 })
 				io.Copy(io.Discard, c)
 				assert.Contains(t, g.lines(t, lines+i+1)[lines+i], `"check":"too_slow"`)
 			}
@@ -182,7 +179,7 @@ func TestTunnelCheckNeverCompleted(t *testing.T) {
 			g.lines(t, lines+3)
 			g.check(t, policy.CheckLog, "a.test #@ protocol=tls\n"+allowLoopback)
 			c := open(t, g, "a.test:"+port, begun)
-			swept("it goes on", func() bool {
+			nettest.Eventually(t, "it goes on", func() bool {
 				open := g.Open()
 				return len(open) == 1 && open[0].Sent == int64(len(begun))
 			})
@@ -208,6 +205,39 @@ func TestTunnelCheckECH(t *testing.T) {
 		c.Close()
 	}
 	assert.EqualValues(t, len(ways), g.counted(t, "sluice_tunnel_ech_total"))
+}
+
+// A tunnel through which another name is asked for goes when that is not allowed any more: when
+// it was open, and when the name comes later.
+func TestTunnelCheckRevokedByName(t *testing.T) {
+	loopback := netip.MustParseAddr("127.0.0.1")
+	server := rawOrigin(t, func(c *rawClient) { io.Copy(c.TCPConn, c.r) })
+	_, port, _ := net.SplitHostPort(server)
+	g := startSocks(t, "", names{"a.test": {loopback}}, nil)
+	hello := helloFor(t, "b.test")
+	for way, open := range ways {
+		t.Run(way, func(t *testing.T) {
+			lines := strings.Count(g.log.String(), "\n")
+			g.check(t, policy.CheckEnforce, "!c.test\n"+allowLoopback)
+			stays := open(t, g, "a.test:"+port, helloFor(t, "a.test"))
+			hears(t, stays, "\x16")
+			goes := open(t, g, "a.test:"+port, hello)
+			hears(t, goes, hello)
+			late := open(t, g, "a.test:"+port, hello[:50])
+			nettest.Eventually(t, "all are there", func() bool { return len(g.Open()) == 3 })
+			g.check(t, policy.CheckEnforce, "!b.test\n"+allowLoopback)
+			assert.Equal(t, 1, g.Revoke())
+			_, err := io.ReadAll(goes)
+			require.NoError(t, err)
+			assert.Contains(t, g.lines(t, lines+1)[lines], `"error":"http_request_denied"`)
+			says(t, late, hello[50:])
+			hears(t, late, string(accessDenied))
+			assert.Contains(t, g.lines(t, lines+2)[lines+1], "b.test is not allowed any more")
+			assert.Len(t, g.Open(), 1)
+			stays.Close()
+			g.lines(t, lines+3)
+		})
+	}
 }
 
 // An Upgrade is no tunnel whose opening was promised: its head said what comes.

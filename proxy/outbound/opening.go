@@ -18,6 +18,7 @@ type Opening struct {
 	// Enforce says that the tunnel must end when something is wrong; else it is only told.
 	Enforce bool
 
+	gen    *policy.Generation
 	rules  *acl.Policy
 	target acl.Target
 	inUse  netip.Addr
@@ -44,8 +45,11 @@ func NewOpening(gen *policy.Generation, t *Ticket, target acl.Target, inUse neti
 	if byPort {
 		want = "tls"
 	}
-	return &Opening{Enforce: mode == policy.CheckEnforce, rules: rules, target: target, inUse: inUse, want: want, byPort: byPort}
+	return &Opening{Enforce: mode == policy.CheckEnforce, gen: gen, rules: rules, target: target, inUse: inUse, want: want, byPort: byPort}
 }
+
+// Generation is what it judges by.
+func (o *Opening) Generation() *policy.Generation { return o.gen }
 
 // Wants reports whether something has to come: silence is wrong too.
 func (o *Opening) Wants() bool { return o.want != "" }
@@ -69,6 +73,9 @@ type Found struct {
 	Details string // of the problem, for the log
 	Hello   bool   // it is a ClientHello
 	ECH     bool   // there may be another ClientHello within, encrypted
+	// Other is what the client asks the server for, where that is not the tunnel's target and the
+	// rules allow it; else the zero Target.
+	Other acl.Target
 }
 
 // Last is why nothing more of an opening will come.
@@ -94,7 +101,7 @@ func (o *Opening) Judge(first []byte, last Last) (f Found, over bool, least int)
 	switch {
 	case err == nil:
 		f.Hello, f.ECH = true, hello.ECH
-		f.Problem, f.Details = o.judgeHello(hello.ServerName)
+		o.judgeHello(&f, hello.ServerName)
 		return f, true, 0
 	case err != tlshello.ErrMore:
 		return o.judgeOther(first, last)
@@ -113,27 +120,27 @@ func (o *Opening) Judge(first []byte, last Last) (f Found, over bool, least int)
 }
 
 // judgeHello judges a ClientHello that asks for that name.
-func (o *Opening) judgeHello(name string) (Problem, string) {
+func (o *Opening) judgeHello(f *Found, name string) {
 	host := o.target.Host
 	bare := host.IsAddr() || !strings.Contains(host.Name(), ".")
 	switch {
 	case !host.IsAddr() && name == host.Name(), name == "" && bare:
-		return 0, ""
+		return
 	case name == "":
-		return NoName, "a ClientHello without a server name"
+		f.Problem, f.Details = NoName, "a ClientHello without a server name"
+		return
 	}
 	sni, err := acl.ParseHost(name)
+	other := acl.Target{Host: sni, Port: o.target.Port}
 	switch {
 	case err != nil:
-		return OtherName, fmt.Sprintf("the server name %.64q is none", name)
-	case sni == host:
-		return 0, ""
-	case sni.IsAddr() && sni.Addr() == o.inUse:
-		return 0, ""
-	case o.rules.DecideAddr(acl.Target{Host: sni, Port: o.target.Port}, o.inUse).Verdict == acl.Allow:
-		return 0, ""
+		f.Problem, f.Details = OtherName, fmt.Sprintf("the server name %.64q is none", name)
+	case sni == host, sni.IsAddr() && sni.Addr() == o.inUse:
+	case o.rules.DecideAddr(other, o.inUse).Verdict == acl.Allow:
+		f.Other = other
+	default:
+		f.Problem, f.Details = OtherName, "the server name "+sni.String()+" is not allowed at "+o.inUse.String()
 	}
-	return OtherName, "the server name " + sni.String() + " is not allowed at " + o.inUse.String()
 }
 
 // judgeOther judges what is no TLS.

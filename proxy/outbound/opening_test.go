@@ -112,6 +112,8 @@ func TestOpening(t *testing.T) {
 		assert.Equal(t, tt.want, f.Problem, "%s: %s", name, f.Details)
 		assert.Equal(t, tt.want != 0, f.Details != "", name)
 	}
+	f, _, _ := openingOf(t, policy.CheckEnforce, "a.test:443", at).Judge([]byte(helloFor(t, "X.b.test")), MayCome)
+	assert.Equal(t, "x.b.test:443", f.Other.String(), "by which it may be revoked")
 	assert.Nil(t, openingOf(t, policy.CheckEnforce, "mail.test:443", at), "any: nothing is looked at")
 	assert.Nil(t, openingOf(t, policy.CheckOff, "a.test:443", at))
 	assert.False(t, openingOf(t, policy.CheckLog, "a.test:443", at).Enforce)
