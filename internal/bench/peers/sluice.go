@@ -52,6 +52,9 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 			return nil, nil, err
 		}
 		argv = append(argv, "proxy", "--rules", rules)
+		if s.Check != "" {
+			argv = append(argv, "--tunnel-check", s.Check)
+		}
 		if s.SOCKS {
 			argv = append(argv, "--listen", "127.0.0.1:0", "--listen-socks", s.Addr())
 		} else {
