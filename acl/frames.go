@@ -30,9 +30,7 @@ func (p *Policy) Frames(f func([]byte)) {
 		text, day = form.appendTo(text[:0]), day[:0]
 		protocol := ""
 		if n := p.set.noteOf(ruleNo(i)); n != nil {
-			if protocol = n.Protocol; protocol == "any" {
-				protocol = ""
-			}
+			protocol = n.Protocol
 			if !n.Expires.IsZero() {
 				day = n.Expires.AppendFormat(day, time.DateOnly)
 			}

@@ -32,7 +32,7 @@ func sum(p *acl.Policy) string {
 
 func TestFrames(t *testing.T) {
 	p := parsed(t, "# ours\nAPI.Example.com.:443,80 #@ expires=2027-03-01 owner=net\n!10.0.0.1/8\n*.test #@ protocol=tls\nb.test #@ protocol=any")
-	want := []string{"default", "4", "api.example.com:80,443", "2027-03-01", "", "!10.0.0.0/8", "", "", "*.test", "", "tls", "b.test", "", ""}
+	want := []string{"default", "4", "api.example.com:80,443", "2027-03-01", "", "!10.0.0.0/8", "", "", "*.test", "", "tls", "b.test", "", "any"}
 	assert.Equal(t, want, framesOf(p))
 	assert.Equal(t, want, framesOf(p.At(time.Date(2028, 1, 1, 0, 0, 0, 0, time.UTC))), "whatever the time")
 	want[0] = "strict"

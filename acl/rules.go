@@ -160,6 +160,18 @@ func (s *ruleSet) directives(no ruleNo) Directives {
 	return d
 }
 
+// Protocol is what a tunnel has to carry that this policy's decision d admits: "tls", "http",
+// "ssh" or "any"; "" when no rule decided, or its line does not say it. It does not allocate.
+func (p *Policy) Protocol(d Decision) string {
+	if p == nil || d.Rule < 1 || d.Rule > len(p.set.rules) {
+		return ""
+	}
+	if n := p.set.noteOf(ruleNo(d.Rule - 1)); n != nil {
+		return n.Protocol
+	}
+	return ""
+}
+
 // noteOf is what stands behind a rule, nil if nothing does.
 func (s *ruleSet) noteOf(no ruleNo) *note {
 	i, ok := slices.BinarySearchFunc(s.notes, no, func(n note, no ruleNo) int { return int(n.rule) - int(no) })

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"maps"
 	"os"
 	"os/exec"
@@ -187,7 +188,7 @@ func TestChartRefuses(t *testing.T) {
 		{"failover.enabled=true,failover.pool={192.0.2.10/24},network.type=multus,network.source=192.0.2.10,network.gateway=192.0.2.1", failed + "network.source: leave it out, the addresses are those of failover.pool"},
 		{"mode=tcp", failed + "tcp.destinations: give lines of PORT HOST [REMOTEPORT]; mode tcp needs them"},
 		{"mode=redirect", failed + "redirect.destinations: give lines of PORT PROTOCOL ADDRESS [PORT], or an ADDRESS; mode redirect needs them\n  network.type: mode redirect needs openshift-sdn or multus, not none"},
-		{"mode=tcp,tcp.destinations=443 a.test,rules=*", failed + "rules, config, directory.enabled: mode tcp has none of them; take mode proxy"},
+		{"mode=tcp,tcp.destinations=443 a.test,rules=*", failed + "rules, config, directory.enabled, socks.enabled: mode tcp has none of them; take mode proxy"},
 		{"mode=tcp,tcp.destinations=443 a.test,failover.enabled=true,network.type=multus,network.source=192.0.2.10,network.gateway=192.0.2.1", failed + "failover.enabled: mode tcp has one replica; take mode proxy"},
 		{"rules=*,config=a: b", failed + "rules: leave it out, the rules stand in config"},
 		{"directory.enabled=true", failed + "config: say which tenants there are; directory.enabled is for them"},
@@ -262,6 +263,8 @@ var variants = map[string][]string{
 	"all that can be said": {"--set=imagePullPolicy=Always,imagePullSecrets[0].name=registry,fullnameOverride=door,replicas=2,env[0].name=SLUICE_CONTACT,env[0].value=me,terminationGracePeriodSeconds=60,service.type=LoadBalancer,service.annotations.a=b",
 		"--set=serviceMonitor.enabled=true,serviceMonitor.interval=10s,serviceMonitor.labels.release=prometheus,podAnnotations.a=b,podLabels.team=a,nodeSelector.a=b,tolerations[0].operator=Exists,goMemLimit=1GiB",
 		"--set-json=affinity={\"nodeAffinity\":{}}"},
+	"SOCKS":             {"--set=socks.enabled=true"},
+	"SOCKS, one holds":  {"--values=" + chart + "/examples/active-standby.yaml", "--set=socks.enabled=true"},
 	"nothing around it": {"--set=networkPolicy.enabled=false,podDisruptionBudget.enabled=false,replicas=2"},
 	"one API server":    {"--values=" + chart + "/examples/active-standby.yaml", "--set=networkPolicy.apiServer={192.0.2.1/32}"},
 }
@@ -300,6 +303,23 @@ func TestChartEnd(t *testing.T) {
 		gateway, _ := p.container("sluice")
 		assert.Contains(t, p.environ(t, gateway), "SLUICE_SHUTDOWN_DELAY=7s", example)
 		assert.Equal(t, 50, p.spec["terminationGracePeriodSeconds"], example)
+	}
+}
+
+// TestChartSOCKS: the port is the gateway's, the Service's, the policy's, and of who writes endpoints.
+func TestChartSOCKS(t *testing.T) {
+	for example, endpoint := range map[string]bool{"standalone": false, "active-standby": true} {
+		for _, on := range []bool{false, true} {
+			out, err := template(t, "sluice", "--values="+chart+"/examples/"+example+".yaml", fmt.Sprintf("--set=socks.enabled=%v", on))
+			require.NoError(t, err)
+			s := set{"helm/" + example, decode(t, out)}
+			p := podsOf(s)[0]
+			gateway, _ := p.container("sluice")
+			assert.Equal(t, on, slices.Contains(p.environ(t, gateway), "SLUICE_LISTEN_SOCKS=:1080"), example)
+			assert.Equal(t, on, strings.Contains(string(out), "\n    - protocol: TCP\n      port: 1080\n"), example)
+			assert.Equal(t, on, strings.Contains(string(out), "\n  - name: socks\n    port: 1080\n"), example)
+			assert.Equal(t, on && endpoint, strings.Contains(string(out), "--endpoint=socks=1080"), example)
+		}
 	}
 }
 

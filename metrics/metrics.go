@@ -23,10 +23,11 @@ const (
 	Forward   Mode = iota // a request in absolute form
 	Connect               // CONNECT
 	Inspected             // out of a tunnel that was opened
+	SOCKS                 // CONNECT by SOCKS 5
 	numModes
 )
 
-var modeNames = [numModes]string{"forward", "connect", "inspected"}
+var modeNames = [numModes]string{"forward", "connect", "inspected", "socks5"}
 
 func (m Mode) String() string { return modeNames[m] }
 
@@ -64,6 +65,8 @@ type Metrics struct {
 	errors     *prometheus.CounterVec
 	refused    [numRefusals]prometheus.Counter
 	shed       [2]prometheus.Counter
+	checks     [numChecks]prometheus.Counter
+	ech        prometheus.Counter
 	DNS        DNS
 	Clients    prometheus.Gauge // open client connections
 	Tunnels    prometheus.Gauge // open tunnels
@@ -87,6 +90,25 @@ type DNS struct {
 	lookups *prometheus.CounterVec
 	seconds prometheus.Observer
 }
+
+// Check is what came of the look at what a client sent first through a tunnel.
+type Check uint8
+
+const (
+	Unchecked Check = iota // it was not looked at
+	CheckPassed
+	CheckOtherName     // a server name that may not be asked for there
+	CheckNoName        // no server name
+	CheckOtherProtocol // not the protocol that is wanted
+	CheckTooLong
+	CheckTooSlow
+	numChecks
+)
+
+var checkNames = [numChecks]string{"", "pass", "server_name", "no_server_name", "protocol", "too_long", "too_slow"}
+
+// String is the value of the label; "" for Unchecked.
+func (c Check) String() string { return checkNames[c] }
 
 // Refusal is a limit that a client ran into.
 type Refusal uint8
@@ -164,6 +186,13 @@ func (m *Metrics) registerRequests(f promauto.Factory) {
 	for r := range numRefusals {
 		m.refused[r] = refused.WithLabelValues(refusalNames[r])
 	}
+	checks := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_tunnel_checks_total",
+		Help: "Tunnels whose first bytes from the client were looked at, by what came of it."}, []string{"result"})
+	for c := CheckPassed; c < numChecks; c++ {
+		m.checks[c] = checks.WithLabelValues(c.String())
+	}
+	m.ech = f.NewCounter(prometheus.CounterOpts{Name: "sluice_tunnel_ech_total",
+		Help: "Of these, ClientHellos that may hold another one, encrypted (ECH); some browsers pretend so in each."})
 	reloads := f.NewCounterVec(prometheus.CounterOpts{Name: "sluice_config_reloads_total",
 		Help: "Reloads since the start, by result."}, []string{"result"})
 	m.reloads = [2]prometheus.Counter{reloads.WithLabelValues("failure"), reloads.WithLabelValues("success")}
@@ -198,6 +227,15 @@ func (m *Metrics) Shed(headless bool) {
 		return
 	}
 	m.shed[0].Inc()
+}
+
+// Checked counts a tunnel whose first bytes were looked at; ech: another ClientHello may be in
+// there, encrypted.
+func (m *Metrics) Checked(c Check, ech bool) {
+	m.checks[c].Inc()
+	if ech {
+		m.ech.Inc()
+	}
 }
 
 // Refused counts a connection that ran into a limit.

@@ -47,6 +47,7 @@ type connLife struct {
 	inside    *inside           // the tunnel that its requests come out of; nil: they come from the client
 	client    netip.AddrPort    // who it is by its PROXY header; invalid: the peer. Changed by becomes
 	announced bool              // that header is still to come
+	socks     socksLife         // how far a client of SOCKS has come; the zero one of a client of HTTP
 
 	buf  []byte // what was read and not used is buf[r:w]; nil while the client is quiet
 	r, w int

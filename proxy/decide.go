@@ -54,6 +54,11 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 		return false
 	}
 	x.did.mode = metrics.Connect
+	return x.beginTunnel(l)
+}
+
+// beginTunnel begins to serve a request for a tunnel, which has been read.
+func (x *exchange) beginTunnel(l *poll.Loop) bool {
 	known, err := x.admitNow(0)
 	switch {
 	case !known, x.ticket.Inspected != nil && err == nil: // which is opened
@@ -155,14 +160,25 @@ func (x *exchange) wasJudged() {
 	}
 }
 
-// readTarget makes x.wanted what the gate is asked.
-func (x *exchange) readTarget(port uint16) (err error) {
-	if in := x.c.inside; in != nil {
+// asks says who asks the gate, by what is in force now.
+func (x *exchange) asks() {
+	c := x.c
+	if in := c.inside; in != nil {
 		x.wanted.Who, x.wanted.Inside = in.who, true
 	}
-	x.wanted.Client, x.wanted.Certificate, x.wanted.HTTP = x.c.Client(), x.c.secure.Certificate(), &x.req
+	x.wanted.Client, x.wanted.Certificate = c.Client(), c.secure.Certificate()
+	if c.socks.speaks {
+		x.wanted.Login = &c.socks.login
+	} else {
+		x.wanted.HTTP = &x.req
+	}
+	x.gen = c.srv.live.Load()
+}
+
+// readTarget makes x.wanted what the gate is asked.
+func (x *exchange) readTarget(port uint16) (err error) {
+	x.asks()
 	x.wanted.Path, x.wanted.ByTLS = x.target.Path, x.target.Scheme == "https"
-	x.gen = x.c.srv.live.Load()
 	x.wanted.Target, err = x.c.srv.targets.read(x.target.Authority, port)
 	return err
 }

@@ -49,7 +49,7 @@ func (x *exchange) connected(up *outbound.Conn, l *poll.Loop) {
 		x.readyToSend(l)
 		return
 	}
-	x.did.status, x.tail = 200, established
+	x.did.status, x.tail = 200, x.established()
 	x.to(stageConnected)
 }
 
@@ -73,7 +73,7 @@ func (x goExchange) dialTunnel() bool {
 		return x.refuse(err)
 	}
 	x.did.status = 200
-	return x.switchTo(established)
+	return x.switchTo(x.established())
 }
 
 // connectServer makes x.up a connection: one that is bound to this client, one from the pool

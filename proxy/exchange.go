@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -25,10 +26,11 @@ type exchange struct {
 	put    *policy.Inspected  // whose credentials the request has got; nil: none
 
 	up     *outbound.Conn
-	pooled bool      // up has served others before
-	stage  stage     // on the loop
-	begun  time.Time // when it began to connect, on the loop
-	failed error     // why it has no connection, on the loop
+	pooled bool              // up has served others before
+	stage  stage             // on the loop
+	begun  time.Time         // when it began to connect, on the loop
+	failed error             // why it has no connection
+	check  *outbound.Opening // of the tunnel that it becomes; nil: nothing is looked at
 	resp   http1.Response
 	in     []byte // what the server sent and was not used is in[ir:iw]; see getIn
 	ir, iw int
@@ -69,6 +71,9 @@ var (
 func (x *exchange) begin(c *conn) {
 	x.c = c
 	x.did = progress{start: time.Now(), id: c.srv.ids.next()}
+	if c.socks.speaks {
+		x.did.mode = metrics.SOCKS
+	}
 }
 
 // end books the exchange and gives back what it held, and itself. A connection to the

@@ -163,7 +163,7 @@ func TestOtherProtocols(t *testing.T) {
 	g := start(t, allowLoopback, nil, nil)
 	server := origin(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }).Listener.Addr().String()
 	for _, tt := range []struct{ sent, speaks, scheme string }{
-		{"\x05\x02\x00\x01", "SOCKS5", "socks5://"},
+		{"\x05\x02\x00\x01", "SOCKS5", "socks5://, or have it listen for SOCKS (--listen-socks)"},
 		{"\x04\x01\x00P\x7f\x00\x00\x01\x00", "SOCKS4", "socks4://"},
 		{"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "TLS", "https://"},
 	} {

@@ -92,8 +92,10 @@ func (c goConn) waitForRequest() bool {
 		limit, state = c.srv.HeadTimeout, waitFirst
 	}
 	for first := true; ; first = false {
-		c.r += http1.SkipEmptyLines(c.buffered())
-		if b := c.buffered(); len(b) > 0 && string(b) != "\r" {
+		if !c.socks.speaks {
+			c.r += http1.SkipEmptyLines(c.buffered())
+		}
+		if b := c.buffered(); len(b) > 0 && (c.socks.speaks || string(b) != "\r") {
 			return true
 		}
 		c.releaseBuffer()
@@ -137,6 +139,9 @@ func (c goConn) lastFill() error {
 // serve answers the request whose head begins to come, and reports whether the
 // connection can carry another.
 func (x goExchange) serve() (keep bool) {
+	if x.c.socks.speaks {
+		return x.serveSocks()
+	}
 	err := x.readHead()
 	if err == nil {
 		x.target, err = x.req.ParseTarget()
@@ -171,7 +176,7 @@ func (x goExchange) carryOn() (keep bool) {
 		x.dropUpstream()
 		return x.refuse(err)
 	case stageDial:
-		if x.did.mode == metrics.Connect {
+		if x.did.mode != metrics.Forward {
 			return x.dialTunnel()
 		}
 	case stageConnected:

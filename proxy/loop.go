@@ -94,6 +94,8 @@ func (c *conn) receiveRequest(l *poll.Loop) {
 	case n <= 0:
 		c.releaseBuffer()
 		c.finish()
+	case c.socks.speaks:
+		c.receiveSocks(l)
 	case !c.beginExchange(l):
 		c.r = 0
 		c.toGoroutine(nil)
@@ -105,9 +107,12 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 	x := exchanges.Get().(*exchange)
 	x.begin(c)
 	able := false
-	if bytes.HasPrefix(c.buffered(), connectMethod) {
+	switch {
+	case c.socks.speaks:
+		able = x.beginSocks(l)
+	case bytes.HasPrefix(c.buffered(), connectMethod):
 		able = x.beginConnect(l)
-	} else {
+	default:
 		able = x.prepare(l)
 	}
 	if !able {

@@ -57,7 +57,7 @@ func (x goExchange) open() (keep bool) {
 	x.did.status, x.did.tunnel = 200, true
 	c.deregister()
 	c.setLimit(0) // that of what is inside ends it
-	if _, err := c.tcp.Write(established); err != nil {
+	if _, err := c.tcp.Write(x.established()); err != nil {
 		sock.CloseFD(far)
 		x.did.class = answer.ClassClientGone
 		return false

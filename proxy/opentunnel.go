@@ -23,6 +23,7 @@ type openTunnel struct {
 	openTunnelLife
 	tun  tunnel.Tunnel // starts anew by itself
 	last atomic.Int64  // when bytes moved, by the coarse clock
+	due  atomic.Int64  // when its first bytes must have been judged, by the same; 0: they need not, or were
 }
 
 // openTunnelLife is what an openTunnel knows of the tunnel that it is now.
@@ -30,15 +31,18 @@ type openTunnelLife struct {
 	rec    accesslog.Request
 	target acl.Target
 	tenant string
-	usage  *policy.Usage // nil: it is not counted
-	hold   outbound.Hold // its place among its tenant's
-	text   [96]byte      // what rec.Text is in, if there is room
+	usage  *policy.Usage     // nil: it is not counted
+	hold   outbound.Hold     // its place among its tenant's
+	other  *acl.Target       // see door.Open
+	check  *outbound.Opening // what its first bytes are judged by; nil: they are not, or were
+	text   [96]byte          // what rec.Text is in, if there is room
 }
 
 // handOver makes a tunnel of the exchange's connections. The exchange and the conn
 // have nothing to do with them from then on. It reports whether nobody else has either:
-// the sweeper may be about to cut the conn.
-func (x *exchange) handOver() (free bool) {
+// the sweeper may be about to cut the conn. first is what the client has sent for the tunnel, if
+// that is to be judged.
+func (x *exchange) handOver(first []byte) (free bool) {
 	c, s := x.c, x.c.srv
 	o := s.tunnels.Get().(*openTunnel)
 	o.rec = *x.fillRecord()
@@ -66,7 +70,12 @@ func (x *exchange) handOver() (free bool) {
 	c.upstream.Store(nil)
 	x.up = nil
 	of := o.Look()
-	s.pump.Start(&o.tun, client, up, o)
+	if o.check = x.check; o.check == nil {
+		s.pump.Start(&o.tun, client, up, o)
+	} else {
+		o.due.Store(o.firstDue())
+		s.pump.StartJudged(&o.tun, client, up, o, o, first)
+	}
 	switch why := c.Why(); {
 	case why == door.Gone: // the tunnel finds that, and resets the server: a part must not look like the whole
 	case !free && o.rec.Revoked != nil:
@@ -101,6 +110,7 @@ func (o *openTunnel) release() {
 	o.srv.Metrics.Tunnels.Dec()
 	o.hold.Release()
 	o.srv.door.Leave(o)
+	o.due.Store(0)
 	o.last.Store(math.MaxInt64) // whoever sees the next life does not see it late
 	if o.Again() {
 		o.openTunnelLife = openTunnelLife{}
@@ -117,6 +127,9 @@ func (o *openTunnel) Client() netip.Addr { return o.rec.Client.Addr() }
 func (o *openTunnel) Sweep() {
 	of := o.Look() // before anything else of it
 	o.tun.Tell()
+	if due := o.due.Load(); due > 0 && int64(o.srv.door.Now()) >= due {
+		o.tun.Late()
+	}
 	idle := o.srv.door.Now() - time.Duration(o.last.Load())
 	if limit := o.srv.IdleTimeout; limit > 0 && idle >= limit {
 		o.Cut(of, door.Late)
@@ -151,7 +164,7 @@ func (o *openTunnel) GiveWay(door.Lease) (given, atOnce bool) { return false, fa
 // Describe says what the tunnel is.
 func (o *openTunnel) Describe(to *door.Open) bool {
 	return o.tun.While(func(up, down int64) {
-		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Who: o.rec.Who, Tenant: o.tenant, Target: o.target,
+		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Who: o.rec.Who, Tenant: o.tenant, Target: o.target, Other: o.other,
 			Addr: o.rec.Addr, Since: o.rec.Start, Received: o.rec.Received + up, Sent: o.rec.Sent + down}
 	})
 }

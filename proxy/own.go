@@ -38,6 +38,10 @@ func (c *conn) sendRefusal(l *poll.Loop) {
 // composeOwn puts an answer of the proxy's own into x.out, and decides whether the connection
 // can carry another request; whole says that the request's body was read.
 func (x *exchange) composeOwn(own answer.Own, whole bool) {
+	if x.c.socks.speaks {
+		x.composeSocks(own)
+		return
+	}
 	x.keep = whole && !own.Close && x.req.KeepAlive && !x.c.srv.door.Draining() && !x.behindConnect()
 	x.did.status, x.did.class = own.Status, own.Class
 	n := 0
@@ -90,6 +94,7 @@ func (x goExchange) refuse(err error) (keep bool) {
 		x.did.class = answer.ClassClientGone
 		return false
 	}
+	x.failed = err
 	return x.answer(x.refusal(err))
 }
 

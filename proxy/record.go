@@ -113,6 +113,8 @@ func endClass(err error) string {
 		return ""
 	case err == tunnel.ErrAbandoned:
 		return answer.ClassInternal
+	case err == tunnel.ErrRefused:
+		return answer.ClassDenied
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return answer.ClassIdle
 	}

@@ -24,7 +24,12 @@ func (s *Server) Revoke() int {
 		if now.Before(r.Until) {
 			s.endsAt(r.Until)
 		}
-		return s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
+		why := s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
+		if why == nil && o.Other != nil && gen.TunnelCheck() == policy.CheckEnforce {
+			r.Target = *o.Other
+			why = s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
+		}
+		return why
 	})
 }
 

@@ -84,6 +84,8 @@ type Server struct {
 	leaves     leaves                // shown to clients of inspected hosts
 	lastFailed [2]atomic.Int64       // handshake in the log, in ns; the second is of those about certificates
 
+	checkTime time.Duration // firstTime; tests have none
+
 	opened   atomic.Int64    // tunnels since the last trim
 	ends     atomic.Int64    // Unix time in ns when the first ends of what clients have shown; 0: none does
 	podsSeen uint64          // version of who has which address that was judged by, for the sweeper
@@ -103,6 +105,7 @@ type Server struct {
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
 	s := &Server{Options: o, lingering: make(chan struct{}, 16)}
+	s.checkTime = firstTime
 	s.single = runtime.GOMAXPROCS(0) == 1
 	s.panicked = contain.Log(s.Log, s.Metrics.Panics.Inc)
 	s.loops.Report = s.panicked
@@ -147,6 +150,21 @@ func (s *Server) Serve(l *sock.Listener) error {
 			return next.tcp
 		}
 		return accept.New(l, func(on *poll.Loop, _ *sock.Conn) { s.accept(on, next) }, s.cannotAccept)
+	})
+}
+
+// ServeSOCKS is Serve for clients that speak SOCKS 5 (RFC 1928).
+func (s *Server) ServeSOCKS(l *sock.Listener) error {
+	return s.serve(l, func() *accept.Acceptor {
+		var next *conn
+		l.Room = func() *sock.Conn {
+			next = s.free.Get().(*conn)
+			return next.tcp
+		}
+		return accept.New(l, func(on *poll.Loop, _ *sock.Conn) {
+			next.socks.speaks = true
+			s.accept(on, next)
+		}, s.cannotAccept)
 	})
 }
 

@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
@@ -30,7 +32,8 @@ func (c *conn) makeTunnel() {
 	c.dropBound()
 	c.onLoop, c.over, c.x = false, true, nil
 	up := x.up
-	free := x.handOver()
+	x.check = x.newCheck()
+	free := x.handOver(nil)
 	x.end()
 	if free {
 		up.Release()
@@ -40,6 +43,23 @@ func (c *conn) makeTunnel() {
 
 // established is not to be written to.
 var established = []byte(answer.Established)
+
+// established is what tells the client that its tunnel is there.
+func (x *exchange) established() []byte {
+	if x.c.socks.speaks {
+		return socksEstablished
+	}
+	return established
+}
+
+// newCheck is what the first bytes of the tunnel are judged by that the request becomes; nil:
+// they are not looked at. What an Upgrade makes is known to be what its head says.
+func (x *exchange) newCheck() *outbound.Opening {
+	if x.did.mode == metrics.Forward {
+		return nil
+	}
+	return outbound.NewOpening(x.gen, &x.ticket, x.wanted.Target, x.did.addr.Addr())
+}
 
 // switchTo sends head to the client and makes a tunnel of the connection. What
 // either side sent ahead goes first.
@@ -60,7 +80,12 @@ func (x goExchange) switchTo(head []byte) bool {
 		return false
 	}
 	x.did.firstByte = time.Since(x.did.start)
-	if early := c.buffered(); len(early) > 0 {
+	var first []byte
+	x.check = x.newCheck()
+	if early := c.buffered(); len(early) > 0 && x.check != nil {
+		first = bytes.Clone(early)
+		c.r = c.w
+	} else if len(early) > 0 {
 		if _, err := x.up.Blocking().Write(early); err != nil {
 			x.did.class = answer.ClassTerminated
 			return false
@@ -73,7 +98,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	x.releaseIn()
 	if x.up.TLS == nil {
 		c.setUpstream(nil)
-		x.handOver()
+		x.handOver(first)
 		return false
 	}
 	c.srv.Metrics.Tunnels.Inc()

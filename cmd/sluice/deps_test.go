@@ -51,6 +51,7 @@ func TestForbiddenImports(t *testing.T) {
 		{"acl/convert", "net", "converting opens no socket and asks no resolver"},
 		{"acl/convert", "net/http", "converting opens no socket and asks no resolver"},
 		{"proxy/http1", "net", "http1 is heads and framing: bytes in, bytes out"},
+		{"proxy/socks5", "net", "socks5 is what a client says: bytes in, a reading out"},
 		{"proxy/outbound", "net/http", "what leaves is decided and dialled here, by address"},
 		{"proxy/tlshello", "net", "tlshello is what a client says: bytes in, a reading out"},
 		{"cmd/sluice-netsetup", "net/http", "privileged: it speaks with nobody but the pod's other programs, on a socket of its own"},
@@ -74,7 +75,7 @@ func TestForbiddenImports(t *testing.T) {
 
 // What a room may import of this program at most, itself or through others, and why.
 func TestAllowedImports(t *testing.T) {
-	gate := []string{"acl", "acl/request", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock"}
+	gate := []string{"acl", "acl/request", "internal/files", "proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/policy", "proxy/poll", "proxy/resolve", "proxy/sock", "proxy/tlshello"}
 	frontDoor := slices.Concat(gate, []string{"internal/linelog", "metrics", "proxy/accept", "proxy/accesslog", "proxy/door", "proxy/logline", "proxy/outbound", "proxy/tunnel"})
 	judged := []string{"proxy/auth", "proxy/contain", "proxy/policy"} // what is said of what something was judged by
 	tests := []struct {
@@ -88,7 +89,7 @@ func TestAllowedImports(t *testing.T) {
 		{"acl/audit", []string{"acl"}, "it reasons about rules, whoever has them"},
 		{"acl/request", []string{"acl"}, "it decides what requests may do, and opens nothing"},
 		{"proxy/ca", nil, "it signs, whoever asks for what host"},
-		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
+		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/socks5", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
 		{"proxy/door", slices.Concat(judged, []string{"acl", "acl/request", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
@@ -104,6 +105,7 @@ func TestAllowedImports(t *testing.T) {
 		{"proxy/dial", []string{"proxy/sock"}, "it connects to what it is given, which the gate has judged"},
 		{"proxy/http1", nil, "http1 knows no policy"},
 		{"proxy/tlshello", nil, "tlshello knows no policy, and leaves names as they are spelt"},
+		{"proxy/socks5", nil, "socks5 is messages and replies, and knows no policy"},
 		{"proxy/proxyheader", nil, "it reads a header, whoever may send one"},
 		{"proxy/terminate", []string{"proxy/auth", "proxy/contain", "proxy/fdbudget", "proxy/proxyheader", "proxy/sock"}, "it hands clients on, to whom it does not know"},
 		{"proxy/fdbudget", nil, "it counts, whatever is opened"},

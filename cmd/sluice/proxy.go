@@ -46,6 +46,7 @@ type proxyMode struct {
 	server  *proxy.Server
 	proxies []*sock.Listener
 	secure  []*sock.Listener // for clients by TLS
+	socks   []*sock.Listener // for clients by SOCKS 5
 	usages  *tenantUsages
 	shadows shadows
 	learns  atomic.Bool // what no rule decides is allowed
@@ -65,7 +66,10 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	if m.proxies, err = listenAll(p.listen, c.Written.Of("listen"), c.Listen); err != nil {
 		return err
 	}
-	m.secure, err = listenAll(p.listen, c.Written.Of("listen-tls"), c.ListenTLS)
+	if m.secure, err = listenAll(p.listen, c.Written.Of("listen-tls"), c.ListenTLS); err != nil {
+		return err
+	}
+	m.socks, err = listenAll(p.listen, c.Written.Of("listen-socks"), c.ListenSOCKS)
 	return err
 }
 
@@ -124,6 +128,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
 	s.Rest.HideRules, s.Rest.Contact, s.Rest.Inspect = c.HideRules, c.Contact, c.Inspect
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
+	s.Check = c.TunnelCheck
 	m.usages.next = nil
 	s.Rest.Shadow = policy.NewShadow(c.InForce(c.Shadow, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
 	defer m.shadows.share(s)
@@ -203,6 +208,7 @@ func (m *proxyMode) serve(failed func(error)) {
 	}
 	each(m.proxies, m.server.Serve)
 	each(m.secure, m.server.ServeTLS)
+	each(m.socks, m.server.ServeSOCKS)
 }
 
 func (m *proxyMode) shutdown(ctx context.Context) {
@@ -215,7 +221,7 @@ func (m *proxyMode) shutdown(ctx context.Context) {
 	if m.pods != nil {
 		m.pods.close()
 	}
-	for _, l := range slices.Concat(m.proxies, m.secure) {
+	for _, l := range slices.Concat(m.proxies, m.secure, m.socks) {
 		l.Close()
 	}
 }
@@ -228,12 +234,7 @@ func (m *proxyMode) size(c *config.Proxy) slog.Attr { return slog.Int("rules", c
 const maxShown = 1000
 
 func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
-	for _, l := range m.proxies {
-		st.Listen = append(st.Listen, l.Addr().String())
-	}
-	for _, l := range m.secure {
-		st.Listen = append(st.Listen, l.Addr().String()+" (TLS)")
-	}
+	st.Listen = append(st.Listen, m.listens()...)
 	if st.Learning = c.Learn; c.Learn {
 		st.Origin = cmp.Or(st.Origin, "nowhere")
 	}
@@ -251,15 +252,21 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 	}
 }
 
+// listens is where, and for whom.
+func (m *proxyMode) listens() (all []string) {
+	for _, of := range []struct {
+		listeners []*sock.Listener
+		what      string
+	}{{m.proxies, ""}, {m.secure, " (TLS)"}, {m.socks, " (SOCKS 5)"}} {
+		for _, l := range of.listeners {
+			all = append(all, l.Addr().String()+of.what)
+		}
+	}
+	return all
+}
+
 func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
-	var listen []string
-	for _, l := range m.proxies {
-		listen = append(listen, l.Addr().String())
-	}
-	for _, l := range m.secure {
-		listen = append(listen, l.Addr().String()+" (TLS)")
-	}
-	a.what = "listens on " + strings.Join(listen, ", ")
+	a.what = "listens on " + strings.Join(m.listens(), ", ")
 	var b strings.Builder
 	if len(c.Tenants) > 0 {
 		fmt.Fprintf(&b, "tenants: %d, with %d rules; for clients of none of them:\n", len(c.Tenants), c.RuleCount()-c.Policy.Len())

@@ -84,7 +84,7 @@ func newMachine(t *testing.T) *machine {
 func (m *machine) command(script string) *exec.Cmd {
 	cmd := exec.Command("unshare", "-m", "bash", "-c", `mount --bind "$0" /etc/resolv.conf && cd "$1" && exec bash -c "$2"`, m.resolv, m.dir, `
 started() { until (exec 3<>/dev/tcp/127.0.0.1/8080) 2>/dev/null; do read -rt 0.1 <> <(:) || :; done; }
-trap 'kill $(jobs -p) 2>/dev/null' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
 `+script)
 	cmd.Env = m.env
 	return cmd

@@ -67,6 +67,9 @@ var rows = map[string]row{
 	"docs/policy.md | Why: `sluice acl explain` |  1":                {run: asPrinted},
 	"docs/policy.md | What is open when the policy changes | json 1": {test: "proxy TestRevokedBeforeTheAnswer", why: "a part of a line; the whole is looked at there"},
 
+	"docs/socks.md | Clients by SOCKS 5 | yaml 1": {run: config("proxy", "rules: '*'\n")},
+	"docs/socks.md | Clients by SOCKS 5 | sh 1":   {test: "e2e/http TestSOCKSClients", why: "it needs servers of these names; the same commands are run there"},
+
 	"docs/tcp.md | sluice tcp | yaml 1": {run: environment("tcp")},
 	"docs/tcp.md | sluice tcp | yaml 2": {run: config("tcp", "")},
 

@@ -16,11 +16,12 @@ import (
 // client is one client connection to a gateway.
 type client struct {
 	wire
-	tcp  *net.TCPConn // beneath
-	w    *worker
-	g    *gate
-	r    *bufio.Reader
-	used bool // it has had an answer
+	tcp   *net.TCPConn // beneath
+	w     *worker
+	g     *gate
+	r     *bufio.Reader
+	used  bool // it has had an answer
+	socks bool // it speaks SOCKS
 }
 
 // wire is a connection in plain, or by TLS.

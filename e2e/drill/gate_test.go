@@ -51,11 +51,12 @@ type gate struct {
 	addr    string
 	tlsAddr string
 	tcpAddr string
+	socks   string // address for clients of SOCKS
 	budgets [2]*fdbudget.Budget
 	reg     *prometheus.Registry
 	log     logCheck
 	lines   *linelog.Log
-	served  chan error // twice
+	served  chan error // three times
 }
 
 func gates() []*gate {
@@ -80,14 +81,14 @@ func tenants() []*tenant {
 
 // policies are in force by turns.
 func policies(t testing.TB, tenants []*tenant) (all [2]*policy.Generation) {
-	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8\n"} {
+	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8 #@ protocol=http\n"} {
 		p, err := acl.Parse(text)
 		require.NoError(t, err)
 		of := func(n int) policy.Tenant {
 			return policy.Tenant{Name: fmt.Sprint("tenant-", n), Rules: p, Usage: &tenants[n].usage,
 				Sources: policy.NewSources([]netip.Addr{netip.MustParseAddr(tenants[n].source)})}
 		}
-		s := policy.Set{Rest: of(0)}
+		s := policy.Set{Rest: of(0), Check: policy.CheckEnforce} // the second wants to see more than the first byte of a hello
 		for n := range tenants[1:] {
 			client := netip.MustParseAddr(tenants[n+1].client)
 			s.Tenants = append(s.Tenants, policy.Taker{Tenant: of(n + 1), Clients: []netip.Prefix{netip.PrefixFrom(client, 32)}})
@@ -143,13 +144,17 @@ func (g *gate) start(t testing.TB, res *resolve.Resolver, own, trust *tls.Config
 	l, err := sock.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	g.addr = l.Addr().String()
-	g.served = make(chan error, 2)
+	g.served = make(chan error, 3)
 	go func() { g.served <- g.http.Serve(l) }()
 	secure, err := sock.Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	g.tlsAddr = secure.Addr().String()
 	g.http.SetKeys(terminate.NewKeys(own.Certificates[0], nil))
 	go func() { g.served <- g.http.ServeTLS(secure) }()
+	socks, err := sock.Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	g.socks = socks.Addr().String()
+	go func() { g.served <- g.http.ServeSOCKS(socks) }()
 
 	gate := g.outbound(res, 1)
 	g.tcp = tcp.New(tcp.Options{Gate: gate, TTL: res.TTL, Metrics: metrics.NewTCP(g.reg), Log: slog.New(slog.DiscardHandler), Budget: g.budgets[1],
@@ -180,7 +185,7 @@ func (g *gate) stop(t testing.TB) {
 		t.Fatalf("%s: what was cut has not ended: %+v, %+v\n%s", g.name, g.http.Open(), g.tcp.Open(), stacks[:runtime.Stack(stacks, true)])
 	}
 	assert.NoError(t, ctx.Err(), "%s: what was open has not ended by itself", g.name)
-	for range 2 {
+	for range 3 {
 		assert.NoError(t, <-g.served)
 	}
 	assert.Zero(t, g.lines.Close(time.Minute))

@@ -2,6 +2,7 @@ package drill
 
 import (
 	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
@@ -133,11 +134,14 @@ func (e *end) takeTurns(first string) error {
 // hello is the first line of a tunnel, by which the server knows it.
 func hello(p *plan) string { return "DRILL " + p.key.String() + "\n" }
 
-// tunnel makes one by CONNECT, or through the TCP front door.
+// tunnel makes one by CONNECT, of HTTP or of SOCKS 5, or through the TCP front door.
 func (w *worker) tunnel(g *gate, p *plan) {
-	addr := g.addr
-	if p.class == classTCP {
+	addr, socks := g.addr, false
+	switch {
+	case p.class == classTCP:
 		addr = g.tcpAddr
+	case p.shape%3 == 0:
+		addr, socks = g.socks, true
 	}
 	c := w.connect(g, addr)
 	if c == nil {
@@ -149,6 +153,9 @@ func (w *worker) tunnel(g *gate, p *plan) {
 		return
 	}
 	request := fmt.Sprintf("CONNECT %s:%d HTTP/1.1\r\nHost: x\r\nX-Drill: %s\r\nUser-Agent: drill %s\r\n\r\n", p.host, w.d.tunnels.port(), p.key, p.key)
+	if c.socks = socks; socks {
+		request = "\x05\x01\x00" + c.ask(p)
+	}
 	e := p.clientEnd(c)
 	if !p.expect {
 		e.r = bufio.NewReader(&behind{c, p, false})
@@ -163,6 +170,27 @@ func (w *worker) tunnel(g *gate, p *plan) {
 		err = e.run(hello(p))
 	}
 	c.tunnelled(p, err)
+}
+
+// ask is a request of SOCKS 5 (RFC 1928).
+func (c *client) ask(p *plan) string {
+	return fmt.Sprintf("\x05\x01\x00\x03%c%s", rune(len(p.host)), p.host) + string(binary.BigEndian.AppendUint16(nil, uint16(c.w.d.tunnels.port())))
+}
+
+// establishedBySocks reads the answers to a greeting and a request.
+func (c *client) establishedBySocks() error {
+	const want = "\x05\x00\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00"
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(c.r, got)
+	switch {
+	case string(got[:n]) == want:
+		return nil
+	case !c.g.patient && (n > 1 && got[1] != 0 || n > 3 && got[3] != 0):
+		return fmt.Errorf("%q", got[:n])
+	case err != nil && n <= 2:
+		return err
+	}
+	return wrongf("the answer to a client of SOCKS is %q", got[:n])
 }
 
 // behind reads what stands behind the answer to CONNECT.
@@ -184,6 +212,9 @@ func (b *behind) Read(buf []byte) (int, error) {
 
 // established reads the answer to CONNECT.
 func (c *client) established(p *plan) error {
+	if c.socks {
+		return c.establishedBySocks()
+	}
 	h, _, err := readHead(c.r)
 	switch {
 	case err != nil:

@@ -146,6 +146,37 @@ func TestInspectAttacks(t *testing.T) {
 	assert.Contains(t, string(said), "What is in a tunnel to this host must be TLS")
 }
 
+// By SOCKS 5 an inspected host is asked about as it is by CONNECT; and a tunnel to another name, or
+// to an address, does not lead to it where tunnels are checked.
+func TestInspectBySOCKS(t *testing.T) {
+	o := newInspected(t, apiHosts, "--listen-socks", ":1080", "--tunnel-check", "enforce")
+	socks := func(url string, args ...string) program.Output {
+		return program.Command(t, o.Client, nil, "curl", append([]string{"--silent", "--show-error", "--include", "--max-time", "60",
+			"--proxy", "socks5h://" + nettest.PodV4 + ":1080", "--cacert", o.CA, url}, args...)...)
+	}
+	got := socks("https://api.example.com/repos/acme/x")
+	assert.Contains(t, got.Out, "HTTP/1.1 200 OK", got.Err)
+	got = socks("https://api.example.com/user/keys")
+	assert.Contains(t, got.Out, "HTTP/1.1 403 Egress denied: request rule", got.Err)
+	o.got()
+	for _, other := range []string{"other.example.com", allowedHost} {
+		s, err := o.tunnelAs(t, other+":443", "api.example.com")
+		assert.Error(t, err, "%s %v", other, s)
+	}
+	assert.Empty(t, o.got())
+}
+
+// tunnelAs opens a tunnel to a target that is not inspected, and does a handshake with a server of
+// that name.
+func (o *inspected) tunnelAs(t testing.TB, connect, name string) (*tls.Conn, error) {
+	t.Helper()
+	c := dialClient(t, o.outside)
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", connect, connect)
+	require.Contains(t, readHead(t, c), " 200 ")
+	s := tls.Client(c, &tls.Config{ServerName: name, InsecureSkipVerify: true}) //nolint:gosec // whoever it is must not be reached
+	return s, s.Handshake()
+}
+
 // A server whose certificate does not stand up is told of inside, by a certificate that does.
 func TestInspectUntrusted(t *testing.T) {
 	o := newInspected(t, "\n  - {host: 'api.example.com:8443-8447', requests: '*'}\n")

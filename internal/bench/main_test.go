@@ -212,3 +212,19 @@ func TestGoalsAreMeasured(t *testing.T) {
 		assert.True(t, o.Measured, "row %d: %s", o.Row, o.Goal)
 	}
 }
+
+// What goes through a tunnel by SOCKS is as RFC 1928 has it, and the ClientHello of row 15 is whole.
+func TestSOCKSWork(t *testing.T) {
+	w := workOf("4")
+	in := &instance{peer: peers.Sluice("sluice", ""), setup: peers.Setup{SOCKS: true}}
+	j := w.jobFor(in, "127.0.0.1:258", 1)
+	assert.Equal(t, "\x05\x01\x00\x01\x7f\x00\x00\x02\x01\x02", string(j.Heads[0]))
+	assert.Equal(t, "\x05\x01\x00", string(j.Greeting))
+	in.setup.AtOnce = true
+	j = w.jobFor(in, "127.0.0.1:258", 1)
+	assert.Equal(t, "\x05\x01\x00\x05\x01\x00\x01\x7f\x00\x00\x03\x01\x02", string(j.Heads[1]))
+	assert.Empty(t, j.Greeting)
+	hello, err := clientHello("name.test")
+	require.NoError(t, err)
+	assert.Contains(t, string(hello), "name.test")
+}

@@ -40,6 +40,6 @@ func TestAuthorizedWork(t *testing.T) {
 	get := workOf("1").jobFor(in, "127.0.0.2:1", 1).Requests[0].Head
 	assert.Regexp(t, `^GET http://127\.0\.0\.2:1/1k HTTP/1\.1\r\n(.+\r\n)+Proxy-Authorization: Basic abc\r\n\r\n$`, get)
 	for _, head := range workOf("4").jobFor(in, "127.0.0.2:1", 1).Heads {
-		assert.Regexp(t, `^CONNECT \S+ HTTP/1\.1\r\n(.+\r\n)+Proxy-Authorization: Basic abc\r\n\r\n$`, head)
+		assert.Regexp(t, `^CONNECT \S+ HTTP/1\.1\r\n(.+\r\n)+Proxy-Authorization: Basic abc\r\n\r\n$`, string(head))
 	}
 }

@@ -83,7 +83,9 @@ func (w work) jobFor(in *instance, target string, scale float64) load.Job {
 	case peers.Gets:
 		j.Requests = []load.Request{getRequest(proxied, target, w.path)}
 	case peers.Tunnels:
-		if proxied {
+		if proxied && in.setup.SOCKS {
+			j = overSOCKS(j, target, in.setup.AtOnce)
+		} else if proxied {
 			j.Heads = connectHeads(target)
 		}
 	}
@@ -92,7 +94,7 @@ func (w work) jobFor(in *instance, target string, scale float64) load.Job {
 			j.Requests[i].Head = authorized(j.Requests[i].Head, a)
 		}
 		for i := range j.Heads {
-			j.Heads[i] = authorized(j.Heads[i], a)
+			j.Heads[i] = []byte(authorized(string(j.Heads[i]), a))
 		}
 	}
 	return j
@@ -106,10 +108,10 @@ func authorized(head, a string) string {
 // connectHeads lead to the target at several addresses. To one and the same address,
 // connections that ended less than a second ago would leave so few ports that the
 // search for one is what is measured.
-func connectHeads(target string) (heads []string) {
+func connectHeads(target string) (heads [][]byte) {
 	_, port, _ := strings.Cut(target, ":")
 	for i := range addresses {
-		heads = append(heads, connectHead(fmt.Sprintf("127.0.0.%d:%s", 2+i, port)))
+		heads = append(heads, []byte(connectHead(fmt.Sprintf("127.0.0.%d:%s", 2+i, port))))
 	}
 	return heads
 }

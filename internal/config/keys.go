@@ -29,9 +29,21 @@ func (p *Proxy) tlsSettings() []settings.Setting {
 		{Flag: "tls-key", Key: "tlsKey", Value: "FILE", Change: live, Help: "its private key, as PEM"},
 		{Flag: "client-ca", Key: "clientCA", Value: "FILE", List: true, Change: live,
 			Help: "believe the certificates of clients that these CAs have signed (PEM)"},
+		{Flag: "listen-socks", Key: "listenSOCKS", Value: "ADDR", List: true, Change: fixed,
+			Help: "accept clients that speak SOCKS 5 at this address too; may be given several times",
+			Into: settings.Many(&p.ListenSOCKS, settings.Listen)},
 		{Flag: "proxy-protocol-from", Key: "proxyProtocolFrom", Value: "CIDR", List: true, Change: fixed,
 			Help: "connections from these addresses begin with a PROXY protocol header, which says who the client is",
 			Into: settings.Many(&p.ProxyProtocolFrom, parsePrefix)},
+	}
+}
+
+// apart reports addresses that would have to listen for two kinds of clients.
+func (p *Proxy) apart(l *settings.Loader, all []settings.Setting) {
+	for _, addr := range p.ListenSOCKS {
+		if portOf(addr) != "0" && (slices.Contains(p.Listen, addr) || slices.Contains(p.ListenTLS, addr)) {
+			l.Report(l.At(settings.Pick(all, "listen-socks")).Problem(fmt.Sprintf("%s is where the proxy listens for clients of HTTP already", addr)))
+		}
 	}
 }
 

@@ -56,6 +56,7 @@ func TestKeys(t *testing.T) {
 		"listenTLS: ':8443'\ntlsCert: /own\ntlsKey: /other.key\n":               "/f:3: /own and /other.key are no certificate and its key: tls: private key does not match public key",
 		"listenTLS: ':8443'\ntlsCert: /own\ntlsKey: /own.key\nclientCA: /empty": "/f:5: /empty holds no certificate in PEM form",
 		"listenTLS: ':8080'\ntlsCert: /own\ntlsKey: /own.key\n":                 "/f:2: :8080 is where the proxy listens without TLS already",
+		"listenSOCKS: [':1080', ':8080']\n":                                     "/f:2: :8080 is where the proxy listens for clients of HTTP already",
 		"tlsCert: /own\nclientCA: /ca\n": "/f:2: nobody listens with it: name an address with listenTLS (--listen-tls)\n" +
 			"/f:3: nobody listens with it: name an address with listenTLS (--listen-tls)",
 		"listenTLS: ':8443'\ntlsCert: /own\ntlsKey: /own.key\nclientCA: /cut\n": "/f:5: /cut is cut off, or damaged, behind certificate 1",

@@ -21,6 +21,7 @@ type Proxy struct {
 
 	ListenTLS         []string       // the same for clients that come by TLS
 	Keys              *Keys          // for those; nil: there are none
+	ListenSOCKS       []string       // the same for clients that speak SOCKS 5
 	ProxyProtocolFrom []netip.Prefix // peers whose connections begin with a PROXY protocol header
 
 	Rules RuleText // what Policy is made of
@@ -34,6 +35,7 @@ type Proxy struct {
 	HideRules bool   // error pages and status lines don't show the rule
 	Contact   string // whom to ask, for error pages; "": nobody is named
 
+	TunnelCheck  policy.TunnelCheck
 	Authenticate policy.Mode
 	Users        *auth.Users // nil: there is no usersFile
 
@@ -87,6 +89,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.ShadowRules, p.Shadow = rules(l, settings.Pick(all, "shadow-rules"), shadowText, false)
 	p.Users = users(l, settings.Pick(all, "users-file"))
 	p.Keys = p.keys(l, all)
+	p.apart(l, all)
 	p.authenticates(l, all)
 	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
 	p.Inspect = inspectReader{nodes: nodes{l}}.read(l.Block(inspectSetting()))
@@ -94,7 +97,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.learn(l, all)
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
-	if slices.Contains(append(slices.Clone(p.Listen), p.ListenTLS...), p.Admin) && portOf(p.Admin) != "0" {
+	if slices.Contains(slices.Concat(p.Listen, p.ListenTLS, p.ListenSOCKS), p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
 		if vs := l.Values(settings.Pick(all, "admin")); len(vs) > 0 {
 			at = vs[0]
@@ -204,6 +207,9 @@ func (p *Proxy) policySettings() []settings.Setting {
 		within("directory-max-age", "directoryMaxAge", "5m", fixed, "know no pod any more when nothing was heard for so long", time.Second, day, &p.DirectoryMaxAge),
 		{Flag: "users-file", Key: "usersFile", Value: "FILE", Change: live,
 			Help: "read users and passwords from this file: lines of htpasswd -B"},
+		{Flag: "tunnel-check", Key: "tunnelCheck", Default: "off", Value: "MODE", Change: live,
+			Help: "judge what a client sends first through a tunnel: a TLS server name must be the one asked for, or one that the rules allow, and at port 443 it must be TLS, unless #@ protocol= says otherwise: off, log or enforce",
+			Into: settings.One(&p.TunnelCheck, policy.ParseTunnelCheck)},
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
 		p.revokeSetting("close"),
 		p.expiredSetting(),

@@ -3,6 +3,7 @@ package accesslog
 import (
 	"strconv"
 
+	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/logline"
 )
 
@@ -19,6 +20,9 @@ func JSON(b []byte, r *Request) []byte {
 	b = appendText(b, `,"pod":`, r.Who.Pod.Name)
 	b = logline.String(append(b, `,"method":`...), r.get(r.method))
 	b = logline.String(append(b, `,"target":`...), r.get(r.target))
+	if r.Mode == metrics.SOCKS {
+		b = append(b, `,"protocol":"socks5"`...)
+	}
 	b = append(b, `,"verdict":"`...)
 	switch {
 	case !r.Judged:
@@ -58,6 +62,9 @@ func JSON(b []byte, r *Request) []byte {
 	b = logline.Millis(append(b, `,"first_byte_ms":`...), r.FirstByte)
 	b = logline.Millis(append(b, `,"total_ms":`...), r.Total)
 	b = appendText(b, `,"error":`, r.Error)
+	if r.Check > metrics.CheckPassed {
+		b = appendText(b, `,"check":`, r.Check.String())
+	}
 	b = appendText(b, `,"details":`, r.Details)
 	b = r.appendRevoked(b)
 	return append(b, "}\n"...)

@@ -42,11 +42,12 @@ type Request struct {
 	Mode      metrics.Mode
 	Judged    bool
 	Tunnel    bool
-	Base      string // in front of a target that names its path alone
-	HideQuery bool   // the line has the target without its query
-	Silent    bool   // no request: neither logged nor counted
-	Minor     uint8  // of the client's HTTP version
-	Status    int    // of the answer; 502 too when the server broke it off after its head was sent
+	Base      string        // in front of a target that names its path alone
+	HideQuery bool          // the line has the target without its query
+	Silent    bool          // no request: neither logged nor counted
+	Minor     uint8         // of the client's HTTP version
+	Status    int           // of the answer; 502 too when the server broke it off after its head was sent
+	Check     metrics.Check // of the tunnel's first bytes
 
 	Tenant string // "" where there are none
 	Who    policy.Who
@@ -57,7 +58,7 @@ type Request struct {
 	Inspected bool
 	Request   request.Decision
 	Shadow    policy.Shadowed
-	Details   string // what was wrong with the request's head, "" for nothing
+	Details   string // what was wrong with the request's head, or with what came first through its tunnel; "" for nothing
 	Resolve   time.Duration
 	FirstByte time.Duration // from Start until the first byte of the answer was sent
 

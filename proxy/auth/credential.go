@@ -124,6 +124,21 @@ func Parse(fields ...[]byte) (Credential, Outcome) {
 	return Credential{}, Unsupported
 }
 
+// ParseLogin is Parse for a user name and a password that came by a protocol which has a place
+// for each, such as SOCKS 5. A colon in the name is Malformed: no user of the usersFile has one,
+// and Basic would take what stands behind it for the password. The Credential has bytes of its
+// own.
+func ParseLogin(user, password []byte) (Credential, Outcome) {
+	if bytes.IndexByte(user, ':') >= 0 {
+		return Credential{}, Malformed
+	}
+	both := make([]byte, 0, 2*255+1)
+	both = append(append(append(both, user...), ':'), password...)
+	text := make([]byte, strict.EncodedLen(len(both)))
+	strict.Encode(text, both)
+	return parseBasic(text)
+}
+
 func parseBearer(text []byte) (Credential, Outcome) {
 	if body := bytes.TrimRight(text, "="); len(body) == 0 || !every(body, token68) {
 		return Credential{}, Malformed

@@ -27,6 +27,7 @@ type Open struct {
 	Who    policy.Who     // the client was found to be when it was admitted
 	Tenant string         // "" for the default one, or when it is not known yet
 	Target acl.Target     // asked for; the zero Target: nothing yet
+	Other  *acl.Target    // what the client has asked the server for within the tunnel; nil: the same, or it is not known
 	Addr   netip.AddrPort // of the server, in use; invalid: none yet
 	Since  time.Time      // of the request or tunnel; of a connection that waits: the zero Time
 	// Bytes of the tunnel, or of the bodies as far as they are counted by now, from the client

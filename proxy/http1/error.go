@@ -28,7 +28,7 @@ var (
 	errRequestLine  = &Error{400, "malformed request line, want METHOD SP TARGET SP VERSION"}
 	errTLS          = &Error{400, "the client speaks TLS, and this port speaks HTTP: name the proxy as http://, not https://"}
 	errSOCKS4       = &Error{400, "the client speaks SOCKS4, and this port speaks HTTP: name the proxy as http://, not socks4://"}
-	errSOCKS5       = &Error{400, "the client speaks SOCKS5, and this port speaks HTTP: name the proxy as http://, not socks5://"}
+	errSOCKS5       = &Error{400, "the client speaks SOCKS5, and this port speaks HTTP: name the proxy as http://, not socks5://, or have it listen for SOCKS (--listen-socks)"}
 	errMethod       = &Error{400, "malformed method"}
 	errTarget       = &Error{400, "control byte or space in the request target"}
 	errVersion      = &Error{505, "HTTP version not supported, want HTTP/1.0 or HTTP/1.1"}

@@ -48,7 +48,7 @@ func TestParseRequest(t *testing.T) {
 		{"malformed request line, want METHOD SP TARGET SP VERSION", "\x00\x03"},
 		// Other protocols, refused at their first byte.
 		{"the client speaks TLS, and this port speaks HTTP: name the proxy as http://, not https://", "\x16\x03\x01\x02\x00"},
-		{"the client speaks SOCKS5, and this port speaks HTTP: name the proxy as http://, not socks5://", "\x05\x01\x00"},
+		{"the client speaks SOCKS5, and this port speaks HTTP: name the proxy as http://, not socks5://, or have it listen for SOCKS (--listen-socks)", "\x05\x01\x00"},
 		{"the client speaks SOCKS4, and this port speaks HTTP: name the proxy as http://, not socks4://", "\x04\x01\x00P"},
 		{"malformed request line, want METHOD SP TARGET SP VERSION", crlf("GET /", "")},
 		{"control byte or space in the request target", crlf("GET  / HTTP/1.1", "")},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/request"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -23,9 +24,19 @@ type Request struct {
 	Path   []byte         // of HTTP but CONNECT: the path and query of its target
 	ByTLS  bool           // it goes to the server by TLS
 	Inside bool           // it comes out of a tunnel whose client has shown who it is: Who
+	Login  *Login         // what was shown otherwise; nil: the head has it, or its protocol has nothing to show
 	// Who the client is: Certificate as the front door knows it, the rest by Admit or AdmitNow.
 	policy.Who
 }
+
+// Login is what a client has shown before its request. The zero Login is nothing.
+type Login struct {
+	Credential auth.Credential
+	Outcome    auth.Outcome // of reading it
+}
+
+// mayShow reports whether the client could show who it is.
+func (r *Request) mayShow() bool { return r.HTTP != nil || r.Login != nil }
 
 // Ticket is what admission has found out about a request. The zero Ticket leads nowhere. It
 // may be used again for the next request, and must not be copied while its Route is in use.

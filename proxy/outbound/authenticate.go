@@ -21,11 +21,10 @@ func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx c
 		return true, g.stillShown(asks, r, t)
 	}
 	r.Shown, r.Until = nil, time.Time{}
-	if asks.Mode == policy.Off || r.HTTP == nil || gen.Own(r.Client) {
+	if asks.Mode == policy.Off || !r.mayShow() || gen.Own(r.Client) {
 		return true, nil
 	}
-	var room [2][]byte
-	credential, outcome := auth.Parse(shown(r.HTTP, room[:0])...)
+	credential, outcome := r.credential()
 	verdict := auth.Verdict{Outcome: outcome}
 	if outcome == auth.Good { // as far as can be read
 		claim := auth.Claim{Client: r.Client, Users: asks.Users, Credential: credential}
@@ -69,6 +68,28 @@ func (g *Gate) stillShown(asks policy.Authentication, r *Request, t *Ticket) err
 	return &Error{Kind: RequestDenied, Err: errors.New(problem + "; make the tunnel anew")}
 }
 
+// Authenticate is the part of Admit that finds out who the client shows to be, for a front door
+// that has to say how that went before it is asked for a target. It waits for a verdict, at most
+// until ctx ends. Admit asks again, by the generation of then.
+func (g BlockingGate) Authenticate(ctx context.Context, gen *policy.Generation, r *Request, t *Ticket) error {
+	g.findPod(gen, r, ctx)
+	_, err := g.authenticate(gen, r, t, ctx)
+	if err != nil {
+		err = t.hold(r, err)
+	}
+	return err
+}
+
+// AuthenticateNow is Authenticate where nobody has to be asked and the client may go on. Otherwise
+// good is false, nothing was counted, and Authenticate says why.
+func (g *Gate) AuthenticateNow(gen *policy.Generation, r *Request, t *Ticket) (good bool) {
+	if !g.findPod(gen, r, nil) {
+		return false
+	}
+	known, err := g.authenticate(gen, r, t, nil)
+	return known && err == nil
+}
+
 // Pods says which pod has an address. internal/directory has the one that ships.
 type Pods interface {
 	// Lookup waits for nothing, and does not allocate.
@@ -96,6 +117,15 @@ func (g *Gate) findPod(gen *policy.Generation, r *Request, ctx context.Context) 
 	return true
 }
 
+// credential is what the client has shown, as far as it can be read.
+func (r *Request) credential() (auth.Credential, auth.Outcome) {
+	if r.Login != nil {
+		return r.Login.Credential, r.Login.Outcome
+	}
+	var room [2][]byte
+	return auth.Parse(shown(r.HTTP, room[:0])...)
+}
+
 // shown are the values of the Proxy-Authorization fields: more than room has are as wrong as
 // two.
 func shown(r *http1.Request, room [][]byte) [][]byte {
@@ -110,7 +140,7 @@ func shown(r *http1.Request, room [][]byte) [][]byte {
 // liftable makes a denial one that asks for credentials, if the client has shown none and
 // they might lift it: some clients send them only then.
 func liftable(gen *policy.Generation, r *Request, t *Ticket, err error) error {
-	if err == errDenied && r.Shown == nil && r.HTTP != nil && !r.Inside && gen.MayLift(r.Target) {
+	if err == errDenied && r.Shown == nil && r.mayShow() && !r.Inside && gen.MayLift(r.Target) {
 		return ErrLiftable
 	}
 	return err

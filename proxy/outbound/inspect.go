@@ -11,13 +11,13 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
-// inspect asks what a request may do at a host where that is said. A CONNECT may not do anything
-// yet: what is in the tunnel is asked of when it comes.
+// inspect asks what a request may do at a host where that is said. A CONNECT, by whatever
+// protocol, may not do anything yet: what is in the tunnel is asked about when it comes.
 func (t *Ticket) inspect(r *Request) error {
-	if r.HTTP == nil || t.Tenant.Inspect == nil {
+	if r.HTTP == nil && r.Login == nil || t.Tenant.Inspect == nil {
 		return nil
 	}
-	connect := string(r.HTTP.Method) == "CONNECT"
+	connect := r.HTTP == nil || string(r.HTTP.Method) == "CONNECT"
 	in := t.Tenant.Inspect.Of(r.Target, connect || r.ByTLS)
 	if t.Inspected = in; in == nil {
 		return nil
@@ -86,11 +86,11 @@ func foreign(r *Request) bool {
 	for i := range r.HTTP.Fields {
 		f := &r.HTTP.Fields[i]
 		switch {
-		case named(f, "sec-fetch-site"):
+		case isCalled(f, "sec-fetch-site"):
 			if string(f.Value) == "cross-site" {
 				return true
 			}
-		case named(f, "origin"):
+		case isCalled(f, "origin"):
 			host, secure := bytes.CutPrefix(f.Value, []byte("https://"))
 			t, err := acl.ParseTarget(withPort(host))
 			if !secure || err != nil || t != r.Target {
@@ -129,7 +129,7 @@ var overriding = []string{"x-http-method-override", "x-http-method", "x-method-o
 func overrides(r *http1.Request) string {
 	for i := range r.Fields {
 		for _, name := range overriding {
-			if named(&r.Fields[i], name) {
+			if isCalled(&r.Fields[i], name) {
 				return string(r.Fields[i].Name)
 			}
 		}
@@ -137,8 +137,8 @@ func overrides(r *http1.Request) string {
 	return ""
 }
 
-// named reports whether the field is called that, in lower case; `_` counts as `-`, as in CGI.
-func named(f *http1.Field, name string) bool {
+// isCalled reports whether the field is called that, in lower case; `_` counts as `-`, as in CGI.
+func isCalled(f *http1.Field, name string) bool {
 	if len(f.Name) != len(name) {
 		return false
 	}

@@ -55,6 +55,8 @@ type Set struct {
 	// Own are addresses of this gateway, which is nobody's client. Those of the loopback
 	// network, where it may have clients beside it, are left out.
 	Own []netip.Addr
+	// Check is what is done about what clients send first through tunnels.
+	Check TunnelCheck
 	// KeepOpen says that what is open goes on when it would not be admitted any more.
 	KeepOpen bool
 }
@@ -129,6 +131,7 @@ type Generation struct {
 	own     []netip.Addr
 	name    *Name
 	keeps   bool
+	check   TunnelCheck
 }
 
 // New returns a generation in which all clients are t's.
@@ -137,7 +140,7 @@ func New(t Tenant) *Generation { return &Generation{rest: t, name: new(Name)} }
 // Generation makes s a generation.
 func (s Set) Generation() *Generation {
 	name := s.Name // which keeps nothing else of s
-	g := &Generation{name: &name, keeps: s.KeepOpen, rest: s.Rest, asks: s.Authentication,
+	g := &Generation{name: &name, keeps: s.KeepOpen, check: s.Check, rest: s.Rest, asks: s.Authentication,
 		shown: map[auth.Selector]int32{}, asked: map[int32]struct{}{}, pods: map[PodSelector]int32{}}
 	for _, a := range s.Own {
 		if a = a.Unmap(); !a.IsLoopback() {
@@ -195,6 +198,14 @@ func (g *Generation) Name() *Name {
 
 // KeepsOpen reports whether what is open goes on when g would not admit it.
 func (g *Generation) KeepsOpen() bool { return g != nil && g.keeps }
+
+// TunnelCheck is what is done about what clients send first through tunnels.
+func (g *Generation) TunnelCheck() TunnelCheck {
+	if g == nil {
+		return CheckOff
+	}
+	return g.check
+}
 
 // nobody is the tenant of clients that nothing is known of.
 var nobody Tenant

@@ -177,3 +177,33 @@ func TestAllocations(t *testing.T) {
 		}
 	}), "the name")
 }
+
+// Missing never asks for a byte too many, and says when there is something to be said: however
+// the ClientHello is cut into records.
+func TestMissing(t *testing.T) {
+	long := "\xaa\xaa\x40\x00" + strings.Repeat("x", 1<<14)
+	hellos := [][]byte{hello(1<<14, long, long, long), hello(1, "\x00\x00\x00\x06\x00\x04\x00\x00\x01a"), hello(3), []byte("GET / HTTP/1.1\r\n"), []byte("\x16\x03\x01\x00\x04\x01\xff\xff\xff")}
+	for _, n := range []int{1, 7, 1000} {
+		hellos = append(hellos, hello(n, long[:4]+long[4:]))
+	}
+	for _, c := range real(t) {
+		hellos = append(hellos, nettest.ClientHello(t, c))
+	}
+	for _, b := range hellos {
+		asked := 0
+		for i := 0; i <= len(b); {
+			m := Missing(b[:i])
+			_, err := Parse(b[:i])
+			require.Equal(t, m > 0, err == ErrMore, "%d bytes of %d", i, len(b))
+			if asked++; m == 0 {
+				break
+			}
+			if m > 1 && i+m-1 <= len(b) {
+				_, err = Parse(b[:i+m-1])
+				require.ErrorIs(t, err, ErrMore, "%d bytes were to be missing at %d", m, i)
+			}
+			i += m
+		}
+		assert.LessOrEqual(t, asked, 100, "a few looks at %d bytes", len(b))
+	}
+}

@@ -71,6 +71,7 @@ func (t *Tunnel) end() ending {
 	for i := range t.ways {
 		t.ways[i].release(t.pump)
 	}
+	t.dropOpening()
 	for side, fd := range t.fds {
 		if fd < 0 {
 			continue

@@ -14,6 +14,7 @@ package tunnel
 import (
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/poll"
@@ -39,8 +40,10 @@ const bulkBody = 128 << 10
 type Pump struct {
 	buffers sync.Pool
 	cargoes sync.Pool
-	pipes   pipes
-	loops   *poll.Loops
+	// openings is how many bytes are held that are not judged yet.
+	openings atomic.Int64
+	pipes    pipes
+	loops    *poll.Loops
 }
 
 // New returns a Pump whose tunnels are served by loops, and whose pipes count against

@@ -65,6 +65,7 @@ type life struct {
 	kept    bool     // KeepAlive was called
 	touched bool     // bytes have moved
 	told    [2]int64 // bytes that hooks.Moved knows of, by way
+	opening *opening // of the client, until it was judged; nil: nothing is, or was
 	err     error
 }
 
@@ -78,14 +79,24 @@ type Side struct {
 // connections, which are the tunnel's from now on, until both sides have closed or one
 // has reset. It returns at once; hooks.Ended is told the end.
 func (p *Pump) Start(t *Tunnel, client, upstream Side, hooks Hooks) {
-	p.start(t, client, upstream, hooks).finish()
+	p.start(t, client, upstream, hooks, nil, nil).finish()
 }
 
-func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks) (end ending) {
+// StartJudged is Start of a tunnel through which nothing goes to upstream until j says so. What
+// upstream sends goes to the client at once. first is what has been read from the client
+// already; the tunnel keeps it.
+func (p *Pump) StartJudged(t *Tunnel, client, upstream Side, hooks Hooks, j Judge, first []byte) {
+	p.start(t, client, upstream, hooks, j, first).finish()
+}
+
+func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks, j Judge, first []byte) (end ending) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lives.Add(1)
 	t.life = life{pump: p, hooks: hooks, fds: [2]int32{-1, -1}, ways: [2]way{{open: true}, {open: true}}, running: true}
+	if j != nil {
+		t.opening = &opening{judge: j}
+	}
 	var errs [2]error
 	for side, s := range [...]Side{client, upstream} {
 		fd := -1
@@ -95,6 +106,12 @@ func (p *Pump) start(t *Tunnel, client, upstream Side, hooks Hooks) (end ending)
 	err := errors.Join(errs[0], errs[1])
 	if err == nil {
 		err = t.register()
+	}
+	if err == nil && len(first) > 0 {
+		t.ways[clientSide].moved = int64(len(first))
+		t.hold(first)
+		t.hear(first, MayCome)
+		return t.goOn()
 	}
 	if err == nil {
 		return ending{}

@@ -35,6 +35,7 @@ type cargo struct {
 	buffer *[bufferSize]byte // beneath held
 	pipe   *pipe             // while bytes are in it, or flow without pause
 	inPipe int
+	own    bool // held is nobody else's, and needs no buffer
 }
 
 func (w *way) takeCargo(p *Pump) *cargo {
@@ -78,6 +79,9 @@ func (t *Tunnel) move(l *poll.Loop, side int) (more bool) {
 
 // read moves what one read gives, through the loop's own buffer.
 func (t *Tunnel) read(l *poll.Loop, side int) int {
+	if side == clientSide && t.opening != nil {
+		return t.readOpening(l)
+	}
 	w := &t.ways[side]
 	buf := l.Buf()
 	n, err := sock.TryRead(int(t.fds[side]), buf)
@@ -113,6 +117,8 @@ func (t *Tunnel) nothing(side int, err error) {
 		t.readFailed(sysErr("read", err))
 	case w.broken:
 		t.readFailed(ErrReset)
+	case side == clientSide && t.opening != nil:
+		t.hear(t.opening.held, Ended) // then the end is read again
 	default:
 		w.open = false
 		if t.ways[1-side].open { // else both are closed in a moment
@@ -136,7 +142,7 @@ func (t *Tunnel) write(l *poll.Loop, side int, b []byte) {
 		return
 	}
 	c := w.takeCargo(t.pump)
-	if c.buffer == nil {
+	if c.buffer == nil && !c.own {
 		c.buffer = t.pump.buffers.Get().(*[bufferSize]byte)
 		rest = c.buffer[:copy(c.buffer[:], rest)]
 	}

@@ -3,6 +3,7 @@
 package load
 
 import (
+	"bytes"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,17 @@ func (e *engine) advance(c *conn) {
 		}
 		more := false
 		switch c.phase {
-		case tunnel, answer:
+		case greeting:
+			if more = e.readExactly(c, e.job.Greeted); more {
+				e.ask(c)
+			}
+		case tunnel:
+			if len(e.job.Answered) == 0 {
+				more = e.readHead(c)
+			} else if more = e.readExactly(c, e.job.Answered); more {
+				e.say(c)
+			}
+		case answer:
 			more = e.readHead(c)
 		case body, down:
 			more = e.discard(c)
@@ -186,21 +197,30 @@ func (e *engine) count(n int64) {
 
 // readEcho reads the message that comes back.
 func (e *engine) readEcho(c *conn) bool {
-	b := e.read(c, MessageSize)
-	switch {
-	case b == nil:
-		return false
-	case len(b) < MessageSize:
-		c.part = append(c.part[:0], b...)
+	if e.readExactly(c, e.message[:MessageSize]) {
+		e.done(c)
+	}
+	return false
+}
+
+// readExactly reports whether that has come whole. Anything else is a fault.
+func (e *engine) readExactly(c *conn, want []byte) bool {
+	for {
+		b := e.read(c, len(want)-len(c.part))
+		switch {
+		case b == nil:
+			return false
+		case len(b) < len(want):
+			c.part = append(c.part[:0], b...)
+			continue
+		}
+		c.part = c.part[:0]
+		if !bytes.Equal(b, want) {
+			e.fail(c, fmt.Sprintf("%q came back, not %q", b, want))
+			return false
+		}
 		return true
 	}
-	c.part = c.part[:0]
-	if string(b) != string(e.message[:]) {
-		e.fail(c, fmt.Sprintf("%q came back, not %q", b, e.message[:]))
-		return false
-	}
-	e.done(c)
-	return false
 }
 
 // readNothing looks at a connection at rest: it may only end.

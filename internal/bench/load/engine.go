@@ -16,10 +16,11 @@ import (
 type phase uint8
 
 const (
-	closed phase = iota
-	idle         // for work
-	tunnel       // the answer to one of Job.Heads
-	answer       // the head of an answer
+	closed   phase = iota
+	idle           // for work
+	greeting       // the answer to Job.Greeting
+	tunnel         // the answer to one of Job.Heads
+	answer         // the head of an answer
 	body
 	echo // of a message, or of the message that ends Up
 	down
@@ -56,7 +57,7 @@ type engine struct {
 	conns    []conn
 	free     []int // numbers of connections without work, closed or idle
 	in, bulk []byte
-	message  [MessageSize]byte
+	message  []byte
 
 	counting bool
 	target   int   // pieces of work in this phase; -1: without end
@@ -91,14 +92,14 @@ func Run(job Job, ready func() error) (Result, error) {
 	for _, r := range job.Requests {
 		e.heads = append(e.heads, []byte(r.Head))
 	}
-	for _, h := range job.Heads {
-		e.tunnels = append(e.tunnels, []byte(h))
-	}
 	for i := range e.conns {
 		e.conns[i] = conn{fd: -1, number: i, part: make([]byte, 0, 4096)}
 		e.free = append(e.free, i)
 	}
-	copy(e.message[:], Command(job.Kind, job.Bytes))
+	e.tunnels = job.Heads
+	if e.message = []byte(Command(job.Kind, job.Bytes)); len(job.First) > 0 {
+		e.message = job.First
+	}
 	defer e.closeAll()
 
 	e.phase(job.Warm, 0)
@@ -238,16 +239,21 @@ func (e *engine) piece(c *conn) {
 			e.say(c)
 			break
 		}
-		c.out, c.phase = e.tunnels[e.begun%len(e.tunnels)], tunnel
+		if c.out, c.phase = e.job.Greeting, greeting; len(c.out) == 0 {
+			e.ask(c)
+		}
 	default:
 		c.phase = answer
 	}
 	e.advance(c)
 }
 
+// ask sends one of Job.Heads.
+func (e *engine) ask(c *conn) { c.out, c.phase = e.tunnels[e.begun%len(e.tunnels)], tunnel }
+
 // say sends the command in a connection that reaches the origin.
 func (e *engine) say(c *conn) {
-	c.out = e.message[:]
+	c.out = e.message
 	switch e.job.Kind {
 	case Down:
 		c.phase, c.left = down, e.job.Bytes

@@ -30,7 +30,11 @@ const MessageSize = 16
 type Job struct {
 	Kind     Kind
 	Addr     string        // IPv4 address and port to connect to
-	Heads    []string      // taken in turn, to be answered with 200 before anything else: CONNECTs, or nothing
+	Heads    [][]byte      // taken in turn, to be answered with 200 before anything else: CONNECTs, or nothing
+	Greeting []byte        // goes before one of Heads, and waits for Greeted; empty: nothing does
+	Greeted  []byte        // all that must come of Greeting
+	Answered []byte        // all that must come of one of Heads; empty: an answer of HTTP
+	First    []byte        // what an Exchange sends, and whose first MessageSize bytes come back; empty: a message
 	Requests []Request     // of Get and GetNew, taken in turn
 	Conns    int           // connections at a time
 	Warm     int           // pieces of work before it counts

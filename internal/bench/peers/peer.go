@@ -35,6 +35,9 @@ type Setup struct {
 	Rules    int    // how many; 0: as the peer ships
 	Resolver string // DNS server, or empty
 	Profile  bool   // Sluice only: offer profiles
+	SOCKS    bool   // Sluice only: Port is for clients of SOCKS 5
+	AtOnce   bool   // who do not wait for the answer to their greeting
+	Check    string // Sluice only: --tunnel-check; or empty
 
 	// Of Sluice only, too.
 	Tenants       int    // each with its own DefaultRules rules; 0: none

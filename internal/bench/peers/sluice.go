@@ -51,7 +51,15 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		argv = append(argv, "proxy", "--rules", rules, "--listen", s.Addr())
+		argv = append(argv, "proxy", "--rules", rules)
+		if s.Check != "" {
+			argv = append(argv, "--tunnel-check", s.Check)
+		}
+		if s.SOCKS {
+			argv = append(argv, "--listen", "127.0.0.1:0", "--listen-socks", s.Addr())
+		} else {
+			argv = append(argv, "--listen", s.Addr())
+		}
 	}
 	argv = append(argv, "--admin", admin, "--access-log", log)
 	if s.Resolver != "" {

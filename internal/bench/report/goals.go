@@ -64,7 +64,16 @@ var goals = []goal{
 	{13, "CONNECT: CPU with 1,000 tenants against none", 1.05, "", ratio("13:4", Tenants(1000, false), NoTenants, 0)},
 	{13, "reload of 1,000 tenants of 1,000 rules", 2000, " ms", median("13reload", "reload", 0)},
 	{13, "memory at most in a reload against before", 2, "", median("13reload", "reload", 3)},
+	{15, "tunnel check: CPU against none", 1.05, "", ratio("15", "enforce", "off", 0)},
+	{16, "SOCKS 5: CPU against CONNECT", 1, "", ratio("16", BySOCKS, ByConnect, 0)},
 }
+
+// Cells of row 16.
+const (
+	ByConnect     = "CONNECT"
+	BySOCKS       = "SOCKS 5"
+	BySOCKSAtOnce = "SOCKS 5, request with the greeting"
+)
 
 // NoTenants names the cell of row 13 that the others are compared with.
 const NoTenants = "no tenants"

@@ -19,6 +19,10 @@
   - name: SLUICE_DIRECTORY
     value: /run/sluice/directory.sock
   {{- end }}
+  {{- if $v.socks.enabled }}
+  - name: SLUICE_LISTEN_SOCKS
+    value: ":1080"
+  {{- end }}
   {{- if eq $v.mode "tcp" }}
   {{- if include "sluice.addressed" . }}
   - name: EGRESS_SOURCE
@@ -52,6 +56,10 @@
   {{- else }}
   - name: http-proxy
     containerPort: 8080
+  {{- if $v.socks.enabled }}
+  - name: socks
+    containerPort: 1080
+  {{- end }}
   {{- end }}
   - name: admin
     containerPort: 9090
@@ -166,6 +174,9 @@
   - --netsetup=/run/sluice-netsetup/hold.sock
   - --socket=/run/sluice-kube/serving.sock
   - --endpoint=http-proxy=8080
+  {{- if $v.socks.enabled }}
+  - --endpoint=socks=1080
+  {{- end }}
   - --admin=:9092
   env:
   - name: SLUICE_SERVICE

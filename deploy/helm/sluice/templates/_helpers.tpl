@@ -193,8 +193,8 @@ resources:
 {{- if and (eq $v.mode "redirect") (not (include "sluice.netsetup" .)) -}}
 {{- $wrong = append $wrong (printf "network.type: mode redirect needs openshift-sdn or multus, not %s" $v.network.type) -}}
 {{- end -}}
-{{- if and (ne $v.mode "proxy") (or $v.rules $v.config $v.directory.enabled) -}}
-{{- $wrong = append $wrong (printf "rules, config, directory.enabled: mode %s has none of them; take mode proxy" $v.mode) -}}
+{{- if and (ne $v.mode "proxy") (or $v.rules $v.config $v.directory.enabled $v.socks.enabled) -}}
+{{- $wrong = append $wrong (printf "rules, config, directory.enabled, socks.enabled: mode %s has none of them; take mode proxy" $v.mode) -}}
 {{- end -}}
 {{- if and $v.rules $v.config -}}
 {{- $wrong = append $wrong "rules: leave it out, the rules stand in config" -}}
