@@ -7,22 +7,52 @@ import (
 
 // What a request gets, and is asked, at a host of which the policy says more than where it is.
 
-// replaceFields drops the fields of the request that appendCredentials writes.
+// replaceFields drops the fields of the request that appendCredentials writes, and an upgrade to
+// what could carry other requests past the rules: HTTP/2 by h2c, and whatever has no name yet.
 func (x *exchange) replaceFields() {
 	x.put = nil
 	in := x.ticket.Inspected
-	if in == nil || len(in.Headers) == 0 || !x.wanted.ByTLS {
+	if in == nil {
+		return
+	}
+	if !bytes.EqualFold(x.req.Upgrade, []byte("websocket")) {
+		x.req.Upgrade = nil
+	}
+	if len(in.Headers) == 0 || !x.wanted.ByTLS {
 		return
 	}
 	x.put = in
 	for i := range x.req.Fields {
 		f := &x.req.Fields[i]
 		for j := range in.Headers {
-			if bytes.EqualFold(f.Name, []byte(in.Headers[j].Name)) {
+			if sameField(f.Name, in.Headers[j].Name) {
 				f.Dropped = true
 			}
 		}
 	}
+}
+
+// sameField reports whether a server may take name for that of a field: in any case, and with `_`
+// for `-`, as CGI has it (RFC 3875 section 4.1.18).
+func sameField(name []byte, field string) bool {
+	plain := func(c byte) byte {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			return c + ('a' - 'A')
+		case c == '_':
+			return '-'
+		}
+		return c
+	}
+	if len(name) != len(field) {
+		return false
+	}
+	for i, c := range name {
+		if plain(c) != plain(field[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 // appendCredentials writes the fields that the policy puts into the request.

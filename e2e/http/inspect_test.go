@@ -127,7 +127,7 @@ func TestInspect(t *testing.T) {
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			o.got()
-			out := o.ask(t, append([]string{"-H", "Authorization: Basic of-the-client", "-H", "Connection: Authorization"}, strings.Fields(c.args)...)...)
+			out := o.ask(t, append([]string{"-H", "Authorization: Basic of-the-client", "-H", "authorization: Basic again", "-H", "Referer: https://referer.test/?secret", "-H", "Connection: Authorization"}, strings.Fields(c.args)...)...)
 			last := ""
 			for line := range strings.SplitSeq(out.Out, "\r\n") {
 				if rest, ok := strings.CutPrefix(line, "HTTP/1.1 "); ok && len(rest) > 3 && rest[3] == ' ' && !strings.HasPrefix(rest, "100") && rest != "200 Connection established" {
@@ -149,6 +149,7 @@ func TestInspect(t *testing.T) {
 	}
 	log := strings.Join(o.g.AccessLog(), "\n")
 	assert.NotContains(t, log, "q=1")
+	assert.NotContains(t, log, "referer.test")
 	assert.NotContains(t, log+o.g.Stderr(), secret)
 	assert.Contains(t, log, `"target":"https://api.example.com/repos/acme/x","verdict":"allow"`)
 	assert.Contains(t, log, `"request":"deny","request_reason":"request rule `)

@@ -86,12 +86,19 @@ func TestInspectUpgrade(t *testing.T) {
 	resp, err := http.ReadResponse(r, nil)
 	require.NoError(t, err)
 	require.Equal(t, 101, resp.StatusCode)
+	other, o2 := o.inside(t, "api.example.com:443", "api.example.com")
+	fmt.Fprint(other, "GET /echo HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n")
+	status, body := answer(t, o2) // of the server, which has not seen it
+	assert.Equal(t, 400, status)
+	assert.Equal(t, "no upgrade\n", body)
+	got := o.got()
+	assert.Empty(t, got[len(got)-1].Header["Upgrade"])
 	large := bytes.Repeat([]byte("0123456789abcdef"), 1<<14)
 	go c.Write(large)
-	got := make([]byte, len("early ")+len(large))
-	_, err = io.ReadFull(r, got)
+	back := make([]byte, len("early ")+len(large))
+	_, err = io.ReadFull(r, back)
 	require.NoError(t, err)
-	assert.Equal(t, "early "+string(large), string(got))
+	assert.Equal(t, "early "+string(large), string(back))
 }
 
 // What comes inside in another form than a server's requests do, or under another name, goes

@@ -43,7 +43,7 @@ type Request struct {
 	Judged    bool
 	Tunnel    bool
 	Base      string        // in front of a target that names its path alone
-	HideQuery bool          // the line has the target without its query
+	HideQuery bool          // the line has the target without its query, and nothing of other fields
 	Silent    bool          // no request: neither logged nor counted
 	Minor     uint8         // of the client's HTTP version
 	Status    int           // of the answer; 502 too when the server broke it off after its head was sent
@@ -96,7 +96,9 @@ func (r *Request) Keep(req *http1.Request, resp *http1.Response) {
 	r.target = span{uint32(len(r.Text)), 0}
 	r.Text = append(append(r.Text, r.Base...), target...)
 	r.target.to = uint32(len(r.Text))
-	r.userAgent, r.referer = keep(req.Get(http1.UserAgent)), keep(req.Get(http1.Referer))
+	if !r.HideQuery {
+		r.userAgent, r.referer = keep(req.Get(http1.UserAgent)), keep(req.Get(http1.Referer))
+	}
 	r.contentType = keep(resp.Get(http1.ContentType))
 	r.Minor = uint8(req.Minor)
 }
