@@ -16,12 +16,13 @@ import (
 // client is one client connection to a gateway.
 type client struct {
 	wire
-	tcp   *net.TCPConn // beneath
-	w     *worker
-	g     *gate
-	r     *bufio.Reader
-	used  bool // it has had an answer
-	socks bool // it speaks SOCKS
+	tcp    *net.TCPConn // beneath
+	w      *worker
+	g      *gate
+	r      *bufio.Reader
+	used   bool // it has had an answer
+	socks  bool // it speaks SOCKS
+	inside bool // it is in a tunnel that the gateway opens
 }
 
 // wire is a connection in plain, or by TLS.
@@ -101,9 +102,13 @@ var errLeft = errors.New("the client left")
 // request is the head of p's request.
 func (c *client) request(p *plan) string {
 	var b strings.Builder
-	target := c.w.d.url(c.w, p)
-	fmt.Fprintf(&b, "%s %s HTTP/1.%d\r\nHost: elsewhere.test\r\nX-Drill: %s\r\nUser-Agent: drill %s\r\nReferer: http://r/%s\r\nAccept: text/plain\r\nX-Pad: %s\r\n",
-		p.method, target, p.minor, p.key, p.key, p.key, stream{p.key, up}.letters(p.padding))
+	if c.inside {
+		c.insideHead(&b, p)
+	} else {
+		fmt.Fprintf(&b, "%s %s HTTP/1.%d\r\nHost: elsewhere.test\r\n", p.method, c.w.d.url(c.w, p), p.minor)
+	}
+	fmt.Fprintf(&b, "X-Drill: %s\r\nUser-Agent: drill %s\r\nReferer: http://r/%s\r\nAccept: text/plain\r\nX-Pad: %s\r\n",
+		p.key, p.key, p.key, stream{p.key, up}.letters(p.padding))
 	b.WriteString("X-Secret: " + p.key.String() + "\r\n")
 	switch {
 	case p.class == classUpgrade:

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/ca"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the plans; 0: a new one")
@@ -53,7 +54,9 @@ type drill struct {
 	trust   *tls.Config
 
 	plain, secure, tunnels *origin
-	dead                   int // a port at which nobody is
+	inside                 *origin     // of insideHost
+	believe                *tls.Config // of who comes to that, and trusts the gateway's CA
+	dead                   int         // a port at which nobody is
 	ids                    atomic.Uint32
 	seen                   sync.Map      // keys of requests that must come once
 	ended                  sync.Map      // of *ended, by key
@@ -179,7 +182,10 @@ func load(t *testing.T) {
 	d.trust = clientTLS.Clone()
 	d.trust.ServerName = "127.0.0.1"
 	d.plain, d.secure, d.tunnels = d.newOrigin(nil, false), d.newOrigin(serverTLS, false), d.newOrigin(nil, true)
-	res, generations := resolver(t), policies(t, d.tenants)
+	d.inside = d.newOrigin(serverTLS, false)
+	var authority *ca.Authority
+	authority, d.believe = inspecting(t)
+	res, generations := resolver(t), policies(t, d.tenants, fmt.Sprintf("%s:%d", insideHost, d.inside.port()), authority)
 	for _, g := range d.gates {
 		g.start(t, res, serverTLS, clientTLS, generations[0], d.tunnels.port())
 	}
@@ -221,7 +227,7 @@ func load(t *testing.T) {
 var must = []string{
 	"patient g whole", "patient g cut", "patient g left", "patient p whole", "patient w whole", "patient d 403", "patient n 502", "patient b 400",
 	"patient t whole", "patient t cut", "patient u whole", "patient f whole", "patient f cut",
-	"hasty g whole", "hasty x cut", "hasty t whole", "poor g whole",
+	"patient i whole", "patient i cut", "patient i left", "hasty i whole", "hasty g whole", "hasty x cut", "hasty t whole", "poor g whole",
 }
 
 func (d *drill) report() {

@@ -21,11 +21,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
+	"github.com/sluiceproxy/sluice/proxy/ca"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/dial"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
@@ -79,13 +81,39 @@ func tenants() []*tenant {
 	return []*tenant{{client: "127.0.0.1", source: "127.0.0.1"}, {client: "127.0.0.21", source: "127.0.1.21"}, {client: "127.0.0.22", source: "127.0.1.21"}}
 }
 
-// policies are in force by turns.
-func policies(t testing.TB, tenants []*tenant) (all [2]*policy.Generation) {
+// credential is what the gateway puts into the requests of a tenant to insideHost.
+func (n *tenant) credential() string { return "the-secret-of-" + n.client }
+
+// inspecting is the CA of insideHost, and a client that trusts it.
+func inspecting(t testing.TB) (*ca.Authority, *tls.Config) {
+	cert, key, err := ca.Make("drill", []string{insideHost}, nil, time.Now().Add(48*time.Hour))
+	require.NoError(t, err)
+	pair, err := tls.X509KeyPair(cert, key)
+	require.NoError(t, err)
+	a, err := ca.New(pair)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(cert))
+	return a, &tls.Config{RootCAs: roots, ServerName: insideHost, MinVersion: tls.VersionTLS12}
+}
+
+// inspect has the requests of a tenant to host judged, and carry its credential.
+func (n *tenant) inspect(t testing.TB, host string, authority *ca.Authority) *policy.Inspect {
+	rules, err := request.Parse("!DELETE /**\n* /*/*/*\n", request.Options{})
+	require.NoError(t, err)
+	in, err := policy.NewInspect([]policy.Inspected{{Host: host, Requests: rules, Headers: []policy.Header{policy.NewHeader("X-Credential", "Bearer ", []byte(n.credential()))}}})
+	require.NoError(t, err)
+	in.Certificate = authority.Certificate
+	return in
+}
+
+// policies are in force by turns. In both the requests to inside are judged.
+func policies(t testing.TB, tenants []*tenant, inside string, authority *ca.Authority) (all [2]*policy.Generation) {
 	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8 #@ protocol=http\n"} {
 		p, err := acl.Parse(text)
 		require.NoError(t, err)
 		of := func(n int) policy.Tenant {
-			return policy.Tenant{Name: fmt.Sprint("tenant-", n), Rules: p, Usage: &tenants[n].usage,
+			return policy.Tenant{Name: fmt.Sprint("tenant-", n), Rules: p, Usage: &tenants[n].usage, Inspect: tenants[n].inspect(t, inside, authority),
 				Sources: policy.NewSources([]netip.Addr{netip.MustParseAddr(tenants[n].source)})}
 		}
 		s := policy.Set{Rest: of(0), Check: policy.CheckEnforce} // the second wants to see more than the first byte of a hello
@@ -102,6 +130,7 @@ func policies(t testing.TB, tenants []*tenant) (all [2]*policy.Generation) {
 func resolver(t testing.TB) *resolve.Resolver {
 	d := nettest.NewDNS(t)
 	d.Set("known.test", nettest.Addrs("127.0.0.1"))
+	d.Set(insideHost, nettest.Addrs("127.0.0.1"))
 	d.Set("flip.test", nettest.Addrs("127.0.0.1"))
 	d.Set("brief.test", nettest.Addrs("127.0.0.1").TTL(0))
 	d.Set("both.test", nettest.Addrs("127.0.0.2", "127.0.0.1"))

@@ -181,6 +181,8 @@ func (v *visit) planFor(h head) (*plan, error) {
 		return p, fmt.Errorf("it was not for this server")
 	case h.fields["x-secret"] != "":
 		return p, fmt.Errorf("a field that Connection names")
+	case p.class == classInside && h.fields["x-credential"] != "Bearer "+v.tenant.credential(), p.class != classInside && h.fields["x-credential"] != "":
+		return p, fmt.Errorf("the credential is %q", h.fields["x-credential"])
 	}
 	if p.method == "POST" || p.method == "PATCH" {
 		if _, twice := v.d.seen.LoadOrStore(k, true); twice {

@@ -18,6 +18,7 @@ const (
 	classUpgrade = 'u'
 	classConnect = 't'
 	classTCP     = 'f' // by the TCP front door
+	classInside  = 'i' // as classFree, out of a tunnel that the gateway opens
 )
 
 // framing is how a body ends.
@@ -119,6 +120,9 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 // at which nobody is, and that the rules allow only now and then.
 var hosts = []string{"127.0.0.1", "known.test", "known.test", "brief.test", "both.test"}
 
+// insideHost is the host whose tunnels are opened: the servers' certificate is for it, too.
+const insideHost = "example.com"
+
 func planOf(seed uint64, k key) *plan {
 	r := rand.New(rand.NewPCG(seed, uint64(k.class)<<40|uint64(k.gateway)<<32|uint64(k.id)))
 	p := &plan{key: k, method: "GET", minor: 1, status: 200, leaveAt: -1, shape: r.Uint64(), host: pick(r, hosts...)}
@@ -139,9 +143,12 @@ func planOf(seed uint64, k key) *plan {
 	case classBad:
 	default:
 		p.drawAnswer(r)
-		if k.class == classFree {
+		if k.class == classFree || k.class == classInside {
 			p.drawRequest(r)
 			p.drawFaults(r)
+		}
+		if k.class == classInside {
+			p.secure, p.host = true, insideHost
 		}
 	}
 	return p

@@ -48,6 +48,10 @@ func (w *worker) life() {
 		w.stall(g, w.draw(classStall, i))
 		return
 	}
+	if oneIn(w.r, 4) {
+		w.goInside(g, i)
+		return
+	}
 	c := w.connect(g, g.addr)
 	if c == nil {
 		return
