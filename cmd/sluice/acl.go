@@ -19,7 +19,7 @@ import (
 
 func newACLCommand(environ []string, s streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "acl", Short: "Check rules, and ask what they decide"}
-	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLDiff(s), newACLExplain(environ, s), newACLHash(environ, s), newACLSuggest(s))
+	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLDiff(environ, s), newACLExplain(environ, s), newACLHash(environ, s), newACLSuggest(s))
 	return cmd
 }
 

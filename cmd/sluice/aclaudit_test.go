@@ -202,6 +202,53 @@ func TestAssertionsAtStart(t *testing.T) {
 	assert.Empty(t, err)
 }
 
+const (
+	oldTenants = `rules: "*.example.com"
+tenants:
+- {name: shop, clients: 10.0.0.0/8, rules: a.test}
+- {name: gone, clients: 192.0.2.1, rules: b.test}
+- {name: same, clients: 192.0.2.2, rules: "c.test", inspect: {hosts: [{host: c.test, requests: "GET /a"}]}}
+`
+	newTenants = `rules: "*.example.com"
+tenants:
+- {name: shop, clients: [10.0.0.0/8, 172.16.0.0/12], rules: "a.test\nz.test"}
+- {name: same, clients: 192.0.2.2, rules: "c.test # why", inspect: {hosts: [{host: c.test, requests: "GET,HEAD /%61", browsers: true}]}}
+- {name: ci, clients: 192.0.2.3, rules: "*.example.com:443"}
+`
+)
+
+// Of configurations the rules of each tenant are compared, and the rest is listed.
+func TestACLDiffConfigs(t *testing.T) {
+	old, now := write(t, "old.yaml", oldTenants), write(t, "new.yaml", newTenants)
+	status, out, err := sluice(t, nil, "", "acl", "diff", "--configs", old, now)
+	assert.Equal(t, 1, status, err)
+	for _, want := range []string{
+		"tenant shop: its clients are 10.0.0.0/8, 172.16.0.0/12, and were 10.0.0.0/8\n",
+		"tenant ci is new; before, its clients were of no tenant, or of another\n",
+		"tenant gone is gone; its clients are of no tenant, or of another\n",
+		"tenants are asked in the order shop, same, ci, and were in shop, gone, same\n",
+		"tenant same: no more inspect c.test: GET /a\n", "tenant same: new inspect c.test: GET,HEAD /a\n", "tenant same: new inspect c.test: browsers\n",
+		"\ntenant shop: 1 opened, 0 closed\n\nopened by line 4 z.test\n",
+		"\ntenant ci: 0 opened, ", "\ntenant gone: ",
+	} {
+		assert.Contains(t, out, want)
+	}
+	assert.NotContains(t, out, "tenant same: 0 opened")
+	assert.NotContains(t, out, "tenant default")
+
+	status, out, err = sluice(t, nil, "", "acl", "diff", "--configs", old, old)
+	assert.Equal(t, []any{0, "equivalent: both configurations decide alike for every client\n", ""}, []any{status, out, err})
+	closed := write(t, "closed.yaml", strings.Replace(oldTenants, "rules: a.test}", "rules: 'a.test:443'}", 1))
+	status, _, _ = sluice(t, nil, "", "acl", "diff", "--configs", "--implies", old, closed)
+	assert.Equal(t, 0, status)
+	status, _, _ = sluice(t, nil, "", "acl", "diff", "--configs", "--implies", closed, old)
+	assert.Equal(t, 1, status)
+	status, _, _ = sluice(t, nil, "", "acl", "diff", "--configs", "--implies", old, now)
+	assert.Equal(t, 1, status)
+	status, _, err = sluice(t, nil, "", "acl", "diff", "--configs", old)
+	assert.Equal(t, []any{2, "--configs compares two configuration files, OLD and NEW, without --old-text and --log\n"}, []any{status, err})
+}
+
 // What is printed with --json is as docs/schema has it.
 func TestAuditSchemas(t *testing.T) {
 	old := write(t, "old", "#@ owner=web ticket=T\n*.test:80\n")
@@ -214,10 +261,11 @@ func TestAuditSchemas(t *testing.T) {
 {"target":"/"}
 `)
 	for name, args := range map[string][]string{
-		"acl-diff":    {"diff", "--json", "--log", log, old, now},
-		"acl-lint":    {"lint", "--json", now},
-		"acl-suggest": {"suggest", "--json", "--log", log},
-		"acl-explain": {"explain", "--json", "--rules", now, "b.test:80=192.0.2.1"},
+		"acl-diff":         {"diff", "--json", "--log", log, old, now},
+		"acl-lint":         {"lint", "--json", now},
+		"acl-diff-configs": {"diff", "--configs", "--json", write(t, "old.yaml", oldTenants), write(t, "new.yaml", newTenants)},
+		"acl-suggest":      {"suggest", "--json", "--log", log},
+		"acl-explain":      {"explain", "--json", "--rules", now, "b.test:80=192.0.2.1"},
 	} {
 		text, err := os.ReadFile("../../docs/schema/" + name + ".json")
 		require.NoError(t, err)

@@ -88,11 +88,12 @@ type aclDiff struct {
 	oldGiven             bool
 	implies              bool
 	opened, closed       bool
+	configs              bool
 	log                  string
 	oldPolicy, newPolicy *acl.Policy
 }
 
-func newACLDiff(s streams) *cobra.Command {
+func newACLDiff(environ []string, s streams) *cobra.Command {
 	var a aclDiff
 	cmd := &cobra.Command{
 		Use:   "diff OLD NEW",
@@ -104,13 +105,26 @@ ports, with what decided before and decides now, and one target that shows it, w
   git show HEAD:rules.txt | sluice acl diff - rules.txt
   sluice acl diff --old-text "$(git show HEAD:rules.txt)" rules.txt
 
+With --configs OLD and NEW are configurations of "sluice proxy": the rules of each tenant are compared,
+and what else requests are judged by is listed: clients, source addresses, request rules.
+
 Status 0: they decide alike (with --implies: NEW allows nothing that OLD denies); 1: they do
 not; 2: wrong rules, or the question was too large for --limit.`,
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, s) },
+		RunE: func(_ *cobra.Command, args []string) error {
+			if !a.configs {
+				return a.run(args, s)
+			}
+			err := a.runConfigs(args, environ, s)
+			if exit := (*cli.Exit)(nil); err != nil && !errors.As(err, &exit) {
+				err = cli.Wrong(err)
+			}
+			return err
+		},
 	}
 	f := cmd.Flags()
 	a.add(f)
+	f.BoolVar(&a.configs, "configs", false, "OLD and NEW are configuration files of sluice proxy")
 	f.StringVar(&a.oldText, "old-text", "", "the old rules themselves, in the place of OLD")
 	f.BoolVar(&a.implies, "implies", false, "status 0 when NEW allows nothing that OLD denies")
 	f.BoolVar(&a.opened, "only-opened", false, "show what NEW allows and OLD denied only")
@@ -151,18 +165,8 @@ func (a *aclDiff) run(args []string, s streams) error {
 	if err != nil {
 		return cli.Wrong(err)
 	}
-	d := audit.Compare(a.oldPolicy, a.newPolicy, o)
-	out := diffOutput{
-		Equivalent: d.Complete() && len(d.Changes) == 0, Implies: d.Complete() && len(d.Opened()) == 0,
-		Complete: d.Complete(), Why: d.Why, Opened: len(d.Opened()), Closed: len(d.Closed()),
-		Other: otherChanges(oldAll, newAll), Changes: []diffChange{},
-	}
-	for _, c := range d.Changes {
-		if a.opened && !c.Opened() || a.closed && c.Opened() {
-			continue
-		}
-		out.Changes = append(out.Changes, changeOf(&c, a.oldPolicy, a.newPolicy))
-	}
+	out := a.compare(a.oldPolicy, a.newPolicy, o)
+	out.Other = otherChanges(oldAll, newAll)
 	if a.log != "" {
 		if out.Requests, err = a.replay(s); err != nil {
 			return cli.Wrong(err)
@@ -175,10 +179,32 @@ func (a *aclDiff) run(args []string, s streams) error {
 	} else {
 		out.print(s)
 	}
+	return a.status(out.Complete, out.Implies, out.Equivalent && len(out.Other) == 0)
+}
+
+// compare says what two policies decide differently.
+func (a *aclDiff) compare(old, now *acl.Policy, o audit.Options) diffOutput {
+	d := audit.Compare(old, now, o)
+	out := diffOutput{
+		Equivalent: d.Complete() && len(d.Changes) == 0, Implies: d.Complete() && len(d.Opened()) == 0,
+		Complete: d.Complete(), Why: d.Why, Opened: len(d.Opened()), Closed: len(d.Closed()),
+		Other: otherChanges(old, now), Changes: []diffChange{},
+	}
+	for _, c := range d.Changes {
+		if a.opened && !c.Opened() || a.closed && c.Opened() {
+			continue
+		}
+		out.Changes = append(out.Changes, changeOf(&c, old, now))
+	}
+	return out
+}
+
+// status is how the command ends: alike says that nothing at all is different.
+func (a *aclDiff) status(complete, implies, alike bool) error {
 	switch {
-	case !d.Complete():
+	case !complete:
 		return &cli.Exit{Status: cli.StatusWrong}
-	case a.implies && !out.Implies, !a.implies && (!out.Equivalent || len(out.Other) > 0):
+	case a.implies && !implies, !a.implies && !alike:
 		return &cli.Exit{Status: cli.StatusFailed}
 	}
 	return nil
