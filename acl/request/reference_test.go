@@ -19,7 +19,7 @@ var reasons = map[Reason]string{None: "none", ByRule: "rule", Malformed: "malfor
 // What is decided is what regular expressions say.
 func TestReference(t *testing.T) {
 	seen := map[string]int{}
-	allowed := 0
+	allowed, warned := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		o := Options{EncodedSlash: rapid.Bool().Draw(t, "segment"), EmptySegments: rapid.Bool().Draw(t, "keep")}
 		var rules []string
@@ -39,6 +39,12 @@ func TestReference(t *testing.T) {
 		target += rapid.SampledFrom([]string{"", "", "?", "?a", "?a/b"}).Draw(t, "query")
 		allow, reason, line := acltest.Request(rules, o.EncodedSlash, o.EmptySegments, method, target)
 		d := r.Decide(method, target)
+		for _, w := range r.Warnings() {
+			warned++
+			if w.Line == d.Line && w.Text != "*" {
+				t.Fatalf("%q: %s %s: %v", rules, method, target, w)
+			}
+		}
 		same, err := Parse(strings.Join(slices.Collect(r.Canonical()), "\n"), o)
 		require.NoError(t, err)
 		again := same.Decide(method, target)
@@ -53,6 +59,7 @@ func TestReference(t *testing.T) {
 		require.NotZero(t, seen[reason], "%s was never drawn", reason)
 	}
 	require.NotZero(t, allowed)
+	require.NotZero(t, warned)
 }
 
 func drawRule(t *rapid.T) string {

@@ -170,6 +170,29 @@ func TestParseText(t *testing.T) {
 	assert.Equal(t, acl.Deny, (*Rules)(nil).Decide("GET", "/").Verdict)
 }
 
+func TestWarnings(t *testing.T) {
+	for text, want := range map[string][]string{
+		"GET /a\n!GET /b\nPOST /**": nil,
+		"GET,HEAD /a/**\nGET /a/b?x\nGET /a/*/c\nGET /a%2Fb": {
+			"line 2: request rule 'GET /a/b?x': it never decides: line 1, 'GET,HEAD /a/**', does before",
+			"line 3: request rule 'GET /a/*/c': it never decides: line 1, 'GET,HEAD /a/**', does before"},
+		"* /a/*\nGET /a/b\nGET /a/b%2Fc": {"line 2: request rule 'GET /a/b': it never decides: line 1, '* /a/*', does before"},
+		"GET /a\n!GET /a":                nil, // it is for /A, too
+		"!* /A\nGET /a":                  {"line 2: request rule 'GET /a': it never decides: line 1, '!* /A', does before"},
+		"!GET /a\n* /a":                  nil,
+		"!* /user/keys**\n*":             {"line 2: request rule '*': it allows all that nobody has thought of to deny; list what is allowed, and leave it out"},
+		"GET /a\n!* /b\n*":               nil,
+		"*":                              nil,
+	} {
+		var got []string
+		for _, w := range parse(t, text, Options{}).Warnings() {
+			got = append(got, w.Error())
+		}
+		assert.Equal(t, want, got, "%q", text)
+	}
+	assert.Empty(t, (*Rules)(nil).Warnings())
+}
+
 // What decides alike is spelt alike.
 func TestCanonical(t *testing.T) {
 	for text, want := range map[string]string{

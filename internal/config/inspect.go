@@ -163,6 +163,7 @@ func (r inspectReader) requests(n *yaml.Node, o request.Options) *request.Rules 
 	if err != nil {
 		r.Problems = append(r.Problems, ofRules(r.Path, err)...)
 	}
+	r.Warnings = append(r.Warnings, fromACL(rules.Warnings())...)
 	return rules
 }
 

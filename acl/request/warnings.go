@@ -1,0 +1,76 @@
+package request
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluiceproxy/sluice/acl"
+)
+
+// Warnings are what is doubtful about the rules: one that an earlier one keeps from ever deciding,
+// and rules that deny in front of one that allows the rest. What it says of a rule is so for every
+// request; it does not find every rule that never decides.
+func (r *Rules) Warnings() (all []acl.Problem) {
+	if r == nil {
+		return nil
+	}
+	warn := func(u *rule, format string, args ...any) {
+		all = append(all, acl.Problem{Source: r.source, Line: u.line, Text: u.text, Msg: fmt.Sprintf("request rule "+quote(u.text)+": "+format, args...)})
+	}
+	denies := 0
+	for i := range r.rules {
+		u := &r.rules[i]
+		for j := range i {
+			if before := &r.rules[j]; before.covers(u, r.options) {
+				warn(u, "it never decides: line %d, %s, does before", before.line, quote(before.text))
+				break
+			}
+		}
+		if u.deny {
+			denies++
+		}
+		if u.star && denies > 0 && denies == i {
+			warn(u, "it allows all that nobody has thought of to deny; list what is allowed, and leave it out")
+		}
+	}
+	return all
+}
+
+// covers reports whether u is for every request that v is for, as far as can be told at a glance. A
+// deny rule is for more than what is written, so an allow rule does not cover one.
+func (u *rule) covers(v *rule, o Options) bool {
+	switch {
+	case v.star, v.deny && !u.deny:
+		return false
+	case u.methods != nil && (v.methods == nil || slices.ContainsFunc(v.methods, func(m string) bool { return !slices.Contains(u.methods, m) })):
+		return false
+	case u.query != nil && !slices.Equal(u.query, v.query):
+		return false
+	}
+	return u.pathCovers(u.path, v.path, o)
+}
+
+func (u *rule) pathCovers(a, b path, o Options) bool {
+	switch {
+	case len(a) == 0 || len(b) == 0:
+		return len(a) == len(b) || len(a) == 1 && a[0].many
+	case a[0].many && len(a) == 1:
+		return u.deny || o.EncodedSlash || !slices.ContainsFunc(b, func(s segment) bool { return slices.ContainsFunc(s.glob, hasSlash) })
+	case a[0].many || b[0].many:
+		return a[0].many && b[0].many && u.pathCovers(a[1:], b[1:], o)
+	}
+	return u.globCovers(a[0].glob, b[0].glob, o) && u.pathCovers(a[1:], b[1:], o)
+}
+
+func (u *rule) globCovers(a, b glob, o Options) bool {
+	if u.deny {
+		b = glob(foldAll(nil, b)) // as a is
+	}
+	if len(a) == 2 && a[0]+a[1] == "" {
+		return u.deny || o.EncodedSlash || !slices.ContainsFunc(b, hasSlash)
+	}
+	return slices.Equal(a, b)
+}
+
+func hasSlash(s string) bool { return strings.Contains(s, "/") }
