@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/internal/settings"
@@ -223,4 +224,16 @@ func askRequest(in *policy.Inspect, text string) (requestAnswer, error) {
 		a.Verdict, a.Reason = acl.Deny.String(), "credentials are put in for this host, which go by TLS only; ask for https"
 	}
 	return a, nil
+}
+
+// showInspected has the status page tell of the hosts whose requests are asked what they may do.
+func showInspected(tenant string, in *policy.Inspect, st *admin.Status) {
+	for i := range in.All() {
+		h := &in.All()[i]
+		row := admin.Inspected{Tenant: tenant, Host: h.Host, Rules: slices.Collect(h.Requests.Canonical()), Passed: h.Passthrough, Opened: in.Certificate != nil}
+		for i := range h.Headers {
+			row.Headers = append(row.Headers, h.Headers[i].Name)
+		}
+		st.Inspected = append(st.Inspected, row)
+	}
 }

@@ -245,6 +245,10 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 		}
 		st.Rules = append(st.Rules, admin.Rule{File: rule.Source, Line: rule.Line, Text: rule.Text})
 	}
+	showInspected("", c.Inspect, st)
+	for _, t := range c.Tenants {
+		showInspected(t.Name, t.Inspect, st)
+	}
 	m.shadows.show(st)
 	m.usages.show(c, st)
 	if m.pods != nil {

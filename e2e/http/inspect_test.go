@@ -153,6 +153,12 @@ func TestInspect(t *testing.T) {
 	assert.NotContains(t, log+o.g.Stderr(), secret)
 	assert.Contains(t, log, `"target":"https://api.example.com/repos/acme/x","verdict":"allow"`)
 	assert.Contains(t, log, `"request":"deny","request_reason":"request rule `)
+	_, page := o.g.Ask("/")
+	assert.Contains(t, page, "<td>api.example.com</td><td><pre>GET,HEAD /repos/acme/**\n")
+	assert.NotContains(t, page, secret)
+	_, all := o.g.Ask("/metrics")
+	assert.Contains(t, all, `sluice_requests_total{mode="inspected",reason="request",verdict="deny"}`)
+	assert.NotContains(t, all, secret)
 }
 
 // What is not listed is a blind tunnel, and so is what is passed through: the client sees the

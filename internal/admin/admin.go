@@ -29,6 +29,8 @@ type Status struct {
 	Loaded   time.Time
 	Tenants  []Tenant
 	Shadows  []Shadow // shadow rules; none: there are none
+	// Inspected are the hosts of which it is said what requests may do there; none: of no host.
+	Inspected []Inspected
 	// Directory is how the directory of pods fares; "": there is none.
 	Directory string
 	Change    *Change // what the last reload of other rules has changed; nil: there was none
@@ -44,6 +46,16 @@ type Tenant struct {
 	Rules   int
 	Origin  string // where its rules come from
 	Open    int64  // requests and tunnels under way
+}
+
+// Inspected is what the page says of an inspected host. It has no value of a credential.
+type Inspected struct {
+	Tenant  string   // whose; "" where there are no tenants, or for clients of none
+	Host    string   // as configured
+	Rules   []string // request rules; none: no request may go there
+	Headers []string // names of the fields that are put in
+	Opened  bool     // tunnels to it are opened; else they are passed through, or denied for want of a CA
+	Passed  bool
 }
 
 // Shadow is what the page says of shadow rules.

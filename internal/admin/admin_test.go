@@ -38,6 +38,13 @@ func TestHandler(t *testing.T) {
 	assert.Contains(t, body, "rules.txt:1: no")
 	assert.NotContains(t, body, "Learning")
 	assert.Contains(t, get(New(prometheus.NewRegistry(), func() Status { return Status{Learning: true} }, false), "/").Body.String(), "Learning: what no rule denies is allowed")
+	assert.NotContains(t, body, "Inspected")
+	body = get(New(prometheus.NewRegistry(), func() Status {
+		return Status{Inspected: []Inspected{{Host: "a.test", Rules: []string{"GET /<a>", "*"}, Headers: []string{"Authorization"}, Opened: true}, {Tenant: "ci", Host: "b.test", Passed: true}, {Host: "c.test"}}}
+	}, false), "/").Body.String()
+	assert.Contains(t, body, "<td>a.test</td><td><pre>GET /&lt;a&gt;\n*</pre></td><td>Authorization</td><td>opened</td>")
+	assert.Contains(t, body, "<td>b.test of ci</td><td><pre></pre></td><td></td><td>passed through</td>")
+	assert.Contains(t, body, "<td>c.test</td><td><pre>no request is allowed</pre></td><td></td><td>denied: there is no CA</td>")
 	assert.Equal(t, 404, get(h, "/other").Code)
 	assert.Equal(t, 404, get(h, "/debug/pprof/").Code)
 	assert.Equal(t, 200, get(New(prometheus.NewRegistry(), status, true), "/debug/pprof/").Code)

@@ -40,6 +40,7 @@ func writePage(w io.Writer, st Status) error {
 	}
 	b.WriteString(pageRules(st.Rules, st.Learning))
 	b.WriteString(pageChange(st.Change))
+	b.WriteString(pageInspected(st.Inspected))
 	b.WriteString(pageShadows(st.Shadows))
 	b.WriteString(pageTenants(st.Tenants))
 	b.WriteString(`<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
@@ -65,6 +66,31 @@ func pageRules(rules []Rule, learning bool) string {
 		b.WriteString("no rule: everything is denied\n")
 	}
 	b.WriteString("</pre>\n")
+	return b.String()
+}
+
+// pageInspected is a row for each inspected host; nothing if there are none.
+func pageInspected(hosts []Inspected) string {
+	if len(hosts) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("<h2>Inspected hosts</h2>\n<table><tr><th>Host</th><th>Request rules</th><th>Sets</th><th>Tunnels</th></tr>\n")
+	for _, h := range hosts {
+		rules, tunnels := strings.Join(h.Rules, "\n"), "denied: there is no CA"
+		switch {
+		case h.Passed:
+			tunnels = "passed through"
+		case h.Opened:
+			tunnels = "opened"
+		}
+		if len(h.Rules) == 0 && !h.Passed {
+			rules = "no request is allowed"
+		}
+		fmt.Fprintf(&b, "<tr><td>%s</td><td><pre>%s</pre></td><td>%s</td><td>%s</td></tr>\n", html.EscapeString(h.Host+of(h.Tenant)),
+			html.EscapeString(rules), html.EscapeString(strings.Join(h.Headers, ", ")), tunnels)
+	}
+	b.WriteString("</table>\n")
 	return b.String()
 }
 
