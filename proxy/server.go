@@ -101,6 +101,10 @@ type Server struct {
 	serving   sync.WaitGroup // calls of Serve
 }
 
+// sessionsMost is how many sessions of TLS with servers are kept, to be taken up again by the
+// tenant that has made them.
+const sessionsMost = 4096
+
 // New returns a server that denies everything until SetGeneration is called. It
 // runs a goroutine until Shutdown.
 func New(o Options) *Server {
@@ -113,6 +117,8 @@ func New(o Options) *Server {
 	if s.TLS == nil {
 		s.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
+	s.TLS = s.TLS.Clone()
+	s.TLS.ClientSessionCache = tls.NewLRUClientSessionCache(sessionsMost)
 	if s.Name == "" {
 		s.Name = fmt.Sprintf("sluice-%08x", rand.Uint32())
 	}
