@@ -68,6 +68,7 @@ func TestConnectionsRecover(t *testing.T) {
 	r.api.become(cut)
 	nettest.Eventually(t, "it is fenced", func() bool { return !r.saidAt("the address is fenced").IsZero() })
 	for _, e := range tunnels {
+		e.c.SetDeadline(time.Now().Add(40 * time.Second)) // works has set one that may have passed
 		_, err := io.WriteString(e.c, "word")
 		require.NoError(t, err)
 	}
