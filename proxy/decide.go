@@ -4,6 +4,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 )
@@ -61,10 +62,12 @@ func (x *exchange) beginConnect(l *poll.Loop) bool {
 func (x *exchange) beginTunnel(l *poll.Loop) bool {
 	known, err := x.admitNow(0)
 	switch {
-	case !known, x.ticket.Inspected != nil && err == nil: // which is opened
+	case !known:
 		return false
 	case err != nil:
 		x.fail(err)
+	case x.ticket.Inspected != nil:
+		x.to(stageDial) // on a goroutine, where it is opened
 	default:
 		x.beginDial(l)
 	}
@@ -130,9 +133,6 @@ func (x goExchange) connect() bool {
 	if err := x.admit(0); err != nil {
 		return x.refuse(err)
 	}
-	if x.ticket.Inspected != nil {
-		return x.open()
-	}
 	return x.dialTunnel()
 }
 
@@ -192,7 +192,11 @@ func (x *exchange) admitAgain() error {
 		return nil
 	}
 	x.gen = live
-	return s.Gate.AdmitAddr(live, &x.wanted, x.did.addr.Addr(), &x.ticket)
+	err := s.Gate.AdmitAddr(live, &x.wanted, x.did.addr.Addr(), &x.ticket)
+	if err == nil && x.ticket.Inspected != nil && (x.did.mode == metrics.Connect || x.did.mode == metrics.SOCKS) {
+		return outbound.ErrInspectedNow // there is a tunnel already that nobody looks into
+	}
+	return err
 }
 
 // judgedBy is what the generation is called that has judged the request; nil: none has.

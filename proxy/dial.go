@@ -67,8 +67,11 @@ func (c *conn) endConnect(l *poll.Loop) {
 	}
 }
 
-// dialTunnel makes a tunnel to where x.ticket leads.
+// dialTunnel makes a tunnel to where x.ticket leads, or one that is opened.
 func (x goExchange) dialTunnel() bool {
+	if x.ticket.Inspected != nil {
+		return x.open()
+	}
 	if err := x.dial(""); err != nil {
 		return x.refuse(err)
 	}

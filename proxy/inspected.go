@@ -25,34 +25,11 @@ func (x *exchange) replaceFields() {
 	for i := range x.req.Fields {
 		f := &x.req.Fields[i]
 		for j := range in.Headers {
-			if sameField(f.Name, in.Headers[j].Name) {
+			if in.Headers[j].Is(f.Name) {
 				f.Dropped = true
 			}
 		}
 	}
-}
-
-// sameField reports whether a server may take name for that of a field: in any case, and with `_`
-// for `-`, as CGI has it (RFC 3875 section 4.1.18).
-func sameField(name []byte, field string) bool {
-	plain := func(c byte) byte {
-		switch {
-		case 'A' <= c && c <= 'Z':
-			return c + ('a' - 'A')
-		case c == '_':
-			return '-'
-		}
-		return c
-	}
-	if len(name) != len(field) {
-		return false
-	}
-	for i, c := range name {
-		if plain(c) != plain(field[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // appendCredentials writes the fields that the policy puts into the request.

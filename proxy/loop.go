@@ -108,6 +108,7 @@ func (c *conn) beginExchange(l *poll.Loop) bool {
 	x.begin(c)
 	able := false
 	switch {
+	case c.inside != nil: // for a goroutine: its requests have another form, and their server TLS
 	case c.socks.speaks:
 		able = x.beginSocks(l)
 	case bytes.HasPrefix(c.buffered(), connectMethod):

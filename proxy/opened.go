@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net/netip"
@@ -56,12 +57,13 @@ func (x goExchange) open() (keep bool) {
 	keys := s.leaves.of(certificate)
 	x.did.status, x.did.tunnel = 200, true
 	c.deregister()
-	c.setLimit(0) // that of what is inside ends it
+	c.touch()
 	if _, err := c.tcp.Write(x.established()); err != nil {
 		sock.CloseFD(far)
 		x.did.class = answer.ClassClientGone
 		return false
 	}
+	c.setLimit(0) // that of what is inside ends it
 	x.did.firstByte = time.Since(x.did.start)
 	early := bytes.Clone(c.buffered())
 	c.r = c.w
@@ -70,11 +72,22 @@ func (x goExchange) open() (keep bool) {
 	c.does(x.doing())
 	s.Metrics.Tunnels.Inc()
 	defer s.Metrics.Tunnels.Dec()
-	x.ticket.Hold.Release() // each request has its own
 	s.serveInside(far, in)
 	c.tcp.Share()
 	near.Share()
-	x.did.received, x.did.sent = s.terminator.Relay(c.from(), c.tcp, early, near.Blocking(), keys, in.shook)
+	cut := context.AfterFunc(s.ctx, func() { // the last word: who takes nothing would be waited for
+		c.tcp.ResetOnClose()
+		c.tcp.Close()
+		near.Close()
+	})
+	defer cut()
+	shook := func(state tls.ConnectionState) {
+		in.shook(state)
+		if c.Why() != 0 { // and the handshake had a deadline of its own
+			c.wake()
+		}
+	}
+	x.did.received, x.did.sent = s.terminator.Relay(c.from(), c.tcp, early, near.Blocking(), keys, shook)
 	return false
 }
 
@@ -96,7 +109,7 @@ func (s *Server) serveInside(fd int, in *inside) {
 	c := s.free.Get().(*conn)
 	c.tcp.Init(fd, in.client)
 	c.client, c.secure, c.inside = in.client, in.secure, in
-	s.enter(nil, c, door.Limits{Conns: s.MaxConns})
+	s.enter(nil, c, door.Limits{Conns: s.MaxConns, Beside: true})
 }
 
 // serveInside serves a request of an opened tunnel, which is in origin form.

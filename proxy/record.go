@@ -62,7 +62,7 @@ func (x *exchange) fillRecord() *accesslog.Request {
 	r.ID, r.Mode, r.Tunnel, r.Silent, r.Status, r.Details, r.FirstByte = d.id, d.mode, d.tunnel, d.silent, d.status, d.details, d.firstByte
 	if x.judged {
 		r.Judged, r.Decision, r.Resolve, r.Shadow = true, x.ticket.Decision, x.ticket.Resolve, x.ticket.Shadow
-		r.Inspected, r.Request = x.ticket.Inspected != nil && x.did.mode != metrics.Connect, x.ticket.Request
+		r.Inspected, r.Request = x.ticket.Asked, x.ticket.Request
 	}
 	r.Who = x.wanted.Who
 	if t := x.ticket.Tenant; t != nil {

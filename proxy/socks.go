@@ -160,9 +160,6 @@ func (x goExchange) serveSocks() (keep bool) {
 	if err := x.admit(0); err != nil {
 		return x.refuse(err)
 	}
-	if x.ticket.Inspected != nil {
-		return x.open()
-	}
 	return x.dialTunnel()
 }
 

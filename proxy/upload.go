@@ -46,6 +46,9 @@ func (x *exchange) appendBody() error {
 	case http1.ChunkedEnc:
 		u := new(upload)
 		x.body = u
+		if x.ticket.Inspected != nil {
+			u.chunks.Refuses = x.ticket.Refuses
+		}
 		n, data, err := scan(&u.chunks, c.buffered())
 		if err != nil {
 			return &bodyError{err}

@@ -34,7 +34,7 @@ func undoEscapes(raw string) string {
 func Request(rules []string, encodedSlash, emptySegments bool, method, target string) (allowed bool, reason string, rule int) {
 	path, query, _ := strings.Cut(target, "?")
 	unescaped, err := url.PathUnescape(path)
-	if !strings.HasPrefix(path, "/") || err != nil || !utf8.ValidString(unescaped) || dots.MatchString(path[1:]) || forbidden.MatchString(path) {
+	if strings.ToUpper(method) != method || !strings.HasPrefix(path, "/") || err != nil || !utf8.ValidString(unescaped) || dots.MatchString(path[1:]) || forbidden.MatchString(path) {
 		return false, "malformed", 0
 	}
 	// Each segment is UTF-8 by itself.

@@ -69,6 +69,8 @@ func (r *Rules) Decide(method, target string) Decision {
 		return Decision{Reason: Malformed, Detail: wrong}
 	case r == nil:
 		return Decision{}
+	case strings.IndexFunc(method, func(r rune) bool { return 'a' <= r && r <= 'z' }) >= 0:
+		return Decision{Reason: Malformed, Detail: "a method that is not in capitals"} // which some servers read as if it were
 	case method == "TRACE":
 		return Decision{Reason: Trace}
 	case q.empty && !r.options.EmptySegments:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,6 +97,12 @@ func (a *aclDiff) compareSets(before, now *policy.Set) *configDiff {
 	if order(before) != order(now) {
 		out.add("tenants are asked in the order %s, and were in %s", order(now), order(before))
 	}
+	if before.Check != now.Check {
+		out.add("tunnels are checked: %s instead of %s", now.Check, before.Check)
+	}
+	if !slices.Equal(before.Users.Names(), now.Users.Names()) {
+		out.add("there are other users: %s instead of %s", strings.Join(now.Users.Names(), ", "), strings.Join(before.Users.Names(), ", "))
+	}
 	if before.Mode != now.Mode {
 		out.add("clients are asked who they are: %s instead of %s", now.Mode, before.Mode)
 	}
@@ -132,6 +139,9 @@ func (d *configDiff) other(name string, was, is *policy.Tenant) {
 
 // inspectLines says in lines what requests may do.
 func inspectLines(in *policy.Inspect) (lines []string) {
+	if in != nil && in.Certificate != nil {
+		lines = append(lines, "inspect: a CA, so that tunnels are opened")
+	}
 	for i := range in.All() {
 		h := &in.All()[i]
 		at := "inspect " + h.Host + ": "
@@ -146,7 +156,8 @@ func inspectLines(in *policy.Inspect) (lines []string) {
 			lines = append(lines, at+"no request")
 		}
 		for i := range h.Headers {
-			lines = append(lines, at+"sets "+h.Headers[i].Name)
+			sum := sha256.Sum256(h.Headers[i].AppendValue(nil))
+			lines = append(lines, fmt.Sprintf("%ssets %s to a value whose SHA-256 begins with %x", at, h.Headers[i].Name, sum[:4]))
 		}
 		if h.MaxBody > 0 {
 			lines = append(lines, fmt.Sprintf("%smaxBody %d", at, h.MaxBody))

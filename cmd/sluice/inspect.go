@@ -216,8 +216,16 @@ func askRequest(in *policy.Inspect, text string) (requestAnswer, error) {
 		return requestAnswer{Request: text, Verdict: "not asked", Reason: "nothing is said of requests to this host"}, nil
 	}
 	// As it is written: url.Parse would mend what is judged.
-	_, target, _ := strings.Cut(strings.TrimPrefix(address, u.Scheme+"://"), "/")
-	target, _, _ = strings.Cut("/"+target, "#") // which clients do not send
+	target := address[len(u.Scheme+"://"):]
+	if i := strings.IndexAny(target, "/?#"); i >= 0 {
+		target = target[i:]
+	} else {
+		target = ""
+	}
+	target, _, _ = strings.Cut(target, "#") // which clients do not send
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
+	}
 	d := host.Requests.Decide(method, target)
 	a := requestAnswer{Request: text, Host: host.Host, Verdict: d.Verdict.String(), Reason: d.String(), Line: d.Line}
 	if d.Verdict == acl.Allow && u.Scheme == "http" && len(host.Headers) > 0 {

@@ -48,6 +48,9 @@ func TestInspectTest(t *testing.T) {
 		ask("--json", "GET https://other.example.com:8443/a//b"))
 	assert.Equal(t, []any{1, "deny\tGET https://api.example.com/v1/x\tno request rule allows it\n", ""}, ask("--tenant", "ci", "GET https://api.example.com/v1/x"))
 
+	assert.Equal(t, []any{1, "deny\tPOST HTTPS://api.example.com?x=/y\tno request rule allows it\n", ""}, ask("POST HTTPS://api.example.com?x=/y"))
+	assert.Equal(t, []any{0, "allow\tPOST HTTPS://api.example.com?x=/y\trequest rule " + file + ":9 POST /\n", ""}, ask("--tenant", "ci", "POST HTTPS://api.example.com?x=/y"))
+
 	assert.Equal(t, []any{2, "", "--tenant: there is no tenant \"no\" in the file\n"}, ask("--tenant", "no", "GET https://api.example.com/"))
 	assert.Equal(t, []any{2, "", "\"https://api.example.com/\" is no request: write it as 'GET https://api.example.com/v1/models'\n"}, ask("https://api.example.com/"))
 }

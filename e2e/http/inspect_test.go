@@ -235,7 +235,7 @@ func TestInspectRotation(t *testing.T) {
 	nettest.Eventually(t, "the new one is sent", func() bool { return sends() == "another-secret" })
 	require.NoError(t, os.Remove(o.token))
 	nettest.Eventually(t, "nothing is sent without it", func() bool {
-		return strings.Contains(sends(), "HTTP/1.1 502 Bad Gateway: no value for X-Key: ")
+		return strings.Contains(sends(), "HTTP/1.1 502 Bad Gateway: the gateway has no value for X-Key now")
 	})
 	o.write(t, o.token, secret)
 	nettest.Eventually(t, "it is there again", func() bool { return sends() == secret })

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
@@ -54,8 +55,14 @@ func TestInspectGit(t *testing.T) {
 // inside opens a tunnel and does the handshake with the gateway, as name.
 func (o *inspected) inside(t testing.TB, connect, name string) (*tls.Conn, *bufio.Reader) {
 	t.Helper()
+	return o.insideAs(t, connect, name, "")
+}
+
+// insideAs does so with more fields in the CONNECT.
+func (o *inspected) insideAs(t testing.TB, connect, name, fields string) (*tls.Conn, *bufio.Reader) {
+	t.Helper()
 	c := dialClient(t, o.outside)
-	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", connect, connect)
+	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", connect, connect, fields)
 	require.Contains(t, readHead(t, c), " 200 ")
 	pem, err := os.ReadFile(o.CA)
 	require.NoError(t, err)
@@ -66,6 +73,11 @@ func (o *inspected) inside(t testing.TB, connect, name string) (*tls.Conn, *bufi
 	s := tls.Client(c, &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: name != host}) //nolint:gosec // what is judged is what comes inside
 	require.NoError(t, s.Handshake())
 	return s, bufio.NewReader(s)
+}
+
+// basic are the credentials of a user (RFC 7617).
+func basic(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }
 
 // answer is the status of the next answer, and its body.
@@ -113,6 +125,11 @@ func TestInspectAttacks(t *testing.T) {
 		"absolute form of it":   {"api.example.com", "GET https://api.example.com/v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
 		"CONNECT":               {"api.example.com", "CONNECT other.example.com:443 HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
 		"OPTIONS *":             {"api.example.com", "OPTIONS * HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "malformed path", 400},
+		"CONNECT to an address": {"api.example.com", "CONNECT 203.0.113.10:443 HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
+		"plain http":            {"api.example.com", "GET http://203.0.113.10/v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "origin form", 400},
+		"lower case":            {"api.example.com", "get /v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "capitals", 400},
+		"a header by dots":      {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nX.HTTP.Method.Override: DELETE\r\n\r\n", "overrides", 400},
+		"a trailer":             {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Original-URL: /admin\r\n\r\n", "trailer", 400},
 		"another Host":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: other.example.com\r\n\r\n", "Host and the name", 421},
 		"another port":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com:8443\r\n\r\n", "Host and the name", 421},
 		"no Host":               {"api.example.com", "GET /v1/a HTTP/1.0\r\n\r\n", "Host and the name", 421},
@@ -165,6 +182,15 @@ func TestInspectBySOCKS(t *testing.T) {
 	assert.Contains(t, got.Out, "HTTP/1.1 200 OK", got.Err)
 	got = socks("https://api.example.com/user/keys")
 	assert.Contains(t, got.Out, "HTTP/1.1 403 Egress denied: request rule", got.Err)
+	nettest.Eventually(t, "the tunnel is logged as what it is", func() bool {
+		return strings.Contains(strings.Join(o.g.AccessLog(), "\n"), `"target":"api.example.com:443","protocol":"socks5","verdict":"allow"`)
+	})
+	for _, url := range []string{"http://api.example.com/user/keys", "http://api.example.com:22/", "https://api.example.com:8443/"} { // past the rules by another port
+		got = socks(url)
+		assert.NotEqual(t, 0, got.Status, got.Out)
+		got = o.ask(t, "-p", url)
+		assert.Contains(t, got.Out, " 403 Egress denied: requests to this host are asked what they may do", got.Err)
+	}
 	o.got()
 	for _, other := range []string{"other.example.com", allowedHost} {
 		s, err := o.tunnelAs(t, other+":443", "api.example.com")

@@ -225,6 +225,9 @@ func (r inspectReader) header(name string, n *yaml.Node, h *policy.Inspected) {
 	switch {
 	case err == nil && len(text) == 0:
 		err = errors.New(path + " is empty")
+	case err == nil && len(bytes.Trim(text, " \t")) != len(text):
+		r.FileProblem(file.Line, fmt.Sprintf("%s begins or ends with a blank, which servers drop: it would not be found in an answer", path))
+		return
 	case err == nil && !isFieldText(string(text)):
 		r.FileProblem(file.Line, fmt.Sprintf("%s has a line end or another control byte inside, which no header field may", path))
 		return

@@ -107,12 +107,14 @@ func TestInspectProblems(t *testing.T) {
 		"  - {host: a.test, requests: '*', headers: {Host: {file: token}}}":                      `:6: Host frames or routes a request, and is written by the proxy alone`,
 		"  - {host: a.test, requests: '*', headers: {'X Y': {file: token}}}":                     `:6: "X Y" is no name of a header field`,
 		"  - {host: a.test, requests: '*', headers: {X: {file: token}, x: {file: token}}}":       `:6: x stands here twice: names of fields have no case`,
+		"  - {host: a.test, requests: '*', headers: {X: {file: blank}}}":                         `:6: /etc/blank begins or ends with a blank, which servers drop: it would not be found in an answer`,
 		"  - {host: a.test, requests: '*', headers: {X: {prefix: a}}}":                           `:6: X wants a "file" that holds its value, so that no secret stands here`,
 		"  - {host: a.test, requests: '*', headers: {X: {file: two}}}":                           `:6: /etc/two has a line end or another control byte inside, which no header field may`,
 		"  - {host: a.test, requests: '*', headers: {X: {file: token, prefix: \"a\\r\\nY: \"}}}": `:6: "a\r\nY: " cannot stand in a header field`,
 		"  - {host: a.test, requests: '*', bodies: 1}":                                           `:6: unknown key "bodies"`,
 	} {
 		g := withCA(t, hosts+"\n")
+		g.files["/etc/blank"] = "one \n"
 		g.files["/etc/two"] = "one\r\ntwo\n"
 		_, err := g.load(t)
 		assert.EqualError(t, err, "/etc/sluice.yaml"+want, hosts)

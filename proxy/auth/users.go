@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -160,6 +162,14 @@ func (u *Users) Len() int {
 
 // Has reports whether name is a user: for checks of a configuration, not for answers to clients.
 func (u *Users) Has(name string) bool { return u != nil && u.hashes[name] != nil }
+
+// Names are those of the users, in order.
+func (u *Users) Names() []string {
+	if u == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(u.hashes))
+}
 
 // Format writes the number of users, whatever the verb.
 func (u *Users) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "%d users", u.Len()) }

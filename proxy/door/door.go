@@ -47,7 +47,8 @@ type Member interface {
 // Entry is the place of a Member in a door. Members embed it.
 type Entry struct {
 	Life
-	at      int // in Door.all
+	at      int  // in Door.all
+	beside  bool // its client is counted for another member: see Limits.Beside
 	grounds atomic.Pointer[grounds]
 }
 
@@ -129,6 +130,9 @@ func (d *Door) Cutting() bool { return d.cutting.Load() }
 type Limits struct {
 	Conns          int // in all
 	ConnsPerClient int // of one client address
+	// Beside says that the newcomer is of a client who has another member open for it, and is
+	// not counted for the client a second time.
+	Beside bool
 }
 
 // Refusal is why a newcomer is not let in. The zero Refusal is none.
@@ -167,7 +171,9 @@ func (d *Door) add(m Member, l Limits) Refusal {
 	}
 	m.entry().at = len(d.all)
 	d.all = append(d.all, m)
-	d.perClient[client]++
+	if m.entry().beside = l.Beside; !l.Beside {
+		d.perClient[client]++
+	}
 	return 0
 }
 
@@ -197,7 +203,7 @@ func (d *Door) Replace(a, b Member) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i := a.entry().at
-	b.entry().at = i
+	b.entry().at, b.entry().beside = i, a.entry().beside
 	d.all[i] = b
 	if d.rounds {
 		d.late = append(d.late, b)
@@ -227,7 +233,9 @@ func (d *Door) remove(m Member) {
 	last.entry().at = i
 	d.all[i], d.all[n] = last, nil
 	d.all = d.all[:n]
-	d.uncount(m.Client())
+	if !m.entry().beside {
+		d.uncount(m.Client())
+	}
 	if len(d.all) == 0 && d.empty != nil {
 		close(d.empty)
 		d.empty = nil

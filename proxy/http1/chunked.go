@@ -14,6 +14,9 @@ const (
 // data: the bytes may go on as they are, since what it accepts has one reading only,
 // but for what Neat tells.
 type Chunked struct {
+	// Refuses says of trailer fields of that name that they may not stand there; nil: of none
+	// but those that never may (RFC 9110 section 6.5.1).
+	Refuses func(name []byte) bool
 	Lenient bool // for answers: passes over white space behind a chunk size, and before a colon
 
 	state  chunkState
@@ -152,7 +155,7 @@ func (c *Chunked) trailers(b []byte) (int, []byte, error) {
 			return 0, nil, err
 		}
 		c.padded = c.padded || line[len(name)] != ':'
-		if !identify(name).mayTrail() {
+		if !identify(name).mayTrail() || c.Refuses != nil && c.Refuses(name) {
 			return 0, nil, errTrailer
 		}
 	}

@@ -23,6 +23,7 @@ type Request struct {
 	HTTP   *http1.Request // its head; nil for what is no HTTP
 	Path   []byte         // of HTTP but CONNECT: the path and query of its target
 	ByTLS  bool           // it goes to the server by TLS
+	Tunnel bool           // it is one that is open, whose head is gone; see Revocation
 	Inside bool           // it comes out of a tunnel whose client has shown who it is: Who
 	Login  *Login         // what was shown otherwise; nil: the head has it, or its protocol has nothing to show
 	// Who the client is: Certificate as the front door knows it, the rest by Admit or AdmitNow.
@@ -50,6 +51,7 @@ type Ticket struct {
 	// may do whatever they like. Of a CONNECT it says that what is in the tunnel is asked about.
 	Inspected *policy.Inspected
 	Request   request.Decision
+	Asked     bool // Request was decided
 	// Shadow is what the tenant's shadow rules say otherwise.
 	Shadow policy.Shadowed
 }
@@ -145,7 +147,7 @@ func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ti
 func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool) (done bool, err error) {
 	tenant := r.tenant(gen)
 	t.Tenant, t.Decision, t.Resolve, t.Shadow = tenant, acl.Decision{}, 0, policy.Shadowed{}
-	t.Inspected, t.Request = nil, request.Decision{}
+	t.Inspected, t.Request, t.Asked = nil, request.Decision{}, false
 	t.Route.begin(tenant, r.Target.Port)
 	if gen.Own(r.Client) {
 		return true, errOwn
@@ -199,7 +201,7 @@ func (t *Ticket) hold(r *Request, err error) error {
 	if u == nil || t.Hold.usage != nil || !r.Client.IsValid() {
 		return err
 	}
-	if over := t.count(r); over != nil || err != nil {
+	if over := t.count(r); over != nil || err != nil || r.Inside { // whose tunnel has a place
 		return cmp.Or(over, err)
 	}
 	if !u.Hold(&t.Tenant.Limits) {

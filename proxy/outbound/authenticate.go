@@ -18,7 +18,7 @@ import (
 func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx context.Context) (known bool, err error) {
 	asks := gen.Asks()
 	if r.Inside {
-		return true, g.stillShown(asks, r, t)
+		return true, g.stillShown(gen, r, t)
 	}
 	r.Shown, r.Until = nil, time.Time{}
 	if asks.Mode == policy.Off || !r.mayShow() || gen.Own(r.Client) {
@@ -56,15 +56,15 @@ func (g *Gate) authenticate(gen *policy.Generation, r *Request, t *Ticket, ctx c
 
 // stillShown refuses a request out of a tunnel when what its client has shown, when the tunnel was
 // made, does not stand any more. It may show nothing anew: what it sends is for the server.
-func (g *Gate) stillShown(asks policy.Authentication, r *Request, t *Ticket) error {
+func (g *Gate) stillShown(gen *policy.Generation, r *Request, t *Ticket) error {
 	if !r.Until.IsZero() && !time.Now().Before(r.Until) {
 		r.Shown = nil
 	}
-	problem := asks.Problem(&r.Who)
+	problem := gen.Asks().Problem(&r.Who)
 	if problem == "" {
 		return nil
 	}
-	t.Tenant, t.Decision, t.Resolve, t.Route = nil, acl.Decision{}, 0, Route{}
+	t.Tenant, t.Decision, t.Resolve, t.Route = r.tenant(gen), acl.Decision{}, 0, Route{}
 	return &Error{Kind: RequestDenied, Err: errors.New(problem + "; make the tunnel anew")}
 }
 

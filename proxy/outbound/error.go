@@ -70,6 +70,9 @@ var (
 	// it is.
 	ErrLiftable = &Error{Kind: Unauthenticated, Err: errors.New("denied to who shows no credentials")}
 
+	// ErrInspectedNow is why a tunnel ends that was made before its host was inspected.
+	ErrInspectedNow = &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do from now on; make the tunnel anew")}
+
 	errRequestDenied = &Error{Kind: RequestDenied}
 
 	errOwn = &Error{Kind: Looped, Err: errors.New("the client is this gateway itself")}

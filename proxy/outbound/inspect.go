@@ -20,14 +20,20 @@ func (t *Ticket) inspect(r *Request) error {
 	connect := r.HTTP == nil || string(r.HTTP.Method) == "CONNECT"
 	in := t.Tenant.Inspect.Of(r.Target, connect || r.ByTLS)
 	if t.Inspected = in; in == nil {
+		if connect && t.Tenant.Inspect.Elsewhere(r.Target) {
+			t.Asked = true
+			return &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do, and a tunnel to another port would go past that: name the port in hosts of inspect, with passthrough: true to let it be")}
+		}
 		return nil
 	}
 	if connect {
 		if t.Tenant.Inspect.Certificate == nil {
+			t.Asked = true
 			return &Error{Kind: RequestDenied, Err: errors.New("what is in a tunnel to this host is asked about, and there is no CA to open it with (caCert of inspect)")}
 		}
 		return nil
 	}
+	t.Asked = true
 	t.Request = in.Requests.Decide(string(r.HTTP.Method), string(origin(r.HTTP.Method, r.Path)))
 	switch {
 	case t.Request.Reason == request.Malformed:
@@ -74,8 +80,8 @@ func credentials(in *policy.Inspected, r *Request) error {
 		return &Error{Kind: RequestDenied, Err: errors.New("a page of another origin asks, and credentials would be put in (browsers: true allows it)")}
 	}
 	for i := range in.Headers {
-		if err := in.Headers[i].Problem; err != nil {
-			return &Error{Kind: NoCredential, Err: fmt.Errorf("no value for %s: %w", in.Headers[i].Name, err)}
+		if in.Headers[i].Problem != nil { // which has a path in it, and is in the log
+			return &Error{Kind: NoCredential, Err: fmt.Errorf("the gateway has no value for %s now", in.Headers[i].Name)}
 		}
 	}
 	return nil
@@ -86,11 +92,11 @@ func foreign(r *Request) bool {
 	for i := range r.HTTP.Fields {
 		f := &r.HTTP.Fields[i]
 		switch {
-		case isCalled(f, "sec-fetch-site"):
+		case isCalled(f.Name, "sec-fetch-site"):
 			if string(f.Value) == "cross-site" {
 				return true
 			}
-		case isCalled(f, "origin"):
+		case isCalled(f.Name, "origin"):
 			host, secure := bytes.CutPrefix(f.Value, []byte("https://"))
 			t, err := acl.ParseTarget(withPort(host))
 			if !secure || err != nil || t != r.Target {
@@ -129,7 +135,7 @@ var overriding = []string{"x-http-method-override", "x-http-method", "x-method-o
 func overrides(r *http1.Request) string {
 	for i := range r.Fields {
 		for _, name := range overriding {
-			if isCalled(&r.Fields[i], name) {
+			if isCalled(r.Fields[i].Name, name) {
 				return string(r.Fields[i].Name)
 			}
 		}
@@ -137,21 +143,43 @@ func overrides(r *http1.Request) string {
 	return ""
 }
 
-// isCalled reports whether the field is called that, in lower case; `_` counts as `-`, as in CGI.
-func isCalled(f *http1.Field, name string) bool {
-	if len(f.Name) != len(name) {
+// isCalled reports whether a server may take a field of that name for the one that is called so,
+// in lower case: any case, and whatever is neither letter nor digit for `-`, as some make variables of
+// names (RFC 3875 section 4.1.18).
+func isCalled(name []byte, called string) bool {
+	if len(name) != len(called) {
 		return false
 	}
-	for i, c := range f.Name {
+	for i, c := range name {
 		switch {
 		case 'A' <= c && c <= 'Z':
 			c += 'a' - 'A'
-		case c == '_':
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		default:
 			c = '-'
 		}
-		if c != name[i] {
+		if c != called[i] {
 			return false
 		}
 	}
 	return true
+}
+
+// Refuses reports whether a field of that name may not stand behind the body of a request that t has
+// admitted: in a trailer it would come where nobody has looked.
+func (t *Ticket) Refuses(name []byte) bool {
+	if t.Inspected == nil {
+		return false
+	}
+	for _, o := range overriding {
+		if isCalled(name, o) {
+			return true
+		}
+	}
+	for i := range t.Inspected.Headers {
+		if t.Inspected.Headers[i].Is(name) {
+			return true
+		}
+	}
+	return false
 }

@@ -23,7 +23,7 @@ type Opening struct {
 	inspect *policy.Inspect
 	target  acl.Target
 	inUse   netip.Addr
-	want    string // "tls", "http", "ssh"; "": anything, but a ClientHello must name the target
+	want    string // "tls", "http", "ssh"; "": anything, but a ClientHello must name the target; "any": no inspected host
 	byPort  bool   // no rule says that, but the port
 }
 
@@ -39,7 +39,7 @@ func NewOpening(gen *policy.Generation, t *Ticket, target acl.Target, inUse neti
 	}
 	rules := t.Tenant.Rules
 	want := rules.Protocol(rules.DecideAddr(target, inUse))
-	if want == "any" {
+	if want == "any" && t.Tenant.Inspect == nil {
 		return nil
 	}
 	byPort := want == "" && target.Port == 443
@@ -53,7 +53,7 @@ func NewOpening(gen *policy.Generation, t *Ticket, target acl.Target, inUse neti
 func (o *Opening) Generation() *policy.Generation { return o.gen }
 
 // Wants reports whether something has to come: silence is wrong too.
-func (o *Opening) Wants() bool { return o.want != "" }
+func (o *Opening) Wants() bool { return o.want != "" && o.want != "any" }
 
 // Problem is what is wrong with an opening. The zero Problem is nothing.
 type Problem uint8
@@ -106,7 +106,7 @@ func (o *Opening) Judge(first []byte, last Last) (f Found, over bool, least int)
 		return f, true, 0
 	case err != tlshello.ErrMore:
 		return o.judgeOther(first, last)
-	case last == Ended && o.want == "":
+	case (last == Ended || o.want == "any" && last == Late) && !o.Wants():
 		return f, true, 0
 	case len(first) >= OpeningMost, last == Full:
 		f.Problem, f.Details = TooLong, fmt.Sprintf("no end of a ClientHello in %d bytes", len(first))
@@ -123,6 +123,10 @@ func (o *Opening) Judge(first []byte, last Last) (f Found, over bool, least int)
 // judgeHello judges a ClientHello that asks for that name.
 func (o *Opening) judgeHello(f *Found, name string) {
 	host := o.target.Host
+	if o.want == "any" {
+		o.judgeInspected(f, name)
+		return
+	}
 	bare := host.IsAddr() || !strings.Contains(host.Name(), ".")
 	switch {
 	case !host.IsAddr() && name == host.Name(), name == "" && bare:
@@ -146,11 +150,19 @@ func (o *Opening) judgeHello(f *Found, name string) {
 	}
 }
 
+// judgeInspected refuses a ClientHello for an inspected host, where nothing else is asked.
+func (o *Opening) judgeInspected(f *Found, name string) {
+	sni, err := acl.ParseHost(name)
+	if err == nil && sni != o.target.Host && o.inspect.Of(acl.Target{Host: sni, Port: o.target.Port}, true) != nil {
+		f.Problem, f.Details = OtherName, "requests to "+sni.String()+" are asked what they may do: the tunnel must be asked for by that name"
+	}
+}
+
 // judgeOther judges what is no TLS.
 func (o *Opening) judgeOther(first []byte, last Last) (f Found, over bool, least int) {
 	is := false
 	switch o.want {
-	case "":
+	case "", "any":
 		return f, true, 0
 	case "http":
 		is, over = httpMethod(first)

@@ -20,6 +20,9 @@ func (g *Gate) Revocation(gen *policy.Generation, r *Request, inUse netip.Addr, 
 	}
 	var t Ticket
 	err := g.AdmitAddr(gen, r, inUse, &t)
+	if err == nil && r.Tunnel && t.Tenant.Inspect.Of(r.Target, true) != nil {
+		err = ErrInspectedNow
+	}
 	if err == nil {
 		return nil
 	}

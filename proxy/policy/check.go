@@ -12,9 +12,14 @@ const (
 	CheckEnforce                    // it ends the tunnel, before the server has had a byte
 )
 
+var checkNames = [...]string{"off", "log", "enforce"}
+
+// String returns "off", "log" or "enforce".
+func (c TunnelCheck) String() string { return checkNames[c] }
+
 // ParseTunnelCheck takes off, log and enforce.
 func ParseTunnelCheck(s string) (TunnelCheck, error) {
-	for c, name := range [...]string{"off", "log", "enforce"} {
+	for c, name := range checkNames {
 		if s == name {
 			return TunnelCheck(c), nil
 		}

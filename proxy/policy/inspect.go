@@ -22,7 +22,7 @@ type Inspect struct {
 
 	hosts   []Inspected
 	tunnels index // by host and port: what is reached by TLS
-	plain   index // by host alone: what is reached without
+	plain   index // by host alone, without ports that are passed through: what is reached in plain
 }
 
 // Inspected is what requests may do at the hosts of one form. The zero Inspected denies them all.
@@ -79,6 +79,30 @@ func NewHeader(name, prefix string, secret []byte) Header {
 	return h
 }
 
+// Is reports whether a server may take a field of that name for this one: in any case, and with
+// whatever is neither letter nor digit for what is neither, as some make variables of names (RFC 3875
+// section 4.1.18).
+func (h *Header) Is(name []byte) bool {
+	plain := func(c byte) byte {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			return c + ('a' - 'A')
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+			return c
+		}
+		return '-'
+	}
+	if len(name) != len(h.Name) {
+		return false
+	}
+	for i, c := range name {
+		if plain(c) != plain(h.Name[i]) {
+			return false
+		}
+	}
+	return true
+}
+
 // AppendValue appends the value to b.
 func (h *Header) AppendValue(b []byte) []byte { return append(b, h.value...) }
 
@@ -92,7 +116,7 @@ func (h *Header) In(head []byte) bool {
 // The error says which form is none.
 func NewInspect(hosts []Inspected) (*Inspect, error) {
 	in := &Inspect{hosts: hosts}
-	var tunnels, plain forms
+	var tunnels, first, last forms // first: those that are for their hosts as a whole
 	for i := range hosts {
 		p, err := acl.Parse(hosts[i].Host)
 		rule := p.Rule(1)
@@ -102,12 +126,15 @@ func NewInspect(hosts []Inspected) (*Inspect, error) {
 		hosts[i].credential, hosts[i].canonical = credential(hosts[i].Headers), rule.Canonical()
 		anywhere := rule
 		anywhere.Ports = nil
-		plain.add(anywhere, i)
 		if rule.Ports == nil {
+			first.add(anywhere, i, false)
 			rule.Ports = []acl.PortRange{{From: 443, To: 443}}
+		} else {
+			last.add(anywhere, i, hosts[i].Passthrough)
 		}
-		tunnels.add(rule, i)
+		tunnels.add(rule, i, false)
 	}
+	plain := first.and(last)
 	var err error
 	if in.tunnels, err = tunnels.index(); err == nil {
 		in.plain, err = plain.index()
@@ -137,19 +164,27 @@ func (in *Inspect) All() []Inspected {
 }
 
 // Of returns what requests to a target may do, that go by TLS or in plain; nil: nothing is said
-// of it. In plain the port does not matter: the rules are those of the host.
+// of it. In plain the rules are those of the host, at whatever port, if nothing is said of that.
 func (in *Inspect) Of(t acl.Target, byTLS bool) *Inspected {
 	if in == nil {
 		return nil
 	}
-	x := &in.plain
-	if byTLS {
-		x = &in.tunnels
+	if i := in.tunnels.first(t); in.asks(i) {
+		return &in.hosts[i]
 	}
-	if i := x.first(t); i >= 0 && !in.hosts[i].Passthrough {
+	if i := in.plain.first(t); !byTLS && in.asks(i) {
 		return &in.hosts[i]
 	}
 	return nil
+}
+
+// asks reports whether requests are asked about at the host of that number; -1 is none.
+func (in *Inspect) asks(i int) bool { return i >= 0 && !in.hosts[i].Passthrough }
+
+// Elsewhere reports whether requests to the target's host are asked what they may do, but nothing
+// is said of tunnels to its port, not even that they pass through.
+func (in *Inspect) Elsewhere(t acl.Target) bool {
+	return in != nil && in.tunnels.first(t) < 0 && in.asks(in.plain.first(t))
 }
 
 // index finds the first host whose form a target is. A target is a name or an address, and
@@ -176,7 +211,11 @@ type forms struct {
 	nameAt, addrAt []int
 }
 
-func (f *forms) add(r acl.Rule, host int) {
+// add adds the form of a host, unless it is to be left out.
+func (f *forms) add(r acl.Rule, host int, out bool) {
+	if out {
+		return
+	}
 	if r.Form == acl.FormAddr {
 		f.addrs.WriteString(r.Canonical() + "\n")
 		f.addrAt = append(f.addrAt, host)
@@ -184,6 +223,14 @@ func (f *forms) add(r acl.Rule, host int) {
 	}
 	f.names.WriteString(r.Canonical() + "\n")
 	f.nameAt = append(f.nameAt, host)
+}
+
+// and is f, with g behind it.
+func (f *forms) and(g forms) *forms {
+	f.names.WriteString(g.names.String())
+	f.addrs.WriteString(g.addrs.String())
+	f.nameAt, f.addrAt = append(f.nameAt, g.nameAt...), append(f.addrAt, g.addrAt...)
+	return f
 }
 
 func (f *forms) index() (index, error) {

@@ -12,12 +12,14 @@ import (
 )
 
 func TestInspectOf(t *testing.T) {
-	in, err := NewInspect([]Inspected{{Host: "api.example.com"}, {Host: "pinned.example.com", Passthrough: true}, {Host: "*.example.com:443,8443"},
+	in, err := NewInspect([]Inspected{{Host: "api.example.com:9443", Passthrough: true}, {Host: "api.example.com:8444"}, {Host: "api.example.com"}, {Host: "pinned.example.com", Passthrough: true}, {Host: "*.example.com:443,8443"},
 		{Host: "192.0.2.0/24"}, {Host: "[2001:db8::1]:8443"}})
 	require.NoError(t, err)
 	for target, want := range map[string][2]string{ // by TLS, and in plain
 		"api.example.com:443":    {"api.example.com", "api.example.com"},
-		"api.example.com:8443":   {"*.example.com:443,8443", "api.example.com"},
+		"api.example.com:8443":   {"*.example.com:443,8443", "*.example.com:443,8443"},
+		"api.example.com:8444":   {"api.example.com:8444", "api.example.com:8444"},
+		"api.example.com:9443":   {"", "api.example.com"},
 		"api.example.com:80":     {"", "api.example.com"},
 		"pinned.example.com:443": {"", ""},
 		"x.example.com:8443":     {"*.example.com:443,8443", "*.example.com:443,8443"},
@@ -39,6 +41,13 @@ func TestInspectOf(t *testing.T) {
 		}
 	}
 	assert.Nil(t, (*Inspect)(nil).Of(acl.Target{}, true))
+	for target, want := range map[string]bool{"api.example.com:22": true, "api.example.com:80": true, "api.example.com:443": false, "api.example.com:9443": false,
+		"pinned.example.com:22": false, "x.example.com:22": true, "example.org:22": false, "192.0.2.7:22": true, "192.0.3.7:22": false} {
+		to, err := acl.ParseTarget(target)
+		require.NoError(t, err)
+		assert.Equal(t, want, in.Elsewhere(to), target)
+	}
+	assert.False(t, (*Inspect)(nil).Elsewhere(acl.Target{}))
 	for _, bad := range []string{"", "*", "!a.test", "a.test\nb.test", "a b", "https://a.test"} {
 		_, err := NewInspect([]Inspected{{Host: bad}})
 		assert.Error(t, err, bad)

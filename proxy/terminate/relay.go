@@ -122,11 +122,11 @@ func (r *relay) handshake(keys *Keys) error {
 		return err
 	}
 	r.t.show(r.c, r.secure.ConnectionState(), keys)
+	r.raw.SetDeadline(time.Time{})
+	r.opened.Store(true)
 	if r.shook != nil {
 		r.shook(r.secure.ConnectionState())
 	}
-	r.raw.SetDeadline(time.Time{})
-	r.opened.Store(true)
 	return nil
 }
 
