@@ -12,6 +12,7 @@ ended() {
 		[ "$(grep -A2 '^--- FAIL' <<<"$1" | sed -n '2,3p')" = $'    context deadline exceeded\nFAIL' ]
 }
 
+failed=0
 for pkg in ./fuzz ./acl/audit; do
 	for t in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz'); do
 		printf 'fuzz %s for %s: ' "$t" "$time"
@@ -19,7 +20,8 @@ for pkg in ./fuzz ./acl/audit; do
 			printf 'ok, %s\n' "$(grep -o 'execs: [0-9]*' <<<"$out" | tail -1)"
 		else
 			printf 'FAILED\n%s\n' "$out"
-			exit 1
+			failed=1
 		fi
 	done
 done
+exit $failed

@@ -13,6 +13,7 @@ const encoded = "\x01"
 var (
 	dots      = regexp.MustCompile(`(?i)(^|/|%2f)(\.|%2e)(\.|%2e)?(;|%3b|/|%2f|$)`)
 	forbidden = regexp.MustCompile(`(?i)[\\# \x00-\x1f\x7f]|[^\x00-\x7f]|%5c|%[01][0-9a-f]|%7f`)
+	lowerCase = regexp.MustCompile(`[a-z]`)
 	params    = regexp.MustCompile(`;[^/]*`)
 	slashes   = regexp.MustCompile(`/+`)
 )
@@ -34,7 +35,7 @@ func undoEscapes(raw string) string {
 func Request(rules []string, encodedSlash, emptySegments bool, method, target string) (allowed bool, reason string, rule int) {
 	path, query, _ := strings.Cut(target, "?")
 	unescaped, err := url.PathUnescape(path)
-	if strings.ToUpper(method) != method || !strings.HasPrefix(path, "/") || err != nil || !utf8.ValidString(unescaped) || dots.MatchString(path[1:]) || forbidden.MatchString(path) {
+	if lowerCase.MatchString(method) || !strings.HasPrefix(path, "/") || err != nil || !utf8.ValidString(unescaped) || dots.MatchString(path[1:]) || forbidden.MatchString(path) {
 		return false, "malformed", 0
 	}
 	// Each segment is UTF-8 by itself.
