@@ -170,6 +170,23 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// With the guard off no rule is there for the sake of an address that may be the gateway's own.
+func TestRedundantWithoutGuard(t *testing.T) {
+	p, err := acl.Parse("!a.test\n11.0.0.4:81-65535\n*\n")
+	require.NoError(t, err)
+	redundant := func(p *acl.Policy) (got []string) {
+		for _, f := range audit.Lint(p, audit.LintOptions{}).Findings {
+			if f.Kind == audit.Redundant {
+				got = append(got, f.Msg)
+			}
+		}
+		return got
+	}
+	assert.Empty(t, redundant(p))
+	assert.Len(t, redundant(p.WithGuard(acl.Guard{Mode: acl.GuardOff})), 1)
+	assert.Contains(t, redundant(p.WithGuard(acl.Guard{Mode: acl.GuardOff}))[0], "'11.0.0.4:81-65535' could go: ")
+}
+
 // Names that strangers can register, by the whole Public Suffix List with its private section.
 func TestOpenings(t *testing.T) {
 	for rule, want := range map[string]string{

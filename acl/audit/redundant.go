@@ -121,6 +121,9 @@ func (r *linter) redundant() {
 			f.Lines = append(f.Lines, l.rules[by])
 		}
 		instead := "what it denies is denied without it too"
+		if !rule.Deny {
+			instead = "what it allows is allowed without it too"
+		}
 		if len(f.Lines) > 0 {
 			instead = "without it, all is decided alike by " + places(f.Lines)
 		}
@@ -155,11 +158,13 @@ func (r *linter) show(no int32) Target {
 // unlocks reports whether the guard denies more without an allow rule.
 func (r *linter) unlocks(no int32) bool {
 	l, rule := r.list, &r.list.rules[no]
-	guarded := noRules.Guarded(rule.Prefix.Addr(), 1, netip.Addr{}) != acl.GuardNone
+	a := rule.Prefix.Addr()
+	guarded := noRules.Guarded(a, 1, netip.Addr{}) != acl.GuardNone
+	ownGuarded := noRules.WithGuardOf(l.p).Guarded(a, 1, a) != acl.GuardNone // not with the guard off
 	switch single := rule.Prefix.IsSingleIP(); {
 	case !guarded && !single:
 		return false
-	case !guarded && !r.own && len(acl.Embedded(rule.Prefix.Addr())) == 0:
+	case !guarded && !r.own && ownGuarded && len(acl.Embedded(a)) == 0:
 		// It may be the gateway's own, which nothing but a rule for it alone unlocks.
 		same, _ := l.addrs.Get(rule.Prefix)
 		if !slices.ContainsFunc(same, func(n int32) bool { return n != no && !l.rules[n].Deny }) {
