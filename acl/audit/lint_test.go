@@ -98,8 +98,9 @@ func shows(t *rapid.T, s subject, rule acl.Rule) bool {
 	return slices.ContainsFunc(d.Changes, func(c audit.Change) bool { return c.Old.Rule == rule.Pos || c.New.Rule == rule.Pos })
 }
 
-// decidesItself reports whether a rule for addresses decides about its first. Turned round such a
-// rule may show nothing, since the guard denies what it allows then.
+// decidesItself reports whether a rule for addresses decides about its first, or about one that embeds
+// it, as deny rules do. Turned round such a rule may show nothing: the guard denies what it allows then,
+// and an allow rule is not for what embeds its addresses.
 func decidesItself(s subject, rule acl.Rule) bool {
 	if rule.Form != acl.FormAddr {
 		return false
@@ -108,8 +109,17 @@ func decidesItself(s subject, rule acl.Rule) bool {
 	if rule.Ports != nil {
 		port = rule.Ports[0].From
 	}
-	t, err := acl.ParseTarget(netip.AddrPortFrom(rule.Prefix.Addr(), port).String())
-	return err == nil && s.p.DecideHost(t).Rule == rule.Pos
+	first := rule.Prefix.Addr()
+	probes := []netip.Addr{first}
+	if first.Is4() {
+		nat64 := netip.MustParseAddr("64:ff9b::").As16() // RFC 6052 section 2.1
+		copy(nat64[12:], first.AsSlice())
+		probes = append(probes, netip.AddrFrom16(nat64))
+	}
+	return slices.ContainsFunc(probes, func(a netip.Addr) bool {
+		t, err := acl.ParseTarget(netip.AddrPortFrom(a, port).String())
+		return err == nil && s.p.DecideHost(t).Rule == rule.Pos
+	})
 }
 
 // covers checks that the lines of a finding do cover its rule, and that none of them could be left away:
