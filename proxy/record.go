@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"net/netip"
@@ -42,10 +43,10 @@ type progress struct {
 // stays.
 func (x *exchange) keepHeads() {
 	if x.c.srv.Access != nil {
-		if in := x.c.inside; in != nil {
+		if in := x.c.inside; in != nil && bytes.HasPrefix(x.req.Target, []byte("/")) { // another form is refused, and shown as it is
 			x.rec.Base = "https://" + strings.TrimSuffix(in.target.String(), ":443")
 		}
-		x.rec.HideQuery = x.ticket.Inspected != nil && !x.c.srv.LogQuery
+		x.rec.HideQuery = (x.c.inside != nil || x.ticket.Inspected != nil) && !x.c.srv.LogQuery
 		x.rec.Keep(&x.req, &x.resp)
 	}
 }

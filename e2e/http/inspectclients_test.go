@@ -130,7 +130,7 @@ func TestInspectAttacks(t *testing.T) {
 		"lower case":            {"api.example.com", "get /v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "capitals", 400},
 		"a header by dots":      {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nX.HTTP.Method.Override: DELETE\r\n\r\n", "overrides", 400},
 		"a trailer":             {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Original-URL: /admin\r\n\r\n", "trailer", 400},
-		"another Host":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: other.example.com\r\n\r\n", "Host and the name", 421},
+		"another Host":          {"api.example.com", "GET /v1/a?hidden HTTP/1.1\r\nHost: other.example.com\r\nReferer: https://hidden.test/\r\n\r\n", "Host and the name", 421},
 		"another port":          {"api.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com:8443\r\n\r\n", "Host and the name", 421},
 		"no Host":               {"api.example.com", "GET /v1/a HTTP/1.0\r\n\r\n", "Host and the name", 421},
 		"another name":          {"other.example.com", "GET /v1/a HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "Host and the name", 421},
@@ -153,6 +153,11 @@ func TestInspectAttacks(t *testing.T) {
 			assert.Contains(t, body, c.want)
 			assert.Empty(t, o.got())
 		})
+	}
+	nettest.Eventually(t, "all is logged", func() bool { return strings.Contains(o.g.Stdout(), `"status":421`) })
+	for _, line := range o.g.AccessLog() {
+		assert.NotContains(t, line, "hidden", "nor of what was refused before it was judged")
+		assert.NotContains(t, line, "api.example.com203", "another form of target is shown as it is")
 	}
 	s, r := o.inside(t, "api.example.com:443", "api.example.com")
 	for range 3 {

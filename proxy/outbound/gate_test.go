@@ -522,6 +522,10 @@ func TestPool(t *testing.T) {
 	other := route("192.0.2.1")
 	other.tenant = "other"
 	assert.Nil(t, p.Get(other, ""), "another tenant")
+	with := route("192.0.2.1")
+	with.credential = "of another"
+	assert.Nil(t, p.Get(with, ""), "another credential")
+	assert.False(t, with.Leads(b, ""), "another credential")
 	assert.Same(t, b, p.Get(route("192.0.2.1"), ""), "the one used last comes first")
 	assert.EqualValues(t, 1, budget.Left())
 	p.Put(b, now.Add(2*time.Second))

@@ -39,6 +39,7 @@ func (t *Ticket) inspect(r *Request) error {
 	case t.Request.Reason == request.Malformed:
 		return &Error{Kind: RequestMalformed, Err: errors.New(t.Request.String())}
 	case overrides(r.HTTP) != "":
+		t.Request.Verdict = acl.Deny
 		return &Error{Kind: RequestMalformed, Err: fmt.Errorf("the field %s overrides what the rules judge", overrides(r.HTTP))}
 	case t.Request.Verdict != acl.Allow:
 		return errRequestDenied
@@ -92,11 +93,11 @@ func foreign(r *Request) bool {
 	for i := range r.HTTP.Fields {
 		f := &r.HTTP.Fields[i]
 		switch {
-		case isCalled(f.Name, "sec-fetch-site"):
+		case policy.SameField(f.Name, "sec-fetch-site"):
 			if string(f.Value) == "cross-site" {
 				return true
 			}
-		case isCalled(f.Name, "origin"):
+		case policy.SameField(f.Name, "origin"):
 			host, secure := bytes.CutPrefix(f.Value, []byte("https://"))
 			t, err := acl.ParseTarget(withPort(host))
 			if !secure || err != nil || t != r.Target {
@@ -135,34 +136,12 @@ var overriding = []string{"x-http-method-override", "x-http-method", "x-method-o
 func overrides(r *http1.Request) string {
 	for i := range r.Fields {
 		for _, name := range overriding {
-			if isCalled(r.Fields[i].Name, name) {
+			if policy.SameField(r.Fields[i].Name, name) {
 				return string(r.Fields[i].Name)
 			}
 		}
 	}
 	return ""
-}
-
-// isCalled reports whether a server may take a field of that name for the one that is called so,
-// in lower case: any case, and whatever is neither letter nor digit for `-`, as some make variables of
-// names (RFC 3875 section 4.1.18).
-func isCalled(name []byte, called string) bool {
-	if len(name) != len(called) {
-		return false
-	}
-	for i, c := range name {
-		switch {
-		case 'A' <= c && c <= 'Z':
-			c += 'a' - 'A'
-		case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		default:
-			c = '-'
-		}
-		if c != called[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // Refuses reports whether a field of that name may not stand behind the body of a request that t has
@@ -172,7 +151,7 @@ func (t *Ticket) Refuses(name []byte) bool {
 		return false
 	}
 	for _, o := range overriding {
-		if isCalled(name, o) {
+		if policy.SameField(name, o) {
 			return true
 		}
 	}

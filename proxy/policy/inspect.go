@@ -79,10 +79,13 @@ func NewHeader(name, prefix string, secret []byte) Header {
 	return h
 }
 
-// Is reports whether a server may take a field of that name for this one: in any case, and with
+// Is reports whether a server may take a field of that name for this one.
+func (h *Header) Is(name []byte) bool { return SameField(name, h.Name) }
+
+// SameField reports whether a server may take name for that of a field: in any case, and with
 // whatever is neither letter nor digit for what is neither, as some make variables of names (RFC 3875
 // section 4.1.18).
-func (h *Header) Is(name []byte) bool {
+func SameField(name []byte, field string) bool {
 	plain := func(c byte) byte {
 		switch {
 		case 'A' <= c && c <= 'Z':
@@ -92,11 +95,11 @@ func (h *Header) Is(name []byte) bool {
 		}
 		return '-'
 	}
-	if len(name) != len(h.Name) {
+	if len(name) != len(field) {
 		return false
 	}
 	for i, c := range name {
-		if plain(c) != plain(h.Name[i]) {
+		if plain(c) != plain(field[i]) {
 			return false
 		}
 	}
