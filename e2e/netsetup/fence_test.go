@@ -3,6 +3,7 @@
 package netsetup
 
 import (
+	"maps"
 	"os/exec"
 	"strings"
 	"testing"
@@ -66,17 +67,25 @@ func TestHoldFenceDamaged(t *testing.T) {
 		})
 		return string(out)
 	}
-	// is is how the fence is, but for what has a time or a number.
-	is := func() string {
-		var b strings.Builder
+	// is is how the fence is, by its chains and sets, but for what has a time or a number.
+	is := func() map[string]string {
+		blocks := map[string]string{}
 		for _, family := range []string{"arp", "inet", "netdev"} {
+			block := ""
 			for line := range strings.Lines(run("--stateless", "list", "table", family, "sluice-hold-"+theGroup)) {
+				if strings.HasSuffix(line, " {\n") {
+					block = family + " " + strings.TrimSpace(line)
+				}
 				if !strings.Contains(line, "elements") || !strings.Contains(line, "timeout") {
-					b.WriteString(line)
+					blocks[block] += strings.TrimSpace(line) + "\n"
 				}
 			}
+			blocks[block] = strings.TrimSuffix(blocks[block], "}\n") // of the table
+			for name, text := range blocks {
+				blocks[name] = strings.TrimSpace(text)
+			}
 		}
-		return b.String()
+		return blocks
 	}
 	c.hold(theGroup, 50*time.Second, false)
 	whole := is()
@@ -92,7 +101,7 @@ func TestHoldFenceDamaged(t *testing.T) {
 	} {
 		run(damage...)
 		require.NotEqual(t, whole, is(), damage)
-		nettest.Eventually(t, "the fence is whole", func() bool { return is() == whole })
+		nettest.Eventually(t, "the fence is whole", func() bool { return maps.Equal(is(), whole) })
 		require.Len(t, p.sources(), 2, damage)
 		require.NotZero(t, c.group(theGroup).Held, damage)
 		if i%2 == 0 {
@@ -108,7 +117,7 @@ func TestHoldFenceDamaged(t *testing.T) {
 	for _, family := range []string{"arp", "inet", "netdev"} {
 		run("flush", "table", family, table)
 	}
-	nettest.Eventually(t, "nothing is let out", func() bool { return is() == whole })
+	nettest.Eventually(t, "nothing is let out", func() bool { return maps.Equal(is(), whole) })
 	v4, v6 = p.served()
 	require.False(t, v4 || v6)
 	require.Len(t, p.sources(), 2)

@@ -58,13 +58,14 @@ func (d *disk) text() string {
 type heard struct {
 	mu       sync.Mutex
 	lost     int
+	writes   int // that lost lines
 	failed   []string
 	restored []int
 }
 
 func (h *heard) options() Options {
 	return Options{
-		Lost:     func(n int) { h.mu.Lock(); h.lost += n; h.mu.Unlock() },
+		Lost:     func(n int) { h.mu.Lock(); h.lost += n; h.writes++; h.mu.Unlock() },
 		Failed:   func(err error) { h.mu.Lock(); h.failed = append(h.failed, err.Error()); h.mu.Unlock() },
 		Restored: func(n int) { h.mu.Lock(); h.restored = append(h.restored, n); h.mu.Unlock() },
 	}
@@ -143,7 +144,8 @@ func TestFullFileSystem(t *testing.T) {
 		}
 	}
 	assert.Equal(t, written, whole+h.lines())
-	assert.LessOrEqual(t, torn, 1)
+	// A batch that waits while another fills the disk may fill what was made free.
+	assert.LessOrEqual(t, torn, h.writes)
 }
 
 func TestDeviceFull(t *testing.T) {
