@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
@@ -58,6 +60,14 @@ func startInside(t testing.TB, protos []string, serve http.HandlerFunc, change f
 		require.NoError(t, http2.ConfigureServer(server.Config, nil))
 		server.TLS.NextProtos = protos
 		server.Config.TLSConfig.NextProtos = protos
+	}
+	if len(protos) == 1 && protos[0] == "h2" { // crypto/tls lets who offers HTTP/1.1 in all the same
+		server.TLS.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			if slices.Contains(h.SupportedProtos, "h2") {
+				return nil, nil
+			}
+			return &tls.Config{NextProtos: []string{"none"}, Certificates: server.TLS.Certificates}, nil
+		}
 	}
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -146,6 +156,14 @@ func all(t testing.TB, resp *http.Response) string {
 	return string(b)
 }
 
+// wantUp is what is spoken with a server: what the client speaks, if it can.
+func wantUp(down string, up []string) string {
+	if slices.Contains(up, down) {
+		return down
+	}
+	return up[0]
+}
+
 func TestInsideBoth(t *testing.T) {
 	for _, up := range [][]string{{"h2", "http/1.1"}, {"http/1.1"}, {"h2"}} {
 		for _, down := range []string{"h2", "http/1.1"} {
@@ -153,7 +171,7 @@ func TestInsideBoth(t *testing.T) {
 				g := startInside(t, up, func(w http.ResponseWriter, r *http.Request) {
 					b, _ := io.ReadAll(r.Body)
 					w.Header().Set("X-Proto", r.Proto)
-					w.Header().Set("X-Got", fmt.Sprintf("%s %s %s %v", r.Method, r.RequestURI, r.Host, r.Header["Authorization"]))
+					w.Header().Set("X-Got", fmt.Sprintf("%s %s %s %v", r.Method, r.RequestURI, r.Host, slices.Equal(r.Header["Authorization"], []string{"Bearer " + insideSecret})))
 					w.Write(b)
 				}, func(in *policy.Inspected, _ *Options) {
 					in.Headers = []policy.Header{policy.NewHeader("Authorization", "Bearer ", []byte(insideSecret))}
@@ -188,6 +206,9 @@ func TestInsideBoth(t *testing.T) {
 					got := all(t, resp)
 					require.Equal(t, 200, resp.StatusCode, got)
 					require.Equal(t, send, got)
+					method := strings.Replace(how, "sized", "POST", 1)
+					assert.Equal(t, method+" /a%20b/c?d=%41 "+g.target+" true", resp.Header.Get("X-Got"))
+					assert.Equal(t, map[string]string{"h2": "HTTP/2.0", "http/1.1": "HTTP/1.1"}[wantUp(down, up)], resp.Header.Get("X-Proto"))
 				}
 			})
 		}

@@ -180,7 +180,11 @@ func (x *exchange) upload(chunked bool) {
 	defer x.t.s.Report.Recover(p.abort)
 	buf := copies.Get().(*[32 << 10]byte)
 	defer copies.Put(buf)
-	readErr, writeErr := wire.CopyBody(p.conn.Blocking(), x.r.Body, chunked, func() http.Header {
+	body := io.Reader(x.r.Body)
+	if !chunked { // the end of the stream may come later than that of the body
+		body = io.LimitReader(body, x.r.ContentLength)
+	}
+	readErr, writeErr := wire.CopyBody(p.conn.Blocking(), body, chunked, func() http.Header {
 		for name, values := range x.r.Trailer {
 			if values == nil {
 				delete(x.r.Trailer, name)
@@ -200,6 +204,18 @@ var errDone = http.ErrBodyReadAfterClose
 // whole reports whether the client has all of the answer.
 func (x *exchange) whole() bool { return x.resp != nil && x.body.Whole() && !x.lost }
 
+// endUpload returns when nobody reads the body any more, and reports whether it was sent whole.
+func (x *exchange) endUpload() bool {
+	if x.keep { // the front door has taken it all, and the goroutine is about to see that
+		<-x.uploaded
+		return x.sent
+	}
+	x.pipe.close() // the answer is there, so that nobody takes more
+	x.r.Body.Close()
+	<-x.uploaded
+	return false
+}
+
 // end leaves nothing of the exchange, and keeps the pipe if it may be.
 func (x *exchange) end() {
 	x.mu.Lock()
@@ -213,17 +229,12 @@ func (x *exchange) end() {
 	unused := x.stop()
 	if !whole {
 		p.abort()
+		x.keep = false
 	}
 	if x.uploaded != nil {
-		select {
-		case <-x.uploaded:
-		default: // the answer is there, so that nobody takes more
-			p.close()
-			x.r.Body.Close()
-			<-x.uploaded
-		}
+		whole = x.endUpload() && whole
 	}
-	if whole && unused && x.keep && (x.uploaded == nil || x.sent) && !p.in.Buffered() {
+	if whole && unused && x.keep && !p.in.Buffered() {
 		x.t.put(p)
 		return
 	}

@@ -150,9 +150,13 @@ func (s *Session) Open() (near *sock.Conn, ok bool) {
 // enter counts an exchange, if another may begin.
 func (s *Session) enter() bool {
 	state := s.cc.State()
+	limit := most
+	if n := int(state.MaxConcurrentStreams); n > 0 { // 0: the server has not said it yet
+		limit = min(most, n)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.retired || state.Closed || state.Closing || s.open >= min(most, int(state.MaxConcurrentStreams)) || s.t.ctx.Err() != nil {
+	if s.retired || state.Closed || state.Closing || s.open >= limit || s.t.ctx.Err() != nil {
 		return false
 	}
 	s.open++
