@@ -192,7 +192,7 @@ func (x goExchange) readResponse() error {
 		if x.req.Minor == 1 { // HTTP/1.0 knows no interim answers
 			x.out = answer.AppendInterim(x.out[:0], &x.resp)
 			x.c.sending.Store(true)
-			_, err := x.c.tcp.Write(x.out)
+			_, err := x.c.write(x.out)
 			x.c.sending.Store(false)
 			if err != nil {
 				return errClientGone

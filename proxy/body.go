@@ -61,7 +61,7 @@ func (x goExchange) flush(n int64) error { return x.flushTwo(n, nil) }
 
 // flushTwo does so with more bytes of body behind it.
 func (x goExchange) flushTwo(n int64, more []byte) error {
-	_, err := x.c.tcp.WriteTwo(x.out, more)
+	_, err := x.c.writeTwo(x.out, more)
 	x.tailData = n + int64(len(more))
 	x.bookSent()
 	if x.out = x.out[:0]; cap(x.out) > 2*inRoom {
@@ -104,25 +104,29 @@ func (x goExchange) sendBytes(n int64) (readErr, writeErr error) {
 			return nil, nil
 		}
 	}
-	if x.up.TLS == nil {
+	if x.plain() {
 		x.releaseIn()
 		moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP.Blocking(), n, x.touchFn)
 		x.did.sent += moved
 		return readErr, writeErr
 	}
-	return x.sendFromTLS(n)
+	return x.copyBytes(n)
 }
 
-func (x goExchange) sendFromTLS(n int64) (readErr, writeErr error) {
+// plain reports whether both sides have the same bytes on the wire, so that the kernel may move them.
+func (x goExchange) plain() bool { return x.up.TLS == nil && x.c.sealed == nil }
+
+// copyBytes is the rest of sendBytes where the gateway has to see the bytes.
+func (x goExchange) copyBytes(n int64) (readErr, writeErr error) {
 	x.getIn()
 	for n != 0 {
 		room := x.in[:]
 		if n > 0 && n < inRoom {
 			room = room[:n]
 		}
-		k, err := x.up.Blocking().Read(room)
+		k, err := x.readMuch(room)
 		if k > 0 {
-			if _, err := x.c.tcp.Write(room[:k]); err != nil {
+			if _, err := x.c.write(room[:k]); err != nil {
 				return nil, err
 			}
 			x.did.sent += int64(k)
@@ -142,6 +146,15 @@ func (x goExchange) sendFromTLS(n int64) (readErr, writeErr error) {
 		}
 	}
 	return nil, nil
+}
+
+// readMuch reads what comes next of the server, and what has come with it.
+func (x goExchange) readMuch(b []byte) (n int, err error) {
+	n, err = x.up.Blocking().Read(b)
+	for more := n; err == nil && more > 0 && n < len(b); n += more {
+		more, err = x.up.Blocking().ReadHere(b[n:])
+	}
+	return n, err
 }
 
 // sendChunks sends a chunked body, as it is or, to an HTTP/1.0 client, without
@@ -165,7 +178,7 @@ func (x goExchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 		if chunks.Done() {
 			return nil, nil
 		}
-		if left := chunks.Left(); left > inRoom && x.iw == 0 && x.up.TLS == nil {
+		if left := chunks.Left(); left > inRoom && x.iw == 0 && x.plain() {
 			moved, readErr, writeErr := x.c.srv.pump.Copy(x.c.tcp, x.up.TCP.Blocking(), left, x.touchFn)
 			x.did.sent += moved
 			if readErr != nil || writeErr != nil {

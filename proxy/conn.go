@@ -44,7 +44,8 @@ type conn struct {
 // connLife is what a conn knows of the client that it has now.
 type connLife struct {
 	secure    *terminate.Client // who has come by TLS; nil: in plain
-	inside    *inside           // the tunnel that its requests come out of; nil: they come from the client
+	inside    *inside           // the opened tunnel that its requests come out of; nil: none. A goroutine serves it
+	sealed    *sealed           // the TLS of that, if the connection is the tunnel; the goroutine's
 	client    netip.AddrPort    // who it is by its PROXY header; invalid: the peer. Changed by becomes
 	announced bool              // that header is still to come
 	socks     socksLife         // how far a client of SOCKS has come; the zero one of a client of HTTP
@@ -138,6 +139,9 @@ func (c *conn) buffered() []byte { return c.buf[c.r:c.w] }
 // fill reads more behind what is buffered, and makes room for it first. It may
 // move what is buffered. An end of the stream is io.EOF.
 func (c goConn) fill() error {
+	if c.sealed != nil {
+		return c.fillSealed()
+	}
 	if c.buf != nil && c.w == len(c.buf) {
 		c.makeRoom()
 	}

@@ -125,6 +125,9 @@ func (c goConn) waitForRequest() bool {
 // lastFill takes what has come by now, when the connection is about to be closed
 // because the server drains: a request that was on its way is still answered.
 func (c goConn) lastFill() error {
+	if c.sealed != nil {
+		return c.lastFillSealed()
+	}
 	c.n, c.err = 0, nil
 	if err := c.tcp.Control(func(fd uintptr) { c.tryFill(fd) }); err != nil {
 		return err

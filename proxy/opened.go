@@ -2,13 +2,10 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -18,104 +15,139 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
-	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/terminate"
 )
 
 // A tunnel to an inspected host is opened: the client does its handshake with the gateway, and what
-// is inside is served by this front door as the requests of one more client connection, over a
-// pair on loopback, as those are that come by TLS to the proxy itself. The goroutine that serves
-// the CONNECT carries the bytes, until both are done with each other.
+// is inside is served as the requests of that connection, one after the other, by the goroutine that
+// serves the CONNECT. In HTTP/2 each request is one of a connection of its own: see streams.go.
 
 // inside is what the requests of an opened tunnel have of the CONNECT that made it.
 type inside struct {
 	target acl.Target
 	client netip.AddrPort
 	who    policy.Who
-	secure *terminate.Client      // the certificate that the client has shown to the proxy
-	name   atomic.Pointer[string] // what the client has called the server in its handshake
-	h2     atomic.Bool            // it has agreed on HTTP/2
-	first  flight                 // of connections to the server
+	secure *terminate.Client // the certificate that the client has shown to the proxy
+	name   string            // what the client has called the server in its handshake
+	h2     bool              // it has agreed on HTTP/2
+	first  flight            // of connections to the server
 }
 
 // open makes a tunnel that was admitted one whose requests are asked what they may do. It returns
 // when that has ended.
 func (x goExchange) open() (keep bool) {
 	c, s := x.c, x.c.srv
-	host := x.wanted.Target.Host.String()
-	certificate, err := x.tenant().Inspect.Certificate(host)
+	certificate, err := x.tenant().Inspect.Certificate(x.wanted.Target.Host.String())
 	if err != nil {
 		return x.refuse(&outbound.Error{Kind: outbound.NoCredential, Err: err})
 	}
-	if !s.Budget.Take(1) {
-		return x.refuse(&outbound.Error{Kind: outbound.NoDescriptors, Err: errors.New("no descriptor is free to open a tunnel with")})
-	}
-	defer s.Budget.Give(1)
-	near, far, err := sock.Pair()
-	if err != nil {
-		return x.refuse(&outbound.Error{Kind: outbound.NoDescriptors, Err: err})
-	}
-	defer near.Close()
-	in := &inside{target: x.wanted.Target, client: c.from(), who: x.wanted.Who, secure: c.secure}
 	keys := s.leaves.of(certificate)
 	x.did.status, x.did.tunnel = 200, true
-	c.deregister()
 	c.touch()
 	if _, err := c.tcp.Write(x.established()); err != nil {
-		sock.CloseFD(far)
 		x.did.class = answer.ClassClientGone
 		return false
 	}
-	c.setLimit(0) // that of what is inside ends it
 	x.did.firstByte = time.Since(x.did.start)
-	early := bytes.Clone(c.buffered())
+	in := &inside{target: x.wanted.Target, client: c.from(), who: x.wanted.Who, secure: c.secure}
+	t := &sealed{wire: wire{Blocking: c.tcp, early: bytes.Clone(c.buffered())}}
+	t.Conn = keys.Server(&t.wire)
 	c.r = c.w
 	x.keepHeads() // before the buffer that it is in goes
 	c.releaseBuffer()
 	c.does(x.doing())
+	c.tcp.Share()
 	s.Metrics.Tunnels.Inc()
 	defer s.Metrics.Tunnels.Dec()
-	s.serveInside(far, in)
-	c.tcp.Share()
-	near.Share()
-	cut := context.AfterFunc(s.ctx, func() { // the last word: who takes nothing would be waited for
-		c.tcp.ResetOnClose()
-		c.tcp.Close()
-		near.Close()
-	})
-	defer cut()
-	shook := func(state tls.ConnectionState) (serve func(net.Conn)) {
-		in.shook(state)
-		if c.Why() != 0 { // and the handshake had a deadline of its own
-			c.wake()
+	if c.shake(t) {
+		state := t.ConnectionState()
+		in.name, in.h2 = state.ServerName, state.NegotiatedProtocol == "h2"
+		if in.h2 {
+			c.setLimit(0) // that of its streams ends it
+			s.serveStreams(t, in)
+		} else {
+			c.serveInside(x, in, t)
 		}
-		if !in.h2.Load() {
-			return nil
-		}
-		return func(client net.Conn) { s.serveStreams(client, in) }
 	}
-	x.did.received, x.did.sent = s.terminator.Relay(c.from(), c.tcp, early, near.Blocking(), keys, shook)
+	x.did.received, x.did.sent = t.received.Load(), t.sent.Load()
 	return false
 }
 
-// shook takes down what the client calls the server, before a request comes.
-func (in *inside) shook(s tls.ConnectionState) {
-	in.name.Store(&s.ServerName)
-	in.h2.Store(s.NegotiatedProtocol == "h2")
+// insideInPlain is for clients that have sent a request in plain into a tunnel that is opened.
+const insideInPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
+	"What is in a tunnel to this host must be TLS: the proxy's policy asks what requests do there.\n"
+
+// shake does the handshake with the client, who is as one that has sent no request yet.
+func (c goConn) shake(t *sealed) (done bool) {
+	if c.setLimit(c.srv.HeadTimeout) != nil {
+		return false
+	}
+	c.waiting.Store(waitFirst)
+	err := t.Handshake()
+	c.waiting.Store(notWaiting)
+	if err == nil {
+		return true
+	}
+	if !t.wire.any || c.gone.Load() || c.Why() != 0 { // it has said nothing, or has given way
+		return false
+	}
+	c.srv.handshakeFailed(c.from(), err)
+	if bad, ok := errors.AsType[tls.RecordHeaderError](err); ok && bad.Conn != nil && terminate.LooksLikeHTTP(bad.RecordHeader) {
+		_, err = c.tcp.Write([]byte(insideInPlain))
+	} else {
+		err = nil
+	}
+	if err == nil {
+		c.lastAnswer() // or the client may not get the alert
+	}
+	return false
+}
+
+// serveInside answers one request after the other that comes out of the tunnel that x has made.
+func (c goConn) serveInside(x goExchange, in *inside, t *sealed) {
+	socks, served := c.socks, c.served
+	c.inside, c.sealed, c.socks, c.served = in, t, socksLife{}, 0
+	keep := true
+	for keep && c.waitForRequest() {
+		r := exchanges.Get().(*exchange)
+		r.begin(c.conn)
+		keep = r.onGoroutine().serve()
+		r.onGoroutine().end()
+		c.does(x.doing())
+		c.served++
+	}
+	c.r = c.w
+	c.releaseBuffer()
+	if keep || c.lingers { // else what was sent last is not the whole, and must not look like it
+		c.endInside()
+	}
+	c.inside, c.sealed, c.socks, c.served = nil, nil, socks, served
+}
+
+// endInside says that nothing more comes out of the tunnel (RFC 8446 section 6.1).
+func (c goConn) endInside() {
+	c.mu.Lock() // or whoever ends the connection may be about to set the past as its deadline
+	cut := c.gone.Load() || c.srv.door.Cutting()
+	if !cut {
+		c.tcp.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+	c.mu.Unlock()
+	if !cut {
+		c.sealed.CloseWrite()
+	}
 }
 
 // calls reports whether the client has called the server so in its handshake, or nothing.
 func (in *inside) calls(host acl.Host) bool {
-	name := in.name.Load()
-	if name == nil || *name == "" {
+	if in.name == "" {
 		return true
 	}
-	t, err := acl.ParseTarget(*name + ":443")
+	t, err := acl.ParseTarget(in.name + ":443")
 	return err == nil && t.Host == host
 }
 
-// serveInside serves what comes out of an opened tunnel. Its client has been counted.
-func (s *Server) serveInside(fd int, in *inside) {
+// serveStream serves what comes out of a stream of an opened tunnel. Its client has been counted.
+func (s *Server) serveStream(fd int, in *inside) {
 	c := s.free.Get().(*conn)
 	c.tcp.Init(fd, in.client)
 	c.client, c.secure, c.inside = in.client, in.secure, in

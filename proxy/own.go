@@ -144,7 +144,7 @@ func (x goExchange) sendOwn(out []byte, n int) (sent bool) {
 	x.c.touch()
 	x.did.firstByte = time.Since(x.did.start)
 	x.c.sending.Store(true)
-	_, err := x.c.tcp.Write(x.out)
+	_, err := x.c.write(x.out)
 	x.c.sending.Store(false)
 	return err == nil
 }

@@ -42,7 +42,7 @@ func (s *Server) serveStreams(client net.Conn, in *inside) {
 			s.Budget.Give(1)
 			return nil, nil, err
 		}
-		s.serveInside(far, in)
+		s.serveStream(far, in)
 		return near, func() { s.Budget.Give(1) }, nil
 	})
 }
@@ -59,7 +59,7 @@ func (x *exchange) mayShare(server string) bool {
 // offers are the protocols that the server may choose among. A client of HTTP/1.1 gets a server
 // of HTTP/1.1 where there is one: what it is sent is what the server has sent.
 func (x *exchange) offers(server string) []string {
-	if x.mayShare(server) && x.c.inside.h2.Load() {
+	if x.mayShare(server) && x.c.inside.h2 {
 		return []string{"h2", "http/1.1"}
 	}
 	return nil
@@ -70,7 +70,7 @@ func (x *exchange) sharedStream(server string) *outbound.Conn {
 	if !x.mayShare(server) {
 		return nil
 	}
-	return x.c.srv.Gate.Pool.Stream(&x.ticket.Route, server, !x.c.inside.h2.Load())
+	return x.c.srv.Gate.Pool.Stream(&x.ticket.Route, server, !x.c.inside.h2)
 }
 
 // secure agrees on TLS with the server, and makes a session of the connection where HTTP/2 is
@@ -127,7 +127,7 @@ func (f *flight) land() {
 // dialFirst is dial for who may share a connection: it waits for the one that is being made.
 func (x goExchange) dialFirst(server string) error {
 	in := x.c.inside
-	if in == nil || !in.h2.Load() || !x.mayShare(server) {
+	if in == nil || !in.h2 || !x.mayShare(server) {
 		return x.dial(server)
 	}
 	first := in.first.join()

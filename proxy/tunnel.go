@@ -10,7 +10,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
-	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
@@ -73,7 +72,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	x.did.sent += int64(len(ahead))
 	x.ir = x.iw
 	c.sending.Store(true)
-	_, err := c.tcp.Write(x.out)
+	_, err := c.write(x.out)
 	c.sending.Store(false)
 	if err != nil {
 		x.did.class = answer.ClassClientGone
@@ -96,7 +95,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	x.keepHeads() // before the buffer that it is in goes
 	c.releaseBuffer()
 	x.releaseIn()
-	if x.up.TLS == nil {
+	if x.plain() {
 		c.setUpstream(nil)
 		x.handOver(first)
 		return false
@@ -104,7 +103,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
 	c.touch()
-	x.tunnelEnded(relayTLS(c.tcp, x.up.Blocking(), c.touch, c.srv.panicked))
+	x.tunnelEnded(relayTLS(c, x.up.Blocking()))
 	c.setUpstream(nil)
 	x.up = nil
 	return false
@@ -133,7 +132,8 @@ func (x goExchange) upgrade() bool {
 
 // relayTLS is Relay for a protocol upgrade on an https target: the bytes are
 // encrypted on one side, so they pass through user space.
-func relayTLS(client sock.Blocking, up outbound.Blocking, touch func(), report contain.Reporter) tunnel.Result {
+func relayTLS(c goConn, up outbound.Blocking) tunnel.Result {
+	client := c.tcp
 	client.Share()
 	up.TCP.Share()
 	var res tunnel.Result
@@ -155,7 +155,7 @@ func relayTLS(client sock.Blocking, up outbound.Blocking, touch func(), report c
 		io.Writer
 		CloseWrite() error
 	}, src io.Reader, reset func() bool) (int64, error) {
-		n, err := io.Copy(&touching{dst, touch}, src)
+		n, err := io.Copy(&touching{dst, c.touch}, src)
 		if err == nil && reset() {
 			err = tunnel.ErrReset
 		}
@@ -174,17 +174,17 @@ func relayTLS(client sock.Blocking, up outbound.Blocking, touch func(), report c
 		return n, err
 	}
 	go func() {
-		defer report.Recover(func() {
+		defer c.srv.panicked.Recover(func() {
 			client.Close()
 			up.Close()
 			done <- errInternal
 		})
 		var err error
-		res.Up, err = copyAll(up.TLS, onlyReader{client}, clientReset)
+		res.Up, err = copyAll(serverEnd{up}, onlyReader{clientEnd{c}}, clientReset)
 		done <- err
 	}()
 	var err error
-	res.Down, err = copyAll(client, up.TLS, failed.Load)
+	res.Down, err = copyAll(clientEnd{c}, onlyReader{up}, failed.Load)
 	close(down)
 	res.Err = errors.Join(err, <-done)
 	client.Close()

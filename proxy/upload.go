@@ -101,8 +101,8 @@ func (u *upload) start(x goExchange) {
 		switch {
 		case x.req.Framing == http1.ChunkedEnc:
 			u.err = u.sendChunked(x)
-		case x.up.TLS != nil:
-			u.err = u.sendTLS(x)
+		case !x.plain():
+			u.err = u.sendBytes(x)
 		default:
 			var readErr, writeErr error
 			u.received, readErr, writeErr = x.c.srv.pump.Copy(x.up.TCP.Blocking(), x.c.tcp, u.left, func() { u.touch(x.c.conn) })
@@ -228,7 +228,7 @@ func (u *upload) sendChunked(x goExchange) error {
 			u.rest = append([]byte(nil), in[:have]...)
 			return nil
 		}
-		n, err = c.tcp.Read(in[have:])
+		n, err = c.read(in[have:])
 		if have += n; err != nil {
 			u.clientFailed(x, err)
 			return err
@@ -236,12 +236,12 @@ func (u *upload) sendChunked(x goExchange) error {
 	}
 }
 
-// sendTLS is for a body of known length to an https target.
-func (u *upload) sendTLS(x goExchange) error {
+// sendBytes is for a body of known length whose bytes the gateway has to see.
+func (u *upload) sendBytes(x goExchange) error {
 	in := inBuffers.Get().(*[inRoom]byte)
 	defer inBuffers.Put(in)
 	for u.left > 0 {
-		n, err := x.c.tcp.Read(in[:min(u.left, inRoom)])
+		n, err := x.c.read(in[:min(u.left, inRoom)])
 		if n > 0 {
 			if _, err := x.up.Blocking().Write(in[:n]); err != nil {
 				return err

@@ -22,6 +22,18 @@ func (c Blocking) Read(b []byte) (int, error) {
 	return c.TCP.Blocking().Read(b)
 }
 
+// ReadHere reads what has come with what Read gave, if anything has: 0 and no error, if not.
+func (c Blocking) ReadHere(b []byte) (int, error) {
+	if c.TLS == nil {
+		return 0, nil
+	}
+	n, err := c.readHere(b)
+	if err == errNothing {
+		err = nil
+	}
+	return n, err
+}
+
 // Write sends b to the server, encrypted if the connection is.
 func (c Blocking) Write(b []byte) (int, error) {
 	if c.TLS != nil {

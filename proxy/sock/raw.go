@@ -30,6 +30,19 @@ func TryRead(fd int, b []byte) (int, error) {
 // discardMost is what one TryDiscard takes.
 const discardMost = 1 << 20
 
+// TryReadTwo is readv(2) into two buffers, neither of which is empty.
+func TryReadTwo(fd int, a, b []byte) (int, error) {
+	v := [2]unix.Iovec{{Base: &a[0]}, {Base: &b[0]}}
+	v[0].SetLen(len(a))
+	v[1].SetLen(len(b))
+	for {
+		n, _, e := unix.RawSyscall(unix.SYS_READV, uintptr(fd), uintptr(unsafe.Pointer(&v)), 2)
+		if e != unix.EINTR {
+			return result(n, e)
+		}
+	}
+}
+
 // TryDiscard is recv(2) of bytes that nobody wants, which the kernel does not even copy.
 func TryDiscard(fd int) (int, error) {
 	for {

@@ -36,13 +36,6 @@ type relay struct {
 	opened atomic.Bool // the handshake is over
 	closed atomic.Bool // the front door has closed, and the client has been told
 	early  []byte      // a PROXY header, which goes in front
-
-	// shook is told of the handshake, before anything is carried; nil: nobody is. serve, if it
-	// is not nil, has the client from then on.
-	shook          func(tls.ConnectionState) (serve func(net.Conn))
-	serve          func(net.Conn)
-	inside         bool         // of a tunnel: the client has found the proxy already
-	received, sent atomic.Int64 // bytes carried, in plain
 }
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -70,11 +63,6 @@ func (r *relay) run() {
 			return
 		}
 	}
-	r.relay(keys)
-}
-
-// relay does the handshake and what follows.
-func (r *relay) relay(keys *Keys) {
 	r.secure = tls.Server(r.raw, keys.config)
 	var down sync.WaitGroup
 	down.Go(func() {
@@ -105,12 +93,6 @@ func (r *relay) up(keys *Keys) {
 		r.explain(err)
 		return
 	}
-	if r.serve != nil {
-		r.raw.other = nil
-		r.plain.Close() // and down ends
-		r.serve(counted{r.secure, r})
-		return
-	}
 	_, err := r.plain.Write(r.early)
 	for err == nil {
 		err = r.move()
@@ -133,39 +115,12 @@ func (r *relay) handshake(keys *Keys) error {
 	r.t.show(r.c, r.secure.ConnectionState(), keys)
 	r.raw.SetDeadline(time.Time{})
 	r.opened.Store(true)
-	if r.shook != nil {
-		r.serve = r.shook(r.secure.ConnectionState())
-	}
 	return nil
-}
-
-// counted is the client's connection as who serves it has it.
-type counted struct {
-	*tls.Conn
-	r *relay
-}
-
-// Read reads, and counts, what the client sends.
-func (c counted) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.r.received.Add(int64(n))
-	return n, err
-}
-
-// Write writes, and counts, what the client is sent.
-func (c counted) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.r.sent.Add(int64(n))
-	return n, err
 }
 
 // inPlain is for clients that have sent a request where a handshake must be.
 const inPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
 	"This port of the proxy is for TLS: write https:// in front of its name, or use the port for plain clients.\n"
-
-// insideInPlain is for clients that have sent a request in plain into a tunnel that is opened.
-const insideInPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
-	"What is in a tunnel to this host must be TLS: the proxy's policy asks what requests do there.\n"
 
 // announcedToo is for those who begin with a PROXY header, and are not to.
 const announcedToo = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\n" +
@@ -190,21 +145,17 @@ func (r *relay) explain(err error) {
 	r.raw.SetDeadline(time.Now().Add(lingerTime))
 	bad, ok := errors.AsType[tls.RecordHeaderError](err)
 	switch ok = ok && bad.Conn != nil; {
-	case ok && r.inside:
-		if looksLikeHTTP(bad.RecordHeader) {
-			r.raw.Blocking.Write([]byte(insideInPlain))
-		}
 	case ok && told(err) == errAnnounced:
 		r.raw.Blocking.Write([]byte(announcedToo))
-	case ok && looksLikeHTTP(bad.RecordHeader):
+	case ok && LooksLikeHTTP(bad.RecordHeader):
 		r.raw.Blocking.Write([]byte(inPlain))
 	}
 	r.raw.CloseWrite()
 	r.discard(r.raw)
 }
 
-// looksLikeHTTP reports whether a request begins so: with a method, of three capitals at least.
-func looksLikeHTTP(b [5]byte) bool {
+// LooksLikeHTTP reports whether a request begins so: with a method, of three capitals at least.
+func LooksLikeHTTP(b [5]byte) bool {
 	for _, c := range b[:3] {
 		if c < 'A' || c > 'Z' {
 			return false
@@ -225,7 +176,6 @@ func (r *relay) move() error {
 		if _, err := r.plain.Write(b[:n]); err != nil {
 			return notTaken{err}
 		}
-		r.received.Add(int64(n))
 		if err != nil || n < len(b) {
 			return err
 		}
@@ -274,7 +224,6 @@ func (r *relay) down() {
 			r.endDown()
 			return
 		}
-		r.sent.Add(int64(n))
 		_, err := r.secure.Write(big[:n]) // by r.raw, which knows when it is late
 		buffers.Put(big)
 		if err != nil {

@@ -80,6 +80,10 @@ func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool, offer ...str
 	return k
 }
 
+// Server is the gateway's end of a handshake that the client on c is to begin. c is the caller's
+// to close.
+func (k *Keys) Server(c net.Conn) *tls.Conn { return tls.Server(c, k.config) }
+
 // Terminator takes clients. Make it with New. Its methods may be called concurrently.
 type Terminator struct {
 	Options
@@ -137,21 +141,6 @@ func (t *Terminator) Take(conn *sock.Conn) {
 		defer t.Report.Recover(func() { conn.Close() })
 		t.serve(c)
 	})
-}
-
-// Relay carries between a client that the front door has already, and that begins a handshake,
-// and near, the end of a pair at whose other end that is served which the client sends. early was
-// read of the client before; shook is told of the handshake before anything is carried. If it
-// returns a function, that serves the client instead, to the end, and near is closed before. Relay
-// returns the bytes carried, in plain, when both connections may be closed, which the caller does.
-func (t *Terminator) Relay(from netip.AddrPort, client sock.Blocking, early []byte, near sock.Blocking, keys *Keys,
-	shook func(tls.ConnectionState) (serve func(net.Conn))) (received, sent int64) {
-	r := newRelay(t, &Client{from: from}, client, near)
-	r.raw.read, r.shook, r.inside = early, shook, true
-	r.raw.any.Store(len(early) > 0)
-	r.raw.SetDeadline(time.Now().Add(t.HandshakeTimeout))
-	r.relay(keys)
-	return r.received.Load(), r.sent.Load()
 }
 
 // CutLate cuts clients whom the front door is done with, and who have not taken all of what it
