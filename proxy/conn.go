@@ -139,11 +139,11 @@ func (c *conn) buffered() []byte { return c.buf[c.r:c.w] }
 // fill reads more behind what is buffered, and makes room for it first. It may
 // move what is buffered. An end of the stream is io.EOF.
 func (c goConn) fill() error {
-	if c.sealed != nil {
-		return c.fillSealed()
-	}
 	if c.buf != nil && c.w == len(c.buf) {
 		c.makeRoom()
+	}
+	if c.sealed != nil {
+		return c.fillSealed()
 	}
 	if fd, ok := c.tcp.Bare(); ok && c.tryFill(uintptr(fd)) {
 		return c.err
