@@ -45,6 +45,7 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) e
 	config = config.Clone()
 	config.ServerName = name
 	config.NextProtos = []string{"http/1.1"}
+	config.VerifyConnection = strong
 	if cache := config.ClientSessionCache; cache != nil {
 		config.ClientSessionCache = sessionsOf(c.Conn, cache)
 	}
