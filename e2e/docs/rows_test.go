@@ -35,6 +35,7 @@ var rows = map[string]row{
 	"docs/inspect.md | What requests may do | yaml 1":    {run: inspectFile},
 	"docs/inspect.md | What requests may do | console 1": {run: inspectAsks},
 	"docs/inspect.md | The CA | console 1":               {run: asPrinted},
+	"docs/inspect.md | How clients trust the CA | sh 1":  {test: "e2e/http TestClientsTrustTheCA", why: "it needs clients, who run the whole table there"},
 
 	"docs/install.md | Installing Sluice | console 1":                                       {test: "e2e/release TestInstallPage", why: "it needs a release"},
 	"docs/install.md | From an archive | console 1":                                         {test: "e2e/release TestInstallPage", why: "it needs a release"},

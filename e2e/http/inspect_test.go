@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -75,6 +76,14 @@ func (o *inspected) got() (all []*http.Request) {
 	defer o.mu.Unlock()
 	all, o.seen = o.seen, nil
 	return all
+}
+
+// reload has the gateway read its configuration again.
+func (o *inspected) reload(t testing.TB) {
+	t.Helper()
+	before := strings.Count(o.g.Stderr(), `"msg":"reloaded"`)
+	o.g.Signal(syscall.SIGHUP)
+	nettest.Eventually(t, "the configuration is in force", func() bool { return strings.Count(o.g.Stderr(), `"msg":"reloaded"`) > before })
 }
 
 // ask is curl, which trusts the CA of the gateway.

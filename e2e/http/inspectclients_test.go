@@ -64,15 +64,21 @@ func (o *inspected) insideAs(t testing.TB, connect, name, fields string) (*tls.C
 	c := dialClient(t, o.outside)
 	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", connect, connect, fields)
 	require.Contains(t, readHead(t, c), " 200 ")
+	host, _, err := net.SplitHostPort(connect)
+	require.NoError(t, err)
+	s := tls.Client(c, &tls.Config{ServerName: name, RootCAs: o.roots(t), MinVersion: tls.VersionTLS12, InsecureSkipVerify: name != host}) //nolint:gosec // what is judged is what comes inside
+	require.NoError(t, s.Handshake())
+	return s, bufio.NewReader(s)
+}
+
+// roots are the CA of the gateway alone.
+func (o *inspected) roots(t testing.TB) *x509.CertPool {
+	t.Helper()
 	pem, err := os.ReadFile(o.CA)
 	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(pem))
-	host, _, err := net.SplitHostPort(connect)
-	require.NoError(t, err)
-	s := tls.Client(c, &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: name != host}) //nolint:gosec // what is judged is what comes inside
-	require.NoError(t, s.Handshake())
-	return s, bufio.NewReader(s)
+	return roots
 }
 
 // basic are the credentials of a user (RFC 7617).
