@@ -32,10 +32,13 @@ var rows = map[string]row{
 	"docs/failover.md | When nobody holds the address | console 1": {run: kubectlNames},
 	"docs/failover.md | When nobody holds the address | yaml 1":    {run: leaseWords},
 
-	"docs/inspect.md | What requests may do | yaml 1":    {run: inspectFile},
-	"docs/inspect.md | What requests may do | console 1": {run: inspectAsks},
-	"docs/inspect.md | The CA | console 1":               {run: asPrinted},
-	"docs/inspect.md | How clients trust the CA | sh 1":  {test: "e2e/http TestClientsTrustTheCA", why: "it needs clients, who run the whole table there"},
+	"docs/inspect.md | What requests may do | yaml 1":                                              {run: inspectFile},
+	"docs/inspect.md | What requests may do | console 1":                                           {run: inspectAsks},
+	"docs/inspect.md | The CA | console 1":                                                         {run: asPrinted},
+	"docs/inspect.md | GitHub, read-only, by a token that the client never has | yaml 1":           {test: "e2e/http TestRecipeGitHub", why: "it is run there as it stands"},
+	"docs/inspect.md | git: clone yes, push no | yaml 1":                                           {test: "e2e/http TestRecipeGit", why: "it is run there as it stands"},
+	"docs/inspect.md | An API of a language model: two paths, and bodies of bounded size | yaml 1": {test: "e2e/http TestRecipeModel", why: "it is run there as it stands"},
+	"docs/inspect.md | How clients trust the CA | sh 1":                                            {test: "e2e/http TestClientsTrustTheCA", why: "it needs clients, who run the whole table there"},
 
 	"docs/install.md | Installing Sluice | console 1":                                       {test: "e2e/release TestInstallPage", why: "it needs a release"},
 	"docs/install.md | From an archive | console 1":                                         {test: "e2e/release TestInstallPage", why: "it needs a release"},

@@ -41,14 +41,7 @@ type inspected struct {
 func newInspected(t testing.TB, hosts string, args ...string) *inspected {
 	t.Helper()
 	o := &inspected{}
-	o.outside, o.mux = newServers(t, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			o.mu.Lock()
-			o.seen = append(o.seen, r.Clone(r.Context()))
-			o.mu.Unlock()
-			next.ServeHTTP(w, r)
-		})
-	})
+	o.outside, o.mux = newServers(t, o.note)
 	for _, name := range []string{"api.example.com", "other.example.com"} {
 		o.DNS.Set(name, nettest.Addrs(nettest.ServerAV4))
 	}
@@ -63,6 +56,16 @@ func newInspected(t testing.TB, hosts string, args ...string) *inspected {
 	args = append([]string{"--resolver", nettest.NodeV4, "--upstream-ca", o.outside.CA.File}, append(args, sources...)...)
 	o.g = start(t, program.Setup{Netns: o.Egress, Config: config, Args: args})
 	return o
+}
+
+// note takes down what a server gets.
+func (o *inspected) note(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		o.seen = append(o.seen, r.Clone(r.Context()))
+		o.mu.Unlock()
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (o *inspected) write(t testing.TB, path, text string) {

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,34 +22,6 @@ import (
 	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
-
-// cloneOnly is docs/inspect.md's: clone yes, push no.
-const cloneOnly = `
-  - host: api.example.com
-    requests: |
-      GET /**/info/refs?service=git-upload-pack
-      POST /**/git-upload-pack
-`
-
-// A repository can be cloned through the gateway, and not be pushed to.
-func TestInspectGit(t *testing.T) {
-	nettest.Need(t, "git")
-	o := newInspected(t, cloneOnly)
-	head := newRepository(t, o.mux)
-	env := append(append([]string{"GIT_SSL_CAINFO=" + o.CA}, gitEnv...), proxyEnv...)
-	dir := filepath.Join(t.TempDir(), "clone")
-	got := program.Command(t, o.Client, env, "git", "clone", "-q", "https://api.example.com/git/repo.git", dir)
-	require.Equal(t, 0, got.Status, got.Err)
-	require.Equal(t, head, succeed(t, gitEnv, "git", "-C", dir, "rev-parse", "HEAD"))
-
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "more"), []byte("more"), 0o600))
-	succeed(t, gitEnv, "git", "-C", dir, "add", "more")
-	succeed(t, gitEnv, "git", "-C", dir, "commit", "-q", "-m", "more")
-	got = program.Command(t, o.Client, env, "git", "-C", dir, "push", "-q", "origin", "main")
-	assert.NotEqual(t, 0, got.Status)
-	assert.Contains(t, got.Err, "403")
-	assert.Equal(t, head, strings.Fields(program.Command(t, o.Client, env, "git", "ls-remote", "https://api.example.com/git/repo.git", "main").Out)[0])
-}
 
 // inside opens a tunnel and does the handshake with the gateway, as name.
 func (o *inspected) inside(t testing.TB, connect, name string) (*tls.Conn, *bufio.Reader) {
