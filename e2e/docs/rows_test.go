@@ -71,6 +71,18 @@ var rows = map[string]row{
 	"docs/policy.md | Why: `sluice acl explain` |  1":                {run: asPrinted},
 	"docs/policy.md | What is open when the policy changes | json 1": {test: "proxy TestRevokedBeforeTheAnswer", why: "a part of a line; the whole is looked at there"},
 
+	"docs/sandbox.md | What the box may do | yaml 1":                   {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | What the box may do |  1":                       {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a network namespace | sh 1":                  {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a network namespace | sh 2":                  {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a network namespace | nft 1":                 {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a network namespace | sh 3":                  {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a network namespace |  1":                    {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a network namespace | sh 4":                  {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | What it gets, and what it does not | console 1": {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | What it gets, and what it does not | console 2": {test: "e2e/http TestBox", why: "the box is made by it there, as it stands"},
+	"docs/sandbox.md | As a pod | console 1":                           {test: "deploy TestSandboxPod", why: "it is applied to a cluster; what the objects mean is tried there"},
+
 	"docs/socks.md | Clients by SOCKS 5 | yaml 1": {run: config("proxy", "rules: '*'\n")},
 	"docs/socks.md | Clients by SOCKS 5 | sh 1":   {test: "e2e/http TestSOCKSClients", why: "it needs servers of these names; the same commands are run there"},
 
