@@ -13,6 +13,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,8 @@ func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool) *Keys {
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"http/1.1"},
 		Certificates: []tls.Certificate{certificate},
+
+		GetConfigForClient: take,
 	}
 	k := &Keys{clientCAs: clientCAs, config: c}
 	if clientCAs != nil {
@@ -80,6 +83,7 @@ type Terminator struct {
 	Options
 	keys atomic.Pointer[Keys] // nil: nobody is let in; changed under mu
 
+	turns    chan struct{}   // of handshakes, see turn
 	ctx      context.Context // ends when everybody is cut
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -91,7 +95,7 @@ type Terminator struct {
 
 // New returns a Terminator that lets nobody in before SetKeys.
 func New(o Options) *Terminator {
-	t := &Terminator{Options: o, clients: map[*Client]struct{}{}}
+	t := &Terminator{Options: o, clients: map[*Client]struct{}{}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
