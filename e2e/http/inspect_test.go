@@ -40,6 +40,12 @@ type inspected struct {
 // newInspected starts it; in hosts, TOKEN is the file of the credential.
 func newInspected(t testing.TB, hosts string, args ...string) *inspected {
 	t.Helper()
+	return newInspectedOf(t, program.Setup{}, hosts, args...)
+}
+
+// newInspectedOf starts it as s says, which has no namespace and no configuration.
+func newInspectedOf(t testing.TB, s program.Setup, hosts string, args ...string) *inspected {
+	t.Helper()
 	o := &inspected{}
 	o.outside, o.mux = newServers(t, o.note)
 	for _, name := range []string{"api.example.com", "other.example.com"} {
@@ -52,9 +58,9 @@ func newInspected(t testing.TB, hosts string, args ...string) *inspected {
 	require.NoError(t, err)
 	o.write(t, o.CA, string(cert))
 	o.write(t, filepath.Join(dir, "ca.key"), string(key))
-	config := fmt.Sprintf("rules: \"*.example.com\"\ninspect:\n  caCert: %s\n  caKey: %s/ca.key\n  hosts:\n%s", o.CA, dir, strings.ReplaceAll(hosts, "TOKEN", o.token))
-	args = append([]string{"--resolver", nettest.NodeV4, "--upstream-ca", o.outside.CA.File}, append(args, sources...)...)
-	o.g = start(t, program.Setup{Netns: o.Egress, Config: config, Args: args})
+	s.Netns, s.Config = o.Egress, fmt.Sprintf("rules: \"*.example.com\"\ninspect:\n  caCert: %s\n  caKey: %s/ca.key\n  hosts:\n%s", o.CA, dir, strings.ReplaceAll(hosts, "TOKEN", o.token))
+	s.Args = append([]string{"--resolver", nettest.NodeV4, "--upstream-ca", o.outside.CA.File}, append(args, sources...)...)
+	o.g = start(t, s)
 	return o
 }
 
