@@ -4,10 +4,7 @@ package http
 
 import (
 	"bufio"
-	"crypto/ecdh"
-	"crypto/rand"
 	"crypto/tls"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -219,25 +216,12 @@ func TestInspectECH(t *testing.T) {
 		c := dialClient(t, o.outside)
 		fmt.Fprint(c, "CONNECT api.example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n")
 		require.Contains(t, readHead(t, c), " 200 ")
-		s := tls.Client(c, &tls.Config{ServerName: "api.example.com", RootCAs: o.roots(t), EncryptedClientHelloConfigList: echConfig(t, outer)})
+		s := tls.Client(c, &tls.Config{ServerName: "api.example.com", RootCAs: o.roots(t), EncryptedClientHelloConfigList: nettest.ECHConfigs(t, outer)})
 		_, rejected := errors.AsType[*tls.ECHRejectionError](s.Handshake())
 		assert.Equal(t, shown, rejected, "the certificate is that of the name that was asked for, and of no other")
 	}
 	assert.Empty(t, o.got())
 	assert.Contains(t, o.ask(t, "https://api.example.com/repos/acme/x").Out, "HTTP/1.1 200 OK")
-}
-
-// echConfig is an ECHConfigList of one with a key that nobody has (RFC 9849 section 4).
-func echConfig(t testing.TB, outer string) []byte {
-	key, err := ecdh.X25519().GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	with16 := func(b []byte) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...) }
-	contents := append([]byte{7, 0, 32}, with16(key.PublicKey().Bytes())...) // config_id, X25519 with HKDF-SHA256
-	contents = append(contents, with16([]byte{0, 1, 0, 1})...)               // HKDF-SHA256, AES-128-GCM
-	contents = append(contents, 0, byte(len(outer)))
-	contents = append(contents, outer...)
-	contents = append(contents, 0, 0) // no extensions
-	return with16(append([]byte{0xfe, 0x0d}, with16(contents)...))
 }
 
 // lockedBuilder takes what a process says while it runs.
