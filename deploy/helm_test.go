@@ -6,6 +6,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/holding"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
@@ -410,4 +413,37 @@ func walkValues(t *testing.T, path string, schema, defaults map[string]any, rows
 		}
 		*rows = append(*rows, "| `"+path+name+"` | "+shown+" | "+s["description"].(string)+" |")
 	}
+}
+
+// The chart calls a group as sluice-netsetup does: by the lowest of its addresses.
+func TestChartNamesGroups(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var values, want []string
+	for range 200 {
+		var addrs []netip.Addr
+		var texts []string
+		for range 1 + random.IntN(4) {
+			var b [16]byte
+			for i := range b {
+				b[i] = byte(random.Uint32() & random.Uint32() & random.Uint32()) // with zeros in a row
+			}
+			a := netip.AddrFrom16(b)
+			if random.IntN(2) == 0 {
+				a = netip.AddrFrom4([4]byte(b[:4]))
+			}
+			addrs = append(addrs, a)
+			texts = append(texts, []string{strings.ToUpper(a.String()), a.StringExpanded()}[random.IntN(2)]+[]string{"", "/24"}[random.IntN(2)])
+		}
+		values = append(values, fmt.Sprintf("%q", strings.Join(texts, ",")))
+		want = append(want, "sluice-"+holding.GroupName(addrs))
+	}
+	out, err := template(t, "sluice", "--values="+chart+"/examples/pool.yaml", "--set-json=failover.pool=["+strings.Join(values, ",")+"]")
+	require.NoError(t, err)
+	var got []string
+	for _, o := range decode(t, out) {
+		if o.kind() == "Lease" {
+			got = append(got, o.text("metadata", "name"))
+		}
+	}
+	assert.ElementsMatch(t, want, got)
 }

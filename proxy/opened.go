@@ -51,7 +51,6 @@ func (x goExchange) open() (keep bool) {
 	x.did.firstByte = time.Since(x.did.start)
 	in := &inside{target: x.wanted.Target, client: c.from(), who: x.wanted.Who, secure: c.secure}
 	t := &sealed{wire: wire{Blocking: c.tcp, early: bytes.Clone(c.buffered())}}
-	t.Conn = keys.Server(&t.wire)
 	c.r = c.w
 	x.keepHeads() // before the buffer that it is in goes
 	c.releaseBuffer()
@@ -59,7 +58,7 @@ func (x goExchange) open() (keep bool) {
 	c.tcp.Share()
 	s.Metrics.Tunnels.Inc()
 	defer s.Metrics.Tunnels.Dec()
-	if c.shake(t) {
+	if c.shake(t, keys) {
 		state := t.ConnectionState()
 		in.name, in.h2 = state.ServerName, state.NegotiatedProtocol == "h2"
 		if in.h2 {
@@ -78,12 +77,13 @@ const insideInPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-
 	"What is in a tunnel to this host must be TLS: the proxy's policy asks what requests do there.\n"
 
 // shake does the handshake with the client, who is as one that has sent no request yet.
-func (c goConn) shake(t *sealed) (done bool) {
+func (c goConn) shake(t *sealed, keys *terminate.Keys) (done bool) {
 	if c.setLimit(c.srv.HeadTimeout) != nil {
 		return false
 	}
 	c.waiting.Store(waitFirst)
-	err := t.Handshake()
+	var err error
+	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys)
 	c.waiting.Store(notWaiting)
 	if err == nil {
 		return true

@@ -4,7 +4,9 @@
 # left out of the tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages=(squid haproxy nginx-light tinyproxy trafficserver apache2)
+policy='' folder=''
+trap 'rm -rf $policy $folder' EXIT
+packages=(squid haproxy nginx-light tinyproxy trafficserver apache2 mitmproxy)
 missing=()
 for p in "${packages[@]}"; do
 	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing+=("$p")
@@ -16,11 +18,10 @@ if [ ${#missing[@]} -gt 0 ]; then
 		echo "installing: ${missing[*]}"
 		export DEBIAN_FRONTEND=noninteractive
 		# Services are not started: the benchmark runs them by itself.
-		policy=/usr/sbin/policy-rc.d
-		if [ ! -e $policy ]; then
+		if [ ! -e /usr/sbin/policy-rc.d ]; then
+			policy=/usr/sbin/policy-rc.d
 			printf '#!/bin/sh\nexit 101\n' >$policy
 			chmod +x $policy
-			trap 'rm -f '$policy EXIT
 		fi
 		apt-get update -q >/dev/null
 		apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null ||
@@ -30,3 +31,13 @@ fi
 mkdir -p bin
 CGO_ENABLED=0 go build -C internal/bench/peers/goproxy -trimpath -o ../../../../bin/goproxy . ||
 	echo "goproxy cannot be built"
+# squid with ssl_bump is a package of its own, which cannot be installed beside squid: it is unpacked.
+if [ ! -x bin/squid-openssl/usr/sbin/squid ]; then
+	folder=$(mktemp -d)
+	chmod 755 "$folder" # apt-get gives up root
+	if (cd "$folder" && apt-get download -q squid-openssl >/dev/null); then
+		dpkg-deb -x "$folder"/squid-openssl_*.deb bin/squid-openssl
+	else
+		echo "squid-openssl cannot be had"
+	fi
+fi

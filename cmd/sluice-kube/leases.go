@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -38,12 +40,13 @@ func holdingConfig(api *rest.Config) *rest.Config {
 type leases struct {
 	api       rest.Interface
 	namespace string
-	labels    map[string]string // of those it creates
+
+	mu   sync.Mutex
+	seen map[string]metav1.ObjectMeta // of each Lease, as it was last seen
 }
 
 func newLeases(c *kubernetes.Clientset, namespace string) *leases {
-	return &leases{api: c.CoordinationV1().RESTClient(), namespace: namespace,
-		labels: map[string]string{"app.kubernetes.io/name": "sluice"}}
+	return &leases{api: c.CoordinationV1().RESTClient(), namespace: namespace, seen: map[string]metav1.ObjectMeta{}}
 }
 
 // get asks the API server itself: a resourceVersion that is unset means the latest.
@@ -58,7 +61,7 @@ func (l *leases) get(ctx context.Context, name string) (hold.Lease, error) {
 	if err != nil {
 		return hold.Lease{}, err
 	}
-	return leaseOf(o), nil
+	return l.saw(o), nil
 }
 
 // write does what an action asks for. The error says more about any outcome but Acknowledged.
@@ -74,6 +77,7 @@ func (l *leases) write(ctx context.Context, name string, w hold.WriteLease) (hol
 	done := hold.Written{Nonce: w.Nonce}
 	switch {
 	case err == nil:
+		l.saw(got)
 		done.Outcome, done.UID, done.Version = hold.Acknowledged, string(got.UID), got.ResourceVersion
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 		done.Outcome = hold.Conflict
@@ -82,15 +86,21 @@ func (l *leases) write(ctx context.Context, name string, w hold.WriteLease) (hol
 }
 
 // object is the Lease that is to be written. What a Lease says to people (leaseDurationSeconds
-// is rounded up) is informative: nobody decides by it.
+// is rounded up) is informative: nobody decides by it. What others have written of it stays: who
+// installed the gateway may have the Lease among the objects that go with it.
 func (l *leases) object(name string, w hold.WriteLease) *coordinationv1.Lease {
-	o := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: l.namespace, Labels: l.labels, Annotations: map[string]string{}}}
+	o := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: l.namespace, Labels: map[string]string{}, Annotations: map[string]string{}}}
 	if !w.Base.Missing {
 		o.UID, o.ResourceVersion = types.UID(w.Base.UID), w.Base.Version
+		theirs := l.theirs(name, w.Base)
+		maps.Copy(o.Labels, theirs.Labels)
+		maps.Copy(o.Annotations, theirs.Annotations)
+		o.OwnerReferences, o.Finalizers = theirs.OwnerReferences, theirs.Finalizers
 	}
+	o.Labels["app.kubernetes.io/name"] = "sluice"
 	for k, v := range w.Lease.Annotations() {
-		if v != "" {
-			o.Annotations[k] = v
+		if o.Annotations[k] = v; v == "" {
+			delete(o.Annotations, k)
 		}
 	}
 	holder, now := w.Lease.Holder, metav1.NowMicro()
@@ -99,12 +109,28 @@ func (l *leases) object(name string, w hold.WriteLease) *coordinationv1.Lease {
 	return o
 }
 
-func leaseOf(o *coordinationv1.Lease) hold.Lease {
+// saw remembers what is there beside that which concerns holding.
+func (l *leases) saw(o *coordinationv1.Lease) hold.Lease {
+	l.mu.Lock()
+	l.seen[o.Name] = o.ObjectMeta
+	l.mu.Unlock()
 	holder := ""
 	if o.Spec.HolderIdentity != nil {
 		holder = *o.Spec.HolderIdentity
 	}
 	return hold.ParseLease(string(o.UID), o.ResourceVersion, holder, o.Annotations)
+}
+
+// theirs is what others have written of the Lease that is to be replaced, as it was seen last. A
+// watch may lag behind what was read and written, by versions in which this is the same; and if it
+// is ahead, nothing is replaced: the API server refuses the write.
+func (l *leases) theirs(name string, base hold.Lease) metav1.ObjectMeta {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.seen[name]; string(o.UID) == base.UID {
+		return o
+	}
+	return metav1.ObjectMeta{}
 }
 
 // errWatch ends a watch.
@@ -125,7 +151,7 @@ func (l *leases) watch(ctx context.Context, name string, tell func(hold.Lease)) 
 		case e, ok := <-w.ResultChan():
 			switch o := e.Object.(type) {
 			case *coordinationv1.Lease:
-				tell(leaseOf(o)) // of what is deleted, what it said last: its holder may let the address out yet
+				tell(l.saw(o)) // of what is deleted, what it said last: its holder may let the address out yet
 				if e.Type == watch.Deleted {
 					tell(hold.Lease{Missing: true})
 				}

@@ -4,12 +4,18 @@ package http
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/sluiceproxy/sluice/e2e/internal/program"
 )
 
-func TestMain(m *testing.M) { os.Exit(program.Main(m)) }
+func TestMain(m *testing.M) {
+	if addr, name, ok := strings.Cut(os.Getenv(floodEnv), ","); ok {
+		flood(addr, name)
+	}
+	os.Exit(program.Main(m))
+}
 
 // gateway is a running "sluice proxy".
 type gateway struct {

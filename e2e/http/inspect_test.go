@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,15 +40,14 @@ type inspected struct {
 // newInspected starts it; in hosts, TOKEN is the file of the credential.
 func newInspected(t testing.TB, hosts string, args ...string) *inspected {
 	t.Helper()
+	return newInspectedOf(t, program.Setup{}, hosts, args...)
+}
+
+// newInspectedOf starts it as s says, which has no namespace and no configuration.
+func newInspectedOf(t testing.TB, s program.Setup, hosts string, args ...string) *inspected {
+	t.Helper()
 	o := &inspected{}
-	o.outside, o.mux = newServers(t, func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			o.mu.Lock()
-			o.seen = append(o.seen, r.Clone(r.Context()))
-			o.mu.Unlock()
-			next.ServeHTTP(w, r)
-		})
-	})
+	o.outside, o.mux = newServers(t, o.note)
 	for _, name := range []string{"api.example.com", "other.example.com"} {
 		o.DNS.Set(name, nettest.Addrs(nettest.ServerAV4))
 	}
@@ -58,10 +58,20 @@ func newInspected(t testing.TB, hosts string, args ...string) *inspected {
 	require.NoError(t, err)
 	o.write(t, o.CA, string(cert))
 	o.write(t, filepath.Join(dir, "ca.key"), string(key))
-	config := fmt.Sprintf("rules: \"*.example.com\"\ninspect:\n  caCert: %s\n  caKey: %s/ca.key\n  hosts:\n%s", o.CA, dir, strings.ReplaceAll(hosts, "TOKEN", o.token))
-	args = append([]string{"--resolver", nettest.NodeV4, "--upstream-ca", o.outside.CA.File}, append(args, sources...)...)
-	o.g = start(t, program.Setup{Netns: o.Egress, Config: config, Args: args})
+	s.Netns, s.Config = o.Egress, fmt.Sprintf("rules: \"*.example.com\"\ninspect:\n  caCert: %s\n  caKey: %s/ca.key\n  hosts:\n%s", o.CA, dir, strings.ReplaceAll(hosts, "TOKEN", o.token))
+	s.Args = append([]string{"--resolver", nettest.NodeV4, "--upstream-ca", o.outside.CA.File}, append(args, sources...)...)
+	o.g = start(t, s)
 	return o
+}
+
+// note takes down what a server gets.
+func (o *inspected) note(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		o.seen = append(o.seen, r.Clone(r.Context()))
+		o.mu.Unlock()
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (o *inspected) write(t testing.TB, path, text string) {
@@ -75,6 +85,14 @@ func (o *inspected) got() (all []*http.Request) {
 	defer o.mu.Unlock()
 	all, o.seen = o.seen, nil
 	return all
+}
+
+// reload has the gateway read its configuration again.
+func (o *inspected) reload(t testing.TB) {
+	t.Helper()
+	before := strings.Count(o.g.Stderr(), `"msg":"reloaded"`)
+	o.g.Signal(syscall.SIGHUP)
+	nettest.Eventually(t, "the configuration is in force", func() bool { return strings.Count(o.g.Stderr(), `"msg":"reloaded"`) > before })
 }
 
 // ask is curl, which trusts the CA of the gateway.

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,34 +22,6 @@ import (
 	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 )
-
-// cloneOnly is docs/inspect.md's: clone yes, push no.
-const cloneOnly = `
-  - host: api.example.com
-    requests: |
-      GET /**/info/refs?service=git-upload-pack
-      POST /**/git-upload-pack
-`
-
-// A repository can be cloned through the gateway, and not be pushed to.
-func TestInspectGit(t *testing.T) {
-	nettest.Need(t, "git")
-	o := newInspected(t, cloneOnly)
-	head := newRepository(t, o.mux)
-	env := append(append([]string{"GIT_SSL_CAINFO=" + o.CA}, gitEnv...), proxyEnv...)
-	dir := filepath.Join(t.TempDir(), "clone")
-	got := program.Command(t, o.Client, env, "git", "clone", "-q", "https://api.example.com/git/repo.git", dir)
-	require.Equal(t, 0, got.Status, got.Err)
-	require.Equal(t, head, succeed(t, gitEnv, "git", "-C", dir, "rev-parse", "HEAD"))
-
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "more"), []byte("more"), 0o600))
-	succeed(t, gitEnv, "git", "-C", dir, "add", "more")
-	succeed(t, gitEnv, "git", "-C", dir, "commit", "-q", "-m", "more")
-	got = program.Command(t, o.Client, env, "git", "-C", dir, "push", "-q", "origin", "main")
-	assert.NotEqual(t, 0, got.Status)
-	assert.Contains(t, got.Err, "403")
-	assert.Equal(t, head, strings.Fields(program.Command(t, o.Client, env, "git", "ls-remote", "https://api.example.com/git/repo.git", "main").Out)[0])
-}
 
 // inside opens a tunnel and does the handshake with the gateway, as name.
 func (o *inspected) inside(t testing.TB, connect, name string) (*tls.Conn, *bufio.Reader) {
@@ -64,15 +35,21 @@ func (o *inspected) insideAs(t testing.TB, connect, name, fields string) (*tls.C
 	c := dialClient(t, o.outside)
 	fmt.Fprintf(c, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n%s\r\n", connect, connect, fields)
 	require.Contains(t, readHead(t, c), " 200 ")
+	host, _, err := net.SplitHostPort(connect)
+	require.NoError(t, err)
+	s := tls.Client(c, &tls.Config{ServerName: name, RootCAs: o.roots(t), MinVersion: tls.VersionTLS12, InsecureSkipVerify: name != host}) //nolint:gosec // what is judged is what comes inside
+	require.NoError(t, s.Handshake())
+	return s, bufio.NewReader(s)
+}
+
+// roots are the CA of the gateway alone.
+func (o *inspected) roots(t testing.TB) *x509.CertPool {
+	t.Helper()
 	pem, err := os.ReadFile(o.CA)
 	require.NoError(t, err)
 	roots := x509.NewCertPool()
 	require.True(t, roots.AppendCertsFromPEM(pem))
-	host, _, err := net.SplitHostPort(connect)
-	require.NoError(t, err)
-	s := tls.Client(c, &tls.Config{ServerName: name, RootCAs: roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: name != host}) //nolint:gosec // what is judged is what comes inside
-	require.NoError(t, s.Handshake())
-	return s, bufio.NewReader(s)
+	return roots
 }
 
 // basic are the credentials of a user (RFC 7617).

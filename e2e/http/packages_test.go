@@ -44,10 +44,16 @@ const packSize = 64 << 20
 // its head.
 func newRepository(t testing.TB, mux *http.ServeMux) (head string) {
 	t.Helper()
+	return newRepositoryOf(t, mux, packSize)
+}
+
+// newRepositoryOf does so with a file of that size.
+func newRepositoryOf(t testing.TB, mux *http.ServeMux, size int) (head string) {
+	t.Helper()
 	root := t.TempDir()
 	work, bare := filepath.Join(root, "work"), filepath.Join(root, "served", "repo.git")
 	succeed(t, gitEnv, "git", "init", "-q", "-b", "main", work)
-	noise := make([]byte, packSize)
+	noise := make([]byte, size)
 	_, _ = rand.Read(noise) // never fails
 	require.NoError(t, os.WriteFile(filepath.Join(work, "noise"), noise, 0o600))
 	succeed(t, gitEnv, "git", "-C", work, "-c", "core.compression=0", "add", "noise")

@@ -96,18 +96,27 @@ func (r *registries) npm(t testing.TB, mux *http.ServeMux) ecosystem {
 	}}
 }
 
-func (r *registries) pypi(t testing.TB, mux *http.ServeMux) ecosystem {
+// newWheel serves a package as an index at one host does, with its files at another: "" is any.
+func newWheel(t testing.TB, mux *http.ServeMux, index, files string) {
+	t.Helper()
 	const info = "sluice_test-1.0.dist-info/"
 	wheel := zipOf(t, file{"sluice_test.py", "word = 'wheel'\n"},
 		file{info + "METADATA", "Metadata-Version: 2.1\nName: sluice-test\nVersion: 1.0\n"},
 		file{info + "WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"},
 		file{info + "RECORD", "sluice_test.py,,\n" + info + "METADATA,,\n" + info + "WHEEL,,\n" + info + "RECORD,,\n"})
-	const path = "files.pythonhosted.org/packages/sluice_test-1.0-py3-none-any.whl"
+	path, scheme := files+"/packages/sluice_test-1.0-py3-none-any.whl", ""
+	if files != "" {
+		scheme = "https://"
+	}
 	mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(wheel) })
-	mux.HandleFunc("pypi.org/simple/sluice-test/", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc(index+"/simple/sluice-test/", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprintf(w, "<!DOCTYPE html><a href=\"https://%s#sha256=%x\">sluice_test-1.0-py3-none-any.whl</a>", path, sha256.Sum256(wheel))
+		fmt.Fprintf(w, "<!DOCTYPE html><a href=\"%s%s#sha256=%x\">sluice_test-1.0-py3-none-any.whl</a>", scheme, path, sha256.Sum256(wheel))
 	})
+}
+
+func (r *registries) pypi(t testing.TB, mux *http.ServeMux) ecosystem {
+	newWheel(t, mux, "pypi.org", "files.pythonhosted.org")
 	return ecosystem{"pypi", []string{"files.pythonhosted.org", "pypi.org"}, func(t testing.TB) {
 		dir := t.TempDir()
 		r.with(t, nil, "/usr/bin/python3", "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-cache-dir", "--retries=0",
@@ -116,15 +125,22 @@ func (r *registries) pypi(t testing.TB, mux *http.ServeMux) ecosystem {
 	}}
 }
 
-func (r *registries) goModules(t testing.TB, mux *http.ServeMux) ecosystem {
-	const module, version = "sluice.test/module", "v1.0.0"
-	const prefix, mod = module + "@" + version + "/", "module " + module + "\n"
+// newModule serves a module below at, a host or a path.
+func newModule(t testing.TB, mux *http.ServeMux, at string) (module, version string) {
+	t.Helper()
+	module, version = "sluice.test/module", "v1.0.0"
+	prefix, mod := module+"@"+version+"/", "module "+module+"\n"
 	for name, text := range map[string][]byte{
 		".info": []byte(`{"Version":"` + version + `"}`), ".mod": []byte(mod),
 		".zip": zipOf(t, file{prefix + "go.mod", mod}, file{prefix + "module.go", "package module\n"}),
 	} {
-		mux.HandleFunc("proxy.golang.org/"+module+"/@v/"+version+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
+		mux.HandleFunc(at+"/"+module+"/@v/"+version+name, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(text) })
 	}
+	return module, version
+}
+
+func (r *registries) goModules(t testing.TB, mux *http.ServeMux) ecosystem {
+	module, version := newModule(t, mux, "proxy.golang.org")
 	return ecosystem{"go", []string{"proxy.golang.org"}, func(t testing.TB) {
 		dir := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module a\n\nrequire "+module+" "+version+"\n"), 0o600))

@@ -27,7 +27,7 @@ const (
 
 // sshd runs a server of SSH in server A's place, with a repository of git, and returns the
 // options by which a client is let in, and the repository's path and head.
-func (o *outside) sshd(t testing.TB) (options []string, repo, head string) {
+func (o *outside) sshd(t testing.TB, port string) (options []string, repo, head string) {
 	t.Helper()
 	for _, p := range []string{"ssh", "/usr/sbin/sshd", "ssh-keygen", "nc", "git"} {
 		nettest.Need(t, p)
@@ -42,7 +42,7 @@ func (o *outside) sshd(t testing.TB) (options []string, repo, head string) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "authorized"), public, 0o600))
 	require.NoError(t, os.MkdirAll("/run/sshd", 0o755))
 	conf := filepath.Join(dir, "sshd_config")
-	require.NoError(t, os.WriteFile(conf, []byte(fmt.Sprintf("Port %s\nHostKey %[2]s/host\nAuthorizedKeysFile %[2]s/authorized\nPidFile none\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n", sshPort, dir)), 0o600))
+	require.NoError(t, os.WriteFile(conf, []byte(fmt.Sprintf("Port %s\nHostKey %[2]s/host\nAuthorizedKeysFile %[2]s/authorized\nPidFile none\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n", port, dir)), 0o600))
 	cmd := exec.Command("/usr/sbin/sshd", "-D", "-e", "-f", conf)
 	require.NoError(t, o.ServerA.Start(cmd))
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
@@ -53,7 +53,7 @@ func (o *outside) sshd(t testing.TB) (options []string, repo, head string) {
 	succeed(t, gitEnv, "git", "-C", work, "add", "file")
 	succeed(t, gitEnv, "git", "-C", work, "commit", "-q", "-m", "A file")
 	succeed(t, gitEnv, "git", "clone", "-q", "--bare", work, repo)
-	options = []string{"-F", "none", "-i", filepath.Join(dir, "client"), "-p", sshPort, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"}
+	options = []string{"-F", "none", "-i", filepath.Join(dir, "client"), "-p", port, "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"}
 	return options, repo, succeed(t, gitEnv, "git", "-C", work, "rev-parse", "HEAD")
 }
 
@@ -66,7 +66,7 @@ listenSOCKS: ":1080"
 // curl and ssh, and git over it, by SOCKS: names, addresses, and what is denied.
 func TestSOCKSClients(t *testing.T) {
 	o, _ := newServers(t)
-	options, repo, head := o.sshd(t)
+	options, repo, head := o.sshd(t, sshPort)
 	o.DNS.Set(sshHost, nettest.Addrs(nettest.ServerAV4))
 	g := start(t, program.Setup{Netns: o.Egress, Config: socksConfig + "rules: |\n  !" + deniedHost + "\n  *.example.com\n  203.0.113.0/24\n  2001:db8:2::/64\n"})
 	curl := func(args ...string) program.Output {
@@ -139,7 +139,7 @@ func TestSOCKSLogins(t *testing.T) {
 // one thing and say another.
 func TestTunnelCheckClients(t *testing.T) {
 	o, _ := newServers(t)
-	options, _, _ := o.sshd(t)
+	options, _, _ := o.sshd(t, sshPort)
 	o.DNS.Set(sshHost, nettest.Addrs(nettest.ServerAV4))
 	for _, mode := range []string{"enforce", "log"} {
 		t.Run(mode, func(t *testing.T) {

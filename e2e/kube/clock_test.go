@@ -5,6 +5,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"syscall"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -105,6 +107,52 @@ func TestLeaseTimesAreInformative(t *testing.T) {
 	write(future, 1_000_000)
 	f.awaitHolder(was)
 	atMost(t, 5*time.Second, s.outage())
+	o.never(t, f.grants())
+	assert.Empty(t, s.wrong)
+}
+
+// A Lease is also an object of who has installed the gateway: it is there before anybody holds by it, and
+// what others have written of it stays. An upgrade that changes its labels costs nobody a connection.
+func TestLeaseIsAlsoOthers(t *testing.T) {
+	f := newFailover(t, 2)
+	o := observe(t, f.Gateway)
+	leases := f.c.CoordinationV1().Leases(f.ns)
+	f.awaitHolder(nil)
+	require.NoError(t, leases.Delete(t.Context(), lease, metav1.DeleteOptions{}))
+	_, err := leases.Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: lease, Finalizers: []string{"example.com/kept"},
+		Labels: map[string]string{"helm.sh/chart": "sluice-0.2.0"}, Annotations: map[string]string{"meta.helm.sh/release-name": "sluice"}}}, metav1.CreateOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { // or nothing takes it away
+		_, err := leases.Patch(context.Background(), lease, types.MergePatchType, []byte(`{"metadata": {"finalizers": null}}`), metav1.PatchOptions{})
+		require.NoError(t, err)
+	})
+	is := func() *coordinationv1.Lease {
+		l, err := leases.Get(t.Context(), lease, metav1.GetOptions{})
+		require.NoError(t, err)
+		return l
+	}
+	written := func() bool { l := is(); return l.Spec.HolderIdentity != nil && *l.Spec.HolderIdentity != "" }
+	nettest.Eventually(t, "the new one is written", written)
+	was := f.awaitHolder(nil)
+	s := f.steady()
+	nettest.Eventually(t, "the client is served, and the other waits for its turn", func() bool { return s.count() > 20 && f.standsBy(was) })
+	s.outage()
+	for i := range 8 {
+		patch := fmt.Sprintf(`{"metadata": {"labels": {"helm.sh/chart": "sluice-0.3.%d"}, "annotations": {"example.com/%[1]d": "x"}}}`, i)
+		_, err := leases.Patch(t.Context(), lease, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+		require.NoError(t, err)
+		version := is().ResourceVersion
+		nettest.Eventually(t, "it is renewed", func() bool { return is().ResourceVersion != version })
+	}
+	measured(t, "Lease whose labels an upgrade changes", s.outage())
+	assert.Same(t, was, f.holder())
+	was.signal(syscall.SIGKILL)
+	f.awaitHolder(was)
+	l := is()
+	assert.Equal(t, map[string]string{"helm.sh/chart": "sluice-0.3.7", "app.kubernetes.io/name": "sluice"}, l.Labels)
+	assert.Equal(t, "sluice", l.Annotations["meta.helm.sh/release-name"])
+	assert.Equal(t, "x", l.Annotations["example.com/0"])
+	assert.Equal(t, []string{"example.com/kept"}, l.Finalizers)
 	o.never(t, f.grants())
 	assert.Empty(t, s.wrong)
 }

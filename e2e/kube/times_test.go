@@ -59,6 +59,7 @@ var events = []event{
 	{"Lease overwritten by a stranger", 5 * time.Second},
 	{"Lease emptied by a stranger", 5 * time.Second},
 	{"Lease with a time of writing long ago, or to come", nothing},
+	{"Lease whose labels an upgrade changes", nothing},
 	{"clocks set back and forth", nothing},
 	{"API server away for 3 s, `release`", 4 * time.Second},
 	{"API server away for 3 s, `keep`", nothing},

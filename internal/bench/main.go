@@ -26,6 +26,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/bench/origin"
 	"github.com/sluiceproxy/sluice/internal/bench/peers"
 	"github.com/sluiceproxy/sluice/internal/bench/proc"
+	"github.com/sluiceproxy/sluice/internal/bench/secure"
 )
 
 func main() {
@@ -55,6 +56,10 @@ func dispatch(args []string) error {
 			return serveDirectory(args[1], os.Stdin, os.Stdout)
 		case "logins":
 			return logIn(args[1], args[2], os.Stdin, os.Stdout)
+		case "tls-origin":
+			return secure.ServeOrigin(args[1], os.Stdin, os.Stdout)
+		case "tls-load":
+			return secure.Serve(os.Stdin, os.Stdout)
 		case "dns":
 			return names.Serve(args[1], os.Stdin, os.Stdout)
 		}

@@ -190,6 +190,9 @@ func (v variant) cell(t *report.Table) *report.Cell {
 // variants are all proxies and, at the end, none.
 func (b *bench) variants(w work) (all []variant) {
 	for _, p := range slices.Concat(b.sluices, b.others) {
+		if !p.Does(w.kind) && p.Opener() {
+			continue
+		}
 		all = append(all, variant{name: p.Name, peer: p, setup: peers.Setup{Work: w.kind}, scale: 1})
 	}
 	return append(all, variant{name: direct, scale: 1})

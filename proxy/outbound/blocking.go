@@ -60,6 +60,7 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config, o
 	if config.NextProtos = offer; len(offer) == 0 {
 		config.NextProtos = []string{"http/1.1"}
 	}
+	config.VerifyConnection = strong
 	if cache := config.ClientSessionCache; cache != nil {
 		config.ClientSessionCache = sessionsOf(c.Conn, cache)
 	}

@@ -32,6 +32,7 @@ type relay struct {
 	c      *Client
 	raw    *patient // of the client
 	plain  *patient // near end of the pair
+	turn   *turn    // raw, as secure has it
 	secure *tls.Conn
 	opened atomic.Bool // the handshake is over
 	closed atomic.Bool // the front door has closed, and the client has been told
@@ -63,7 +64,8 @@ func (r *relay) run() {
 			return
 		}
 	}
-	r.secure = tls.Server(r.raw, keys.config)
+	r.turn = &turn{Conn: r.raw, turns: r.t.turns}
+	r.secure = tls.Server(r.turn, keys.config)
 	var down sync.WaitGroup
 	down.Go(func() {
 		defer r.t.Report.Recover(r.abort)
@@ -109,6 +111,7 @@ func (r *relay) up(keys *Keys) {
 
 // handshake does that.
 func (r *relay) handshake(keys *Keys) error {
+	defer r.turn.give()
 	if err := r.secure.Handshake(); err != nil {
 		return err
 	}

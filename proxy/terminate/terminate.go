@@ -12,8 +12,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,6 +63,8 @@ func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool, offer ...str
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   offer,
 		Certificates: []tls.Certificate{certificate},
+
+		GetConfigForClient: take,
 	}
 	k := &Keys{clientCAs: clientCAs, config: c}
 	if clientCAs != nil {
@@ -80,15 +82,12 @@ func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool, offer ...str
 	return k
 }
 
-// Server is the gateway's end of a handshake that the client on c is to begin. c is the caller's
-// to close.
-func (k *Keys) Server(c net.Conn) *tls.Conn { return tls.Server(c, k.config) }
-
 // Terminator takes clients. Make it with New. Its methods may be called concurrently.
 type Terminator struct {
 	Options
 	keys atomic.Pointer[Keys] // nil: nobody is let in; changed under mu
 
+	turns    chan struct{}   // of handshakes, see turn
 	ctx      context.Context // ends when everybody is cut
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -100,7 +99,7 @@ type Terminator struct {
 
 // New returns a Terminator that lets nobody in before SetKeys.
 func New(o Options) *Terminator {
-	t := &Terminator{Options: o, clients: map[*Client]struct{}{}}
+	t := &Terminator{Options: o, clients: map[*Client]struct{}{}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }

@@ -23,6 +23,7 @@ const (
 	Gets    Work = iota // requests in absolute form
 	Tunnels             // CONNECT
 	TCP                 // a fixed port to a fixed destination
+	Opened              // CONNECT to hosts of Target's port whose TLS is terminated, by the authority in Authority
 )
 
 // Setup is what a proxy is configured for.
@@ -31,13 +32,15 @@ type Setup struct {
 	Dir      string // for its files, its own
 	Port     int    // of 127.0.0.1
 	Admin    int    // another port
-	Target   string // of TCP
+	Target   string // of TCP and Opened
 	Rules    int    // how many; 0: as the peer ships
 	Resolver string // DNS server, or empty
 	Profile  bool   // Sluice only: offer profiles
 	SOCKS    bool   // Sluice only: Port is for clients of SOCKS 5
 	AtOnce   bool   // who do not wait for the answer to their greeting
 	Check    string // Sluice only: --tunnel-check; or empty
+
+	Authority string // folder that [secure.WriteAuthorities] has written, of Opened
 
 	// Of Sluice only, too.
 	Tenants       int    // each with its own DefaultRules rules; 0: none
@@ -66,6 +69,7 @@ type Peer struct {
 	does    []Work
 	sluice  bool
 	ruled   bool   // it knows rules as the egress router writes them
+	byName  bool   // the certificates that it makes are for names, also where the host is an address
 	module  string // that the program is built from, where it has no version of its own
 	version []string
 	number  *regexp.Regexp // of the version in what it prints
@@ -83,6 +87,12 @@ func (p *Peer) Does(w Work) bool {
 	}
 	return false
 }
+
+// Opener reports whether the peer is here for what it does inside TLS only.
+func (p *Peer) Opener() bool { return len(p.does) == 1 && p.does[0] == Opened }
+
+// SignsNamesOnly reports whether no client can verify the certificate that the peer makes for an address.
+func (p *Peer) SignsNamesOnly() bool { return p.byName }
 
 // Ruled reports whether the peer has rules that can be set.
 func (p *Peer) Ruled() bool { return p.ruled }
@@ -138,5 +148,6 @@ func (p *Peer) Command(s Setup) (argv, env []string, err error) {
 
 // All are the peers, the built ones below bin.
 func All(bin string) []*Peer {
-	return []*Peer{squid, haproxy, nginx, tinyproxy, trafficserver, apache, goproxy(filepath.Join(bin, "goproxy"))}
+	return []*Peer{squid, haproxy, nginx, tinyproxy, trafficserver, apache, goproxy(filepath.Join(bin, "goproxy")),
+		squidOpenSSL(filepath.Join(bin, "squid-openssl")), mitmproxy}
 }

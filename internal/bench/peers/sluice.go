@@ -5,6 +5,9 @@ package peers
 import (
 	"fmt"
 	"regexp"
+	"strings"
+
+	"github.com/sluiceproxy/sluice/internal/bench/secure"
 )
 
 // DefaultRules is how many rules Sluice has when nothing else is asked for.
@@ -16,7 +19,7 @@ const AccessLog = "log/access.log"
 // Sluice is Sluice itself, with the name and path of one build.
 func Sluice(name, path string) *Peer {
 	return &Peer{
-		Name: name, Program: path, does: []Work{Gets, Tunnels, TCP}, ruled: true, sluice: true,
+		Name: name, Program: path, does: []Work{Gets, Tunnels, TCP, Opened}, ruled: true, sluice: true,
 		version: []string{"version"}, number: regexp.MustCompile(`sluice (\S+ go\S+)`),
 		command: sluiceCommand,
 	}
@@ -28,6 +31,7 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	var env []string
 	argv := []string{p.Program}
 	switch {
 	case s.Work == TCP:
@@ -36,6 +40,13 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 			return nil, nil, err
 		}
 		argv = append(argv, "tcp", "--config", conf)
+	case s.Work == Opened:
+		_, port, _ := strings.Cut(s.Target, ":")
+		conf, err := s.write("sluice.yaml", fmt.Sprintf(openedConfig, s.Authority, secure.ProxyCert, secure.ProxyKey, port))
+		if err != nil {
+			return nil, nil, err
+		}
+		argv, env = append(argv, "proxy", "--config", conf, "--listen", s.Addr()), trusting(s)
 	case s.Tenants > 0 || s.Users > 0:
 		conf, err := s.writeTenants()
 		if err != nil {
@@ -68,5 +79,18 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 	if s.Profile {
 		argv = append(argv, "--pprof")
 	}
-	return argv, nil, nil
+	return argv, env, nil
 }
+
+// openedConfig asks of each request what it may do, at all addresses of the origin.
+const openedConfig = `rules: |
+  127.0.0.0/8
+inspect:
+  caCert: %[1]s/%[2]s
+  caKey: %[1]s/%[3]s
+  hosts:
+  - host: 127.0.0.0/8:%[4]s
+    requests: |
+      !* /private/**
+      GET,HEAD /**
+`

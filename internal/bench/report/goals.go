@@ -64,6 +64,13 @@ var goals = []goal{
 	{13, "CONNECT: CPU with 1,000 tenants against none", 1.05, "", ratio("13:4", Tenants(1000, false), NoTenants, 0)},
 	{13, "reload of 1,000 tenants of 1,000 rules", 2000, " ms", median("13reload", "reload", 0)},
 	{13, "memory at most in a reload against before", 2, "", median("13reload", "reload", 3)},
+	{14, "1 KiB: CPU against squid", 0.5, "", against("14:1k", "squid-openssl")},
+	{14, "1 KiB: CPU against goproxy", 0.75, "", against("14:1k", "goproxy")},
+	{14, "1 MiB: CPU against squid", 0.5, "", against("14:1m", "squid-openssl")},
+	{14, "1 MiB: CPU against goproxy", 1, "", against("14:1m", "goproxy")},
+	{14, "new connections: CPU against the best peer", 1, "", against("14:new", "")},
+	{14, "memory against squid", 0.6, "", ratio("14memory", sluice, "squid-openssl", 1)},
+	{14, "what a host adds that is new", 5, " ms", median("14host", sluice, 0)},
 	{15, "tunnel check: CPU against none", 1.05, "", ratio("15", "enforce", "off", 0)},
 	{16, "SOCKS 5: CPU against CONNECT", 1, "", ratio("16", BySOCKS, ByConnect, 0)},
 }

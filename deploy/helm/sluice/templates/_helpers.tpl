@@ -45,6 +45,31 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* What a group of addresses is called, by the lowest of them: each is written at full length,
+     those of IPv4 first, which then are in the order of what they are. */}}
+{{- define "sluice.groupName" -}}
+{{- $all := list -}}
+{{- range splitList " " (regexReplaceAll "[,\\s]+" (trim .) " ") -}}
+{{- $address := first (splitList "/" .) -}}
+{{- if contains ":" $address -}}
+{{- $halves := splitList "::" $address -}}
+{{- $left := first $halves | splitList ":" | compact -}}
+{{- $right := rest $halves | join "" | splitList ":" | compact -}}
+{{- $words := $left -}}
+{{- range until (sub 8 (len (concat $left $right)) | int) -}}{{- $words = append $words "0" -}}{{- end -}}
+{{- range $right -}}{{- $words = append $words . -}}{{- end -}}
+{{- $full := list -}}
+{{- range $words -}}{{- $full = append $full (printf "0000%s" . | lower | trunc -4) -}}{{- end -}}
+{{- $all = append $all (printf "6 %s" (join "-" $full)) -}}
+{{- else -}}
+{{- $full := list -}}
+{{- range splitList "." $address -}}{{- $full = append $full (printf "000%s" . | trunc -3) -}}{{- end -}}
+{{- $all = append $all (printf "4 %s %s" (join "" $full) (replace "." "-" $address)) -}}
+{{- end -}}
+{{- end -}}
+{{- $all | sortAlpha | first | splitList " " | last -}}
+{{- end -}}
+
 {{/* EGRESS_SOURCE and EGRESS_GATEWAY, or the pool: what sluice-netsetup is told. */}}
 {{- define "sluice.network" -}}
 {{- if include "sluice.pool" . }}

@@ -21,7 +21,7 @@ class HttpClientGet {
         for (String url : urls) {
             var response = client.send(HttpRequest.newBuilder(URI.create(url)).build(), BodyHandlers.ofString());
             if (response.statusCode() != 200) {
-                System.err.println("status " + response.statusCode());
+                System.err.println("status " + response.statusCode() + "\n" + response.body());
                 System.exit(1);
             }
             System.out.println(response.body());

@@ -6,8 +6,8 @@ const { readFileSync } = require('fs')
 const proxy = new URL(process.env.http_proxy)
 const dispatcher = new ProxyAgent({
   uri: proxy.origin,
-  token: 'Basic ' + Buffer.from(`${proxy.username}:${proxy.password}`).toString('base64'),
-  requestTls: { ca: readFileSync(process.env.SSL_CERT_FILE) }
+  token: proxy.username ? 'Basic ' + Buffer.from(`${proxy.username}:${proxy.password}`).toString('base64') : undefined,
+  requestTls: process.env.SSL_CERT_FILE ? { ca: readFileSync(process.env.SSL_CERT_FILE) } : {}
 })
 
 async function main (name, ...urls) {
