@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
@@ -119,6 +120,7 @@ func (x goExchange) dial(server string) error {
 	}
 	x.did.connect = time.Since(start)
 	if err != nil {
+		x.blame(err)
 		return err
 	}
 	return x.use(up, false)
@@ -138,5 +140,13 @@ func (x goExchange) use(up *outbound.Conn, pooled bool) error {
 
 func (x *exchange) attach(up *outbound.Conn, pooled bool) {
 	x.up, x.pooled = up, pooled
-	x.did.addr, x.did.source = up.Dst, up.Local()
+	x.did.addr, x.did.source, x.did.parent = up.Dst, up.Local(), up.Parent()
+}
+
+// blame takes down what is wrong with which parent proxy.
+func (x *exchange) blame(err error) {
+	var out *outbound.Error
+	if errors.As(err, &out) && out.Parent != nil {
+		x.did.parent, x.did.details = out.Parent, out.Error()
+	}
 }
