@@ -39,6 +39,9 @@ const (
 	bridgeLook   = time.Second      // how often who waits to write looks whether the other end is there
 	bridgeLinger = 2 * time.Second  // for the end of a parent when nobody takes more
 	bridgeGrace  = 30 * time.Second // for what is on its way to a parent when the gateway has closed
+	// bridgeStuck is for how long an end may take nothing that waits for it. An end of the gateway's that
+	// was closed is not seen behind bytes that nobody takes: this is what ends the bridge then.
+	bridgeStuck = time.Hour
 )
 
 var errNoBridge = &Error{Kind: NoDescriptors, Err: errors.New("no descriptor is free to speak TLS with a parent proxy")}
@@ -177,6 +180,7 @@ func (e *bridgeEnd) Write(b []byte) (n int, err error) {
 	}
 	var gone time.Time
 	var failed error
+	last, since := 0, time.Now()
 	for {
 		e.SetWriteDeadline(time.Now().Add(bridgeLook))
 		err = e.WriteWhenReady(func(fd uintptr) bool {
@@ -191,7 +195,13 @@ func (e *bridgeEnd) Write(b []byte) (n int, err error) {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return n, err
 		}
+		if n > last {
+			last, since = n, time.Now()
+		}
 		if _, all := e.other.PeerEnd(); !all {
+			if time.Since(since) >= bridgeStuck {
+				return n, os.ErrDeadlineExceeded
+			}
 			continue
 		}
 		if gone.IsZero() {
