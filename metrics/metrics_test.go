@@ -76,7 +76,7 @@ func TestLabels(t *testing.T) {
 	reg, _ := touched()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "group", "event", "verb", "resource", "code", "version", "goversion", "file", "line", "generation", "policy"}
+	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "parent", "group", "event", "verb", "resource", "code", "version", "goversion", "file", "line", "generation", "policy"}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {

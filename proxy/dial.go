@@ -106,8 +106,8 @@ func (x goExchange) dial(server string) error {
 	s := x.c.srv
 	start := time.Now()
 	ctx := &x.until
-	if x.ticket.Route.Len() > 1 {
-		ctx = new(outbound.Until) // attempts that came too late may look at it still
+	if x.ticket.Route.Len() > 1 || x.ticket.Route.Parented() || server != "" {
+		ctx = new(outbound.Until) // attempts that came too late may look at it still, and timers
 	}
 	there, done := x.c.whileThere()
 	defer done()
