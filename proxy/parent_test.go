@@ -324,6 +324,7 @@ func TestParentAnswers(t *testing.T) {
 		assert.True(t, strings.HasPrefix(head, want), "%q\n%s\n%s", answer, head, want)
 		assert.NotContains(t, head, "Z2F0ZTpwYXNz")
 		assert.NotContains(t, head, "Proxy-Authenticate")
+		assert.Equal(t, -1, strings.IndexFunc(head, func(r rune) bool { return r > '~' }), head)
 		c.Close()
 	}
 }

@@ -19,40 +19,45 @@ const viaTime = 10 * time.Second
 const addrsVia = 3
 
 // connectVia asks the parents of r one after the other, each for its share of the time that is
-// left, those that are down only when there is no other. What a parent forbids is forbidden:
-// the next is not asked.
+// left, and those that are left alone only when all others have failed. What a parent forbids is
+// forbidden: the next is not asked.
 func (g BlockingGate) connectVia(ctx context.Context, r *Route) (*Conn, error) {
+	if len(r.dsts()) == 0 {
+		return nil, errDenied // a Route that leads nowhere
+	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(viaTime)
 	}
-	ways := up(r.way.Via)
 	var errs []error
-	for i, p := range ways {
-		share := time.Until(deadline) / time.Duration(len(ways)-i)
+	ask := func(p *policy.Parent) (c *Conn, over bool) {
+		share := time.Until(deadline) / time.Duration(len(r.way.Via)-len(errs))
 		c, err := g.try(ctx, r, p, time.Now().Add(share))
-		if err == nil {
-			return c, nil
+		if err != nil {
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
-		if !another(ctx, err) {
+		return c, err == nil || !another(ctx, err)
+	}
+	var alone []*policy.Parent
+	for _, p := range r.way.Via {
+		if !p.Direct && !p.Health.Try() {
+			alone = append(alone, p)
+			continue
+		}
+		if c, over := ask(p); c != nil {
+			return c, nil
+		} else if over {
+			return nil, last(errs)
+		}
+	}
+	for _, p := range alone {
+		if c, over := ask(p); c != nil {
+			return c, nil
+		} else if over {
 			break
 		}
 	}
 	return nil, last(errs)
-}
-
-// up are those of parents that are to be asked now; all of them when none is.
-func up(all []*policy.Parent) (now []*policy.Parent) {
-	for _, p := range all {
-		if p.Direct || p.Health.Try() {
-			now = append(now, p)
-		}
-	}
-	if len(now) == 0 {
-		return all
-	}
-	return now
 }
 
 // another reports whether the next parent is to be asked after that error of one.

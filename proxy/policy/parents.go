@@ -81,6 +81,7 @@ func (p *Parent) AppendLogin(b []byte) []byte {
 func NewParents(ways []Way) (*Parents, error) {
 	p := &Parents{ways: ways}
 	var names, addrs, resolved listedForms
+	health := map[string]*Health{} // of a parent, wherever it stands
 	for i := range ways {
 		forms := ways[i].For
 		if len(forms) == 0 {
@@ -103,9 +104,10 @@ func NewParents(ways []Way) (*Parents, error) {
 			}
 		}
 		for _, via := range ways[i].Via {
-			if via.Health == nil {
-				via.Health = new(Health)
+			if health[via.URL] == nil {
+				health[via.URL] = new(Health)
 			}
+			via.Health = health[via.URL]
 		}
 	}
 	for from, to := range map[*listedForms]*wayIndex{&names: &p.names, &addrs: &p.addrs, &resolved: &p.resolved} {
