@@ -49,7 +49,9 @@ var errNoBridge = &Error{Kind: NoDescriptors, Err: errors.New("no descriptor is 
 // secureParent makes c, a connection to p, one by TLS.
 func (g *Gate) secureParent(ctx context.Context, c *Conn, p *policy.Parent) error {
 	raw := &bridgeEnd{Blocking: c.TCP.Blocking()}
-	secure := tls.Client(raw, p.TLS)
+	config := p.TLS.Clone()
+	config.VerifyConnection = strong
+	secure := tls.Client(raw, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		e := dialError(fmt.Errorf("TLS: %w", err))
 		if e.Kind == ConnectionFailed {
