@@ -37,6 +37,9 @@ func touched() (*prometheus.Registry, *Metrics) {
 		f(Tenant{Name: "shop", Open: 1, Allowed: 2, Denied: 3, OverConnections: 4, OverRate: 5, Received: 6, Sent: 7})
 	})
 	NewShadow(reg, func(f func(ShadowLine)) { f(ShadowLine{Tenant: "shop", Line: 7, WouldDeny: 1, WouldAllow: 2}) })
+	NewParents(reg, func(f func(Parent)) {
+		f(Parent{Tenant: "shop", URL: "http://proxy.test:3128", Up: true, Outcomes: map[string]uint64{"opened": 1}})
+	})
 	NewPolicy(reg, func() (uint64, string) { return 3, "0123456789ab" }, func() (time.Duration, bool) { return time.Hour, true })
 	NewLearning(reg, func() bool { return true })
 	NewDirectory(reg, func() float64 { return 1 }, func() float64 { return 2 })
@@ -73,7 +76,7 @@ func TestLabels(t *testing.T) {
 	reg, _ := touched()
 	families, err := reg.Gather()
 	require.NoError(t, err)
-	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "group", "event", "verb", "resource", "code", "version", "goversion", "file", "line", "generation", "policy"}
+	allowed := []string{"mode", "verdict", "reason", "class", "limit", "source", "outcome", "result", "listener", "destination", "cause", "state", "tenant", "parent", "group", "event", "verb", "resource", "code", "version", "goversion", "file", "line", "generation", "policy"}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {

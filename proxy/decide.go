@@ -34,6 +34,10 @@ func (x *exchange) prepare(l *poll.Loop) bool {
 		x.fail(err)
 		return true
 	}
+	if x.ticket.Route.Absolute() { // the head depends on the parent
+		x.to(stageDial)
+		return true
+	}
 	up := x.takeBound("")
 	if up == nil && idempotent(x.req.Method) {
 		up = s.Gate.Pool.Get(&x.ticket.Route, "")

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
@@ -109,8 +110,8 @@ func (x goExchange) dial(server string) error {
 	s := x.c.srv
 	start := time.Now()
 	ctx := &x.until
-	if x.ticket.Route.Len() > 1 {
-		ctx = new(outbound.Until) // attempts that came too late may look at it still
+	if x.ticket.Route.Len() > 1 || x.ticket.Route.Parented() || server != "" {
+		ctx = new(outbound.Until) // attempts that came too late may look at it still, and timers
 	}
 	there, done := x.c.whileThere()
 	defer done()
@@ -121,6 +122,7 @@ func (x goExchange) dial(server string) error {
 	}
 	x.did.connect = time.Since(start)
 	if err != nil {
+		x.blame(err)
 		return err
 	}
 	return x.use(up, false)
@@ -140,5 +142,13 @@ func (x goExchange) use(up *outbound.Conn, pooled bool) error {
 
 func (x *exchange) attach(up *outbound.Conn, pooled bool) {
 	x.up, x.pooled = up, pooled
-	x.did.addr, x.did.source = up.Dst, up.Local()
+	x.did.addr, x.did.source, x.did.parent = up.Dst, up.Local(), up.Parent()
+}
+
+// blame takes down what is wrong with which parent proxy.
+func (x *exchange) blame(err error) {
+	var out *outbound.Error
+	if errors.As(err, &out) && out.Parent != nil {
+		x.did.parent, x.did.details = out.Parent, out.Error()
+	}
 }

@@ -25,6 +25,10 @@ type exchange struct {
 	until  outbound.Until     // of a connect
 	put    *policy.Inspected  // whose credentials the request has got; nil: none
 
+	absolute bool // out names the server, and is for a parent proxy
+	loginAt  int  // where in out it is shown who the gateway is
+	loginLen int  // of that, so far
+
 	up     *outbound.Conn
 	pooled bool              // up has served others before
 	stage  stage             // on the loop

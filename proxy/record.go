@@ -32,7 +32,8 @@ type progress struct {
 	revoked *policy.Revocation // why it may not go on
 
 	addr   netip.AddrPort // of the server; invalid: none
-	source netip.Addr     // that the server saw
+	source netip.Addr     // that the server saw, or the parent
+	parent *policy.Parent // by which it went, or was to go; nil: none
 
 	connect, firstByte time.Duration // that it took; 0: it did not come to that
 	received, sent     int64         // bytes of bodies and of a tunnel
@@ -55,7 +56,7 @@ func (x *exchange) keepHeads() {
 func (x *exchange) fillRecord() *accesslog.Request {
 	x.keepHeads()
 	d, r := &x.did, &x.rec
-	r.Common = accesslog.Common{Start: d.start, Client: x.c.from(), Addr: d.addr, Source: d.source,
+	r.Common = accesslog.Common{Start: d.start, Client: x.c.from(), Addr: d.addr, Source: d.source, Parent: d.parent,
 		Received: d.received, Sent: d.sent, Connect: d.connect, Error: d.class, Policy: x.gen.Name(), Revoked: x.revoked()}
 	if r.Revoked != nil {
 		r.Error = answer.ClassDenied

@@ -15,25 +15,29 @@ import (
 
 // outboundClasses says how each way of having no connection is told.
 var outboundClasses = [...]string{
-	outbound.Denied:           answer.ClassDenied,
-	outbound.Looped:           answer.ClassLoop,
-	outbound.Unauthenticated:  answer.ClassDenied,
-	outbound.Unverified:       answer.ClassLimit,
-	outbound.OverLimit:        answer.ClassLimit,
-	outbound.RequestDenied:    answer.ClassDenied,
-	outbound.RequestMalformed: answer.ClassRequest,
-	outbound.BodyTooLarge:     answer.ClassRequest,
-	outbound.NoCredential:     answer.ClassConfiguration,
-	outbound.DNSFailed:        answer.ClassDNSError,
-	outbound.DNSTimeout:       answer.ClassDNSTimeout,
-	outbound.DNSBusy:          answer.ClassLimit,
-	outbound.Refused:          answer.ClassRefused,
-	outbound.Unroutable:       answer.ClassUnroutable,
-	outbound.ConnectTimeout:   answer.ClassConnectTimeout,
-	outbound.TLSFailed:        answer.ClassTLSFailed,
-	outbound.TLSUntrusted:     answer.ClassTLSUntrusted,
-	outbound.NoDescriptors:    answer.ClassLimit,
-	outbound.ConnectionFailed: answer.ClassTerminated,
+	outbound.Denied:            answer.ClassDenied,
+	outbound.Looped:            answer.ClassLoop,
+	outbound.Unauthenticated:   answer.ClassDenied,
+	outbound.Unverified:        answer.ClassLimit,
+	outbound.OverLimit:         answer.ClassLimit,
+	outbound.RequestDenied:     answer.ClassDenied,
+	outbound.RequestMalformed:  answer.ClassRequest,
+	outbound.BodyTooLarge:      answer.ClassRequest,
+	outbound.NoCredential:      answer.ClassConfiguration,
+	outbound.DNSFailed:         answer.ClassDNSError,
+	outbound.DNSTimeout:        answer.ClassDNSTimeout,
+	outbound.DNSBusy:           answer.ClassLimit,
+	outbound.Refused:           answer.ClassRefused,
+	outbound.Unroutable:        answer.ClassUnroutable,
+	outbound.ConnectTimeout:    answer.ClassConnectTimeout,
+	outbound.TLSFailed:         answer.ClassTLSFailed,
+	outbound.TLSUntrusted:      answer.ClassTLSUntrusted,
+	outbound.ParentUnavailable: answer.ClassUnavailable,
+	outbound.ParentForbids:     answer.ClassDenied,
+	outbound.ParentLogin:       answer.ClassConfiguration,
+	outbound.ParentBroken:      answer.ClassProtocol,
+	outbound.NoDescriptors:     answer.ClassLimit,
+	outbound.ConnectionFailed:  answer.ClassTerminated,
 }
 
 // Errors that the exchange itself finds.
@@ -42,6 +46,7 @@ var (
 	errTooSlow     = errors.New("the server did not answer in time")
 	errSwitch      = errors.New("the server switched protocols unasked")
 	errInterim     = errors.New("the server sent too many interim answers")
+	errOtherWay    = errors.New("by which parent proxy this goes has changed meanwhile; try again")
 	errClientGone  = errors.New("the client does not take its answer")
 )
 
@@ -78,6 +83,8 @@ func (x *exchange) refusal(err error) answer.Own {
 		return answer.EndlessInterim(x.c.srv.AnswerHead)
 	case err == errTooSlow:
 		class = answer.ClassResponseTimeout
+	case err == errOtherWay:
+		class = answer.ClassUnavailable
 	case err == errSwitch, err == errShows:
 		class = answer.ClassProtocol
 	}

@@ -59,12 +59,23 @@ func (x goExchange) send(server string) error {
 			if err = x.connectServer(server, again); err != nil {
 				return err
 			}
+			if x.up.Absolute() != x.absolute { // the head is for another
+				return errOtherWay
+			}
+			if x.absolute {
+				x.showLogin()
+			}
 			x.c.touch()
 			err = x.request()
 		}
 		if err == errStale {
 			x.dropUpstream()
 			continue
+		}
+		if err == nil && x.absolute && x.resp.Status == 407 { // it asks the gateway, not the client
+			err = x.up.RefusesLogin()
+			x.blame(err)
+			return err
 		}
 		if err == nil {
 			return nil

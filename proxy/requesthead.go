@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -14,10 +15,11 @@ func (x *exchange) composeRequest() error {
 	x.replaceFields()
 	b := append(x.out[:0], r.Method...)
 	b = append(b, ' ')
-	b = x.appendPath(b)
+	b = x.appendTarget(b)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = x.appendAuthority(b)
 	b = append(b, "\r\n"...)
+	x.loginAt, x.loginLen = len(b), 0
 	// http1 has refused what could frame a body in two ways, so the Content-Length
 	// line goes as it came.
 	b = r.AppendFields(b, http1.Host, http1.MaxForwards, x.forwardedField())
@@ -59,6 +61,27 @@ func appendConnection(b, upgrade []byte, trailers bool) []byte {
 		b = append(append(append(b, "Upgrade: "...), upgrade...), "\r\n"...)
 	}
 	return b
+}
+
+// appendTarget writes the request's target: for a server its path, for a parent proxy that is to
+// send the request on also where (RFC 9112 section 3.2.2).
+func (x *exchange) appendTarget(b []byte) []byte {
+	if x.absolute = x.ticket.Route.Absolute(); !x.absolute {
+		return x.appendPath(b)
+	}
+	b = x.appendAuthority(append(b, "http://"...))
+	if path := x.target.Path; string(x.req.Method) == "OPTIONS" && (len(path) == 0 || string(path) == "*") {
+		return b // the last proxy makes it * (RFC 9112 section 3.2.4)
+	}
+	return x.appendPath(b)
+}
+
+// showLogin puts what x.up, a parent, is to be shown into the request that is composed, in the place of
+// what another was shown.
+func (x *exchange) showLogin() {
+	line := x.up.Parent().AppendLogin(nil)
+	x.out = slices.Replace(x.out, x.loginAt, x.loginAt+x.loginLen, line...)
+	x.loginLen = len(line)
 }
 
 func (x *exchange) appendPath(b []byte) []byte {

@@ -52,11 +52,16 @@ type whose struct {
 	policy *acl.Policy
 	tenant string // whose they are, "" where there are no tenants
 	source string // that connections leave from, "" where that is not known
+	// parents are by whom requests go; nil: directly, or that is not known.
+	parents *policy.Parents
 }
 
 // decide is what the rules decide, at each of addrs.
 func (w *whose) decide(t acl.Target, addrs []netip.Addr) answer {
 	d := w.policy.DecideHost(t)
+	if w.parents.ByName(t) != nil { // whatever its addresses are
+		d, addrs = w.policy.DecideName(t), nil
+	}
 	ans := answer{Target: t.String(), Tenant: w.tenant, Verdict: d.Verdict.String(), Reason: d.Reason(), File: d.Source, Line: d.Line}
 	if t.Host.IsAddr() || d.Verdict == acl.Deny {
 		return ans

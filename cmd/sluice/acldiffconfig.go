@@ -135,6 +135,33 @@ func (d *configDiff) other(name string, was, is *policy.Tenant) {
 	if len(d.Other) == before && !slices.Equal(old, now) {
 		d.add("tenant %s: the request rules of inspected hosts stand in another order", name)
 	}
+	if old, now := parentsText(was.Parents), parentsText(is.Parents); old != now {
+		d.add("tenant %s: goes %s instead of %s", name, now, old)
+	}
+}
+
+// parentsText says by whom requests go.
+func parentsText(p *policy.Parents) string {
+	if p == nil {
+		return "directly"
+	}
+	text := "directly, but for "
+	var ways []string
+	for _, w := range p.All() {
+		to, by := "every destination", "address"
+		if len(w.For) > 0 {
+			to = strings.Join(w.For, ", ")
+		}
+		if w.ByName {
+			by = "name"
+		}
+		var via []string
+		for _, parent := range w.Via {
+			via = append(via, parent.String())
+		}
+		ways = append(ways, fmt.Sprintf("%s via %s (by %s)", to, strings.Join(via, ", then "), by))
+	}
+	return text + strings.Join(ways, "; ")
 }
 
 // inspectLines says in lines what requests may do.

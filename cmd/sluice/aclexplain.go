@@ -63,6 +63,7 @@ type explained struct {
 	Owner  string `json:"owner,omitempty"`
 	Ticket string `json:"ticket,omitempty"`
 	Source string `json:"source,omitempty"` // that a connection leaves from
+	Via    string `json:"via,omitempty"`    // parent proxies, in their order
 	Near   []near `json:"near,omitempty"`
 }
 
@@ -90,6 +91,7 @@ func (w *whose) explain(t acl.Target, addrs []netip.Addr, ans answer) explained 
 			addrs = append(addrs, addr)
 		}
 	}
+	e.Via = way(w.parents, t, w.allowed(t, addrs))
 	decides := 0
 	for r := range w.policy.Rules() {
 		if r.Line == e.Line && r.Source == e.File {
@@ -100,6 +102,11 @@ func (w *whose) explain(t acl.Target, addrs []netip.Addr, ans answer) explained 
 		e.Near = append(e.Near, near{n.Rule.Source, n.Rule.Line, n.Rule.Text, n.Why})
 	}
 	return e
+}
+
+// allowed are those of addrs that the rules allow for t.
+func (w *whose) allowed(t acl.Target, addrs []netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return w.policy.DecideAddr(t, a).Verdict != acl.Allow })
 }
 
 // tell prints e, and has the status say the verdict.
@@ -127,6 +134,9 @@ func (e *explained) print(s streams) {
 	}
 	if e.Source != "" {
 		fmt.Fprintf(w, "from\t%s\n", e.Source)
+	}
+	if e.Via != "" {
+		fmt.Fprintf(w, "via\t%s\n", e.Via)
 	}
 	for _, x := range e.Addresses {
 		fmt.Fprintf(w, "at %s\t%s (%s)\n", x.Address, x.Verdict, x.Reason)

@@ -149,7 +149,7 @@ func (a *aclTest) findTenant(environ []string) error {
 		return err
 	}
 	t := set.Generation().TenantOf(who.addr, who.pod, who.shown)
-	a.policy, a.tenant, a.source = t.Rules, t.Name, t.Sources.String()
+	a.whose = whose{t.Rules, t.Name, t.Sources.String(), t.Parents}
 	return nil
 }
 
@@ -203,7 +203,7 @@ func (a *aclTest) run(ctx context.Context, args []string, s streams) error {
 
 func (a *aclTest) decide(ctx context.Context, t acl.Target, addrs []netip.Addr) answer {
 	ans := a.whose.decide(t, addrs)
-	if a.resolver == nil || len(addrs) > 0 || t.Host.IsAddr() || ans.Verdict == acl.Deny.String() {
+	if a.resolver == nil || len(addrs) > 0 || t.Host.IsAddr() || a.parents.ByName(t) != nil || ans.Verdict == acl.Deny.String() {
 		return ans
 	}
 	addrs, err := a.resolver.Lookup(ctx, t.Host.Name())

@@ -98,12 +98,17 @@ func newModeCommand[C configuration](m modeCommand[C], environ []string, s strea
 	var check bool
 	cmd := &cobra.Command{Use: m.use, Short: m.short, Long: m.long}
 	settings.AddFlags(cmd.Flags(), m.settings)
-	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and silence, or 2 and every problem")
+	cmd.Flags().BoolVar(&check, "check", false, "check the settings and exit: 0 and what is doubtful, if anything is, or 2 and every problem")
 	cmd.SetUsageFunc(usageByGroup)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		in := settings.Input{Flags: cmd.Flags(), Environ: environ}
 		if check {
-			_, err := m.checked(in)
+			c, err := m.checked(in)
+			if err == nil {
+				for _, w := range c.Shared().Warnings {
+					fmt.Fprintf(s.err, "warning: %v\n", w)
+				}
+			}
 			return err
 		}
 		return m.run(cmd.Context(), in, s)

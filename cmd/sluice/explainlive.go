@@ -117,7 +117,7 @@ func (a *asked) explain(c *config.Proxy, gen *policy.Generation, q url.Values) (
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	tenant := gen.TenantOf(who.addr, who.pod, who.shown)
-	w := whose{tenant.Rules, tenant.Name, tenant.Sources.String()}
+	w := whose{tenant.Rules, tenant.Name, tenant.Sources.String(), tenant.Parents}
 	ans := w.decide(t, addrs)
 	if why := q.Get("unresolved"); why != "" {
 		ans = ans.unresolved(errors.New(why))

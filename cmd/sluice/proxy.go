@@ -49,6 +49,7 @@ type proxyMode struct {
 	socks   []*sock.Listener // for clients by SOCKS 5
 	usages  *tenantUsages
 	shadows shadows
+	parents parents
 	learns  atomic.Bool // what no rule decides is allowed
 
 	verifier *auth.Verifier
@@ -62,6 +63,9 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	metrics.NewTenants(p.registry, m.usages.each)
 	metrics.NewShadow(p.registry, m.shadows.each)
 	metrics.NewLearning(p.registry, m.learns.Load)
+	metrics.NewParents(p.registry, m.parents.each)
+	p.gate.Self = m.listensAt
+	p.gate.Panics = contain.Log(p.log, p.metrics.Panics.Inc)
 	var err error
 	if m.proxies, err = listenAll(p.listen, c.Written.Of("listen"), c.Listen); err != nil {
 		return err
@@ -127,11 +131,13 @@ func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
 	s.Rest.HideRules, s.Rest.Contact, s.Rest.Inspect = c.HideRules, c.Contact, c.Inspect
+	s.Rest.Parents = c.Parents
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
 	s.Check = c.TunnelCheck
 	m.usages.next = nil
 	s.Rest.Shadow = policy.NewShadow(c.InForce(c.Shadow, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own}))
 	defer m.shadows.share(s)
+	defer m.parents.share(s)
 	if c.Learned != nil {
 		s.Rest.Rules = c.InForce(c.Learned, at).WithGuard(acl.Guard{Mode: c.Guard, Own: s.Own})
 	}
@@ -145,6 +151,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 		to.Rules = c.InForce(cmp.Or(t.Learned, t.Policy), at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own})
 		to.Shadow = policy.NewShadow(c.InForce(t.Shadow, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
 		to.HideRules, to.Contact, to.Inspect = t.HideRules, t.Contact, t.Inspect
+		to.Parents = t.Parents
 		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
 			RequestsPerSecond: t.Limits.RequestsPerSecond, Burst: t.Limits.Burst}
 	}
@@ -187,6 +194,7 @@ func (m *proxyMode) renew(gen *policy.Generation) {
 	m.server.SetGeneration(gen)
 	m.usages.commit()
 	m.shadows.commit()
+	m.parents.commit()
 }
 
 func (m *proxyMode) revoke() { m.server.Revoke() }
@@ -249,6 +257,7 @@ func (m *proxyMode) show(c *config.Proxy, st *admin.Status) {
 	for _, t := range c.Tenants {
 		showInspected(t.Name, t.Inspect, st)
 	}
+	m.parents.show(st)
 	m.shadows.show(st)
 	m.usages.show(c, st)
 	if m.pods != nil {

@@ -65,6 +65,7 @@ func config(command, more string) func(*testing.T, docs.Block) {
 		require.NoError(t, err)
 		write("clients/ca.crt", string(ca.PEM))
 		write("users", "agent:"+string(hash)+"\n")
+		write("parent", "gate:PASSWORD\n")
 		write("ci.rules", "*.example.com\n")
 		write("sluice.yaml", strings.ReplaceAll(b.Text, "/etc/sluice/", dir+"/")+more)
 		assert.Equal(t, "0\n", m.run("exec 2>&1\nbin/sluice "+command+" --check --config "+dir+"/sluice.yaml; echo $?"))

@@ -63,6 +63,8 @@ var rows = map[string]row{
 	"docs/migrate.md | Where the source address needs help | console 1": {why: "commands of OpenStack, for its administrator; no OpenStack runs here"},
 	"docs/netsetup.md | When the default route is the only one |  1":    {run: saysLost},
 
+	"docs/parents.md | Parent proxies | yaml 1": {run: config("proxy", "")},
+
 	"docs/policy.md | Who wants a rule, and until when |  1":         {run: acceptedRules},
 	"docs/policy.md | What is doubtful: `sluice acl lint` |  1":      {run: asPrinted},
 	"docs/policy.md | What a change does: `sluice acl diff` |  1":    {test: "cmd/sluice TestACLDiff", why: "it needs a repository with a change"},

@@ -31,6 +31,8 @@ type Status struct {
 	Shadows  []Shadow // shadow rules; none: there are none
 	// Inspected are the hosts of which it is said what requests may do there; none: of no host.
 	Inspected []Inspected
+	// Parents are by which other proxies requests go; none: all go directly.
+	Parents []Parents
 	// Directory is how the directory of pods fares; "": there is none.
 	Directory string
 	Change    *Change // what the last reload of other rules has changed; nil: there was none
@@ -56,6 +58,14 @@ type Inspected struct {
 	Headers []string // names of the fields that are put in
 	Opened  bool     // tunnels to it are opened; else they are passed through, or denied for want of a CA
 	Passed  bool
+}
+
+// Parents is what the page says of an entry of "parents". It has no value of a credential.
+type Parents struct {
+	Tenant string   // whose; "" where there are no tenants, or for clients of none
+	For    string   // destinations
+	Via    []string // in their order, each with how it is
+	ByName bool     // they resolve names
 }
 
 // Shadow is what the page says of shadow rules.

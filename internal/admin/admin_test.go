@@ -45,6 +45,12 @@ func TestHandler(t *testing.T) {
 	assert.Contains(t, body, "<td>a.test</td><td><pre>GET /&lt;a&gt;\n*</pre></td><td>Authorization</td><td>opened</td>")
 	assert.Contains(t, body, "<td>b.test of ci</td><td><pre></pre></td><td></td><td>passed through</td>")
 	assert.Contains(t, body, "<td>c.test</td><td><pre>no request is allowed</pre></td><td></td><td>denied: there is no CA</td>")
+	assert.NotContains(t, body, "Parents")
+	body = get(New(prometheus.NewRegistry(), func() Status {
+		return Status{Parents: []Parents{{For: "*.a.test", Via: []string{"http://<p>:1: up", "direct"}}, {Tenant: "ci", For: "every destination", Via: []string{"http://q:1: up"}, ByName: true}}}
+	}, false), "/").Body.String()
+	assert.Contains(t, body, "<td>*.a.test</td><td><pre>http://&lt;p&gt;:1: up\ndirect</pre></td><td>address</td>")
+	assert.Contains(t, body, "<td>every destination of ci</td><td><pre>http://q:1: up</pre></td><td>name: no address is judged</td>")
 	assert.Equal(t, 404, get(h, "/other").Code)
 	assert.Equal(t, 404, get(h, "/debug/pprof/").Code)
 	assert.Equal(t, 200, get(New(prometheus.NewRegistry(), status, true), "/debug/pprof/").Code)

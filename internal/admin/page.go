@@ -41,6 +41,7 @@ func writePage(w io.Writer, st Status) error {
 	b.WriteString(pageRules(st.Rules, st.Learning))
 	b.WriteString(pageChange(st.Change))
 	b.WriteString(pageInspected(st.Inspected))
+	b.WriteString(pageParents(st.Parents))
 	b.WriteString(pageShadows(st.Shadows))
 	b.WriteString(pageTenants(st.Tenants))
 	b.WriteString(`<p><a href="/metrics">metrics</a> <a href="/healthz">health</a> <a href="/readyz">readiness</a></p>
@@ -89,6 +90,25 @@ func pageInspected(hosts []Inspected) string {
 		}
 		fmt.Fprintf(&b, "<tr><td>%s</td><td><pre>%s</pre></td><td>%s</td><td>%s</td></tr>\n", html.EscapeString(h.Host+of(h.Tenant)),
 			html.EscapeString(rules), html.EscapeString(strings.Join(h.Headers, ", ")), tunnels)
+	}
+	b.WriteString("</table>\n")
+	return b.String()
+}
+
+// pageParents is a row for each entry of parents; nothing if there are none.
+func pageParents(parents []Parents) string {
+	if len(parents) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("<h2>Parents</h2>\n<table><tr><th>For</th><th>Via</th><th>Asked by</th></tr>\n")
+	for _, p := range parents {
+		by := "address"
+		if p.ByName {
+			by = "name: no address is judged"
+		}
+		fmt.Fprintf(&b, "<tr><td>%s</td><td><pre>%s</pre></td><td>%s</td></tr>\n", html.EscapeString(p.For+of(p.Tenant)),
+			html.EscapeString(strings.Join(p.Via, "\n")), by)
 	}
 	b.WriteString("</table>\n")
 	return b.String()

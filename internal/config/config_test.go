@@ -204,7 +204,7 @@ logLevel: warn
 		if s.Flag != "" && s.Flag != "config" {
 			require.Contains(t, texts, s.Flag)
 		}
-		if s.Key != "" && s.Key != "rules" && s.Key != "shadowRules" && s.Key != tenantsKey && s.Key != inspectKey {
+		if s.Key != "" && s.Key != "rules" && s.Key != "shadowRules" && s.Key != tenantsKey && s.Key != inspectKey && s.Key != parentsKey {
 			require.Contains(t, files["/etc/sluice.yaml"], "\n"+s.Key+":")
 		}
 	}

@@ -44,6 +44,7 @@ type Proxy struct {
 	DirectoryMaxAge time.Duration // after which what was heard is not believed any more
 
 	Inspect  *policy.Inspect // what requests may do where they may go; nil: whatever they like
+	Parents  *policy.Parents // proxies that requests go by; nil: none
 	LogQuery bool            // the access log has the queries of requests to those hosts, too
 
 	UpstreamCA   []byte // PEM: roots besides the system's, for absolute-form https; nil: none
@@ -93,11 +94,13 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.authenticates(l, all)
 	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
 	p.Inspect = inspectReader{nodes: nodes{l}}.read(l.Block(inspectSetting()))
-	p.tenants(l, Tenant{Inspect: p.Inspect, users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
+	listen := slices.Concat(p.Listen, p.ListenTLS, p.ListenSOCKS)
+	p.Parents = parentsReader{nodes: nodes{l}, listen: listen, own: p.Sources}.read(l.Block(parentsSetting()))
+	p.tenants(l, Tenant{listen: listen, Inspect: p.Inspect, users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
 		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.learn(l, all)
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))
-	if slices.Contains(slices.Concat(p.Listen, p.ListenTLS, p.ListenSOCKS), p.Admin) && portOf(p.Admin) != "0" {
+	if slices.Contains(listen, p.Admin) && portOf(p.Admin) != "0" {
 		at := settings.Value{Source: "--admin"}
 		if vs := l.Values(settings.Pick(all, "admin")); len(vs) > 0 {
 			at = vs[0]
@@ -109,6 +112,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	}
 	l.Warnings = append(l.Warnings, fromACL(p.Policy.Warnings())...)
 	l.Warnings = append(l.Warnings, fromACL(p.Shadow.Warnings())...)
+	p.warnParents(l)
 	p.prove(l, p.Policy, p.Guard)
 	for _, t := range p.Tenants {
 		p.prove(l, t.Policy, t.Guard)
@@ -196,7 +200,7 @@ func (p *Proxy) policySettings() []settings.Setting {
 		p.learnSetting(),
 		tenantsSetting(),
 	}
-	return append(append(all, p.inspectSettings()...), []settings.Setting{
+	return append(append(append(all, p.inspectSettings()...), parentsSetting()), []settings.Setting{
 		{Flag: "authenticate", Key: "authenticate", Default: "off", Value: "MODE", Change: live,
 			Help: "ask clients who they are (Proxy-Authorization): off, optional or required",
 			Into: settings.One(&p.Authenticate, policy.ParseMode)},

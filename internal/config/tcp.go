@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -80,6 +81,11 @@ func LoadTCP(in settings.Input) (*TCP, error) {
 		c.AccessLog = "-"
 	}
 	c.tenants(l, Tenant{Guard: c.Guard})
+	for _, t := range c.Tenants {
+		if t.direct {
+			l.FileProblem(t.line, fmt.Sprintf("tenant %s has \"parents\", which are for sluice proxy: sluice tcp goes to its destinations directly; leave them out", t.Name))
+		}
+	}
 	d := destinations{nodes: nodes{l}, c: c}
 	d.load(all)
 	if err := l.Err(); err != nil {

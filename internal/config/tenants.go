@@ -26,6 +26,7 @@ type Tenant struct {
 	Learned   *acl.Policy     // Policy with what is allowed while learning; nil: nothing is learned
 	Shadow    *acl.Policy     // judged by beside them, and changes nothing; nil: there is none
 	Inspect   *policy.Inspect // what requests may do where they may go; nil: whatever they like
+	Parents   *policy.Parents // proxies that requests go by; nil: none
 	Guard     acl.GuardMode
 	Sources   []netip.Addr // never empty, unless those of the gateway are
 	Limits    TenantLimits
@@ -35,7 +36,9 @@ type Tenant struct {
 	Shown []auth.Selector      // whom it takes, by what they show
 	Pods  []policy.PodSelector // by the pod that has their address
 
-	line         int // in the file
+	line         int      // in the file
+	direct       bool     // it has "parents", which may be none
+	listen       []string // of the gateway
 	users        *auth.Users
 	authenticate policy.Mode
 	directory    bool
@@ -101,7 +104,7 @@ func (r *tenantReader) list(n *yaml.Node) {
 func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	t := Tenant{Guard: r.rest.Guard, Sources: r.gateway, HideRules: r.rest.HideRules, Contact: r.rest.Contact, line: item.Line}
 	before := len(r.Problems)
-	var inline, file, shadow, shadowFile, inspect *yaml.Node
+	var inline, file, shadow, shadowFile, inspect, parents *yaml.Node
 	named := false
 	r.keys(item, map[string]func(*yaml.Node){
 		"name":            func(n *yaml.Node) { named = true; scalar(r.nodes, &t.Name, parseTenantName)(n) },
@@ -116,6 +119,7 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 		"shadowRules":     func(n *yaml.Node) { shadow = n },
 		"shadowRulesFile": func(n *yaml.Node) { shadowFile = n },
 		"inspect":         func(n *yaml.Node) { inspect = n },
+		"parents":         func(n *yaml.Node) { parents = n },
 		"guard":           scalar(r.nodes, &t.Guard, acl.ParseGuardMode),
 		"hideRules":       scalar(r.nodes, &t.HideRules, settings.Bool),
 		"contact":         scalar(r.nodes, &t.Contact, settings.Line),
@@ -128,6 +132,8 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 	if inspect != nil {
 		t.Inspect = inspectReader{nodes: r.nodes, rest: r.rest.Inspect}.read(inspect)
 	}
+	t.direct = parents != nil
+	t.Parents = parentsReader{nodes: r.nodes, listen: r.rest.listen, own: r.gateway}.read(parents)
 	if !named {
 		r.FileProblem(item.Line, `a tenant wants a "name"`)
 	}

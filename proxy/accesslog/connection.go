@@ -35,11 +35,16 @@ func ConnectionJSON(b []byte, r *Connection) []byte {
 
 // appendServer appends what JSON lines say of the server, if there was one.
 func (r *Common) appendServer(b []byte) []byte {
-	if !r.Addr.IsValid() {
-		return b
+	if r.Addr.Addr().IsValid() {
+		b = logline.AddrPort(append(b, `,"address":`...), r.Addr)
 	}
-	b = logline.AddrPort(append(b, `,"address":`...), r.Addr)
-	return logline.Addr(append(b, `,"source":`...), r.Source)
+	if r.Source.IsValid() {
+		b = logline.Addr(append(b, `,"source":`...), r.Source)
+	}
+	if r.Parent != nil {
+		b = appendText(b, `,"parent":`, r.Parent.URL)
+	}
+	return b
 }
 
 // appendPolicy appends what JSON lines say of what a request was judged by.

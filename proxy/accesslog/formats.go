@@ -107,10 +107,14 @@ func Squid(b []byte, r *Request) []byte {
 	b = append(b, ' ')
 	b = appendWord(b, []byte(r.Who.User()))
 	b = append(b, ' ')
-	if r.Addr.IsValid() {
+	switch {
+	case r.Parent != nil && r.Source.IsValid():
+		b = append(b, "FIRSTUP_PARENT/"...)
+		b = appendWord(b, []byte(r.Parent.Host.String()))
+	case r.Addr.IsValid():
 		b = append(b, "HIER_DIRECT/"...)
 		b = r.Addr.Addr().AppendTo(b)
-	} else {
+	default:
 		b = append(b, "HIER_NONE/-"...)
 	}
 	b = append(b, ' ')

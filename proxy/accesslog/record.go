@@ -21,7 +21,8 @@ type Common struct {
 	Start    time.Time
 	Client   netip.AddrPort
 	Addr     netip.AddrPort // of the server, connected to; invalid: none
-	Source   netip.Addr     // that the server saw
+	Source   netip.Addr     // that the server saw, or the parent
+	Parent   *policy.Parent // proxy by which it went, or was to go; nil: none
 	Received int64          // bytes from the client
 	Sent     int64          // bytes to the client
 	Connect  time.Duration

@@ -15,6 +15,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/linelog"
 	"github.com/sluiceproxy/sluice/metrics"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // sample is a record with everything in it.
@@ -45,6 +46,10 @@ func TestLogFormats(t *testing.T) {
 	denied.Addr, denied.Source, denied.Status, denied.Error, denied.Mode = netip.AddrPort{}, netip.Addr{}, 403, "http_request_denied", metrics.Connect
 	several := sample("GET", "http://a.example.com/x", "")
 	several.Decision.Source = "/etc/\"b\""
+	parented := sample("CONNECT", "b.test:443", "")
+	parented.Parent = policy.NewParent("https://p.test:3129", acl.HostFromAddr(netip.MustParseAddr("192.0.2.9")), 3129, nil, "", "Basic s3cr3t")
+	byName := sample("CONNECT", "b.test:443", "")
+	byName.Parent, byName.Addr = parented.Parent, netip.AddrPortFrom(netip.Addr{}, 443)
 	hostile := sample("GET", "http://a/\"\n\\\xff\x7f\u00fc", "a\x00\"")
 	tests := []struct {
 		format string
@@ -54,6 +59,9 @@ func TestLogFormats(t *testing.T) {
 		{"json", allowed, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"GET","target":"http://a.example.com/x","verdict":"allow","reason":"line 3 *.example.com","line":3,"address":"192.0.2.34:80","source":"198.51.100.9","status":200,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000}`},
 		{"json", several, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"GET","target":"http://a.example.com/x","verdict":"allow","reason":"line 3 of /etc/\"b\" *.example.com","file":"/etc/\"b\"","line":3,"address":"192.0.2.34:80","source":"198.51.100.9","status":200,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000}`},
 		{"json", denied, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"CONNECT","target":"b.test:443","verdict":"deny","reason":"default","line":0,"status":403,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000,"error":"http_request_denied"}`},
+		{"json", parented, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"CONNECT","target":"b.test:443","verdict":"allow","reason":"line 3 *.example.com","line":3,"address":"192.0.2.34:80","source":"198.51.100.9","parent":"https://p.test:3129","status":200,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000}`},
+		{"json", byName, `{"time":"2026-11-21T04:05:06.007008Z","id":"0000000000000abc","client":"10.1.2.3:4567","method":"CONNECT","target":"b.test:443","verdict":"allow","reason":"line 3 *.example.com","line":3,"source":"198.51.100.9","parent":"https://p.test:3129","status":200,"received":5,"sent":1234,"resolve_ms":1.500,"connect_ms":20.000,"first_byte_ms":45.000,"total_ms":1042.000}`},
+		{"squid", byName, `1795233907.049   1042 10.1.2.3 TCP_MISS/200 1234 CONNECT b.test:443 - FIRSTUP_PARENT/192.0.2.9 text/html`},
 		{"squid", allowed, `1795233907.049   1042 10.1.2.3 TCP_MISS/200 1234 GET http://a.example.com/x - HIER_DIRECT/192.0.2.34 text/html`},
 		{"squid", denied, `1795233907.049   1042 10.1.2.3 TCP_DENIED/403 1234 CONNECT b.test:443 - HIER_NONE/- text/html`},
 		{"squid", hostile, `1795233907.049   1042 10.1.2.3 TCP_MISS/200 1234 GET http://a/%22%0A%5C%FF%7F%C3%BC - HIER_DIRECT/192.0.2.34 text/html`},

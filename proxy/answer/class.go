@@ -11,6 +11,8 @@ const (
 
 	ClassConfiguration = "proxy_configuration_error" // what the proxy is to put in cannot be read
 
+	ClassUnavailable = "destination_unavailable" // a parent proxy says so
+
 	ClassDNSError        = "dns_error"
 	ClassDNSTimeout      = "dns_timeout"
 	ClassRefused         = "connection_refused"
@@ -38,7 +40,7 @@ func statusOf(class string) int {
 		return 403
 	case ClassRequest:
 		return 400
-	case ClassLimit:
+	case ClassLimit, ClassUnavailable:
 		return 503
 	case ClassDNSTimeout, ClassConnectTimeout, ClassResponseTimeout:
 		return 504

@@ -138,6 +138,10 @@ func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ti
 	if done, err := g.begin(gen, r, t, false); done {
 		return err
 	}
+	if !a.IsValid() {
+		t.Route = Route{}
+		return errUnjudged
+	}
 	few := [...]netip.Addr{a}
 	return g.finish(r, t, few[:], nil)
 }
@@ -156,6 +160,9 @@ func (g *Gate) begin(gen *policy.Generation, r *Request, t *Ticket, counts bool)
 		if err := t.count(r); err != nil {
 			return true, err
 		}
+	}
+	if way := tenant.Parents.ByName(r.Target); way != nil {
+		return true, g.beginByName(r, t, way)
 	}
 	t.Decision = tenant.Rules.DecideHost(r.Target)
 	if tenant.Shadow != nil {
@@ -257,6 +264,9 @@ func (g *Gate) check(r *Request, t *Ticket) error {
 	if err := t.inspect(r); err != nil {
 		t.Route = Route{}
 		return err
+	}
+	if t.Tenant.Parents != nil {
+		t.Route.choose(r, t.Tenant.Parents)
 	}
 	for _, c := range g.Checks {
 		if err := c(r, t); err != nil {

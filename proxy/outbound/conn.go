@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
 )
@@ -28,12 +29,15 @@ type connLife struct {
 	tenant     string // whose it is
 	server     string // name that TLS verified, "" for a plain connection
 	credential string // that is put into its requests
+	via        string // by which parent it goes, with what it shows that one; "": by none
+	parent     *policy.Parent
+	local      netip.Addr // that the parent sees, or the server of a stream; of others TCP knows it
+	absolute   bool       // the parent is asked for each request: there is no tunnel
 	idleSince  time.Time
 	pool       *Pool      // that it lies in, or has lain in
 	loop       *poll.Loop // with which it is registered, or nil
 	records    *records   // beneath TLS
 	stream     bool       // it is one exchange of a session: see Pool.Stream
-	local      netip.Addr // that the server sees, of a stream
 
 	// Bound says that the server has authenticated the connection: it belongs to one client
 	// connection from then on, and is never pooled.
@@ -60,9 +64,16 @@ func (c *Conn) Release() {
 // Tenant is whose it is.
 func (c *Conn) Tenant() string { return c.tenant }
 
-// Local returns the address that the server sees.
+// Parent is the proxy that it goes by; nil: none.
+func (c *Conn) Parent() *policy.Parent { return c.parent }
+
+// Absolute reports whether requests over it name their server (RFC 9112 section 3.2.2), and are
+// for the parent to send on.
+func (c *Conn) Absolute() bool { return c.absolute }
+
+// Local returns the address that the server sees, or the parent.
 func (c *Conn) Local() netip.Addr {
-	if c.stream {
+	if c.stream || c.parent != nil {
 		return c.local
 	}
 	return c.TCP.Local().Addr()

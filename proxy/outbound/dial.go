@@ -30,7 +30,16 @@ type Begin func(c *sock.Conn, source netip.Addr, dst netip.AddrPort) (connecting
 // Connect dials the addresses of r until one answers, families in turn, the next
 // beside the last when it is slow (RFC 8305). The caller closes what it returns.
 // ctx bounds the whole. The error is an *Error.
+// Where r goes by parents they are asked instead, one after the other.
 func (g BlockingGate) Connect(ctx context.Context, r *Route) (*Conn, error) {
+	if r.way != nil {
+		return g.connectVia(ctx, r)
+	}
+	return g.connectDirect(ctx, r)
+}
+
+// connectDirect is Connect without parents.
+func (g BlockingGate) connectDirect(ctx context.Context, r *Route) (*Conn, error) {
 	if len(r.addrs) == 1 {
 		c, err := g.dialAddr(ctx, r, r.addrs[0])
 		if err != nil {
@@ -45,7 +54,7 @@ func (g BlockingGate) Connect(ctx context.Context, r *Route) (*Conn, error) {
 // from; otherwise able is false, and nothing was done. connecting says that the handshake is
 // under way: see Connected.
 func (g *Gate) BeginConnect(r *Route) (c *Conn, connecting, able bool, err error) {
-	if g.Begin == nil || len(r.addrs) != 1 {
+	if g.Begin == nil || len(r.addrs) != 1 || r.way != nil {
 		return nil, false, false, nil
 	}
 	a := r.addrs[0]

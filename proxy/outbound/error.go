@@ -18,25 +18,29 @@ import (
 type Kind uint8
 
 const (
-	Denied           Kind = iota // by the policy; Ticket.Decision says which part
-	Looped                       // the request has come through this proxy before, or is its own
-	Unauthenticated              // it has shown nothing, or what is wrong; showing something else may help
-	Unverified                   // what it has shown cannot be verified now
-	OverLimit                    // of the tenant; Error.RetryAfter says when to come again
-	RequestDenied                // by request rules; Ticket.Request says which, unless Error.Err says more
-	RequestMalformed             // servers may read it in different ways, at a host with request rules
-	BodyTooLarge                 // for a host that says how large it may be
-	NoCredential                 // what is to be put into it cannot be read
-	DNSFailed                    // no such name, or the resolver fails
-	DNSTimeout                   // the resolver is too slow
-	DNSBusy                      // as many names as may be are being looked up already
-	Refused                      // the connection was refused
-	Unroutable                   // no way there, or no source address for that family
-	ConnectTimeout               // too slow to connect
-	TLSFailed                    // the handshake failed
-	TLSUntrusted                 // the certificate does not stand up
-	NoDescriptors                // this process is at its limit
-	ConnectionFailed             // anything else
+	Denied            Kind = iota // by the policy; Ticket.Decision says which part
+	Looped                        // the request has come through this proxy before, or is its own
+	Unauthenticated               // it has shown nothing, or what is wrong; showing something else may help
+	Unverified                    // what it has shown cannot be verified now
+	OverLimit                     // of the tenant; Error.RetryAfter says when to come again
+	RequestDenied                 // by request rules; Ticket.Request says which, unless Error.Err says more
+	RequestMalformed              // servers may read it in different ways, at a host with request rules
+	BodyTooLarge                  // for a host that says how large it may be
+	NoCredential                  // what is to be put into it cannot be read
+	DNSFailed                     // no such name, or the resolver fails
+	DNSTimeout                    // the resolver is too slow
+	DNSBusy                       // as many names as may be are being looked up already
+	Refused                       // the connection was refused
+	Unroutable                    // no way there, or no source address for that family
+	ConnectTimeout                // too slow to connect
+	TLSFailed                     // the handshake failed
+	TLSUntrusted                  // the certificate does not stand up
+	ParentUnavailable             // a parent proxy does not get there: 5xx, or no answer
+	ParentForbids                 // it answers 403
+	ParentLogin                   // it does not take what the gateway shows it, or there is nothing to show
+	ParentBroken                  // it answers something else, or what is no answer
+	NoDescriptors                 // this process is at its limit
+	ConnectionFailed              // anything else
 
 	Kinds int = iota // how many there are
 )
@@ -52,6 +56,7 @@ type Error struct {
 	// RetryAfter is when a request over a limit may come again, at the earliest; 0: it is
 	// not known.
 	RetryAfter time.Duration
+	Parent     *policy.Parent // whose fault it is, or that was asked last; nil: there was none
 }
 
 func (e *Error) Error() string {
@@ -72,6 +77,8 @@ var (
 
 	// ErrInspectedNow is why a tunnel ends that was made before its host was inspected.
 	ErrInspectedNow = &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do from now on; make the tunnel anew")}
+
+	errUnjudged = &Error{Kind: RequestDenied, Err: errors.New("a parent proxy has resolved the name, and addresses are judged here from now on; ask anew")}
 
 	errRequestDenied = &Error{Kind: RequestDenied}
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -33,6 +34,11 @@ type Gate struct {
 	// verified.
 	Verifier *auth.Verifier
 	Pods     Pods // nil: no address is known to be a pod's
+	// Self reports whether this gateway itself listens at an address: no parent is asked there.
+	// nil: it is not known to.
+	Self func(netip.AddrPort) bool
+	// Panics is told of faults of the program in what carries bytes to parents by TLS; nil: nobody is.
+	Panics contain.Reporter
 
 	lookup Lookup
 	dialer Dialer

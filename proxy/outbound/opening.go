@@ -38,7 +38,11 @@ func NewOpening(gen *policy.Generation, t *Ticket, target acl.Target, inUse neti
 		return nil
 	}
 	rules := t.Tenant.Rules
-	want := rules.Protocol(rules.DecideAddr(target, inUse))
+	d := t.Decision
+	if inUse.IsValid() { // else a parent resolves the name
+		d = rules.DecideAddr(target, inUse)
+	}
+	want := rules.Protocol(d)
 	if want == "any" && t.Tenant.Inspect == nil {
 		return nil
 	}

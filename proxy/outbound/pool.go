@@ -33,6 +33,7 @@ type poolKey struct {
 	dst        netip.AddrPort
 	server     string
 	credential string // that was put into its requests
+	via        string // the parent that it goes by; "": none
 }
 
 // NewPool returns a pool that closes connections that lay idle for maxAge, when
@@ -46,9 +47,16 @@ func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
 // closed it meanwhile, or sent something unasked, which is no answer to anything:
 // the caller finds out, see Conn.Quiet.
 func (p *Pool) Get(r *Route, server string) *Conn {
+	if r.way != nil {
+		return p.getVia(r, server)
+	}
+	return p.getDirect(r, server)
+}
+
+func (p *Pool) getDirect(r *Route, server string) *Conn {
 	for _, a := range r.addrs {
 		for _, s := range r.sources.For(a) {
-			key := poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server, r.credential}
+			key := poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server, r.credential, ""}
 			if c := p.pop(key); c != nil {
 				return c
 			}
@@ -89,7 +97,9 @@ func (p *Pool) Put(c *Conn, now time.Time) {
 	}
 }
 
-func (c *Conn) key() poolKey { return poolKey{c.tenant, c.Source, c.Dst, c.server, c.credential} }
+func (c *Conn) key() poolKey {
+	return poolKey{c.tenant, c.Source, c.Dst, c.server, c.credential, c.via}
+}
 
 // add fails when the pool is closed.
 func (p *Pool) add(c *Conn) bool {

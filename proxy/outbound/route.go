@@ -17,6 +17,7 @@ type Route struct {
 	sources policy.Sources
 	// credential stands for what is put into the requests that go along it; "": nothing.
 	credential string
+	along      // parents; none for most
 
 	room [8]netip.Addr // so that few addresses take no allocation
 }
@@ -25,6 +26,9 @@ type Route struct {
 func (r *Route) begin(t *policy.Tenant, port uint16) {
 	r.tenant, r.addrs, r.port, r.sources = t.Name, r.room[:0], port, t.Sources
 	r.credential = ""
+	if r.way != nil {
+		r.along = along{}
+	}
 }
 
 // Len is how many addresses there are to try.
@@ -36,7 +40,10 @@ func (r *Route) Addrs() []netip.Addr { return slices.Clone(r.addrs) }
 // Leads reports whether c could have been made by this route, with TLS to that server, or
 // "" for a plain connection: only then a request that was admitted with r may go over it.
 func (r *Route) Leads(c *Conn, server string) bool {
-	return c.server == server && c.tenant == r.tenant && c.credential == r.credential && c.Dst.Port() == r.port && slices.Contains(r.addrs, c.Dst.Addr()) &&
+	if r.way != nil {
+		return r.leadsVia(c, server)
+	}
+	return c.via == "" && c.server == server && c.tenant == r.tenant && c.credential == r.credential && c.Dst.Port() == r.port && slices.Contains(r.addrs, c.Dst.Addr()) &&
 		slices.Contains(r.sources.For(c.Dst.Addr()), c.Source)
 }
 

@@ -23,7 +23,7 @@ type Session interface {
 }
 
 // shared is a session among those of a pool. What may use it is what may use a connection of the
-// same key that lies idle: the same tenant, source, address, verified name and credential.
+// same key that lies idle: the same tenant, source, address, verified name, credential and parent.
 type shared struct {
 	Session
 	conn *Conn // that it is on, as it was made
@@ -33,16 +33,47 @@ type shared struct {
 // Stream begins an exchange on a session to an address of r, whose server was verified to be
 // that; nil: there is none that can take one. only asks for servers that speak nothing else.
 func (p *Pool) Stream(r *Route, server string, only bool) *Conn {
-	for _, a := range r.addrs {
-		for _, s := range r.sources.For(a) {
-			for _, s := range p.sharedBy(poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server, r.credential}) {
-				if only && !s.only {
-					continue
-				}
-				if c := s.open(); c != nil {
+	if r.way == nil {
+		return p.streamDirect(r, server, only)
+	}
+	for _, parent := range r.way.Via {
+		if parent.Direct {
+			return p.streamDirect(r, server, only)
+		}
+		for _, a := range r.dsts() {
+			for _, s := range r.allSources() {
+				key := poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server, r.credential, r.via(parent)}
+				if c := p.streamOf(key, only); c != nil {
 					return c
 				}
 			}
+		}
+		if parent.Health.Up() {
+			return nil // and is asked first
+		}
+	}
+	return nil
+}
+
+func (p *Pool) streamDirect(r *Route, server string, only bool) *Conn {
+	for _, a := range r.addrs {
+		for _, s := range r.sources.For(a) {
+			if c := p.streamOf(poolKey{r.tenant, s, netip.AddrPortFrom(a, r.port), server, r.credential, ""}, only); c != nil {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// streamOf begins an exchange on a session of that key.
+func (p *Pool) streamOf(key poolKey, only bool) *Conn {
+	for _, s := range p.sharedBy(key) {
+		if only && !s.only {
+			continue
+		}
+		if c := s.open(); c != nil {
+			return c
 		}
 	}
 	return nil
@@ -65,8 +96,8 @@ func (s *shared) open() *Conn {
 		return nil
 	}
 	c := s.conn
-	return &Conn{TCP: near, connLife: connLife{stream: true, local: c.local,
-		Dst: c.Dst, Source: c.Source, tenant: c.tenant, server: c.server, credential: c.credential}}
+	return &Conn{TCP: near, connLife: connLife{stream: true, local: c.local, Dst: c.Dst, Source: c.Source,
+		tenant: c.tenant, server: c.server, credential: c.credential, via: c.via, parent: c.parent}}
 }
 
 // Share makes a session of c, on which HTTP/2 was agreed, by begin, and begins the first exchange

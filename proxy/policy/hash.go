@@ -77,6 +77,7 @@ func (f *frames) tenant(t *Tenant) {
 	f.b = f.b[:0]
 	t.Rules.Frames(f.w)
 	f.inspect(t.Inspect)
+	f.parents(t.Parents)
 }
 
 // inspect adds what requests are asked; nothing where they are not.
@@ -97,6 +98,26 @@ func (f *frames) inspect(in *Inspect) {
 		f.each(len(h.Headers), func(i int) string { return strings.ToLower(h.Headers[i].Name) })
 		rules := slices.Collect(h.Requests.Canonical())
 		f.each(len(rules), func(i int) string { return rules[i] })
+	}
+	f.w(f.b)
+	f.b = f.b[:0]
+}
+
+// parents adds by whom requests go; nothing where they all go directly.
+func (f *frames) parents(p *Parents) {
+	if p == nil {
+		return
+	}
+	f.add("parents")
+	f.add(strconv.Itoa(len(p.ways)))
+	for i := range p.ways {
+		w := &p.ways[i]
+		f.add(strconv.FormatBool(w.ByName))
+		f.each(len(w.For), func(i int) string {
+			one, _ := acl.Parse(w.For[i])
+			return one.Rule(1).Canonical()
+		})
+		f.each(len(w.Via), func(i int) string { return w.Via[i].String() })
 	}
 	f.w(f.b)
 	f.b = f.b[:0]

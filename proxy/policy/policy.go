@@ -26,6 +26,7 @@ type Tenant struct {
 	Rules     *acl.Policy // with the guard; nil denies everything
 	Shadow    *Shadow     // rules that are judged by beside them; nil: none
 	Inspect   *Inspect    // what requests may do where they may go; nil: whatever they like
+	Parents   *Parents    // proxies that its requests go by; nil: none
 	Sources   Sources
 	Limits    Limits
 	HideRules bool   // answers don't show the text of rules

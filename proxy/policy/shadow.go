@@ -64,6 +64,18 @@ func (s *Shadow) Judge(t acl.Target, addrs []netip.Addr, decided acl.Verdict) Sh
 			}
 		}
 	}
+	return differs(d, decided)
+}
+
+// JudgeName is Judge for a name that nobody here resolves.
+func (s *Shadow) JudgeName(t acl.Target, decided acl.Verdict) Shadowed {
+	if s == nil {
+		return Shadowed{}
+	}
+	return differs(s.rules.DecideName(t), decided)
+}
+
+func differs(d acl.Decision, decided acl.Verdict) Shadowed {
 	if d.Verdict == decided {
 		return Shadowed{}
 	}

@@ -27,6 +27,19 @@ func TryRead(fd int, b []byte) (int, error) {
 	}
 }
 
+// TryPeek is TryRead of what stays to be read.
+func TryPeek(fd int, b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for {
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), unix.MSG_PEEK, 0, 0)
+		if e != unix.EINTR {
+			return result(n, e)
+		}
+	}
+}
+
 // discardMost is what one TryDiscard takes.
 const discardMost = 1 << 20
 
