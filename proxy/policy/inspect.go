@@ -35,6 +35,7 @@ type Inspected struct {
 	MaxBody     int64 // bytes of a request's body; 0: as many as it likes
 	Browsers    bool  // with Headers: pages of other origins may make requests, too
 	Passthrough bool  // tunnels are not opened, and nothing is asked of requests
+	Line        int   // of the configuration, for who finds fault with it; 0: not known
 
 	credential string
 	canonical  string          // spelling of Host
