@@ -52,6 +52,8 @@ type whose struct {
 	policy *acl.Policy
 	tenant string // whose they are, "" where there are no tenants
 	source string // that connections leave from, "" where that is not known
+	// inspect is what requests are asked; nil: nothing.
+	inspect *policy.Inspect
 }
 
 // decide is what the rules decide, at each of addrs.

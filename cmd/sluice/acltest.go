@@ -149,7 +149,7 @@ func (a *aclTest) findTenant(environ []string) error {
 		return err
 	}
 	t := set.Generation().TenantOf(who.addr, who.pod, who.shown)
-	a.policy, a.tenant, a.source = t.Rules, t.Name, t.Sources.String()
+	a.whose = whose{t.Rules, t.Name, t.Sources.String(), t.Inspect}
 	return nil
 }
 
