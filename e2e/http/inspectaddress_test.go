@@ -70,7 +70,7 @@ func (c byteByByte) Write(b []byte) (n int, err error) {
 
 // A tunnel to an address whose ClientHello names an inspected host is decided and opened as that
 // host, and leads to that address alone.
-func TestInspectByAddress(t *testing.T) {
+func TestInspectOpenedByAddress(t *testing.T) {
 	for _, mode := range []string{"log", "enforce"} {
 		t.Run(mode, func(t *testing.T) {
 			o := newInspected(t, addressHosts, "--tunnel-check", mode)
@@ -119,7 +119,7 @@ func TestInspectByAddress(t *testing.T) {
 }
 
 // What is not allowed by the name is not opened, and a server that cannot prove the name gets nothing.
-func TestInspectByAddressAttacks(t *testing.T) {
+func TestInspectOpenedByAddressAttacks(t *testing.T) {
 	o := newInspected(t, addressHosts, "--tunnel-check", "enforce")
 	own := nettest.NewCA(t).Issue("api.example.com")
 	l := o.ServerB.Listen(nettest.Bracketed(nettest.ServerBV4) + ":8443")
