@@ -29,6 +29,7 @@ import (
 // inside is what the requests of an opened tunnel have of the CONNECT that made it.
 type inside struct {
 	target acl.Target
+	at     netip.Addr // that the tunnel was asked for by; the zero Addr: by its name
 	client netip.AddrPort
 	who    policy.Who
 	secure *terminate.Client      // the certificate that the client has shown to the proxy
@@ -42,23 +43,23 @@ func (x goExchange) open() (keep bool) {
 	host := x.wanted.Target.Host.String()
 	certificate, err := x.tenant().Inspect.Certificate(host)
 	if err != nil {
-		return x.refuse(&outbound.Error{Kind: outbound.NoCredential, Err: err})
+		return x.refuseOpen(&outbound.Error{Kind: outbound.NoCredential, Err: err})
 	}
 	if !s.Budget.Take(1) {
-		return x.refuse(&outbound.Error{Kind: outbound.NoDescriptors, Err: errors.New("no descriptor is free to open a tunnel with")})
+		return x.refuseOpen(&outbound.Error{Kind: outbound.NoDescriptors, Err: errors.New("no descriptor is free to open a tunnel with")})
 	}
 	defer s.Budget.Give(1)
 	near, far, err := sock.Pair()
 	if err != nil {
-		return x.refuse(&outbound.Error{Kind: outbound.NoDescriptors, Err: err})
+		return x.refuseOpen(&outbound.Error{Kind: outbound.NoDescriptors, Err: err})
 	}
 	defer near.Close()
-	in := &inside{target: x.wanted.Target, client: c.from(), who: x.wanted.Who, secure: c.secure}
+	in := &inside{target: x.wanted.Target, at: x.wanted.At, client: c.from(), who: x.wanted.Who, secure: c.secure}
 	keys := s.leaves.of(certificate)
 	x.did.status, x.did.tunnel = 200, true
 	c.deregister()
 	c.touch()
-	if _, err := c.tcp.Write(x.established()); err != nil {
+	if _, err := c.tcp.Write(x.notYetSaid()); err != nil {
 		sock.CloseFD(far)
 		x.did.class = answer.ClassClientGone
 		return false
