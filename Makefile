@@ -47,10 +47,11 @@ failover-times: ## (root) measure for how long a client is without service when 
 flood: ## (root) what a flood of TLS handshakes does to other clients' times, beside a flood of tunnels
 	$(GO) test -count 1 -timeout 30m -v -run HandshakeFlood ./e2e/http -flood 20s
 
-prove: ## what acl/audit decides, judged by brute force on 5,000 random pairs of lists, and by z3 on 10,000
+prove: ## what acl/audit decides, judged by brute force on 5,000 random pairs of lists, by z3 on 10,000, and by a running proxy on 180
 	bash scripts/install-test-deps.sh
 	$(GO) test -count 1 -timeout 24h -v -run 'JudgedByBrute|JudgedByRef' ./acl/audit -rapid.checks=5000
 	$(GO) test -count 1 -timeout 24h -v -run JudgedByZ3 ./acl/audit -smt 10000
+	$(GO) test -count 1 -timeout 24h -v -run AskedOfARunningProxy ./e2e/http -pairs 60
 
 speed: ## how long lint, diff and load take on lists of 1,000 to 1,000,000 rules: the table of docs/policy.md
 	$(GO) test -count 1 -timeout 1h -v -run SpeedTable ./acl/audit -speed 1000,10000,100000,1000000

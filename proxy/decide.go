@@ -70,7 +70,7 @@ func (x *exchange) beginTunnel(l *poll.Loop) bool {
 		return false
 	case err != nil:
 		x.fail(err)
-	case x.ticket.Inspected != nil:
+	case x.ticket.Inspected != nil, x.mayBeInspected():
 		x.to(stageDial) // on a goroutine, where it is opened
 	default:
 		x.beginDial(l)
@@ -168,7 +168,7 @@ func (x *exchange) wasJudged() {
 func (x *exchange) asks() {
 	c := x.c
 	if in := c.inside; in != nil {
-		x.wanted.Who, x.wanted.Inside = in.who, true
+		x.wanted.Who, x.wanted.Inside, x.wanted.At = in.who, true, in.at
 	}
 	x.wanted.Client, x.wanted.Certificate = c.Client(), c.secure.Certificate()
 	if c.socks.speaks {

@@ -76,6 +76,9 @@ func (x goExchange) dialTunnel() bool {
 		return x.refuse(err)
 	}
 	x.did.status = 200
+	if x.mayBeInspected() {
+		return x.peek()
+	}
 	return x.switchTo(x.established())
 }
 

@@ -25,6 +25,7 @@ import (
 // inside is what the requests of an opened tunnel have of the CONNECT that made it.
 type inside struct {
 	target acl.Target
+	at     netip.Addr // that the tunnel was asked for by; the zero Addr: by its name
 	client netip.AddrPort
 	who    policy.Who
 	secure *terminate.Client // the certificate that the client has shown to the proxy
@@ -39,17 +40,17 @@ func (x goExchange) open() (keep bool) {
 	c, s := x.c, x.c.srv
 	certificate, err := x.tenant().Inspect.Certificate(x.wanted.Target.Host.String())
 	if err != nil {
-		return x.refuse(&outbound.Error{Kind: outbound.NoCredential, Err: err})
+		return x.refuseOpen(&outbound.Error{Kind: outbound.NoCredential, Err: err})
 	}
 	keys := s.leaves.of(certificate)
 	x.did.status, x.did.tunnel = 200, true
 	c.touch()
-	if _, err := c.tcp.Write(x.established()); err != nil {
+	if _, err := c.tcp.Write(x.notYetSaid()); err != nil {
 		x.did.class = answer.ClassClientGone
 		return false
 	}
 	x.did.firstByte = time.Since(x.did.start)
-	in := &inside{target: x.wanted.Target, client: c.from(), who: x.wanted.Who, secure: c.secure}
+	in := &inside{target: x.wanted.Target, at: x.wanted.At, client: c.from(), who: x.wanted.Who, secure: c.secure}
 	t := &sealed{wire: wire{Blocking: c.tcp, early: bytes.Clone(c.buffered())}}
 	c.r = c.w
 	x.keepHeads() // before the buffer that it is in goes

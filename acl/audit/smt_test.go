@@ -15,6 +15,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/acltest"
 	"github.com/sluiceproxy/sluice/acl/audit"
+	"github.com/sluiceproxy/sluice/acl/audit/audittest"
 )
 
 var smtPairs = flag.Int("smt", 1000, "pairs of lists that z3 judges")
@@ -43,10 +44,10 @@ func TestCompareJudgedByZ3(t *testing.T) {
 			if n%10 == 0 {
 				mode = "default" // which makes a question ten times as long
 			}
-			a, b := newSubject(t, c.old, mode, nil), newSubject(t, c.now, mode, nil)
-			c.diff = audit.Compare(a.p, b.p, audit.Options{Own: true})
+			a, b := audittest.NewSubject(t, c.old, mode, nil), audittest.NewSubject(t, c.now, mode, nil)
+			c.diff = audit.Compare(a.Policy, b.Policy, audit.Options{Own: true})
 			require.True(t, c.diff.Complete())
-			fmt.Fprintf(text, "(push)(define-fun was () Bool %s)(define-fun is () Bool %s)\n", a.ref.SMT(), b.ref.SMT())
+			fmt.Fprintf(text, "(push)(define-fun was () Bool %s)(define-fun is () Bool %s)\n", a.Ref.SMT(), b.Ref.SMT())
 			for _, q := range []string{"(and is (not was))", "(and was (not is))"} {
 				fmt.Fprintf(text, "(push)(assert %s)(check-sat)(pop)\n", q)
 			}

@@ -8,22 +8,48 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 )
 
-// Warnings are what is doubtful about the rules: one that an earlier one keeps from ever deciding,
-// and rules that deny in front of one that allows the rest. What it says of a rule is so for every
-// request; it does not find every rule that never decides.
-func (r *Rules) Warnings() (all []acl.Problem) {
+// A Doubt is what is doubtful about a rule.
+type Doubt struct {
+	Kind DoubtKind
+	Line int // of the rule
+	Text string
+	By   Place  // the rule that decides before it; the zero Place: none
+	Msg  string // for people; it names the rule
+}
+
+// A Place is a rule in its text. The zero Place is none.
+type Place struct {
+	Line int
+	Text string
+}
+
+// DoubtKind is what is doubtful.
+type DoubtKind string
+
+const (
+	NeverDecides DoubtKind = "never-decides" // an earlier rule is for all that it is for
+	DenyList     DoubtKind = "deny-list"     // it allows what none of the deny rules in front of it is for
+)
+
+// Opens reports whether more may be open than was meant.
+func (d *Doubt) Opens() bool { return d.Kind == DenyList }
+
+// Doubts are rules that an earlier one keeps from ever deciding, and rules that deny in front of one
+// that allows the rest. What it says of a rule is so for every request; it does not find every rule
+// that never decides. Of nil there are none.
+func (r *Rules) Doubts() (all []Doubt) {
 	if r == nil {
 		return nil
 	}
-	warn := func(u *rule, format string, args ...any) {
-		all = append(all, acl.Problem{Source: r.source, Line: u.line, Text: u.text, Msg: fmt.Sprintf("request rule "+quote(u.text)+": "+format, args...)})
+	doubt := func(k DoubtKind, u *rule, by Place, format string, args ...any) {
+		all = append(all, Doubt{k, u.line, u.text, by, fmt.Sprintf("request rule "+quote(u.text)+": "+format, args...)})
 	}
 	denies := 0
 	for i := range r.rules {
 		u := &r.rules[i]
 		for j := range i {
 			if before := &r.rules[j]; before.covers(u, r.options) {
-				warn(u, "it never decides: line %d, %s, does before", before.line, quote(before.text))
+				doubt(NeverDecides, u, Place{before.line, before.text}, "it never decides: line %d, %s, does before", before.line, quote(before.text))
 				break
 			}
 		}
@@ -31,8 +57,16 @@ func (r *Rules) Warnings() (all []acl.Problem) {
 			denies++
 		}
 		if u.star && denies > 0 && denies == i {
-			warn(u, "it allows all that nobody has thought of to deny; list what is allowed, and leave it out")
+			doubt(DenyList, u, Place{}, "it allows all that nobody has thought of to deny; list what is allowed, and leave it out")
 		}
+	}
+	return all
+}
+
+// Warnings are the doubts, as problems of a configuration.
+func (r *Rules) Warnings() (all []acl.Problem) {
+	for _, d := range r.Doubts() {
+		all = append(all, acl.Problem{Source: r.source, Line: d.Line, Text: d.Text, Msg: d.Msg})
 	}
 	return all
 }

@@ -54,6 +54,8 @@ type whose struct {
 	source string // that connections leave from, "" where that is not known
 	// parents are by whom requests go; nil: directly, or that is not known.
 	parents *policy.Parents
+	// inspect is what requests are asked; nil: nothing.
+	inspect *policy.Inspect
 }
 
 // decide is what the rules decide, at each of addrs.

@@ -13,6 +13,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/audit"
 	"github.com/sluiceproxy/sluice/internal/cli"
+	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 func newACLExplain(environ []string, s streams) *cobra.Command {
@@ -23,6 +24,7 @@ func newACLExplain(environ []string, s streams) *cobra.Command {
 		Long: `Say what the rules decide for TARGET, as "sluice acl test" takes it: the rule with its
 owner and ticket, each address with its verdict, and the rules that came near, with why they do not
 decide. With --config also whose rules they are, and from which address the connection would leave.
+For 'METHOD URL' it also says what the request rules of an inspected host decide.
 With --admin a gateway that runs is asked, at its admin address, about what it has in force; it
 resolves nothing for that.
 
@@ -65,6 +67,8 @@ type explained struct {
 	Source string `json:"source,omitempty"` // that a connection leaves from
 	Via    string `json:"via,omitempty"`    // parent proxies, in their order
 	Near   []near `json:"near,omitempty"`
+	// Request is what the request rules of an inspected host decide; nil: no method was given.
+	Request *requestAnswer `json:"request,omitempty"`
 }
 
 type near struct {
@@ -75,11 +79,31 @@ type near struct {
 }
 
 func (a *aclTest) explainTarget(ctx context.Context, arg string) (e explained, err error) {
-	t, addrs, err := parseTestTarget(arg)
+	method, target := cutMethod(arg)
+	t, addrs, err := parseTestTarget(target)
 	if err != nil {
 		return e, err
 	}
-	return a.whose.explain(t, addrs, a.decide(ctx, t, addrs)), nil
+	e = a.whose.explain(t, addrs, a.decide(ctx, t, addrs))
+	return e, e.ask(a.inspect, method, target)
+}
+
+// cutMethod cuts 'METHOD URL'; the method of what is no such request is "".
+func cutMethod(arg string) (method, target string) {
+	if method, address, ok := strings.Cut(arg, " "); ok && strings.Contains(address, "://") {
+		return method, address
+	}
+	return "", arg
+}
+
+// ask adds what the request rules of an inspected host decide on a request, if it is one.
+func (e *explained) ask(in *policy.Inspect, method, target string) error {
+	if method == "" {
+		return nil
+	}
+	a, err := askRequest(in, method+" "+target)
+	e.Request = &a
+	return err
 }
 
 // explain says why it is that ans is the answer for t, at addrs and those that t was resolved to.
@@ -118,7 +142,7 @@ func (e *explained) tell(s streams, asJSON bool) error {
 	} else {
 		e.print(s)
 	}
-	if e.Verdict != acl.Allow.String() {
+	if e.Verdict != acl.Allow.String() || e.Request != nil && e.Request.Verdict == acl.Deny.String() {
 		return &cli.Exit{Status: cli.StatusFailed}
 	}
 	return nil
@@ -137,6 +161,9 @@ func (e *explained) print(s streams) {
 	}
 	if e.Via != "" {
 		fmt.Fprintf(w, "via\t%s\n", e.Via)
+	}
+	if r := e.Request; r != nil {
+		fmt.Fprintf(w, "request\t%s: %s\n", paint(r.Verdict, r.Verdict), r.Reason)
 	}
 	for _, x := range e.Addresses {
 		fmt.Fprintf(w, "at %s\t%s (%s)\n", x.Address, x.Verdict, x.Reason)

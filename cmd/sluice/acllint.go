@@ -16,7 +16,7 @@ import (
 // aclLint is one call of "sluice acl lint".
 type aclLint struct {
 	auditFlags
-	format string
+	format, config string
 }
 
 func newACLLint(environ []string, s streams) *cobra.Command {
@@ -27,13 +27,16 @@ func newACLLint(environ []string, s streams) *cobra.Command {
 		Long: `Find what is doubtful in the rules in FILE, on standard input (-), or, without an argument,
 in ` + rulesVariable + `. Several files are one list. What is said of a
 line is proved over all names, addresses and ports at once; each finding names its lines, and a target
-that shows it.
+that shows it. With --config the rules of each tenant are looked at, and what is said of inspected hosts:
+request rules that never decide, or allow what is not denied; hosts that others come before, or that
+no rule allows.
 
 Status 0: nothing found, 1: something, 2: wrong rules, or a list too large for --limit.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, environ, s) },
 	}
 	a.add(cmd.Flags())
+	cmd.Flags().StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and inspected hosts are looked at")
 	cmd.Flags().StringVar(&a.format, "format", "text", "text, json, github (annotations) or sarif")
 	return cmd
 }
@@ -45,22 +48,9 @@ func (a *aclLint) run(args, environ []string, s streams) error {
 	if !slices.Contains([]string{"text", "json", "github", "sarif"}, a.format) {
 		return cli.Wrong(errors.New("--format: write text, json, github or sarif"))
 	}
-	p, err := readPolicy(args, environ, s)
+	out, err := a.lint(args, environ, s)
 	if err != nil {
 		return cli.Wrong(err)
-	}
-	now, err := a.time()
-	if err != nil {
-		return cli.Wrong(err)
-	}
-	o, err := a.put(&p)
-	if err != nil {
-		return cli.Wrong(err)
-	}
-	r := audit.Lint(p, audit.LintOptions{Options: o, Now: now})
-	out := lintOutput{Complete: r.Complete(), Why: r.Why, Findings: []lintFinding{}}
-	for _, f := range r.Findings {
-		out.Findings = append(out.Findings, findingOf(&f, p))
 	}
 	switch a.format {
 	case "json":
@@ -75,13 +65,41 @@ func (a *aclLint) run(args, environ []string, s streams) error {
 	switch {
 	case err != nil:
 		return err
-	case !r.Complete():
-		fmt.Fprintf(s.err, "cannot tell all: %s\n", r.Why)
+	case !out.Complete:
+		fmt.Fprintf(s.err, "cannot tell all: %s\n", out.Why)
 		return &cli.Exit{Status: cli.StatusWrong}
-	case len(r.Findings) > 0:
+	case len(out.Findings) > 0:
 		return &cli.Exit{Status: cli.StatusFailed}
 	}
 	return nil
+}
+
+// lint finds what is doubtful in the rules of args, or in the configuration.
+func (a *aclLint) lint(args, environ []string, s streams) (out lintOutput, err error) {
+	if a.config != "" {
+		if len(args) > 0 {
+			return out, errors.New("--config and files of rules are both given; keep one of them")
+		}
+		return a.lintConfig(environ)
+	}
+	p, err := readPolicy(args, environ, s)
+	if err != nil {
+		return out, err
+	}
+	now, err := a.time()
+	if err != nil {
+		return out, err
+	}
+	o, err := a.put(&p)
+	if err != nil {
+		return out, err
+	}
+	r := audit.Lint(p, audit.LintOptions{Options: o, Now: now})
+	out = lintOutput{Complete: r.Complete(), Why: r.Why, Findings: []lintFinding{}}
+	for _, f := range r.Findings {
+		out.Findings = append(out.Findings, findingOf(&f, p))
+	}
+	return out, nil
 }
 
 // lintOutput is what "sluice acl lint --json" prints: docs/schema/acl-lint.json.
@@ -140,7 +158,7 @@ func (o *lintOutput) github(s streams) {
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, f := range o.Findings {
 		level := "notice"
-		if f.Opens || f.Kind == string(audit.NeverDecides) || f.Kind == string(audit.Expired) {
+		if f.Opens || strings.HasSuffix(f.Kind, string(audit.NeverDecides)) || f.Kind == string(audit.Expired) {
 			level = "warning"
 		}
 		fmt.Fprintf(s.out, "::%s file=%s,line=%d,title=%s::%s\n", level, property.Replace(f.File), f.Line, property.Replace(f.Kind), data.Replace(f.Message))

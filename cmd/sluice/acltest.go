@@ -149,7 +149,7 @@ func (a *aclTest) findTenant(environ []string) error {
 		return err
 	}
 	t := set.Generation().TenantOf(who.addr, who.pod, who.shown)
-	a.whose = whose{t.Rules, t.Name, t.Sources.String(), t.Parents}
+	a.whose = whose{t.Rules, t.Name, t.Sources.String(), t.Parents, t.Inspect}
 	return nil
 }
 

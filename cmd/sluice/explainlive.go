@@ -24,7 +24,8 @@ type live struct{ url string }
 // a resolver: the gateway does not.
 func (l live) explainer(a *aclTest) func(context.Context, string) (explained, error) {
 	return func(ctx context.Context, arg string) (explained, error) {
-		t, addrs, err := parseTestTarget(arg)
+		_, target := cutMethod(arg)
+		t, addrs, err := parseTestTarget(target)
 		if err != nil {
 			return explained{}, err
 		}
@@ -36,16 +37,21 @@ func (l live) explainer(a *aclTest) func(context.Context, string) (explained, er
 		if err != nil || a.resolver == nil || len(addrs) > 0 || t.Host.IsAddr() || e.Verdict == acl.Deny.String() {
 			return e, err
 		}
+		asked := e.Request // which the addresses change nothing of
 		if addrs, err = a.resolver.Lookup(ctx, t.Host.Name()); err != nil {
 			q.Set("unresolved", err.Error())
-			return l.ask(ctx, q)
+			e, err = l.ask(ctx, q)
+			e.Request = asked
+			return e, err
 		}
 		var list []string
 		for _, addr := range addrs {
 			list = append(list, addr.String())
 		}
 		q.Set("target", t.String()+"="+strings.Join(list, ","))
-		return l.ask(ctx, q)
+		e, err = l.ask(ctx, q)
+		e.Request = asked
+		return e, err
 	}
 }
 
@@ -103,7 +109,8 @@ type asked struct {
 // explain answers a question about gen, which c was made into: what is decided about the target, for the
 // client from; unresolved is why its name has no address, where somebody has looked.
 func (a *asked) explain(c *config.Proxy, gen *policy.Generation, q url.Values) (any, error) {
-	t, addrs, err := parseTestTarget(q.Get("target"))
+	method, target := cutMethod(q.Get("target"))
+	t, addrs, err := parseTestTarget(target)
 	if err != nil {
 		return nil, err
 	}
@@ -117,10 +124,11 @@ func (a *asked) explain(c *config.Proxy, gen *policy.Generation, q url.Values) (
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	tenant := gen.TenantOf(who.addr, who.pod, who.shown)
-	w := whose{tenant.Rules, tenant.Name, tenant.Sources.String(), tenant.Parents}
+	w := whose{tenant.Rules, tenant.Name, tenant.Sources.String(), tenant.Parents, tenant.Inspect}
 	ans := w.decide(t, addrs)
 	if why := q.Get("unresolved"); why != "" {
 		ans = ans.unresolved(errors.New(why))
 	}
-	return w.explain(t, addrs, ans), nil
+	e := w.explain(t, addrs, ans)
+	return e, e.ask(w.inspect, method, target)
 }

@@ -89,6 +89,9 @@ func (r inspectReader) read(n *yaml.Node) *policy.Inspect {
 	return in
 }
 
+// authorities outlive a reload, as what they have signed does.
+var authorities ca.Kept
+
 // authority reads a CA.
 func (r inspectReader) authority(cert, key *yaml.Node) *ca.Authority {
 	at := func(n *yaml.Node) settings.Value { return settings.Value{Text: n.Value, Source: r.Path, Line: n.Line} }
@@ -106,7 +109,7 @@ func (r inspectReader) authority(cert, key *yaml.Node) *ca.Authority {
 		r.FileProblem(cert.Line, fmt.Sprintf("%s and %s are no certificate and its key: %v", certPath, keyPath, err))
 		return nil
 	}
-	a, err := ca.New(pair)
+	a, err := authorities.New(pair, certText, keyText)
 	if err != nil {
 		r.FileProblem(cert.Line, fmt.Sprintf("%s is no CA: %v; make one with sluice inspect ca", certPath, err))
 		return nil
@@ -122,6 +125,7 @@ func (r inspectReader) host(item *yaml.Node) (h policy.Inspected) {
 	var o request.Options
 	var requests, headers *yaml.Node
 	before := len(r.Problems)
+	h.Line = item.Line
 	r.keys(item, map[string]func(*yaml.Node){
 		"host":          scalar(r.nodes, &h.Host, parseInspectedHost),
 		"requests":      func(n *yaml.Node) { requests = n },

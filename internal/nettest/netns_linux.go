@@ -229,6 +229,18 @@ func (n *Netns) Route(dst, via string) {
 	n.must(n.nl.RouteAdd(&netlink.Route{Dst: network(dst, gw), Gw: gw.AsSlice()}))
 }
 
+// Everywhere makes every address one of the namespace itself: what is sent anywhere stays in it, and
+// is refused where nobody listens. None becomes an address of an interface.
+func (n *Netns) Everywhere() {
+	n.t.Helper()
+	for _, any := range []string{"0.0.0.0/0", "::/0"} {
+		n.must(n.nl.RouteAdd(&netlink.Route{
+			Dst: network(any, netip.Addr{}), LinkIndex: n.link("lo").Attrs().Index, Type: unix.RTN_LOCAL,
+			Table: unix.RT_TABLE_MAIN, Scope: unix.RT_SCOPE_HOST,
+		}))
+	}
+}
+
 // Blackhole makes the router drop what goes to addr without a word.
 func (n *Netns) Blackhole(addr string) { n.deadEnd(addr, unix.RTN_BLACKHOLE) }
 

@@ -24,8 +24,10 @@ type Request struct {
 	Path   []byte         // of HTTP but CONNECT: the path and query of its target
 	ByTLS  bool           // it goes to the server by TLS
 	Tunnel bool           // it is one that is open, whose head is gone; see Revocation
-	Inside bool           // it comes out of a tunnel whose client has shown who it is: Who
-	Login  *Login         // what was shown otherwise; nil: the head has it, or its protocol has nothing to show
+	// At is the one address that it may go to, instead of those that its name has; the zero Addr: those.
+	At     netip.Addr
+	Inside bool   // it comes out of a tunnel whose client has shown who it is: Who
+	Login  *Login // what was shown otherwise; nil: the head has it, or its protocol has nothing to show
 	// Who the client is: Certificate as the front door knows it, the rest by Admit or AdmitNow.
 	policy.Who
 }
@@ -95,7 +97,10 @@ func (g BlockingGate) Admit(ctx context.Context, gen *policy.Generation, r *Requ
 		return t.hold(r, liftable(gen, r, t, err))
 	}
 	start := time.Now()
-	addrs, err := g.lookup(ctx, r.Target.Host.Name())
+	addrs, err := []netip.Addr{r.At}, error(nil)
+	if !r.At.IsValid() {
+		addrs, err = g.lookup(ctx, r.Target.Host.Name())
+	}
 	t.Resolve = time.Since(start)
 	return t.hold(r, liftable(gen, r, t, g.finish(r, t, addrs, err)))
 }
@@ -116,7 +121,7 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 	if done, err := g.begin(gen, r, t, false); done {
 		return true, t.hold(r, liftable(gen, r, t, err))
 	}
-	if g.Known == nil {
+	if g.Known == nil || r.At.IsValid() {
 		return false, nil
 	}
 	start := time.Now()

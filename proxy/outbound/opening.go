@@ -146,7 +146,7 @@ func (o *Opening) judgeHello(f *Found, name string) {
 		f.Problem, f.Details = OtherName, fmt.Sprintf("the server name %.64q is none", name)
 	case sni == host, sni.IsAddr() && sni.Addr() == o.inUse:
 	case o.inspect.Of(other, true) != nil:
-		f.Problem, f.Details = OtherName, "requests to "+sni.String()+" are asked what they may do: the tunnel must be asked for by that name"
+		o.judgeInspected(f, name)
 	case o.rules.DecideAddr(other, o.inUse).Verdict == acl.Allow:
 		f.Other = other
 	default:
@@ -159,6 +159,9 @@ func (o *Opening) judgeInspected(f *Found, name string) {
 	sni, err := acl.ParseHost(name)
 	if err == nil && sni != o.target.Host && o.inspect.Of(acl.Target{Host: sni, Port: o.target.Port}, true) != nil {
 		f.Problem, f.Details = OtherName, "requests to "+sni.String()+" are asked what they may do: the tunnel must be asked for by that name"
+		if o.rules.DecideAddr(acl.Target{Host: sni, Port: o.target.Port}, o.inUse).Verdict != acl.Allow {
+			f.Details += ", and is not allowed at " + o.inUse.String()
+		}
 	}
 }
 

@@ -35,9 +35,12 @@ type Inspected struct {
 	MaxBody     int64 // bytes of a request's body; 0: as many as it likes
 	Browsers    bool  // with Headers: pages of other origins may make requests, too
 	Passthrough bool  // tunnels are not opened, and nothing is asked of requests
+	Line        int   // of the configuration, for who finds fault with it; 0: not known
 
 	credential string
-	canonical  string // spelling of Host
+	canonical  string          // spelling of Host
+	name       bool            // Host is a name, or names
+	ports      []acl.PortRange // of tunnels that are opened
 }
 
 // Credential stands for what is put into requests, without showing it; "": nothing is.
@@ -135,6 +138,7 @@ func NewInspect(hosts []Inspected) (*Inspect, error) {
 		} else {
 			last.add(anywhere, i, hosts[i].Passthrough)
 		}
+		hosts[i].name, hosts[i].ports = rule.Form != acl.FormAddr, rule.Ports
 		tunnels.add(rule, i, false)
 	}
 	plain := first.and(last)
@@ -179,6 +183,13 @@ func (in *Inspect) Of(t acl.Target, byTLS bool) *Inspected {
 		return &in.hosts[i]
 	}
 	return nil
+}
+
+// OpensNames reports whether there are names to which tunnels to that port are opened.
+func (in *Inspect) OpensNames(port uint16) bool {
+	return in != nil && in.Certificate != nil && slices.ContainsFunc(in.hosts, func(h Inspected) bool {
+		return h.name && !h.Passthrough && slices.ContainsFunc(h.ports, func(r acl.PortRange) bool { return r.From <= port && port <= r.To })
+	})
 }
 
 // asks reports whether requests are asked about at the host of that number; -1 is none.
