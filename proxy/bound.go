@@ -54,4 +54,6 @@ func (c *conn) dropBound() {
 
 // authenticates reports whether the connection to the server is authenticated, or about to
 // be.
-func (x *exchange) authenticates() bool { return x.up.Bound || x.req.ConnAuth || x.resp.ConnAuth }
+func (x *exchange) authenticates() bool {
+	return x.up.Bound || (x.req.ConnAuth || x.resp.ConnAuth) && !x.up.Stream()
+}

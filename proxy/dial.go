@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"time"
 
 	"github.com/sluiceproxy/sluice/metrics"
@@ -85,11 +84,16 @@ func (x goExchange) connectServer(server string, pool bool) error {
 	x.up = nil
 	for {
 		up := x.takeBound(server)
+		if up == nil {
+			if up = x.sharedStream(server); up != nil {
+				return x.use(up, true)
+			}
+		}
 		if up == nil && pool {
 			up = x.c.srv.Gate.Pool.Get(&x.ticket.Route, server)
 		}
 		if up == nil {
-			return x.dial(server)
+			return x.dialFirst(server)
 		}
 		up.Deregister()
 		if up.TLS == nil && x.body.whole || up.Quiet() { // else trySend finds out
@@ -113,9 +117,7 @@ func (x goExchange) dial(server string) error {
 	*ctx = outbound.Until{Context: there, At: start.Add(s.ConnectTimeout)}
 	up, err := s.Gate.Blocking().Connect(ctx, &x.ticket.Route)
 	if err == nil && server != "" {
-		ctx, cancel := context.WithDeadline(ctx, start.Add(s.ConnectTimeout))
-		err = up.Blocking().Secure(ctx, server, s.TLS)
-		cancel()
+		up, err = x.secure(ctx, up, server)
 	}
 	x.did.connect = time.Since(start)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,8 @@ type inside struct {
 	who    policy.Who
 	secure *terminate.Client      // the certificate that the client has shown to the proxy
 	name   atomic.Pointer[string] // what the client has called the server in its handshake
+	h2     atomic.Bool            // it has agreed on HTTP/2
+	first  flight                 // of connections to the server
 }
 
 // open makes a tunnel that was admitted one whose requests are asked what they may do. It returns
@@ -81,18 +84,25 @@ func (x goExchange) open() (keep bool) {
 		near.Close()
 	})
 	defer cut()
-	shook := func(state tls.ConnectionState) {
+	shook := func(state tls.ConnectionState) (serve func(net.Conn)) {
 		in.shook(state)
 		if c.Why() != 0 { // and the handshake had a deadline of its own
 			c.wake()
 		}
+		if !in.h2.Load() {
+			return nil
+		}
+		return func(client net.Conn) { s.serveStreams(client, in) }
 	}
 	x.did.received, x.did.sent = s.terminator.Relay(c.from(), c.tcp, early, near.Blocking(), keys, shook)
 	return false
 }
 
 // shook takes down what the client calls the server, before a request comes.
-func (in *inside) shook(s tls.ConnectionState) { in.name.Store(&s.ServerName) }
+func (in *inside) shook(s tls.ConnectionState) {
+	in.name.Store(&s.ServerName)
+	in.h2.Store(s.NegotiatedProtocol == "h2")
+}
 
 // calls reports whether the client has called the server so in its handshake, or nothing.
 func (in *inside) calls(host acl.Host) bool {
@@ -155,7 +165,7 @@ func (l *leaves) of(c *tls.Certificate) *terminate.Keys {
 		if l.all == nil || len(l.all) >= mostLeaves {
 			l.all = map[*tls.Certificate]*terminate.Keys{}
 		}
-		k = terminate.NewKeys(*c, nil)
+		k = terminate.NewKeys(*c, nil, "h2", "http/1.1")
 		l.all[c] = k
 	}
 	return k

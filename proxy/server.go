@@ -29,10 +29,12 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/fdbudget"
 	"github.com/sluiceproxy/sluice/proxy/http1"
+	"github.com/sluiceproxy/sluice/proxy/inspect"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/poll"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/streams"
 	"github.com/sluiceproxy/sluice/proxy/terminate"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
@@ -82,6 +84,8 @@ type Server struct {
 
 	terminator *terminate.Terminator // of clients by TLS
 	leaves     leaves                // shown to clients of inspected hosts
+	inspect    *inspect.Server       // of those of them that speak HTTP/2
+	streams    *streams.Transport    // of servers that do
 	lastFailed [2]atomic.Int64       // handshake in the log, in ns; the second is of those about certificates
 
 	checkTime time.Duration // firstTime; tests have none
@@ -136,6 +140,9 @@ func New(o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.openDoor()
 	s.terminator = s.newTerminator()
+	s.inspect = inspect.New(inspect.Options{Head: s.Head, Answer: insideAnswers(s.AnswerHead),
+		Idle: s.KeepAliveTimeout, Stalled: s.IdleTimeout, Log: s.Log, Report: s.panicked})
+	s.streams = streams.New(streams.Options{MaxHead: s.AnswerHead.MaxHead, Idle: streamsIdle, Budget: s.Budget, Report: s.panicked})
 	return s
 }
 
@@ -215,6 +222,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.serving.Wait()
 	s.terminator.Settle()
 	s.door.Drain()
+	s.inspect.Drain()
 	if !s.door.Wait(ctx) {
 		s.door.CutAll()
 	}
@@ -224,6 +232,7 @@ func (s *Server) Shutdown(ctx context.Context) {
 	s.terminator.Wait(ctx)
 	s.door.Close()
 	s.Gate.Pool.Close()
+	s.streams.Close()
 	s.pump.Close()
 	s.loops.Close()
 }

@@ -160,3 +160,18 @@ func (c *Chunked) trailers(b []byte) (int, []byte, error) {
 		}
 	}
 }
+
+// TrailerFields calls f with each field of a trailer section, which Next has taken as a whole.
+// The slices point into the section.
+func TrailerFields(section []byte, f func(name, value []byte)) {
+	for len(section) > 0 {
+		i := bytes.IndexByte(section, '\n')
+		if i < 2 {
+			return
+		}
+		if name, value, err := splitField(section[:i-1], true); err == nil {
+			f(name, value)
+		}
+		section = section[i+1:]
+	}
+}

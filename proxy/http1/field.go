@@ -112,3 +112,7 @@ type Field struct {
 	Value   []byte // without the white space around it
 	Line    []byte // the whole line with its CRLF, as sent
 }
+
+// Travels reports whether the field goes on with the message: it does not speak of the
+// connection that it came over, and Connection does not name it.
+func (f *Field) Travels() bool { return !f.Dropped && !f.ID.hopByHop() }

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 )
 
 // Blocking is a Conn with the methods that wait for the server: not for an event loop.
@@ -39,12 +40,14 @@ func (c Blocking) Wait(ctx context.Context) error {
 }
 
 // Secure makes the connection a TLS one and verifies that the server is name, by
-// roots (nil: those of the system). On an error, an *Error, the connection is
-// closed.
-func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) error {
+// roots (nil: those of the system). It offers those protocols (RFC 7301), or HTTP/1.1 alone. On an
+// error, an *Error, the connection is closed.
+func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config, offer ...string) error {
 	config = config.Clone()
 	config.ServerName = name
-	config.NextProtos = []string{"http/1.1"}
+	if config.NextProtos = offer; len(offer) == 0 {
+		config.NextProtos = []string{"http/1.1"}
+	}
 	config.VerifyConnection = strong
 	if cache := config.ClientSessionCache; cache != nil {
 		config.ClientSessionCache = sessionsOf(c.Conn, cache)
@@ -74,6 +77,16 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config) e
 
 // ErrClientCertificate is why a server has ended the handshake, or what came behind it.
 var ErrClientCertificate = errors.New("the server wants a certificate of its client (passthrough: true lets an inspected host have it)")
+
+// SpeaksOther reports whether Secure has failed since the server speaks none of what it was
+// offered.
+func SpeaksOther(err error) bool {
+	remote, ok := errors.AsType[*net.OpError](err)
+	return ok && remote.Op == "remote error" && remote.Err.Error() == noApplicationProtocol
+}
+
+// noApplicationProtocol is the alert of RFC 7301 section 3.2, as crypto/tls says it.
+var noApplicationProtocol = tls.AlertError(120).Error()
 
 // BlockingGate is a Gate with what waits for the resolver or a server: not for an event loop.
 type BlockingGate struct{ *Gate }

@@ -32,6 +32,8 @@ type connLife struct {
 	pool       *Pool      // that it lies in, or has lain in
 	loop       *poll.Loop // with which it is registered, or nil
 	records    *records   // beneath TLS
+	stream     bool       // it is one exchange of a session: see Pool.Stream
+	local      netip.Addr // that the server sees, of a stream
 
 	// Bound says that the server has authenticated the connection: it belongs to one client
 	// connection from then on, and is never pooled.
@@ -60,7 +62,19 @@ func (c *Conn) Tenant() string { return c.tenant }
 
 // Local returns the address that the server sees.
 func (c *Conn) Local() netip.Addr {
+	if c.stream {
+		return c.local
+	}
 	return c.TCP.Local().Addr()
+}
+
+// Stream reports whether c is one exchange among those of a session: it goes to no pool, and
+// belongs to nobody.
+func (c *Conn) Stream() bool { return c.stream }
+
+// Multiplexed reports whether HTTP/2 was agreed with the server.
+func (c *Conn) Multiplexed() bool {
+	return c.TLS != nil && c.TLS.ConnectionState().NegotiatedProtocol == "h2"
 }
 
 // Close closes the connection without a word; a TLS server is not told, since

@@ -75,6 +75,8 @@ var (
 
 	errRequestDenied = &Error{Kind: RequestDenied}
 
+	errNoDescriptor = errors.New("no descriptor is free for a connection to the server")
+
 	errOwn = &Error{Kind: Looped, Err: errors.New("the client is this gateway itself")}
 )
 

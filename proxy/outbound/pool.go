@@ -21,6 +21,7 @@ type Pool struct {
 
 	mu     sync.Mutex
 	idle   map[poolKey][]*Conn // the longest idle first
+	shared map[poolKey][]*shared
 	closed bool
 }
 
@@ -37,7 +38,7 @@ type poolKey struct {
 // NewPool returns a pool that closes connections that lay idle for maxAge, when
 // Sweep is called. Idle connections count against budget.
 func NewPool(budget *fdbudget.Budget, maxAge time.Duration) *Pool {
-	return &Pool{budget: budget, maxAge: maxAge, idle: make(map[poolKey][]*Conn)}
+	return &Pool{budget: budget, maxAge: maxAge, idle: make(map[poolKey][]*Conn), shared: make(map[poolKey][]*shared)}
 }
 
 // Get returns an idle connection to an address of r, or nil. server is the name
@@ -75,7 +76,7 @@ func (p *Pool) pop(key poolKey) *Conn {
 // to a client. Nothing of
 // the last answer may be left unread. now is the time, possibly a coarse one.
 func (p *Pool) Put(c *Conn, now time.Time) {
-	if c.Bound || !p.budget.Take(1) {
+	if c.Bound || c.stream || !p.budget.Take(1) {
 		c.Close()
 		return
 	}
@@ -138,6 +139,9 @@ func (p *Pool) Evict(n int) int {
 		closed++
 		return true
 	})
+	if closed < n {
+		closed += p.retireIdle(n - closed)
+	}
 	return closed
 }
 
@@ -166,6 +170,7 @@ func (p *Pool) CloseUnreachable(gen *policy.Generation) {
 		}
 		if !r.Allows(key.dst.Addr()) {
 			p.closeAll(key)
+			p.retire(key)
 		}
 	}
 }
@@ -175,6 +180,9 @@ func (p *Pool) keys() (all []poolKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key := range p.idle {
+		all = append(all, key)
+	}
+	for key := range p.shared {
 		all = append(all, key)
 	}
 	return all
@@ -237,5 +245,8 @@ func (p *Pool) Close() {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
+	for _, key := range p.keys() {
+		p.retire(key)
+	}
 	p.closeWhile(func(*Conn) bool { return true })
 }

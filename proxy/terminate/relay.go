@@ -38,9 +38,12 @@ type relay struct {
 	closed atomic.Bool // the front door has closed, and the client has been told
 	early  []byte      // a PROXY header, which goes in front
 
-	shook          func(tls.ConnectionState) // is told of the handshake, before anything is carried; nil: nobody is
-	inside         bool                      // of a tunnel: the client has found the proxy already
-	received, sent atomic.Int64              // bytes carried, in plain
+	// shook is told of the handshake, before anything is carried; nil: nobody is. serve, if it
+	// is not nil, has the client from then on.
+	shook          func(tls.ConnectionState) (serve func(net.Conn))
+	serve          func(net.Conn)
+	inside         bool         // of a tunnel: the client has found the proxy already
+	received, sent atomic.Int64 // bytes carried, in plain
 }
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -68,11 +71,11 @@ func (r *relay) run() {
 			return
 		}
 	}
-	r.serve(keys)
+	r.relay(keys)
 }
 
-// serve does the handshake and what follows.
-func (r *relay) serve(keys *Keys) {
+// relay does the handshake and what follows.
+func (r *relay) relay(keys *Keys) {
 	r.turn = &turn{patient: r.raw, turns: r.t.turns}
 	r.secure = tls.Server(r.turn, keys.config)
 	var down sync.WaitGroup
@@ -104,6 +107,12 @@ func (r *relay) up(keys *Keys) {
 		r.explain(err)
 		return
 	}
+	if r.serve != nil {
+		r.raw.other = nil
+		r.plain.Close() // and down ends
+		r.serve(counted{r.secure, r})
+		return
+	}
 	_, err := r.plain.Write(r.early)
 	for err == nil {
 		err = r.move()
@@ -128,9 +137,29 @@ func (r *relay) handshake(keys *Keys) error {
 	r.raw.SetDeadline(time.Time{})
 	r.opened.Store(true)
 	if r.shook != nil {
-		r.shook(r.secure.ConnectionState())
+		r.serve = r.shook(r.secure.ConnectionState())
 	}
 	return nil
+}
+
+// counted is the client's connection as who serves it has it.
+type counted struct {
+	*tls.Conn
+	r *relay
+}
+
+// Read reads, and counts, what the client sends.
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.r.received.Add(int64(n))
+	return n, err
+}
+
+// Write writes, and counts, what the client is sent.
+func (c counted) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	c.r.sent.Add(int64(n))
+	return n, err
 }
 
 // inPlain is for clients that have sent a request where a handshake must be.

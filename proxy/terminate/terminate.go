@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"net"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -53,11 +54,15 @@ type Keys struct {
 
 // NewKeys returns those with that certificate of the gateway, and those CAs of certificates of
 // clients; nil: clients are asked for none. A client may come without one all the same: whether
-// it is wanted is a matter of its tenant.
-func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool) *Keys {
+// it is wanted is a matter of its tenant. They agree on the first of those protocols that they
+// speak (RFC 7301); none is said: HTTP/1.1.
+func NewKeys(certificate tls.Certificate, clientCAs *x509.CertPool, offer ...string) *Keys {
+	if len(offer) == 0 {
+		offer = []string{"http/1.1"}
+	}
 	c := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
-		NextProtos:   []string{"http/1.1"},
+		NextProtos:   offer,
 		Certificates: []tls.Certificate{certificate},
 
 		GetConfigForClient: take,
@@ -140,15 +145,16 @@ func (t *Terminator) Take(conn *sock.Conn) {
 
 // Relay carries between a client that the front door has already, and that begins a handshake,
 // and near, the end of a pair at whose other end that is served which the client sends. early was
-// read of the client before; shook is told of the handshake before anything is carried. It returns
-// the bytes carried, in plain, when both connections may be closed, which the caller does.
+// read of the client before; shook is told of the handshake before anything is carried. If it
+// returns a function, that serves the client instead, to the end, and near is closed before. Relay
+// returns the bytes carried, in plain, when both connections may be closed, which the caller does.
 func (t *Terminator) Relay(from netip.AddrPort, client sock.Blocking, early []byte, near sock.Blocking, keys *Keys,
-	shook func(tls.ConnectionState)) (received, sent int64) {
+	shook func(tls.ConnectionState) (serve func(net.Conn))) (received, sent int64) {
 	r := newRelay(t, &Client{from: from}, client, near)
 	r.raw.read, r.shook, r.inside = early, shook, true
 	r.raw.any.Store(len(early) > 0)
 	r.raw.SetDeadline(time.Now().Add(t.HandshakeTimeout))
-	r.serve(keys)
+	r.relay(keys)
 	return r.received.Load(), r.sent.Load()
 }
 
