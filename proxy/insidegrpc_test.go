@@ -66,7 +66,7 @@ func startGRPC(t *testing.T) (*insideGate, *grpc.ClientConn) {
 		in.Headers = []policy.Header{policy.NewHeader("Authorization", "", []byte("short"))}
 	})
 	cc, err := grpc.NewClient("passthrough:///"+g.target, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: g.roots})),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(bytesCodec{})), 
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(bytesCodec{})),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
 			c := g.dial(t)
 			c.send(t, "CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n", g.target)

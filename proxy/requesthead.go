@@ -24,8 +24,12 @@ func (x *exchange) composeRequest() error {
 	// line goes as it came.
 	b = r.AppendFields(b, http1.Host, http1.MaxForwards, x.forwardedField())
 	b = x.appendCredentials(b)
-	b = append(b, "Via: 1."...)
-	b = append(b, '0'+byte(r.Minor), ' ')
+	if in := x.c.inside; in != nil && in.h2.Load() {
+		b = append(b, "Via: 2 "...)
+	} else {
+		b = append(b, "Via: 1."...)
+		b = append(b, '0'+byte(r.Minor), ' ')
+	}
 	b = append(b, x.c.srv.Name...)
 	b = append(b, "\r\n"...)
 	if r.MaxForwards > 0 && (string(r.Method) == "TRACE" || string(r.Method) == "OPTIONS") {

@@ -36,7 +36,6 @@ func TestForbiddenImports(t *testing.T) {
 		{"cmd/sluice", module + "netsetup", "the privileged half parses no client's bytes, and the other half holds no privilege"},
 		{"cmd/sluice", "testing", "test code does not ship"},
 		{"cmd/sluice", "html/template", "its reflection keeps all methods in the program, which is then a quarter larger"},
-		{"cmd/sluice", "github.com/elazarl/goproxy", "intercepted TLS comes by proxy/inspect only"},
 		{"cmd/sluice", "k8s.io", "network-facing: it asks no API and holds no token of one; sluice-kube tells it who is who"},
 		{"cmd/sluice", "sigs.k8s.io", "network-facing: it asks no API and holds no token of one; sluice-kube tells it who is who"},
 		{"internal/directory", "k8s.io", "both ends of the socket have it, and only one knows an API server"},
@@ -89,8 +88,11 @@ func TestAllowedImports(t *testing.T) {
 		{"acl/audit", []string{"acl"}, "it reasons about rules, whoever has them"},
 		{"acl/request", []string{"acl"}, "it decides what requests may do, and opens nothing"},
 		{"proxy/ca", nil, "it signs, whoever asks for what host"},
-		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/proxyheader", "proxy/socks5", "proxy/terminate"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
+		{"proxy", slices.Concat(frontDoor, []string{"proxy/answer", "proxy/inspect", "proxy/proxyheader", "proxy/socks5", "proxy/streams", "proxy/terminate", "proxy/wire"}), "a front door knows no other, and takes what it uses, not the configuration; the admin port is beside it"},
 		{"proxy/tcp", slices.Concat(frontDoor, []string{"proxy/proxyheader", "proxy/tlshello"}), "a front door knows no other, and takes what it uses, not the configuration"},
+		{"proxy/inspect", []string{"proxy/contain", "proxy/http1", "proxy/sock", "proxy/wire"}, "it hands requests on, and neither judges nor dials"},
+		{"proxy/streams", []string{"proxy/contain", "proxy/fdbudget", "proxy/http1", "proxy/sock", "proxy/wire"}, "it is given connections that the gate has made"},
+		{"proxy/wire", []string{"proxy/http1"}, "it reads and writes messages, whoever has them"},
 		{"proxy/door", slices.Concat(judged, []string{"acl", "acl/request", "proxy/fdbudget"}), "the door knows no front door, and no bytes"},
 		{"proxy/outbound", gate, "what admits and connects knows no front door, and has its dialler from who makes it"},
 		{"proxy/auth", []string{"proxy/contain"}, "what a client has shown is judged without knowing what for; who reviews tokens is given"},
@@ -161,6 +163,16 @@ func TestWhoDials(t *testing.T) {
 		pkg, imports, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
 		if slices.Contains(strings.Fields(imports), module+"proxy/dial") {
 			assert.Equal(t, "cmd/sluice", pkg, "only proxy/outbound dials, by what it is given there")
+		}
+	}
+}
+
+// Who imports goproxy has what dials and signs by itself in its hands.
+func TestWhoHoldsGoproxy(t *testing.T) {
+	for _, line := range list(t, "{{.ImportPath}}: {{join .Imports \" \"}} {{join .TestImports \" \"}} {{join .XTestImports \" \"}}", "./...") {
+		pkg, imports, _ := strings.Cut(strings.TrimPrefix(line, module), ": ")
+		if slices.Contains(strings.Fields(imports), "github.com/elazarl/goproxy") {
+			assert.Equal(t, "proxy/inspect", pkg, "requests of opened tunnels come by the front door's adaptor")
 		}
 	}
 }

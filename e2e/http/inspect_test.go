@@ -95,10 +95,16 @@ func (o *inspected) reload(t testing.TB) {
 	nettest.Eventually(t, "the configuration is in force", func() bool { return strings.Count(o.g.Stderr(), `"msg":"reloaded"`) > before })
 }
 
-// ask is curl, which trusts the CA of the gateway.
+// ask is curl, which trusts the CA of the gateway, and speaks HTTP/1.1.
 func (o *inspected) ask(t testing.TB, args ...string) program.Output {
 	t.Helper()
-	return program.Command(t, o.Client, nil, "curl", append([]string{"--silent", "--show-error", "--include", "--max-time", "60",
+	return o.askBy(t, "--http1.1", args...)
+}
+
+// askBy is curl with that option of what it speaks.
+func (o *inspected) askBy(t testing.TB, version string, args ...string) program.Output {
+	t.Helper()
+	return program.Command(t, o.Client, nil, "curl", append([]string{version, "--silent", "--show-error", "--include", "--max-time", "60",
 		"--path-as-is", "--proxy", proxyURL, "--cacert", o.CA}, args...)...)
 }
 

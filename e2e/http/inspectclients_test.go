@@ -157,7 +157,7 @@ func TestInspectAttacks(t *testing.T) {
 func TestInspectBySOCKS(t *testing.T) {
 	o := newInspected(t, apiHosts, "--listen-socks", ":1080", "--tunnel-check", "enforce")
 	socks := func(url string, args ...string) program.Output {
-		return program.Command(t, o.Client, nil, "curl", append([]string{"--silent", "--show-error", "--include", "--max-time", "60",
+		return program.Command(t, o.Client, nil, "curl", append([]string{"--http1.1", "--silent", "--show-error", "--include", "--max-time", "60",
 			"--proxy", "socks5h://" + nettest.PodV4 + ":1080", "--cacert", o.CA, url}, args...)...)
 	}
 	got := socks("https://api.example.com/repos/acme/x")

@@ -62,7 +62,7 @@ func trustClients() map[string]trustClient {
 		"Python urllib, ssl": {get: pythonClient + both, want: saw, denied: pythonClient + denied, reason: "HTTP Error 403: " + reason, wrong: "CERTIFICATE_VERIFY_FAILED"},
 		"Node":               {get: nodeClient + trusted + "/", want: saw, denied: nodeClient + denied, reason: "Decided by:   request rule ", wrong: "SELF_SIGNED_CERT_IN_CHAIN"},
 		"npm":                {get: npmClient + trusted + "/npm/ sluice-test", want: "added 1 package", denied: npmClient + trusted + "/denied/ sluice-test", reason: "403 " + reason, wrong: "SELF_SIGNED_CERT_IN_CHAIN"},
-		"Go":                 {get: goClient + trusted + "/go go mod download -json sluice.test/module@v1.0.0", want: `"Zip": `, denied: goClient + trusted + "/denied go mod download sluice.test/module@v1.0.1", reason: "403 " + reason, wrong: "certificate signed by unknown authority"},
+		"Go":                 {get: goClient + trusted + "/go go mod download -json sluice.test/module@v1.0.0", want: `"Zip": `, denied: goClient + trusted + "/denied go mod download sluice.test/module@v1.0.1", reason: "server response: sluice: 403 Egress denied", wrong: "certificate signed by unknown authority"},
 		"Java":               {get: javaClient + both, want: saw, denied: javaClient + denied, reason: "Decided by:   request rule ", wrong: "unable to find valid certification path"},
 		"a container":        {get: container + both, want: saw, denied: container + denied, reason: "Decided by:   request rule ", wrong: "self-signed certificate in certificate chain"},
 		"Chromium":           {get: browser + trusted + "/", want: saw, denied: browser + denied, reason: "<dt>Decided by</dt><dd>request rule ", wrong: "CERT_AUTHORITY_INVALID"},

@@ -108,6 +108,7 @@ type Forwarded struct {
 	Minor   int    // of the client's HTTP version
 	Keep    bool   // another request may follow
 	Dechunk bool   // the body goes on without its chunks
+	Stream  bool   // the server has sent it by HTTP/2
 }
 
 // AppendHead appends the head.
@@ -119,7 +120,11 @@ func (f *Forwarded) AppendHead(b []byte) []byte {
 	} else {
 		b = r.AppendFields(b)
 	}
-	b = appendVia(b, r.Minor, f.Name)
+	if f.Stream {
+		b = append(append(append(b, "Via: 2 "...), f.Name...), "\r\n"...)
+	} else {
+		b = appendVia(b, r.Minor, f.Name)
+	}
 	if r.ChunkedField() && !f.Dechunk && f.Minor == 1 {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}

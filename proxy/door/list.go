@@ -35,13 +35,20 @@ type Open struct {
 	Received, Sent int64
 }
 
-// List returns what is open, each client's connection once, in no order.
+// List returns what is open, each client's connection once, in no order; and each request that is
+// under way inside a tunnel beside that.
 func (d *Door) List() []Open {
 	all := make([]Open, 0, d.Len())
 	at := make(map[netip.AddrPort]int, cap(all))
 	d.Each(func(m Member) {
 		var o Open
 		if !m.Describe(&o) {
+			return
+		}
+		if m.entry().beside {
+			if o.State == Request {
+				all = append(all, o)
+			}
 			return
 		}
 		if i, again := at[o.Client]; again && o.Client.IsValid() { // it has become a tunnel meanwhile

@@ -24,7 +24,7 @@ const (
 // of the relay is there.
 type patient struct {
 	sock.Blocking
-	other *patient
+	other *patient      // nil: there is none, and who writes knows for how long
 	grace time.Duration // for what is still on its way when the other has ended
 	since time.Time     // when that was seen
 	read  []byte        // what was read already
@@ -53,6 +53,9 @@ func (p *patient) Read(b []byte) (int, error) {
 
 // Write writes all of b, or fails when that takes a while after the other side has ended.
 func (p *patient) Write(b []byte) (n int, err error) {
+	if p.other == nil {
+		return p.Blocking.Write(b)
+	}
 	var failed error
 	try := func(fd uintptr) bool {
 		more := 0

@@ -1,0 +1,67 @@
+//go:build linux
+
+package http
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// By HTTP/2 a request inside a tunnel gets the same as by HTTP/1.1: curl asks by either.
+func TestInspectHTTP2(t *testing.T) {
+	o := newInspected(t, apiHosts)
+	for _, c := range []struct{ args, status, says string }{
+		{"https://api.example.com/repos/acme/x?q=1", "200", ""},
+		{"-I https://api.example.com/repos/acme/x", "200", ""},
+		{"https://api.example.com/user/keys/1", "403", "Egress denied: request rule"},
+		{"https://api.example.com/", "403", "no request rule allows it"},
+		{"-X DELETE https://api.example.com/repos/acme/x", "403", "no request rule allows it"},
+		{"https://api.example.com/repos/acme/../../user/keys", "400", "a dot segment"},
+		{"-X TRACE https://api.example.com/repos/acme/x", "403", "TRACE is never sent on"},
+		{"-H X-HTTP-Method-Override:DELETE https://api.example.com/repos/acme/x", "400", "overrides what the rules judge"},
+		{"-H Origin:https://evil.test https://api.example.com/repos/acme/x", "403", "a page of another origin asks"},
+		{"-H Host:other.example.com https://api.example.com/repos/acme/x", "421", "Host and the name"},
+		{"-d 0123456789 https://api.example.com/upload", "200", ""},
+		{"-d 01234567890 https://api.example.com/upload", "413", "a body of more than 10 bytes"},
+		{"-H Transfer-Encoding:chunked -d 01234567890 https://api.example.com/upload", "413", "a body of more than 10 bytes"},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			o.got()
+			out := o.askBy(t, "--http2", append([]string{"-H", "Authorization: Basic of-the-client"}, strings.Fields(c.args)...)...)
+			assert.Contains(t, out.Out, "HTTP/2 "+c.status+" \r\n", out.Err)
+			assert.Contains(t, out.Out, c.says)
+			assert.NotContains(t, out.Out+out.Err, secret)
+			got := o.got()
+			switch {
+			case strings.Contains(c.args, "chunked"): // whose length is known when the server has its head
+				return
+			case c.status != "200":
+				assert.Empty(t, got)
+				return
+			}
+			if assert.Len(t, got, 1) {
+				assert.Equal(t, []string{"Bearer " + secret}, got[0].Header["Authorization"])
+				assert.Equal(t, "HTTP/2.0", got[0].Proto, "the server speaks it, too")
+			}
+		})
+	}
+	log := strings.Join(o.g.AccessLog(), "\n")
+	assert.NotContains(t, log, "q=1")
+	assert.NotContains(t, log+o.g.Stderr(), secret)
+	assert.Contains(t, log, `"target":"https://api.example.com/repos/acme/x","verdict":"allow"`)
+}
+
+// Many requests go over one tunnel at once.
+func TestInspectHTTP2Parallel(t *testing.T) {
+	o := newInspected(t, apiHosts)
+	args := []string{"--parallel", "--parallel-max", "50", "-o", "/dev/null", "-w", "%{http_code} %{http_version}\n"}
+	for range 200 {
+		args = append(args, "https://api.example.com/repos/acme/x")
+	}
+	out := o.askBy(t, "--http2", args...)
+	require.Equal(t, 0, out.Status, out.Err)
+	assert.Equal(t, 200, strings.Count(out.Out, "200 2\n"), out.Out)
+}
