@@ -24,7 +24,7 @@ func (x *exchange) composeRequest() error {
 	// line goes as it came.
 	b = r.AppendFields(b, http1.Host, http1.MaxForwards, x.forwardedField())
 	b = x.appendCredentials(b)
-	if in := x.c.inside; in != nil && in.h2.Load() {
+	if in := x.c.inside; in != nil && in.h2 {
 		b = append(b, "Via: 2 "...)
 	} else {
 		b = append(b, "Via: 1."...)
