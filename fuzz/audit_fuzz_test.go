@@ -30,3 +30,9 @@ func FuzzLint(f *testing.F) {
 	addDraws(f)
 	f.Fuzz(rapid.MakeFuzz(audittest.Lint))
 }
+
+// And what tunnels have to carry.
+func FuzzProtocols(f *testing.F) {
+	addDraws(f)
+	f.Fuzz(rapid.MakeFuzz(audittest.Protocols))
+}

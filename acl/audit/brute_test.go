@@ -22,3 +22,5 @@ func TestMain(m *testing.M) {
 func TestCompareJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.Compare) }
 
 func TestLintJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.Lint) }
+
+func TestProtocolsJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.Protocols) }

@@ -35,6 +35,7 @@ type pair struct {
 	own   bool
 	named bool // examples are of names, where a literal would do
 	next  bool // now is the second rule of the list, not the first of another
+	on    ports
 
 	nameReps []string // "" is a literal
 	addrReps []addrRep
@@ -81,13 +82,28 @@ func (b *budget) give(why string) {
 	}
 }
 
+// ports are which ports a pair looks at.
+type ports uint8
+
+const (
+	everyPort  ports = iota
+	tlsPort          // 443 only, where a tunnel has to carry TLS when nothing else is said
+	otherPorts       // all but that one; ranges may seem to hold it
+)
+
 // spans cuts the ports 1..65535 at cuts, and calls f for each range.
 func (p *pair) spans(f func(from, to int32)) {
+	if p.on == tlsPort {
+		f(443, 443)
+		return
+	}
 	slices.Sort(p.cutBuf)
 	from := int32(1)
 	for _, c := range p.cutBuf {
 		if c > from && c <= 65535 {
-			f(from, c-1)
+			if p.on != otherPorts || from != 443 || c != 444 {
+				f(from, c-1)
+			}
 			from = c
 		}
 	}

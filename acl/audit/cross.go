@@ -82,10 +82,10 @@ func (p *pair) newNameSet(cs []class) *nameSet {
 		}
 		return newStaircase(out, func(*class) bool { return true })
 	}
-	s.oldAllow = turned(-1, 1, func(c *class) bool { return p.old.allows(c.old) })
-	s.oldDeny = turned(-1, 1, func(c *class) bool { return !p.old.allows(c.old) })
-	s.nowAllow = turned(1, -1, func(c *class) bool { return p.now.allows(c.now) })
-	s.nowDeny = turned(1, -1, func(c *class) bool { return !p.now.allows(c.now) })
+	s.oldAllow = turned(-1, 1, func(c *class) bool { return p.old.yes(c.old) })
+	s.oldDeny = turned(-1, 1, func(c *class) bool { return p.old.no(c.old) })
+	s.nowAllow = turned(1, -1, func(c *class) bool { return p.now.yes(c.now) })
+	s.nowDeny = turned(1, -1, func(c *class) bool { return p.now.no(c.now) })
 	return s
 }
 
@@ -106,11 +106,11 @@ func (p *pair) cross(ns *nameSet, as *addrSet, emit func(n, a *class) bool) {
 	}
 	for i := range ns.all { // by name in both
 		n := &ns.all[i]
-		was, is := p.old.allows(n.old), p.now.allows(n.now)
+		was, is := p.old.yes(n.old), p.now.yes(n.now)
 		for _, s := range [...]struct {
 			want  bool
 			where *staircase
-		}{{was && !is, &as.oldFree}, {!was && is, &as.nowFree}, {was && is, &as.closed}, {was && is, &as.opened}} {
+		}{{was && p.now.no(n.now), &as.oldFree}, {p.old.no(n.old) && is, &as.nowFree}, {was && is, &as.closed}, {was && is, &as.opened}} {
 			if !s.want {
 				continue
 			}
@@ -128,9 +128,10 @@ func (p *pair) cross(ns *nameSet, as *addrSet, emit func(n, a *class) bool) {
 
 // crossAddr finds what a's rules decide in one list, or in both. It reports whether emit wants more.
 func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) bool {
-	was, is := p.old.allows(a.old) && !a.oldG, p.now.allows(a.now) && !a.nowG
+	was, is := p.old.yes(a.old) && !a.oldG, p.now.yes(a.now) && !a.nowG
+	wasNot, isNot := a.oldG || p.old.no(a.old), a.nowG || p.now.no(a.now)
 	try := func(n *class) bool { return n == nil || emit(n, a) }
-	if was != is && a.old < none && a.now < none {
+	if (was && isNot || wasNot && is) && a.old < none && a.now < none {
 		if !try(ns.both.at(a.old+1, a.now+1)) {
 			return false
 		}
@@ -138,7 +139,7 @@ func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) boo
 	if a.now < none { // the new list decides by the address, the old one by the name
 		var n *class
 		switch {
-		case !is && !a.oldG:
+		case isNot && !a.oldG:
 			n = ns.oldAllow.at(-a.old, a.now+1)
 		case is && !a.oldG:
 			n = ns.oldDeny.at(-a.old, a.now+1)
@@ -154,7 +155,7 @@ func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) boo
 	if a.old < none {
 		var n *class
 		switch {
-		case !was && !a.nowG:
+		case wasNot && !a.nowG:
 			n = ns.nowAllow.at(a.old+1, -a.now)
 		case was && !a.nowG:
 			n = ns.nowDeny.at(a.old+1, -a.now)

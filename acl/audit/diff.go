@@ -72,7 +72,7 @@ const (
 // Opened reports whether New allows what Old denied.
 func (c *Change) Opened() bool { return c.New.Verdict == acl.Allow }
 
-// A Diff is what differs between two policies.
+// A Diff is what differs between the verdicts of two policies. [CompareProtocols] has what they ask of tunnels.
 type Diff struct {
 	// Changes are in the order of the rules of the new policy, then of the old one.
 	Changes []Change
@@ -106,7 +106,7 @@ func Compare(old, now *acl.Policy, o Options) Diff {
 	a, b := newList(old), newList(now)
 	r.limit = r.budget.regions
 	whole := func() *pair { return &pair{old: a, now: b, budget: r.budget, own: o.Own} }
-	s, narrow := newScope(a, b)
+	s, narrow := newScope(a, b, false)
 	switch {
 	case !narrow:
 		p := whole()
@@ -185,7 +185,16 @@ func (r *regions) cross(p *pair) {
 // target is an example of a region.
 func (p *pair) target(n, a *class, from, to int32) Target {
 	t := Target{Addr: p.addrReps[a.rep].addr, Own: p.addrReps[a.rep].own}
-	t.Port = usualPort(from, to)
+	if t.Port = usualPort(from, to); p.on == otherPorts && t.Port == 443 {
+		switch {
+		case from <= 80:
+			t.Port = 80
+		case from < 443:
+			t.Port = uint16(from)
+		default:
+			t.Port = 444
+		}
+	}
 	// What address rules decide of a name, they decide of the literal: no rule is behind "*".
 	if name := p.nameReps[n.rep]; name != "" && (p.named || a.old >= n.old || a.now >= n.now && !p.next) {
 		t.Host, _ = acl.ParseHost(name) // it is made of what rules hold

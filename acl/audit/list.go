@@ -21,8 +21,12 @@ type list struct {
 	exact  map[string][]int32
 	domain map[string][]int32 // by the name without `*.`
 	globs  map[string][]*glob // by the literal labels at their end
-	addrs  bart.Table[[]int32]
+	addrs  *bart.Table[[]int32]
 	star   []int32
+	// What is looked for, where that is no verdict: rules of the old list that say yes, or of the
+	// new one that say no. The others say nothing.
+	picked   []bool // nil: the verdict is looked for
+	pickedNo bool
 }
 
 // A glob is the pattern of a rule: its labels, the last one first.
@@ -33,7 +37,7 @@ type glob struct {
 }
 
 func newList(p *acl.Policy) *list {
-	l := &list{p: p, exact: map[string][]int32{}, domain: map[string][]int32{}, globs: map[string][]*glob{}}
+	l := &list{p: p, exact: map[string][]int32{}, domain: map[string][]int32{}, globs: map[string][]*glob{}, addrs: new(bart.Table[[]int32])}
 	if p != nil {
 		l.rules = make([]acl.Rule, 0, p.Len())
 	}
@@ -167,6 +171,22 @@ func (l *list) ofAddr(a netip.Addr, embedded []netip.Addr, buf []int32) []int32 
 
 // allows reports whether a rule, or none, allows.
 func (l *list) allows(rule int32) bool { return rule < none && !l.rules[rule].Deny }
+
+// yes reports whether a rule, or none, says yes to what is looked for: it allows.
+func (l *list) yes(rule int32) bool {
+	if l.picked != nil {
+		return !l.pickedNo && rule < none && l.picked[rule]
+	}
+	return l.allows(rule)
+}
+
+// no reports whether it says no: it does not allow.
+func (l *list) no(rule int32) bool {
+	if l.picked != nil {
+		return l.pickedNo && rule < none && l.picked[rule]
+	}
+	return !l.allows(rule)
+}
 
 // first returns the first of the rules that is for a port, or none.
 func (l *list) first(rules []int32, port uint16) int32 {

@@ -95,14 +95,17 @@ func (s *scope) addr(a netip.Addr) bool {
 const maxEdits = 2000
 
 // newScope returns the scope of what two lists do not have in common; narrow is false when that is
-// no help.
-func newScope(old, now *list) (s *scope, narrow bool) {
+// no help. With protocols it is the scope of what they want of tunnels, too.
+func newScope(old, now *list, protocols bool) (s *scope, narrow bool) {
 	if !old.p.SameGuard(now.p) {
 		return nil, false
 	}
 	key := func(r *acl.Rule) string {
 		if r.Expired {
 			return "" // it decides nothing
+		}
+		if protocols {
+			return r.Canonical() + " " + r.Protocol
 		}
 		return r.Canonical()
 	}
