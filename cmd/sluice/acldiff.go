@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -87,6 +88,7 @@ type aclDiff struct {
 	configs              bool
 	log                  string
 	oldPolicy, newPolicy *acl.Policy
+	keepOld, keepNew     bool // expired rules of the one, or the other, stay in force
 }
 
 func newACLDiff(environ []string, s streams) *cobra.Command {
@@ -104,8 +106,12 @@ ports, with what decided before and decides now, and one target that shows it, w
 With --configs OLD and NEW are configurations of "sluice proxy": the rules of each tenant are compared,
 and what else requests are judged by is listed: clients, source addresses, request rules.
 
-Status 0: they decide alike (with --implies: NEW allows nothing that OLD denies); 1: they do
-not; 2: wrong rules, or the question was too large for --limit.`,
+Rules expire: both lists are compared as they are today, and as they will be after each expires= day to come.
+Where both allow, what tunnels have to carry (protocol=) is compared the same way.
+
+Status 0: they decide alike, and go on to (with --implies: NEW allows nothing that OLD denies, on no day, and
+lets nothing through a tunnel that OLD ends); 1: they do not; 2: wrong rules, or the question was too large
+for --limit.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if !a.configs {
@@ -156,13 +162,15 @@ func (a *aclDiff) run(args []string, s streams) error {
 	if err := a.read(args, s); err != nil {
 		return cli.Wrong(err)
 	}
-	oldAll, newAll := a.oldPolicy, a.newPolicy
 	o, err := a.put(&a.oldPolicy, &a.newPolicy)
 	if err != nil {
 		return cli.Wrong(err)
 	}
-	out := a.compare(a.oldPolicy, a.newPolicy, o)
-	out.Other = otherChanges(oldAll, newAll)
+	at, err := a.time()
+	if err != nil {
+		return cli.Wrong(err)
+	}
+	out := a.compare(a.oldPolicy, a.newPolicy, at, o)
 	if a.log != "" {
 		if out.Requests, err = a.replay(s); err != nil {
 			return cli.Wrong(err)
@@ -178,22 +186,48 @@ func (a *aclDiff) run(args []string, s streams) error {
 	return a.status(out.Complete, out.Implies, out.Equivalent && len(out.Other) == 0)
 }
 
-// compare says what two policies decide differently.
-func (a *aclDiff) compare(old, now *acl.Policy, o audit.Options) diffOutput {
-	d := audit.Compare(old, now, o)
-	out := diffOutput{
-		Equivalent: d.Complete() && len(d.Changes) == 0, Implies: d.Complete() && len(d.Opened()) == 0,
-		Complete: d.Complete(), Why: d.Why, Opened: len(d.Opened()), Closed: len(d.Closed()),
-		Other: otherChanges(old, now), Changes: []diffChange{},
-	}
-	for _, c := range d.Changes {
-		if a.opened && !c.Opened() || a.closed && c.Opened() {
-			continue
+// compare says what two policies decide differently, from a moment on.
+func (a *aclDiff) compare(old, now *acl.Policy, at time.Time, o audit.Options) diffOutput {
+	out := diffOutput{Equivalent: true, Implies: true, Complete: true, Changes: []diffChange{}}
+	said := map[int]bool{} // rules of the new list of which it is said what tunnels have to carry
+	for _, s := range audit.Course(old, now, audit.CourseOptions{Options: o, At: at, KeepOld: a.keepOld, KeepNew: a.keepNew}) {
+		from := ""
+		if !s.From.IsZero() {
+			from = s.From.Format(time.DateOnly)
 		}
-		out.Changes = append(out.Changes, changeOf(&c, old, now))
+		if why := cmp.Or(s.Diff.Why, s.Protocols.Why); why != "" {
+			out.Complete, out.Equivalent, out.Implies, out.Why = false, false, false, why
+			if from != "" {
+				out.Why = "of the time from " + from + " on: " + why
+			}
+		}
+		for i := range s.Diff.Changes {
+			c := &s.Diff.Changes[i]
+			if out.Equivalent = false; c.Opened() {
+				out.Opened++
+				out.Implies = false
+			} else {
+				out.Closed++
+			}
+			if a.shows(c.Opened()) {
+				out.Changes = append(out.Changes, changeOf(c, from, old, now))
+			}
+		}
+		for i := range s.Protocols.Changes {
+			c := &s.Protocols.Changes[i]
+			said[c.New.Rule] = true
+			out.Equivalent, out.Implies = false, out.Implies && !c.Loosened()
+			if a.shows(c.Loosened()) {
+				out.Protocols = append(out.Protocols, protocolChangeOf(c, from, old, now))
+			}
+		}
 	}
+	out.Other = otherChanges(old, now, said)
 	return out
 }
+
+// shows reports whether what opens, or closes, is asked for.
+func (a *aclDiff) shows(opens bool) bool { return !(a.opened && !opens || a.closed && opens) }
 
 // status is how the command ends: alike says that nothing at all is different.
 func (a *aclDiff) status(complete, implies, alike bool) error {
@@ -206,25 +240,45 @@ func (a *aclDiff) status(complete, implies, alike bool) error {
 	return nil
 }
 
-// otherChanges are differences that no verdict shows: protocols.
-func otherChanges(old, now *acl.Policy) (out []string) {
-	protocols := func(p *acl.Policy) map[string]string {
-		m := map[string]string{}
-		for r := range p.Rules() {
-			if _, ok := m[r.Canonical()]; !ok {
-				m[r.Canonical()] = r.Protocol
-			}
-		}
-		return m
+// otherChanges are differences between the lines of two lists that no target may show: days, protocols but of
+// rules of which that is said already, and assertions that are lost.
+func otherChanges(old, now *acl.Policy, said map[int]bool) (out []string) {
+	was := map[string][]acl.Rule{}
+	for r := range old.Rules() {
+		was[r.Canonical()] = append(was[r.Canonical()], r)
 	}
-	was := protocols(old)
 	for r := range now.Rules() {
-		before, ok := was[r.Canonical()]
-		if delete(was, r.Canonical()); ok && before != r.Protocol {
-			out = append(out, fmt.Sprintf("line %d %s: protocol %q instead of %q", r.Line, r.Text, r.Protocol, before))
+		same := was[r.Canonical()]
+		if len(same) == 0 {
+			continue
+		}
+		before := same[0]
+		was[r.Canonical()] = same[1:]
+		if before.Protocol != r.Protocol && !said[r.Pos] {
+			out = append(out, fmt.Sprintf("line %d %s: protocol %q instead of %q", r.Line, r.Text, r.Protocol, before.Protocol))
+		}
+		if !before.Expires.Equal(r.Expires) {
+			out = append(out, fmt.Sprintf("line %d %s: expires %s instead of %s", r.Line, r.Text, dayOf(r.Expires), dayOf(before.Expires)))
+		}
+	}
+	have := map[string]int{}
+	for _, a := range now.Assertions() {
+		have[a.Text]++
+	}
+	for _, a := range old.Assertions() {
+		if have[a.Text]--; have[a.Text] < 0 {
+			out = append(out, fmt.Sprintf("%s, in line %d before, is lost", a.Text, a.Line))
 		}
 	}
 	return out
+}
+
+// dayOf is the last day of a rule.
+func dayOf(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.Format(time.DateOnly)
 }
 
 // loggedChange is recorded requests that would be decided differently.

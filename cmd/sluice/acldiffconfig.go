@@ -21,6 +21,8 @@ type configDiff struct {
 	Complete   bool         `json:"complete"`
 	Tenants    []tenantDiff `json:"tenants"` // whose rules decide otherwise
 	Other      []string     `json:"other,omitempty"`
+
+	alike bool // nothing at all is different
 }
 
 type tenantDiff struct {
@@ -47,10 +49,11 @@ func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
 		if err != nil {
 			return err
 		}
+		*[]*bool{&a.keepOld, &a.keepNew}[i] = c.KeepExpired
 		sets[i] = setOf(c.Shared(), own, at)
 		(&proxyMode{usages: new(tenantUsages)}).tenants(c, &sets[i], at)
 	}
-	out := a.compareSets(&sets[0], &sets[1])
+	out := a.compareSets(&sets[0], &sets[1], at)
 	if a.json {
 		err = printJSON(s, out)
 	} else {
@@ -59,17 +62,18 @@ func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
 	if err != nil {
 		return err
 	}
-	return a.status(out.Complete, out.Implies, out.Equivalent && len(out.Other) == 0)
+	return a.status(out.Complete, out.Implies, out.alike && len(out.Other) == 0)
 }
 
 // compareSets compares what is judged by before and now, within the limit.
-func (a *aclDiff) compareSets(before, now *policy.Set) *configDiff {
-	out := &configDiff{Equivalent: true, Implies: true, Complete: true, Tenants: []tenantDiff{}}
+func (a *aclDiff) compareSets(before, now *policy.Set, at time.Time) *configDiff {
+	out := &configDiff{Equivalent: true, Implies: true, Complete: true, alike: true, Tenants: []tenantDiff{}}
 	deadline := time.Now().Add(a.limit)
 	compare := func(name string, was, is *policy.Tenant) {
-		d := a.compare(was.Rules, is.Rules, audit.Options{Limit: max(time.Until(deadline), time.Millisecond), Own: len(a.own) > 0})
+		d := a.compare(was.Rules, is.Rules, at, audit.Options{Limit: max(time.Until(deadline), time.Millisecond), Own: len(a.own) > 0})
 		out.Equivalent, out.Implies, out.Complete = out.Equivalent && d.Equivalent, out.Implies && d.Implies, out.Complete && d.Complete
 		if !d.Equivalent || len(d.Other) > 0 {
+			out.alike = false
 			out.Tenants = append(out.Tenants, tenantDiff{name, d})
 		}
 		out.other(name, was, is)
@@ -236,7 +240,7 @@ func order(s *policy.Set) string {
 }
 
 func (d *configDiff) print(s streams) {
-	if d.Complete && d.Equivalent && len(d.Other) == 0 {
+	if d.Complete && d.alike && len(d.Other) == 0 {
 		fmt.Fprintln(s.out, "equivalent: both configurations decide alike for every client")
 	}
 	for _, line := range d.Other {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -21,12 +22,14 @@ type diffOutput struct {
 	Opened     int            `json:"opened"`
 	Closed     int            `json:"closed"`
 	Changes    []diffChange   `json:"changes"`
+	Protocols  []diffProtocol `json:"protocols,omitempty"`
 	Other      []string       `json:"other,omitempty"`
 	Requests   []loggedChange `json:"requests,omitempty"`
 }
 
 type diffChange struct {
-	Change string  `json:"change"` // opened or closed
+	Change string  `json:"change"`         // opened or closed
+	From   string  `json:"from,omitempty"` // the first day on which it is so; "": the day that was asked about
 	Old    decided `json:"old"`
 	New    decided `json:"new"`
 	Others string  `json:"others,omitempty"` // old or new: where other names are decided by other lines
@@ -50,12 +53,60 @@ func decidedBy(d acl.Decision, p *acl.Policy) decided {
 	return decided{d.Verdict.String(), d.Reason(), d.Source, d.Line, r.Owner, r.Ticket}
 }
 
-func changeOf(c *audit.Change, old, now *acl.Policy) diffChange {
-	out := diffChange{Change: "closed", Old: decidedBy(c.Old, old), New: decidedBy(c.New, now), Ports: portText(c.Ports), Target: c.Target.String()}
+// diffProtocol is a difference between what tunnels have to carry.
+type diffProtocol struct {
+	Change      string  `json:"change"` // loosened or tightened
+	From        string  `json:"from,omitempty"`
+	Old         decided `json:"old"`
+	New         decided `json:"new"`
+	OldProtocol string  `json:"old_protocol"` // tls, http, ssh, any; "": whatever a client likes, but a ClientHello names the target
+	NewProtocol string  `json:"new_protocol"`
+	Others      string  `json:"others,omitempty"`
+	Ports       string  `json:"ports"`
+	Target      string  `json:"target"`
+}
+
+var sideNames = map[audit.Side]string{audit.OldSide: "old", audit.NewSide: "new"}
+
+func protocolChangeOf(c *audit.ProtocolChange, from string, old, now *acl.Policy) diffProtocol {
+	out := diffProtocol{Change: "tightened", From: from, Old: decidedBy(c.Old, old), New: decidedBy(c.New, now), OldProtocol: c.OldWants,
+		NewProtocol: c.NewWants, Others: sideNames[c.Others], Ports: portText(c.Ports), Target: c.Target.String()}
+	if c.Loosened() {
+		out.Change = "loosened"
+	}
+	return out
+}
+
+// print is one line.
+func (p *diffProtocol) print(w io.Writer, paint func(meaning, text string) string) {
+	carries := func(protocol string) string {
+		switch protocol {
+		case "":
+			return "anything, TLS by its name only"
+		case "any":
+			return "anything"
+		}
+		return protocol
+	}
+	others := map[string]string{"old": " (and of others before)", "new": " (and others)"}[p.Others]
+	fmt.Fprintf(w, "%s%s by %s%s%s: tunnels carry %s instead of %s\tport %s\t%s\n", paint(map[string]string{"loosened": "opened", "tightened": "closed"}[p.Change], p.Change),
+		since(p.From), p.New.Reason, p.New.wanted(), others, carries(p.NewProtocol), carries(p.OldProtocol), p.Ports, p.Target)
+}
+
+// since says from which day on something is.
+func since(from string) string {
+	if from == "" {
+		return ""
+	}
+	return " from " + from + " on"
+}
+
+func changeOf(c *audit.Change, from string, old, now *acl.Policy) diffChange {
+	out := diffChange{Change: "closed", From: from, Old: decidedBy(c.Old, old), New: decidedBy(c.New, now), Ports: portText(c.Ports), Target: c.Target.String()}
 	if c.Opened() {
 		out.Change = "opened"
 	}
-	out.Others = map[audit.Side]string{audit.OldSide: "old", audit.NewSide: "new"}[c.Others]
+	out.Others = sideNames[c.Others]
 	if c.Target.Own.IsValid() {
 		out.Own = c.Target.Own.String()
 	}
@@ -92,11 +143,13 @@ func (o *diffOutput) print(s streams) {
 	}
 	for len(o.Changes) > 0 { // a group for each line that decides now
 		first := o.Changes[0]
-		n := slices.IndexFunc(o.Changes, func(c diffChange) bool { return c.New.Reason != first.New.Reason || c.Change != first.Change })
+		n := slices.IndexFunc(o.Changes, func(c diffChange) bool {
+			return c.New.Reason != first.New.Reason || c.Change != first.Change || c.From != first.From
+		})
 		if n < 0 {
 			n = len(o.Changes)
 		}
-		fmt.Fprintf(s.out, "\n%s by %s%s\n", paint(first.Change, first.Change), first.New.Reason, first.New.wanted())
+		fmt.Fprintf(s.out, "\n%s%s by %s%s\n", paint(first.Change, first.Change), since(first.From), first.New.Reason, first.New.wanted())
 		if first.Others == "new" {
 			fmt.Fprintln(s.out, "  (by others too, for other names)")
 		}
@@ -113,6 +166,15 @@ func (o *diffOutput) print(s streams) {
 		}
 		w.Flush()
 		o.Changes = o.Changes[n:]
+	}
+	if len(o.Protocols) > 0 {
+		fmt.Fprintln(s.out, "\nwhat tunnels have to carry (--tunnel-check):")
+		w := tabwriter.NewWriter(s.out, 2, 0, 2, ' ', 0)
+		for i := range o.Protocols {
+			fmt.Fprint(w, "  ")
+			o.Protocols[i].print(w, paint)
+		}
+		w.Flush()
 	}
 	if len(o.Requests) > 0 {
 		fmt.Fprintln(s.out, "\nrequests of the log that would be decided differently:")
