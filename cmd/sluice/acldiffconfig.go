@@ -40,6 +40,7 @@ func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
 		return err
 	}
 	var sets [2]policy.Set
+	var configs [2]*config.Proxy
 	for i, path := range args {
 		c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+path)})
 		if err != nil {
@@ -49,11 +50,13 @@ func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
 		if err != nil {
 			return err
 		}
+		configs[i] = c
 		*[]*bool{&a.keepOld, &a.keepNew}[i] = c.KeepExpired
 		sets[i] = setOf(c.Shared(), own, at)
 		(&proxyMode{usages: new(tenantUsages)}).tenants(c, &sets[i], at)
 	}
 	out := a.compareSets(&sets[0], &sets[1], at)
+	out.settings(configs[0], configs[1])
 	if a.json {
 		err = printJSON(s, out)
 	} else {
@@ -104,9 +107,7 @@ func (a *aclDiff) compareSets(before, now *policy.Set, at time.Time) *configDiff
 	if before.Check != now.Check {
 		out.add("tunnels are checked: %s instead of %s", now.Check, before.Check)
 	}
-	if !slices.Equal(before.Users.Names(), now.Users.Names()) {
-		out.add("there are other users: %s instead of %s", strings.Join(now.Users.Names(), ", "), strings.Join(before.Users.Names(), ", "))
-	}
+	out.users(before.Users, now.Users)
 	if before.Mode != now.Mode {
 		out.add("clients are asked who they are: %s instead of %s", now.Mode, before.Mode)
 	}
@@ -123,6 +124,9 @@ func (d *configDiff) add(format string, args ...any) {
 func (d *configDiff) other(name string, was, is *policy.Tenant) {
 	if old, now := was.Sources.String(), is.Sources.String(); old != now {
 		d.Other = append(d.Other, fmt.Sprintf("tenant %s: source address %s instead of %s", name, now, old))
+	}
+	if was.Limits != is.Limits {
+		d.Other = append(d.Other, fmt.Sprintf("tenant %s: at once %s instead of %s", name, limitsText(is.Limits), limitsText(was.Limits)))
 	}
 	old, now := inspectLines(was.Inspect), inspectLines(is.Inspect)
 	before := len(d.Other)

@@ -82,5 +82,6 @@ func TestACLDiffExpiries(t *testing.T) {
 	const rules = "rules: 'a.com #@ expires=2027-11-29'\n"
 	status, out, err := sluice(t, nil, "", "acl", "diff", "--configs", "--at", "2026-11-29", "--implies", write(t, "old.yaml", rules), write(t, "new.yaml", rules+"expired: keep\n"))
 	assert.Equal(t, 1, status, err)
+	assert.Contains(t, out, "expired: keep instead of close\n")
 	assert.Contains(t, out, "opened from 2027-11-30 on by line ")
 }

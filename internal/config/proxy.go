@@ -73,6 +73,9 @@ func ProxySettings() []settings.Setting { return new(Proxy).settings() }
 // Fixed is what p says that only a restart puts in force.
 func (p *Proxy) Fixed() settings.Fixed { return settings.FixedOf(p.settings()) }
 
+// Values is what p says, by the name of each setting that has a value of its own: not of files and blocks.
+func (p *Proxy) Values() map[string]any { return settings.ValuesOf(p.settings()) }
+
 // NeedRestart names what is not as at the start, and wants a restart, as the user wrote it.
 func (p *Proxy) NeedRestart(start settings.Fixed) []string {
 	return p.Written.NeedRestart(start, p.settings())

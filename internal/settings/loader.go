@@ -181,7 +181,7 @@ func (l *Loader) watch(path string) {
 func (l *Loader) Written() Written {
 	w := Written{}
 	for _, s := range l.all {
-		w[s.name()] = l.written(s)
+		w[s.Name()] = l.written(s)
 	}
 	return w
 }

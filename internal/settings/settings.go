@@ -101,8 +101,8 @@ func Pick(all []Setting, flag string) Setting {
 	return Setting{}
 }
 
-// name tells the settings of a command apart.
-func (s Setting) name() string {
+// Name tells the settings of a command apart: the flag, or the key of what has none.
+func (s Setting) Name() string {
 	if s.Flag == "" {
 		return s.Key
 	}
@@ -125,10 +125,22 @@ func FixedOf(all []Setting) Fixed {
 	f := Fixed{}
 	for _, s := range all {
 		if s.Change == Restart && s.Into.Place != nil {
-			f[s.name()] = reflect.ValueOf(s.Into.Place).Elem().Interface()
+			f[s.Name()] = reflect.ValueOf(s.Into.Place).Elem().Interface()
 		}
 	}
 	return f
+}
+
+// ValuesOf is what the configuration says to which a table is bound, by [Setting.Name], as far as a setting
+// has a place of its own.
+func ValuesOf(all []Setting) map[string]any {
+	m := map[string]any{}
+	for _, s := range all {
+		if s.Into.Place != nil {
+			m[s.Name()] = reflect.ValueOf(s.Into.Place).Elem().Interface()
+		}
+	}
+	return m
 }
 
 // NeedRestart names the settings that differ from what a command was started with, and that
@@ -136,7 +148,7 @@ func FixedOf(all []Setting) Fixed {
 func (w Written) NeedRestart(start Fixed, now []Setting) (names []string) {
 	f := FixedOf(now)
 	for _, s := range now {
-		if name := s.name(); !reflect.DeepEqual(start[name], f[name]) {
+		if name := s.Name(); !reflect.DeepEqual(start[name], f[name]) {
 			names = append(names, w[name])
 		}
 	}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -169,6 +170,16 @@ func (u *Users) Names() []string {
 		return nil
 	}
 	return slices.Sorted(maps.Keys(u.hashes))
+}
+
+// OtherPasswords are the users that before has too, with another hash, in order.
+func (u *Users) OtherPasswords(before *Users) (names []string) {
+	for _, name := range u.Names() {
+		if before.Has(name) && !bytes.Equal(u.hashes[name].hash, before.hashes[name].hash) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Format writes the number of users, whatever the verb.
