@@ -281,6 +281,11 @@ func dayOf(t time.Time) string {
 	return t.Format(time.DateOnly)
 }
 
+// admits orders decisions by how much they let through: nothing, what the address says, all.
+func admits(d acl.Decision) int {
+	return map[acl.Verdict]int{acl.Deny: 0, acl.NeedAddr: 1, acl.Allow: 2}[d.Verdict]
+}
+
 // loggedChange is recorded requests that would be decided differently.
 type loggedChange struct {
 	Target string  `json:"target"`
@@ -304,7 +309,7 @@ func (a *aclDiff) replay(s streams) ([]loggedChange, error) {
 				name += "=" + r.Addr.String()
 			}
 		}
-		if old.Verdict == now.Verdict {
+		if old.Verdict == now.Verdict || !a.shows(admits(now) > admits(old)) {
 			return
 		}
 		i, ok := index[name]
