@@ -36,3 +36,9 @@ func FuzzProtocols(f *testing.F) {
 	addDraws(f)
 	f.Fuzz(rapid.MakeFuzz(audittest.Protocols))
 }
+
+// And what it says of the days on which rules expire.
+func FuzzLintOverTime(f *testing.F) {
+	addDraws(f)
+	f.Fuzz(rapid.MakeFuzz(audittest.LintOverTime))
+}

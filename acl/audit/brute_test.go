@@ -24,3 +24,5 @@ func TestCompareJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.Comp
 func TestLintJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.Lint) }
 
 func TestProtocolsJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.Protocols) }
+
+func TestLintOverTimeJudgedByBruteForce(t *testing.T) { rapid.Check(t, audittest.LintOverTime) }

@@ -125,7 +125,7 @@ func (r *linter) each(no int32, rules []int32, ports []acl.PortRange, f func(par
 			}
 			var by []int32
 			for _, e := range rules {
-				if e < no && l.rules[e].Wants(uint16(a)) {
+				if e < no && l.rules[e].Wants(uint16(a)) && !(r.lasting && r.ends(e)) {
 					by = append(by, e)
 				}
 			}

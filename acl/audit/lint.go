@@ -17,7 +17,8 @@ type Kind string
 const (
 	NeverDecides   Kind = "never-decides"   // earlier lines cover all of it
 	HalfDead       Kind = "half-dead"       // earlier lines cover it on some of its ports
-	Redundant      Kind = "redundant"       // without this line alone everything is decided alike
+	DecidesLater   Kind = "decides-later"   // earlier lines cover it until some of them expire
+	Redundant      Kind = "redundant"       // without this line alone everything is decided alike, and tunnels carry the same
 	ExpiryInVain   Kind = "expiry-in-vain"  // after its day other lines allow it anyway
 	Expired        Kind = "expired"         // its day has passed
 	ExpiresSoon    Kind = "expires-soon"    // its day is near
@@ -32,10 +33,11 @@ const (
 type Finding struct {
 	Kind Kind
 	Rule acl.Rule
-	// Lines are the other rules that matter: of NeverDecides and HalfDead earlier ones that cover it, none
+	// Lines are the other rules that matter: of NeverDecides, HalfDead and DecidesLater earlier ones that cover it, none
 	// of which could go; of Redundant and ExpiryInVain those that decide in its place.
 	Lines  []acl.Rule
-	Ports  []acl.PortRange // of HalfDead: those on which it never decides
+	Ports  []acl.PortRange // of HalfDead and DecidesLater: those on which it never, or not yet, decides; nil: all of its own
+	Until  time.Time       // of DecidesLater: the last day, at 00:00 UTC, on which it does not decide
 	Target Target          // that shows it; zero where none can
 	Msg    string
 	Opens  bool // more may be open than was meant
@@ -46,6 +48,7 @@ type LintOptions struct {
 	Options
 	Now  time.Time     // for what has expired; zero: nothing is said of that
 	Soon time.Duration // how long before its day a rule is told of; 0: 30 days
+	Keep bool          // rules go on when their day has passed
 }
 
 // Report is what Lint found.
@@ -62,6 +65,9 @@ func (r *Report) Complete() bool { return r.Why == "" }
 func Lint(p *acl.Policy, o LintOptions) Report {
 	l := newList(p)
 	r := &linter{list: l, o: o, pair: &pair{old: l, now: l, next: true, budget: o.budget(), own: o.Own}}
+	for r.ending = 0; int(r.ending) < len(l.rules) && !r.ends(r.ending); {
+		r.ending++
+	}
 	r.findNames(nil)
 	r.findAddrs(nil)
 	if r.budget.why == "" {
@@ -90,6 +96,8 @@ type linter struct {
 	tree     *names
 	kinds    []netip.Addr // of addresses, sorted; nil: not looked for yet
 	inners   []inner      // what they embed, sorted
+	lasting  bool         // rules that expire cover nothing
+	ending   int32        // the first rule that ends some day, or none
 }
 
 func (r *linter) add(f Finding) { r.findings = append(r.findings, f) }
@@ -184,8 +192,16 @@ func (r *linter) dead() {
 		if whole {
 			r.dies[int32(i)] = true
 		}
-		if f, ok := r.covered(int32(i), gone, whole); ok {
-			r.add(f)
+		later := r.later(int32(i), gone)
+		if always := without(gone, later); len(always) > 0 {
+			r.lasting = true
+			f, ok := r.covered(int32(i), always, whole && len(later) == 0)
+			if r.lasting = false; ok {
+				r.add(f)
+			}
+		}
+		if len(later) > 0 {
+			r.decidesLater(int32(i), later, whole && len(without(gone, later)) == 0)
 		}
 	}
 }

@@ -29,6 +29,7 @@ func TestFindings(t *testing.T) {
 			"redundant 3: '!10.0.0.0/8' could go: what it denies is denied without it too"}},
 		{"a.example.com:80\n*.example.com:80,443 \n", []string{"redundant 1: 'a.example.com:80' could go: without it, all is decided alike by line 2 (*.example.com:80,443)"}},
 	}
+	tests = append(tests, lastingFindings...)
 	for _, tt := range tests {
 		p, err := acl.Parse(tt.rules)
 		require.NoError(t, err)

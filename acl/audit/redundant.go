@@ -62,12 +62,39 @@ func between(sorted []int32, a, b int32) bool {
 	return i < len(sorted) && sorted[i] < b
 }
 
-// redundant finds the rules without each of which all is decided alike, and those that expire in
-// vain.
-func (r *linter) redundant() {
+// otherWant reports whether tunnels would have to carry something else on some port from..to if another
+// rule decided in the place of one.
+func (l *list) otherWant(one, other, from, to int32) bool {
+	a, b := l.rules[one].Protocol, l.rules[other].Protocol
+	if a == b {
+		return false
+	}
+	return from <= 443 && to >= 443 && wants(a, 443) != wants(b, 443) || from != 443 || to != 443
+}
+
+// carriesOther reports whether what decides in the place of the allow rule of class c where o is true wants
+// something else of tunnels.
+func (r *linter) carriesOther(c *class, o *others) bool {
+	l, from, to := r.list, max(c.from, o.from), min(c.to, o.to)
+	if l.allows(c.now) && o.last > c.old && o.last >= c.now && l.otherWant(c.old, c.now, from, to) {
+		return true
+	}
+	i, _ := slices.BinarySearch(o.allow, c.old+1)
+	for ; i < len(o.allow) && o.allow[i] < c.now; i++ {
+		if l.otherWant(c.old, o.allow[i], from, to) {
+			return true
+		}
+	}
+	return false
+}
+
+// needed are the rules without each of which something is decided otherwise, or has to carry something else; next
+// is what decides in the place of the others.
+func (r *linter) needed() (needed []bool, next []map[int32]bool) {
 	l := r.list
-	needed := make([]bool, len(l.rules))
-	next := make([]map[int32]bool, len(l.rules)) // what decides in their place
+	needed = make([]bool, len(l.rules))
+	next = make([]map[int32]bool, len(l.rules))
+	speaks := l.saysProtocol()
 	look := func(cs []class, segments []others) {
 		for i := range cs {
 			c := &cs[i]
@@ -91,7 +118,7 @@ func (r *linter) redundant() {
 				if !allow {
 					opposite = o.allow
 				}
-				if between(opposite, c.old, c.now) || l.allows(c.now) != allow && o.last > c.old && o.last >= c.now {
+				if between(opposite, c.old, c.now) || l.allows(c.now) != allow && o.last > c.old && o.last >= c.now || speaks && allow && r.carriesOther(c, o) {
 					needed[c.old] = true
 					break
 				}
@@ -107,17 +134,31 @@ func (r *linter) redundant() {
 	addrs, names := r.segments(r.addrs), r.segments(r.names)
 	look(r.names, addrs)
 	look(r.addrs, names)
+	return needed, next
+}
+
+// redundant finds the rules without each of which all is decided alike, on every day, and those that expire in
+// vain.
+func (r *linter) redundant() {
+	l := r.list
+	needed, next := r.needed()
+	could := map[int32]bool{}
 	for i := range l.rules {
-		no := int32(i)
-		rule := &l.rules[i]
+		no, rule := int32(i), &l.rules[i]
 		if needed[i] || next[i] == nil || r.dies[no] || rule.Expired {
 			continue
 		}
-		if !rule.Deny && rule.Form == acl.FormAddr && r.unlocks(no) {
-			continue
+		if rule.Deny || rule.Form != acl.FormAddr || !r.unlocks(no) {
+			could[no] = true
 		}
+	}
+	if r.neededLater(could); r.budget.why != "" {
+		return
+	}
+	for _, no := range slices.Sorted(maps.Keys(could)) {
+		rule := &l.rules[no]
 		f := Finding{Kind: Redundant, Rule: *rule}
-		for _, by := range slices.Sorted(maps.Keys(next[i])) {
+		for _, by := range slices.Sorted(maps.Keys(next[no])) {
 			f.Lines = append(f.Lines, l.rules[by])
 		}
 		instead := "what it denies is denied without it too"

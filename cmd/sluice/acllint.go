@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,7 @@ import (
 type aclLint struct {
 	auditFlags
 	format, config string
+	keep           bool // of config: rules go on when their day has passed
 }
 
 func newACLLint(environ []string, s streams) *cobra.Command {
@@ -116,6 +118,7 @@ type lintFinding struct {
 	Rule    string     `json:"rule"`
 	Lines   []lintLine `json:"lines,omitempty"`
 	Ports   string     `json:"ports,omitempty"`
+	Until   string     `json:"until,omitempty"` // the last day on which it does not decide
 	Target  string     `json:"target,omitempty"`
 	Message string     `json:"message"`
 	Opens   bool       `json:"opens"`
@@ -134,6 +137,9 @@ func findingOf(f *audit.Finding, p *acl.Policy) lintFinding {
 	}
 	if f.Ports != nil {
 		out.Ports = portText(f.Ports)
+	}
+	if !f.Until.IsZero() {
+		out.Until = f.Until.Format(time.DateOnly)
 	}
 	if f.Target.Host.IsValid() {
 		out.Target = f.Target.String()
@@ -158,7 +164,7 @@ func (o *lintOutput) github(s streams) {
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, f := range o.Findings {
 		level := "notice"
-		if f.Opens || strings.HasSuffix(f.Kind, string(audit.NeverDecides)) || f.Kind == string(audit.Expired) {
+		if f.Opens || strings.HasSuffix(f.Kind, string(audit.NeverDecides)) || f.Kind == string(audit.DecidesLater) || f.Kind == string(audit.Expired) {
 			level = "warning"
 		}
 		fmt.Fprintf(s.out, "::%s file=%s,line=%d,title=%s::%s\n", level, property.Replace(f.File), f.Line, property.Replace(f.Kind), data.Replace(f.Message))

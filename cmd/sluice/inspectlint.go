@@ -31,6 +31,7 @@ func (a *aclLint) lintConfig(environ []string) (out lintOutput, err error) {
 	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set, now)
 	out = lintOutput{Complete: true, Findings: []lintFinding{}}
 	o := audit.Options{Limit: a.limit, Own: len(a.own) > 0}
+	a.keep = c.KeepExpired
 	a.lintTenant(&out, &set.Rest, o, now)
 	for i := range set.Tenants {
 		a.lintTenant(&out, &set.Tenants[i].Tenant, o, now)
@@ -39,7 +40,7 @@ func (a *aclLint) lintConfig(environ []string) (out lintOutput, err error) {
 }
 
 func (a *aclLint) lintTenant(out *lintOutput, t *policy.Tenant, o audit.Options, now time.Time) {
-	r := audit.Lint(t.Rules, audit.LintOptions{Options: o, Now: now})
+	r := audit.Lint(t.Rules, audit.LintOptions{Options: o, Now: now, Keep: a.keep})
 	for _, f := range r.Findings {
 		out.add(findingOf(&f, t.Rules))
 	}
