@@ -218,6 +218,35 @@ func acceptedRules(t *testing.T, b docs.Block) {
 	assert.Contains(t, got, "status 0\n")
 }
 
+// refusesWhatOpens runs the last step of a job, as GitHub does, for pull requests: none opens what was not agreed on
+// before it, whatever the pull request says of that.
+func refusesWhatOpens(t *testing.T, b docs.Block) {
+	var page struct {
+		Jobs map[string]struct {
+			Container any
+			Steps     []struct{ Run string }
+		}
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(b.Text), &page))
+	job := page.Jobs["rules"]
+	assert.Nil(t, job.Container, "the image has no shell to run steps with")
+	step := job.Steps[len(job.Steps)-1].Run
+	const stage = `PATH=$PWD/bin:$PATH; cd "$(mktemp -d)"
+export RUNNER_TEMP=$(mktemp -d) GITHUB_BASE_REF=main GIT_CONFIG_GLOBAL=/dev/null
+git init -q . && git config user.name a && git config user.email a@example.com
+printf 'good.com #@ owner=web\n' > agreed.txt; printf 'a.com\n#@ end\n' > rules.txt
+git add . && git commit -qm one && git update-ref refs/remotes/origin/main HEAD
+`
+	for edit, want := range map[string]string{
+		"printf 'a.com\ngood.com\n#@ end\n' > rules.txt":                                   "0",
+		"printf 'a.com\nevil.com\n#@ end\n' > rules.txt":                                   "1",
+		"printf 'evil.com\n' > agreed.txt; printf 'a.com\nevil.com\n#@ end\n' > rules.txt": "1",
+	} {
+		out := newMachine(t).run(stage + edit + "\ncat > step.sh <<'end of step'\n" + step + "\nend of step\nbash -e step.sh 2>&1; echo status $?")
+		assert.Contains(t, out, "status "+want+"\n", edit)
+	}
+}
+
 // inspectable writes the page's configuration, with what it names, where a command line is to run.
 const inspectable = `PATH=$PWD/bin:$PATH
 page=$PWD/docs/inspect.md

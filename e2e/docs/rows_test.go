@@ -68,7 +68,7 @@ var rows = map[string]row{
 	"docs/policy.md | Who wants a rule, and until when |  1":         {run: acceptedRules},
 	"docs/policy.md | What is doubtful: `sluice acl lint` |  1":      {run: asPrinted},
 	"docs/policy.md | What a change does: `sluice acl diff` |  1":    {test: "cmd/sluice TestACLDiff", why: "it needs a repository with a change"},
-	"docs/policy.md | A job that refuses what opens | yaml 1":        {test: "cmd/sluice TestACLDiff", why: "a job of GitHub's"},
+	"docs/policy.md | A job that refuses what opens | yaml 1":        {run: refusesWhatOpens},
 	"docs/policy.md | What a reload has changed | json 1":            {test: "cmd/sluice TestReloadSaysWhatItHasChanged", why: "a part of a line; the whole is looked at there"},
 	"docs/policy.md | Why: `sluice acl explain` |  1":                {run: asPrinted},
 	"docs/policy.md | What is open when the policy changes | json 1": {test: "proxy TestRevokedBeforeTheAnswer", why: "a part of a line; the whole is looked at there"},
