@@ -447,3 +447,32 @@ func TestChartNamesGroups(t *testing.T) {
 	}
 	assert.ElementsMatch(t, want, got)
 }
+
+// The gateway alone sees the Secrets that its configuration names files of.
+func TestChartMountsSecrets(t *testing.T) {
+	out, err := template(t, "sluice", "--values="+chart+"/examples/active-standby.yaml",
+		`--set-json=secrets=[{"name": "inspect-ca", "mountPath": "/etc/sluice-ca"}, {"name": "tokens", "mountPath": "/run/tokens"}]`, "--set=fsGroup=1234")
+	require.NoError(t, err)
+	for _, o := range decode(t, out) {
+		if o.kind() != "Deployment" {
+			continue
+		}
+		pod := o.object("spec", "template", "spec")
+		text, err := json.Marshal(pod["volumes"])
+		require.NoError(t, err)
+		assert.Contains(t, string(text), `{"name":"secret-0","secret":{"defaultMode":288,"secretName":"inspect-ca"}},{"name":"secret-1","secret":{"defaultMode":288,"secretName":"tokens"}}`)
+		for _, list := range []string{"containers", "initContainers"} {
+			for _, c := range pod[list].([]any) {
+				text, err := json.Marshal(c)
+				require.NoError(t, err)
+				mounted := strings.Contains(string(text), `{"mountPath":"/etc/sluice-ca","name":"secret-0","readOnly":true},{"mountPath":"/run/tokens","name":"secret-1","readOnly":true}`)
+				assert.Equal(t, list == "containers", mounted, string(text))
+			}
+		}
+		text, err = json.Marshal(pod["securityContext"])
+		require.NoError(t, err)
+		assert.Contains(t, string(text), `"fsGroup":1234`)
+	}
+	_, err = template(t, "sluice", "--values="+chart+"/examples/standalone.yaml", `--set-json=secrets=[{"name": "inspect-ca"}]`)
+	assert.ErrorContains(t, err, "mountPath")
+}

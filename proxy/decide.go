@@ -159,6 +159,7 @@ func (x goExchange) admit(port uint16) error {
 // wasJudged says that the ticket has the verdict.
 func (x *exchange) wasJudged() {
 	x.judged = true
+	x.did.asked = x.ticket.WasAsked(&x.wanted)
 	if !x.wanted.Until.IsZero() {
 		x.c.srv.endsAt(x.wanted.Until)
 	}

@@ -194,11 +194,12 @@ type doing struct {
 	tenant string
 	target acl.Target
 	addr   netip.AddrPort
+	asked  *policy.Asked
 }
 
 // doing is what the exchange is.
 func (x *exchange) doing() doing {
-	d := doing{since: x.did.start, tunnel: x.did.tunnel, who: x.wanted.Who, target: x.wanted.Target, addr: x.did.addr}
+	d := doing{since: x.did.start, tunnel: x.did.tunnel, who: x.wanted.Who, target: x.wanted.Target, addr: x.did.addr, asked: x.did.asked}
 	if x.wanted.At.IsValid() { // what is inside is judged, as in all that are opened
 		d.addr = netip.AddrPort{}
 	}
@@ -234,7 +235,7 @@ func (c *conn) describe(o *door.Open) bool {
 		o.Received, o.Sent = x.did.received, x.did.sent
 	}
 	if !d.since.IsZero() {
-		o.State, o.Since, o.Who, o.Tenant, o.Target, o.Addr = door.Request, d.since, d.who, d.tenant, d.target, d.addr
+		o.State, o.Since, o.Who, o.Tenant, o.Target, o.Addr, o.Asked = door.Request, d.since, d.who, d.tenant, d.target, d.addr, d.asked
 	}
 	if d.tunnel {
 		o.State = door.Tunnel

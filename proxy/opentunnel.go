@@ -33,6 +33,7 @@ type openTunnelLife struct {
 	tenant string
 	usage  *policy.Usage     // nil: it is not counted
 	hold   outbound.Hold     // its place among its tenant's
+	asked  *policy.Asked     // of what an Upgrade has made, see door.Open
 	other  *acl.Target       // see door.Open
 	check  *outbound.Opening // what its first bytes are judged by; nil: they are not, or were
 	text   [96]byte          // what rec.Text is in, if there is room
@@ -53,6 +54,7 @@ func (x *exchange) handOver(first []byte) (free bool) {
 	if t := x.ticket.Tenant; t != nil {
 		t.Shadow.Count(o.rec.Shadow)
 	}
+	o.asked = x.did.asked
 	o.target, o.tenant = x.wanted.Target, x.up.Tenant()
 	o.usage = x.usage()
 	o.hold, x.ticket.Hold = x.ticket.Hold, outbound.Hold{}
@@ -164,7 +166,7 @@ func (o *openTunnel) GiveWay(door.Lease) (given, atOnce bool) { return false, fa
 // Describe says what the tunnel is.
 func (o *openTunnel) Describe(to *door.Open) bool {
 	return o.tun.While(func(up, down int64) {
-		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Who: o.rec.Who, Tenant: o.tenant, Target: o.target, Other: o.other,
+		*to = door.Open{State: door.Tunnel, Client: o.rec.Client, Who: o.rec.Who, Tenant: o.tenant, Target: o.target, Asked: o.asked, Other: o.other,
 			Addr: o.rec.Addr, Since: o.rec.Start, Received: o.rec.Received + up, Sent: o.rec.Sent + down}
 	})
 }

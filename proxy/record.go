@@ -30,6 +30,7 @@ type progress struct {
 	class   string             // of what went wrong, "" for nothing
 	details string             // of what was wrong with its head
 	revoked *policy.Revocation // why it may not go on
+	asked   *policy.Asked      // by which request rules have judged it; nil: none have
 
 	addr   netip.AddrPort // of the server; invalid: none
 	source netip.Addr     // that the server saw, or the parent

@@ -20,7 +20,7 @@ func (s *Server) Revoke() int {
 	}
 	s.Gate.Pool.CloseUnreachable(gen)
 	return s.door.Revoke(func(o *door.Open) *policy.Revocation {
-		r := outbound.Request{Client: o.Client.Addr(), Target: o.Target, Who: o.Who, Tunnel: o.State == door.Tunnel}
+		r := outbound.Request{Client: o.Client.Addr(), Target: o.Target, Who: o.Who, Tunnel: o.State == door.Tunnel, Asked: o.Asked}
 		if now.Before(r.Until) {
 			s.endsAt(r.Until)
 		}

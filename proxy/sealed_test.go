@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -146,5 +149,58 @@ func TestOpenedTunnelCarries(t *testing.T) {
 			}
 			require.Len(t, g.Open(), 1)
 		}
+	}
+}
+
+// A reload ends nothing that is allowed as before. A request under way inside an opened tunnel that its
+// rules deny by then ends, with its line; so does what an Upgrade has made of one.
+func TestOpenedTunnelRevoked(t *testing.T) {
+	for name, protos := range map[string][]string{"HTTP/1.1": {"http/1.1"}, "HTTP/2": {"h2"}, "upgrade": {"http/1.1"}} {
+		t.Run(name, func(t *testing.T) {
+			g := startInside(t, protos, func(w http.ResponseWriter, r *http.Request) {
+				if name == "upgrade" {
+					c, b, err := w.(http.Hijacker).Hijack()
+					if err != nil {
+						return
+					}
+					defer c.Close()
+					io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+					b.ReadByte()
+					return
+				}
+				w.WriteHeader(200)
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			}, nil)
+			var body io.Reader
+			if name == "HTTP/2" {
+				body = g.ask(t, g.h2(t), "GET", "/wait", nil).Body
+			} else {
+				c, r := g.http1(t)
+				g.get(t, c, "/wait", map[string]string{"upgrade": "Connection: Upgrade\r\nUpgrade: websocket\r\n"}[name])
+				res, err := http.ReadResponse(r, nil)
+				require.NoError(t, err)
+				require.Contains(t, []int{101, 200}, res.StatusCode)
+				if body = r; name != "upgrade" {
+					body = res.Body
+				}
+			}
+			nettest.Eventually(t, "its server is known of", func() bool {
+				return slices.ContainsFunc(g.Open(), func(o door.Open) bool { return o.Addr.IsValid() })
+			})
+			g.rules(t, "# as before\napi.test\n"+allowLoopback)
+			assert.Zero(t, g.Revoke())
+			in, err := policy.NewInspect([]policy.Inspected{{Host: g.target, Requests: requestRules(t, "!* /wait\n*")}})
+			require.NoError(t, err)
+			in.Certificate = g.tenant.Inspect.Certificate
+			g.tenant.Inspect = in
+			g.rules(t, "api.test\n"+allowLoopback)
+			assert.Equal(t, 1, g.Revoke())
+			_, err = io.ReadAll(body)
+			if name != "upgrade" {
+				assert.Error(t, err)
+			}
+			assert.Contains(t, g.lines(t, map[bool]int{true: 1, false: 2}[name == "HTTP/2"])[0], `"revoked":"denied by request rules: request rule in line 1 !* /wait"`)
+		})
 	}
 }

@@ -28,6 +28,7 @@ type Open struct {
 	Tenant string         // "" for the default one, or when it is not known yet
 	Target acl.Target     // asked for; the zero Target: nothing yet
 	Other  *acl.Target    // what the client has asked the server for within the tunnel; nil: the same, or it is not known
+	Asked  *policy.Asked  // what request rules have judged it by; nil: none have
 	Addr   netip.AddrPort // of the server, in use; invalid: none yet
 	Since  time.Time      // of the request or tunnel; of a connection that waits: the zero Time
 	// Bytes of the tunnel, or of the bodies as far as they are counted by now, from the client

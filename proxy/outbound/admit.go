@@ -24,6 +24,9 @@ type Request struct {
 	Path   []byte         // of HTTP but CONNECT: the path and query of its target
 	ByTLS  bool           // it goes to the server by TLS
 	Tunnel bool           // it is one that is open, whose head is gone; see Revocation
+	// Asked is what it asks for, where that was judged, and its head is gone; see Revocation. nil: no
+	// request rule has judged it.
+	Asked *policy.Asked
 	// At is the one address that it may go to, instead of those that its name has; the zero Addr: those.
 	At     netip.Addr
 	Inside bool   // it comes out of a tunnel whose client has shown who it is: Who

@@ -1,9 +1,11 @@
 package outbound
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
+	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -20,8 +22,11 @@ func (g *Gate) Revocation(gen *policy.Generation, r *Request, inUse netip.Addr, 
 	}
 	var t Ticket
 	err := g.AdmitAddr(gen, r, inUse, &t)
-	if err == nil && r.Tunnel && t.Tenant.Inspect.Of(r.Target, true) != nil {
+	if err == nil && r.Tunnel && r.Asked == nil && t.Tenant.Inspect.Of(r.Target, true) != nil {
 		err = ErrInspectedNow
+	}
+	if err == nil && r.Asked != nil {
+		err = t.askAgain(r)
 	}
 	if err == nil {
 		return nil
@@ -33,4 +38,24 @@ func (g *Gate) Revocation(gen *policy.Generation, r *Request, inUse netip.Addr, 
 		why.Problem = err.Error()
 	}
 	return why
+}
+
+// askAgain asks the request rules of t's tenant about a request that is under way.
+func (t *Ticket) askAgain(r *Request) error {
+	in := t.Tenant.Inspect.Of(r.Target, r.Asked.ByTLS)
+	if in == nil {
+		return nil
+	}
+	if d := in.Requests.Decide(r.Asked.Method, r.Asked.Path); d.Verdict != acl.Allow {
+		return fmt.Errorf("denied by request rules: %s", d)
+	}
+	return nil
+}
+
+// WasAsked is what a request that t has admitted asks for, to be asked again; nil: nobody has judged that.
+func (t *Ticket) WasAsked(r *Request) *policy.Asked {
+	if t.Inspected == nil || !t.Asked || r.HTTP == nil {
+		return nil
+	}
+	return &policy.Asked{Method: string(r.HTTP.Method), Path: string(origin(r.HTTP.Method, r.Path)), ByTLS: r.ByTLS}
 }

@@ -43,6 +43,12 @@ type Inspected struct {
 	ports      []acl.PortRange // of tunnels that are opened
 }
 
+// Asked is what a request under way asks for at a host of which an Inspect says what requests may do.
+type Asked struct {
+	Method, Path string // as they were judged
+	ByTLS        bool
+}
+
 // Credential stands for what is put into requests, without showing it; "": nothing is.
 func (in *Inspected) Credential() string { return in.credential }
 

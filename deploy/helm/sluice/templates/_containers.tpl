@@ -96,6 +96,11 @@
   - name: rules
     mountPath: /etc/sluice
     readOnly: true
+  {{- range $i, $s := $v.secrets }}
+  - name: secret-{{ $i }}
+    mountPath: {{ $s.mountPath | quote }}
+    readOnly: true
+  {{- end }}
   {{- end }}
 {{- end -}}
 

@@ -54,6 +54,9 @@ topologySpreadConstraints:
 securityContext:
   {{- if ne $v.mode "redirect" }}
   runAsNonRoot: true
+  {{- if not (kindIs "invalid" $v.fsGroup) }}
+  fsGroup: {{ int64 $v.fsGroup }}
+  {{- end }}
   {{- end }}
   seccompProfile:
     type: RuntimeDefault
@@ -107,6 +110,14 @@ volumes:
 - name: rules
   configMap:
     name: {{ $name }}-rules
+{{- range $i, $s := $v.secrets }}
+- name: secret-{{ $i }}
+  secret:
+    secretName: {{ $s.name | quote }}
+    {{- if not (kindIs "invalid" $v.fsGroup) }}
+    defaultMode: 0440
+    {{- end }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
