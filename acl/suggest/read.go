@@ -79,6 +79,7 @@ type jsonLine struct {
 	Error   string  `json:"error"`
 	Details string  `json:"details"`
 	Shadow  string  `json:"shadow"`
+	Revoked string  `json:"revoked"`
 
 	Listener    *string `json:"listener"` // sluice tcp
 	Destination string  `json:"destination"`
@@ -104,7 +105,10 @@ func readJSON(line []byte) (*Request, error) {
 		l.judge(r)
 	case l.Listener != nil:
 		r.Target = readTarget("CONNECT", l.Destination)
-		if r.Why = l.Error; !r.Addr.IsValid() {
+		switch r.Why = l.Error; {
+		case l.Revoked != "":
+			r.Outcome, r.Why = Denied, "revoked: "+l.Revoked
+		case !r.Addr.IsValid():
 			r.Outcome = Failed
 		}
 	case l.Message != nil && l.Level != "":
@@ -114,6 +118,10 @@ func readJSON(line []byte) (*Request, error) {
 	}
 	return r, nil
 }
+
+// refusedLater is the error of what the rules allow and was refused behind them: by what a tunnel began
+// with, mostly.
+const refusedLater = "http_request_denied"
 
 // judge says what became of a request to sluice proxy.
 func (l *jsonLine) judge(r *Request) {
@@ -126,6 +134,10 @@ func (l *jsonLine) judge(r *Request) {
 		r.Outcome, r.Why = Guarded, l.Reason
 	case l.Verdict == "deny":
 		r.Outcome, r.Why = Denied, l.Reason
+	case l.Revoked != "":
+		r.Outcome, r.Why = Denied, "revoked: "+l.Revoked
+	case l.Error == refusedLater:
+		r.Outcome = Denied
 	case l.Verdict == "none", l.Verdict == "allow" && !r.Addr.IsValid():
 		r.Outcome = Failed
 	}

@@ -12,7 +12,7 @@ type Outcome uint8
 
 const (
 	Reached Outcome = iota // it was allowed, and a server was connected to (or a cache had the answer)
-	Denied                 // by a rule, or since no rule allows it
+	Denied                 // by a rule, or since no rule allows it; also later, by the check of a tunnel or by other rules
 	Guarded                // by the guard
 	Failed                 // it was allowed and no server was reached, or it was refused before it was judged
 )

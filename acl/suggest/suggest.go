@@ -118,7 +118,8 @@ func (l *Log) Add(r *Request) {
 // Suggest makes the list. It is deterministic.
 func (l *Log) Suggest(o Options) *Suggestion {
 	s := &Suggestion{Requests: l.requests, Unread: l.unread}
-	hosts, denied, trees := l.ports(), l.denied(), map[string]*node{}
+	reached, locked := l.reached(o.Guard)
+	hosts, denied, trees := l.ports(reached), l.denied(), map[string]*node{}
 	var items []Rule
 	for host, h := range hosts {
 		if host.IsAddr() {
@@ -138,7 +139,7 @@ func (l *Log) Suggest(o Options) *Suggestion {
 	slices.SortFunc(items, compareRules)
 	s.Rules = items
 	s.Denied, s.Failed = s.beside(l.outcomes[Denied]), s.beside(l.outcomes[Failed])
-	s.Guarded = slices.Concat(s.besides(l.outcomes[Guarded]), l.guarded(s.policy(o.Guard)))
+	s.Guarded = slices.Concat(s.besides(l.outcomes[Guarded]), locked, guarded(reached, s.policy(o.Guard)))
 	slices.SortFunc(s.Guarded, compareBesides)
 	return s
 }
@@ -152,9 +153,9 @@ type host struct {
 
 // ports are the hosts that were reached, with the ports that are to stand in their rules: none for those
 // of the web alone, unless another was denied.
-func (l *Log) ports() map[acl.Host]*host {
+func (l *Log) ports(reached map[acl.Target]*use) map[acl.Host]*host {
 	all := map[acl.Host]*host{}
-	for t, u := range l.outcomes[Reached] {
+	for t, u := range reached {
 		h := all[t.Host]
 		if h == nil {
 			h = new(host)
@@ -164,7 +165,7 @@ func (l *Log) ports() map[acl.Host]*host {
 	}
 	closed := map[acl.Host]bool{}
 	for t := range l.outcomes[Denied] {
-		closed[t.Host] = closed[t.Host] || l.outcomes[Reached][t] == nil
+		closed[t.Host] = closed[t.Host] || reached[t] == nil
 	}
 	for of, h := range all {
 		slices.Sort(h.ports)
@@ -271,17 +272,4 @@ func (s *Suggestion) besides(uses map[acl.Target]*use) (all []Beside) {
 func (s *Suggestion) beside(uses map[acl.Target]*use) []Beside {
 	p := s.policy(acl.GuardOff)
 	return slices.DeleteFunc(s.besides(uses), func(b Beside) bool { return p.DecideHost(b.Target).Verdict == acl.Allow })
-}
-
-// guarded are what was reached, and would not be by p: at addresses that the rules then in force had
-// unlocked.
-func (l *Log) guarded(p *acl.Policy) (all []Beside) {
-	for t, u := range l.outcomes[Reached] {
-		for _, a := range u.addrs {
-			if d := p.DecideAddr(t, a); d.Verdict != acl.Allow {
-				all = append(all, Beside{t, fmt.Sprintf("%s: it was reached at %s, which wants a rule of its own", d.Reason(), a), u.Use})
-			}
-		}
-	}
-	return all
 }

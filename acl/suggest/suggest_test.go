@@ -35,6 +35,11 @@ func reached(targets ...string) string {
 	return b.String()
 }
 
+// ended is a line of what was allowed and ended otherwise.
+func ended(target, how string) string {
+	return `{"time":"2026-11-21T04:05:06Z","method":"CONNECT","target":"` + target + `","verdict":"allow","reason":"line 1 *","address":"192.0.2.1:443",` + how + "}\n"
+}
+
 func suggested(t *testing.T, o Options, logs ...string) *Suggestion {
 	t.Helper()
 	var l Log
@@ -72,6 +77,14 @@ func TestRules(t *testing.T) {
 		"denied below":       {reached("a.example.com:443", "b.example.com:443") + line("deny", "x.y.example.com:443", "", "line 1 !x.y.example.com"), 2, []string{"a.example.com", "b.example.com"}},
 		"denied at times":    {reached("a.example.com:443", "b.example.com:443") + line("deny", "a.example.com:443", "", "default"), 2, []string{"*.example.com"}},
 		"another port of it": {reached("a.example.com:443") + line("deny", "a.example.com:22", "", "default"), 0, []string{"a.example.com:443"}},
+		"revoked below":      {reached("a.corp.test:443", "b.corp.test:443") + ended("c.corp.test:443", `"error":"http_request_denied","revoked":"line 1 !c.corp.test"`), 2, []string{"a.corp.test", "b.corp.test"}},
+		"revoked alone":      {ended("a.test:443", `"error":"http_request_denied","revoked":"default"`), 0, nil},
+		"revoked at times":   {reached("a.test:443") + ended("a.test:443", `"error":"http_request_denied","revoked":"default"`), 0, []string{"a.test"}},
+		"refused by a check": {ended("a.test:443", `"error":"http_request_denied","check":"protocol","details":"the client's first bytes: no TLS"`), 0, nil},
+		"told by a check":    {ended("a.test:443", `"check":"protocol","details":"the client's first bytes: no TLS"`), 0, []string{"a.test"}},
+		"tcp revoked":        {`{"listener":":5432","destination":"db.test:5432","address":"192.0.2.1:5432","end":"revoked","revoked":"default"}` + "\n", 0, nil},
+		"metadata":           {"1795233907.049 9 10.1.2.3 TCP_MISS/200 88 GET http://169.254.169.254/latest/ - HIER_DIRECT/169.254.169.254 -\n", 0, nil},
+		"an embedded one":    {reached("[64:ff9b::a9fe:a9fe]:80"), 0, nil},
 		"only what failed":   {line("allow", "a.test:443", "", "line 1 *") + line("none", "b.test:443", "", ""), 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -111,6 +124,30 @@ a.test # 3 requests, 2026-11-21T04:05:06Z to 2026-11-21T04:05:09Z, 1 not allowed
 #   c.test:443  1 request, 2026-11-21T04:05:07Z: dns_error
 #@ end
 `, s.String())
+}
+
+// An address that the guard stops gets no rule: that would unlock it for names too. Where there is no
+// guard, or the rules of the log were for it, it is an address like others.
+func TestGuardedLiterals(t *testing.T) {
+	log := reached("http://169.254.169.254/latest/", "127.0.0.1:9090") + line("allow", "10.0.0.1:443", "10.0.0.1:443", "line 1 *") + line("allow", "metadata.test:80", "169.254.169.254:80", "line 1 *") +
+		ended("a.test:22", `"error":"http_request_denied","revoked":"line 2 !a.test"`) +
+		ended("b.test:22", `"error":"http_request_denied","check":"protocol","details":"the client's first bytes: no TLS"`)
+	assert.Equal(t, `# 6 recorded requests, of which these rules allow what was reached. Read them before they are in force.
+metadata.test # 1 request, 2026-11-21T04:05:06Z
+10.0.0.1      # 1 request, 2026-11-21T04:05:06Z
+
+# denied:
+#   a.test:22  1 request, 2026-11-21T04:05:06Z: revoked: line 2 !a.test
+#   b.test:22  1 request, 2026-11-21T04:05:06Z: the client's first bytes: no TLS
+
+# guarded:
+#   127.0.0.1:9090  1 request, 2026-11-21T04:05:06Z: guard loopback: it was reached at 127.0.0.1, which wants a rule of its own
+#   169.254.169.254:80  1 request, 2026-11-21T04:05:06Z: guard link-local: it was reached at 169.254.169.254, which wants a rule of its own
+#   metadata.test:80  1 request, 2026-11-21T04:05:06Z: guard link-local: it was reached at 169.254.169.254, which wants a rule of its own
+#@ end
+`, suggested(t, Options{}, log).String())
+	assert.Equal(t, []string{"metadata.test"}, texts(suggested(t, Options{Guard: acl.GuardStrict}, log)))
+	assert.Equal(t, []string{"metadata.test", "10.0.0.1", "127.0.0.1:9090", "169.254.169.254"}, texts(suggested(t, Options{Guard: acl.GuardOff}, log)))
 }
 
 // Lines of squid itself, and of sluice's squid and TCP formats, say the same.
