@@ -54,7 +54,7 @@ type Finding struct {
 	Why    string `json:"why"`
 }
 
-// String is "FILE:LINE: effect: why: the line".
+// String is "FILE:LINE: effect: why: the line", with escapes for what is no text.
 func (f Finding) String() string {
 	s := fmt.Sprintf("%s:%d: %s: %s", f.File, f.Line, f.Effect, f.Why)
 	if f.Line == 0 {
@@ -63,7 +63,7 @@ func (f Finding) String() string {
 	if f.Text != "" {
 		s += ": " + f.Text
 	}
-	return s
+	return printable(s)
 }
 
 // Tenant is what some clients may reach.
@@ -105,13 +105,14 @@ func (r *Result) Plain() bool {
 	return len(r.Tenants) == 0 && len(r.Sources) == 0 && len(r.Listeners) == 0
 }
 
-// Text is what is written into a file: the rules, or the configuration.
+// Text is what is written into a file: the rules, with their end, or the configuration.
 func (r *Result) Text() (string, error) {
+	const end = "#@ end\n"
 	if r.Plain() {
 		if r.Rules == "" {
-			return "# Nothing is allowed.\n", nil
+			return "# Nothing is allowed.\n" + end, nil
 		}
-		return r.Rules, nil
+		return r.Rules + end, nil
 	}
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)

@@ -145,3 +145,44 @@ func TestWrongConfigurations(t *testing.T) {
 		require.Nil(t, r)
 	}
 }
+
+// What the original would not start with opens nothing: a misspelt line that denies is no line that says
+// nothing. What is told of it is text.
+func TestUnknownWords(t *testing.T) {
+	of := func(text string) convert.Files {
+		return convert.Files{Read: func(path string) ([]byte, error) {
+			if path != "f" {
+				return []byte("root:x:0:0::/root:/bin/sh\n"), nil
+			}
+			return []byte(text), nil
+		}}
+	}
+	squid := func(text string) (*convert.Result, error) { return convert.Squid{Files: of(text)}.Convert("f") }
+	tinyproxy := func(text string) (*convert.Result, error) {
+		return convert.Tinyproxy{Files: of(text)}.Convert("f")
+	}
+	haproxy := func(text string) (*convert.Result, error) { return convert.HAProxy{Files: of(text)}.Convert("f") }
+	for _, tt := range []struct {
+		want    string
+		convert func(string) (*convert.Result, error)
+		text    string
+	}{
+		{`f:1: squid does not know "http_acces", and would not start: mend the line, or take it out`, squid, "http_acces deny all\nhttp_access allow all\n"},
+		{`f:1: squid does not know "adapted_access", and would not start: mend the line, or take it out`, squid, "adapted_access deny all\n"},
+		{`f:1: squid does not know "\x1b[31m\xff", and would not start: mend the line, or take it out`, squid, "\x1b[31m\xff x\n"},
+		{`/etc/passwd:1: squid does not know "root:x:0:0::/root:/bin/sh", and would not start: mend the line, or take it out`, squid, "include /etc/passwd\n"},
+		{`f:1: there is no acl \x1b[31m before this line`, squid, "http_access deny \x1b[31m\n"},
+		{`f:1: tinyproxy does not know "Filte", and would not start: mend the line, or take it out`, tinyproxy, "Filte \"/x\"\n"},
+		{`f:1: "Yess" is none of yes, on, no and off`, tinyproxy, "FilterDefaultDeny Yess\n"},
+		{`f:1: "glob" is none of bre, ere and fnmatch`, tinyproxy, "FilterType glob\n"},
+		{`f:2: haproxy does not know "tcp-reques", and would not start: mend the line, or take it out`, haproxy, "listen a\n tcp-reques connection reject\n mode tcp\n bind :1\n server a 192.0.2.1:1\n"},
+	} {
+		r, err := tt.convert(tt.text)
+		assert.EqualError(t, err, tt.want, tt.text)
+		assert.Nil(t, r)
+	}
+	r, err := squid("cache_mem 1\x1b[31m\u009b\n")
+	require.NoError(t, err)
+	require.Len(t, r.Left, 1)
+	assert.Equal(t, `f:1: none: it says nothing of who may reach what: cache_mem 1\x1b[31m\u009b`, r.Left[0].String())
+}

@@ -28,7 +28,10 @@ func (c HAProxy) Convert(path string) (*Result, error) {
 		h.line(place{path, i + 1, line}, h.words(place{path, i + 1, line}, line))
 	}
 	r := h.convert()
-	return r, h.problems.err()
+	if err := h.problems.err(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 type haproxySection struct {
@@ -128,6 +131,8 @@ func (h *haproxyReader) line(at place, words []string) {
 		h.problems.add(at, "the template's place for servers: give the file that the image made of it, or keep SERVICE_DEST, which sluice tcp understands")
 	case slices.Contains([]string{"use_backend", "tcp-request", "acl", "http-request", "server-template", "source", "tcp-response"}, words[0]):
 		s.told = append(s.told, at)
+	case !s.knows(words[0]):
+		h.problems.unknown(at, words[0], "haproxy")
 	default:
 		h.found.add(at, None, "it says nothing of where connections go")
 	}

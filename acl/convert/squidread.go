@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // directive is a line of a squid.conf, in words.
@@ -19,7 +22,28 @@ const maxDepth = 16 // of included files, as squid has it
 type problems []error
 
 func (ps *problems) add(at place, format string, args ...any) {
-	*ps = append(*ps, fmt.Errorf("%s:%d: %s", at.file, at.line, fmt.Sprintf(format, args...)))
+	*ps = append(*ps, errors.New(printable(fmt.Sprintf("%s:%d: %s", at.file, at.line, fmt.Sprintf(format, args...)))))
+}
+
+// unknown adds a line that the original would not start with: what it was meant to say nobody knows.
+func (ps *problems) unknown(at place, word, program string) {
+	ps.add(at, "%s does not know %q, and would not start: mend the line, or take it out", program, word)
+}
+
+// printable is s with escapes for what a terminal may take for more than text.
+func printable(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch _, n := utf8.DecodeRuneInString(s[i:]); {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r != '\t' && !unicode.IsPrint(r):
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 func (ps problems) err() error { return errors.Join(ps...) }
@@ -111,6 +135,10 @@ func readFile(at place, path string, files Files, ps *problems) (string, bool) {
 		return "", false
 	}
 	b, err := files.Read(path)
+	if at.line == 0 && err != nil { // the configuration itself
+		*ps = append(*ps, err)
+		return "", false
+	}
 	if err != nil {
 		ps.add(at, "%v", err)
 		return "", false

@@ -4,7 +4,23 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	_ "embed"
 )
+
+// squidText are the directives of squid 2.6 to 6, also those that it only warns of.
+//
+//go:embed squid.txt
+var squidText string
+
+// squidKnown is squidText by name.
+var squidKnown = func() map[string]bool {
+	m := map[string]bool{}
+	for name := range strings.FieldsSeq(squidText) {
+		m[name] = true
+	}
+	return m
+}()
 
 // sources are the addresses that connections of a region's clients come from: of each family
 // the first whose line matches for certain.
@@ -103,8 +119,12 @@ var others = []struct {
 	{"shutdown_lifetime", None, "--drain-timeout says it"}, {"dead_peer", None, "connections go to the servers"},
 }
 
-// other notes a directive that is no access list.
+// other notes a directive that is no access list. One that squid does not know may be meant for one.
 func (s *squidReader) other(d directive) {
+	if !squidKnown[d.words[0]] {
+		s.problems.unknown(d.place, d.words[0], "squid")
+		return
+	}
 	for _, o := range others {
 		if strings.HasPrefix(d.words[0], o.prefix) {
 			s.found.add(d.place, o.effect, "%s", o.why)

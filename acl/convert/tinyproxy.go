@@ -88,13 +88,23 @@ var tinyproxyOthers = map[string]struct {
 	"bindsame": {Differs, "the source address is EGRESS_SOURCE"},
 }
 
+// tinyproxyRest are the directives of tinyproxy that decide on nothing, also those that are gone.
+var tinyproxyRest = strings.Fields("basicauthrealm defaulterrorfile disableviaheader errorfile group logfile loglevel maxrequestsperchild " +
+	"maxspareservers minspareservers pidfile startservers statfile stathost syslog user xtinyproxy")
+
+var tinyproxySwitches = map[string]bool{"filterdefaultdeny": true, "filterurls": true, "filterextended": true, "filtercasesensitive": true}
+
 func (t *tinyproxyReader) line(at place, words []string) {
 	if len(words) == 0 {
 		return
 	}
 	name := strings.ToLower(words[0])
 	value := strings.Trim(strings.TrimSpace(strings.TrimPrefix(strings.Join(words, " "), words[0])), `"`)
-	on := slices.Contains([]string{"yes", "on", "true"}, strings.ToLower(value))
+	on := slices.Contains([]string{"yes", "on"}, strings.ToLower(value))
+	if tinyproxySwitches[name] && !on && !slices.Contains([]string{"no", "off"}, strings.ToLower(value)) {
+		t.problems.add(at, "%q is none of yes, on, no and off", value)
+		return
+	}
 	switch name {
 	case "allow", "deny":
 		c := tinyproxyClient{place: at, allow: name == "allow"}
@@ -122,6 +132,10 @@ func (t *tinyproxyReader) line(at place, words []string) {
 	case "filtercasesensitive":
 		t.caseless = !on
 	case "filtertype":
+		if !slices.Contains([]string{"bre", "ere", "fnmatch"}, strings.ToLower(value)) {
+			t.problems.add(at, "%q is none of bre, ere and fnmatch", value)
+			return
+		}
 		t.extended, t.fnmatch = strings.EqualFold(value, "ere"), strings.EqualFold(value, "fnmatch")
 	case "bind":
 		a, err := netip.ParseAddr(value)
@@ -135,7 +149,11 @@ func (t *tinyproxyReader) line(at place, words []string) {
 		t.found.add(at, Closes, "users are told by tenants: authenticate and usersFile (docs/tenants.md); until they are, nothing is allowed")
 	default:
 		o, ok := tinyproxyOthers[name]
-		if !ok {
+		switch {
+		case !ok && !slices.Contains(tinyproxyRest, name):
+			t.problems.unknown(at, words[0], "tinyproxy")
+			return
+		case !ok:
 			o.why = "it says nothing of who may reach what"
 		}
 		t.found.add(at, o.effect, "%s", o.why)
