@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -19,7 +21,7 @@ func TestConvert(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "etc/squid/conf.d/a.conf"), []byte("http_access allow ok\n"), 0o600))
 	status, out, err := sluice(t, nil, "", "convert", "squid", "--root", dir, filepath.Join(dir, "squid.conf"))
 	assert.Equal(t, 0, status, err)
-	assert.Equal(t, "# /etc/squid/conf.d/a.conf:1: http_access allow ok\n*.example.com\n", out)
+	assert.Equal(t, "# /etc/squid/conf.d/a.conf:1: http_access allow ok\n*.example.com\n#@ end\n", out)
 	status, _, err = sluice(t, nil, out, "acl", "check", "-")
 	assert.Equal(t, 0, status, err)
 
@@ -42,4 +44,26 @@ func TestConvert(t *testing.T) {
 
 	status, out, err = sluice(t, nil, "Filter \"/absent\"\n", "convert", "tinyproxy", "-")
 	assert.Equal(t, []any{2, "", "convert: -:1: open /absent: no such file or directory\n"}, []any{status, out, err})
+
+	status, out, err = sluice(t, nil, "", "convert", "squid", filepath.Join(dir, "none"))
+	assert.Equal(t, []any{2, "", "convert: open " + dir + "/none: no such file or directory\n"}, []any{status, out, err})
+}
+
+// Who prints less than all does not end as if it had printed all.
+func TestFullOutput(t *testing.T) {
+	rules, log := write(t, "rules", "*.example.com\n"), write(t, "log", `{"method":"CONNECT","target":"a.test:443","verdict":"allow","address":"192.0.2.1:443"}`+"\n")
+	squid := write(t, "squid.conf", "http_access allow all\n")
+	for _, args := range [][]string{
+		{"convert", "squid", squid}, {"convert", "squid", "--json", squid}, {"convert", "haproxy", "-e", "SERVICE_TCP_PORT=13443", convertData + "others/haproxy.cfg"},
+		{"acl", "hash", rules}, {"acl", "suggest", "--log", log}, {"acl", "explain", "--rules", rules, "a.test:443"}, {"acl", "lint", "--json", rules}, {"acl", "test", "--rules", rules, "a.example.com:443"},
+		{"version"}, {"version", "--json"}, {"migrate", "--image", "x/sluice:1", "../../internal/migrate/testdata/http-proxy.yaml"},
+	} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		require.NoError(t, err)
+		var said bytes.Buffer
+		status := run(t.Context(), args, nil, streams{in: strings.NewReader(""), out: full, err: &said})
+		assert.NoError(t, full.Close())
+		assert.Equal(t, 2, status, args)
+		assert.Contains(t, said.String(), "write /dev/full: no space left on device", args)
+	}
 }

@@ -71,7 +71,13 @@ EGRESS_ROUTER_MODE or EGRESS_DESTINATION the program sluice-netsetup beside it.`
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s), newMigrateCommand(s), newConvertCommand(s), newInspectCommand(environ, s), newProbe(s), cli.Version("sluice", s.out))
+	root.AddCommand(newModeCommand(proxyCommand, environ, s), newModeCommand(tcpCommand, environ, s), newACLCommand(environ, s))
+	printed := &cli.Output{To: s.out}
+	s.out = printed
+	for _, cmd := range []*cobra.Command{newMigrateCommand(s), newConvertCommand(s), newInspectCommand(environ, s), newProbe(s), cli.Version("sluice", s.out)} {
+		printed.Whole(cmd)
+		root.AddCommand(cmd)
+	}
 	cli.Strict(root)
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -92,7 +93,10 @@ func parameters(words []string) (map[string]string, error) {
 }
 
 func migrateFiles(paths []string, s streams) (all []migrate.File, err error) {
-	for _, path := range paths {
+	for i, path := range paths {
+		if slices.Contains(paths[:i], path) {
+			return nil, fmt.Errorf("%s is named twice; name each file once", path)
+		}
 		b, err := readRules(path, s)
 		if err != nil {
 			return nil, fmt.Errorf("read manifests: %w", err)

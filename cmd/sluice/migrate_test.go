@@ -45,3 +45,11 @@ func TestMigrate(t *testing.T) {
 		assert.Equal(t, []any{2, "", want}, []any{status, out, err})
 	}
 }
+
+// Nothing is read twice: the second time standard input is empty, and a file would be two of everything.
+func TestMigrateTwice(t *testing.T) {
+	for _, name := range []string{"-", "../../internal/migrate/testdata/http-proxy.yaml"} {
+		status, out, err := sluice(t, nil, "", "migrate", name, name)
+		assert.Equal(t, []any{2, "", "migrate: " + name + " is named twice; name each file once\n"}, []any{status, out, err})
+	}
+}
