@@ -181,6 +181,8 @@ func TestChartGoldens(t *testing.T) {
 // of the wrong kind is told by the schema.
 func TestChartRefuses(t *testing.T) {
 	const failed = "Error: execution error at (sluice/templates/service-account.yaml:1:4): \n  "
+	const own, pool = "network.type=multus,network.gateway=192.0.2.1,", "network.type=multus,network.gateway=192.0.2.1,failover.enabled=true,"
+	const noIPv4 = "it is no address: four numbers of 0 to 255, without zeros in front"
 	for _, tt := range []struct{ values, want string }{
 		{"image=", failed + "image: name the image, --set image=REGISTRY/sluice:VERSION"},
 		{"network.type=multus", failed + "network.source: give the gateway its address, --set network.source=192.0.2.10/24; network.type multus needs one\n  network.gateway: give the gateway of network.source, --set network.gateway=192.0.2.1"},
@@ -200,6 +202,20 @@ func TestChartRefuses(t *testing.T) {
 		{"mode=tcp,tcp.destinations=80 a.test\n80 b.test\n99999 c.test", failed + "tcp.destinations: TCP port 80 is there twice\n  tcp.destinations: TCP port 99999: ports are 1 to 65535"},
 		{"mode=redirect,redirect.destinations=80 icmp 192.0.2.1,network.type=multus,network.source=192.0.2.10,network.gateway=192.0.2.1", failed + "redirect.destinations: ICMP port 80: protocols are tcp, udp and sctp"},
 		{"env[0].name=GOMEMLIMIT,env[0].value=a,env[1].name=A,env[2].name=A", failed + "env: GOMEMLIMIT stands there twice, or another value says it; leave one out\n  env: A stands there twice, or another value says it; leave one out"},
+		{own + "network.source=64:ff9b::192.0.2.1/64", failed + "network.source: 64:ff9b::192.0.2.1/64: write it in hexadecimal alone, or the address of IPv4 if it is one"},
+		{own + "network.source=::ffff:c000:20a/120", failed + "network.source: ::ffff:c000:20a/120: write it as an address of IPv4, which it is"},
+		{own + "network.source=hello", failed + "network.source: hello: " + noIPv4},
+		{own + "network.source=192.0.2.999/24\\,192.0.2.010/24\\,192.0.2/24 192.0.2.1.1", failed + "network.source: 192.0.2.999/24: " + noIPv4 + "\n  network.source: 192.0.2.010/24: " + noIPv4 + "\n  network.source: 192.0.2/24: " + noIPv4 + "\n  network.source: 192.0.2.1.1: " + noIPv4},
+		{own + "network.source=192.0.2.10/33\\,192.0.2.11/\\,2001:db8::1/129\\,192.0.2.12/24/24", failed + "network.source: 192.0.2.10/33: the length is 0 to 32\n  network.source: 192.0.2.11/: the length is missing behind its slash\n  network.source: 2001:db8::1/129: the length is 0 to 128\n  network.source: 192.0.2.12/24/24: the length is 0 to 32"},
+		{own + "network.source=2001:db8\\,1::2::3\\,1:2:3:4:5:6:7:8:9\\,:::1\\,1:2:3:4:5:6:7::8\\,12345::1\\,fe80::1%eth0", failed + "network.source: 2001:db8: it is no address\n  network.source: 1::2::3: it is no address\n  network.source: 1:2:3:4:5:6:7:8:9: it is no address\n  network.source: :::1: it is no address\n  network.source: 1:2:3:4:5:6:7::8: it is no address\n  network.source: 12345::1: it is no address\n  network.source: fe80::1%eth0: it is no address"},
+		{pool + "failover.pool={192.0.2.10/24,192.0.2.10/32}", failed + "failover.pool: 192.0.2.10/32 is there twice; leave one out"},
+		{pool + "failover.pool={192.0.2.10/24\\,2001:db8::1/64,2001:DB8:0::1}", failed + "failover.pool: 2001:DB8:0::1 is there twice; leave one out"},
+		{own + "network.source=192.0.2.10/24,failover.enabled=true,replicas=1", failed + "replicas: with failover.enabled one has nobody that takes over; leave it out, or give 2 or more"},
+		{pool + "failover.pool={192.0.2.10/24,192.0.2.11/24,192.0.2.12/24},replicas=2", failed + "replicas: failover.pool has 3 groups, and 2 replicas hold one each; leave it out, or give 4 or more"},
+		{own + "network.source=192.0.2.10/24,failover.enabled=true,terminationGracePeriodSeconds=26", failed + "terminationGracePeriodSeconds: 26 is too short: a replica with failover.enabled waits 15 s for a successor, drains for 1 s and needs 10 s besides; give more than 26"},
+		{"terminationGracePeriodSeconds=35", failed + "terminationGracePeriodSeconds: 35 is not more than shutdownDelay, 5s, and --drain-timeout, 30s, together: connections would be cut; give more than 35"},
+		{"shutdownDelay=40s", failed + "terminationGracePeriodSeconds: 45 is not more than shutdownDelay, 40s, and --drain-timeout, 30s, together: connections would be cut; give more than 70"},
+		{"shutdownDelay=0.5m,env[0].name=SLUICE_DRAIN_TIMEOUT,env[0].value=15s", failed + "terminationGracePeriodSeconds: 45 is not more than shutdownDelay, 0.5m, and --drain-timeout, 15s, together: connections would be cut; give more than 45"},
 		{"fullnameOverride=" + strings.Repeat("n", 51), "at '/fullnameOverride': maxLength: got 51, want 50"},
 		{"env[0].name=A,env[0].value=1", "at '/env/0/value': got number, want string"},
 		{"networkPolicy.apiServer={a: b}", "at '/networkPolicy/apiServer/0': 'a: b' does not match pattern"},
@@ -216,6 +232,8 @@ func TestChartRefuses(t *testing.T) {
 			assert.Contains(t, err.Error(), tt.want, tt.values)
 		}
 	}
+	_, err := template(t, "sluice", "--set="+own+"network.source=192.0.2.10/24,failover.enabled=true,replicas=0")
+	assert.NoError(t, err, "nobody for a while, as a change of the groups wants it")
 }
 
 // TestChartNames: names that YAML would take for something else, of the longest that helm has, and
@@ -266,10 +284,12 @@ var variants = map[string][]string{
 	"all that can be said": {"--set=imagePullPolicy=Always,imagePullSecrets[0].name=registry,fullnameOverride=door,replicas=2,env[0].name=SLUICE_CONTACT,env[0].value=me,terminationGracePeriodSeconds=60,service.type=LoadBalancer,service.annotations.a=b",
 		"--set=serviceMonitor.enabled=true,serviceMonitor.interval=10s,serviceMonitor.labels.release=prometheus,podAnnotations.a=b,podLabels.team=a,nodeSelector.a=b,tolerations[0].operator=Exists,goMemLimit=1GiB",
 		"--set-json=affinity={\"nodeAffinity\":{}}"},
-	"SOCKS":             {"--set=socks.enabled=true"},
-	"SOCKS, one holds":  {"--values=" + chart + "/examples/active-standby.yaml", "--set=socks.enabled=true"},
-	"nothing around it": {"--set=networkPolicy.enabled=false,podDisruptionBudget.enabled=false,replicas=2"},
-	"one API server":    {"--values=" + chart + "/examples/active-standby.yaml", "--set=networkPolicy.apiServer={192.0.2.1/32}"},
+	"SOCKS":                    {"--set=socks.enabled=true"},
+	"SOCKS, one holds":         {"--values=" + chart + "/examples/active-standby.yaml", "--set=socks.enabled=true"},
+	"nothing around it":        {"--set=networkPolicy.enabled=false,podDisruptionBudget.enabled=false,replicas=2"},
+	"one of a pool, with IPv6": {"--values=" + chart + "/examples/pool.yaml", "--set=failover.pool={192.0.2.10/24\\,2001:db8::10/64,2001:db8:0:0:0:0:0:11/64},network.gateway=192.0.2.1\\,2001:db8::1"},
+	"it ends soon":             {"--set=terminationGracePeriodSeconds=12,env[0].name=SLUICE_DRAIN_TIMEOUT,env[0].value=1500ms"},
+	"one API server":           {"--values=" + chart + "/examples/active-standby.yaml", "--set=networkPolicy.apiServer={192.0.2.1/32}"},
 }
 
 // TestChartVariants: they hold what the overlays hold.
@@ -419,6 +439,7 @@ func walkValues(t *testing.T, path string, schema, defaults map[string]any, rows
 func TestChartNamesGroups(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var values, want []string
+	seen := map[netip.Addr]bool{} // an address is in one group
 	for range 200 {
 		var addrs []netip.Addr
 		var texts []string
@@ -431,6 +452,13 @@ func TestChartNamesGroups(t *testing.T) {
 			if random.IntN(2) == 0 {
 				a = netip.AddrFrom4([4]byte(b[:4]))
 			}
+			if seen[a] && len(addrs) > 0 {
+				continue
+			}
+			for seen[a] {
+				a = a.Next()
+			}
+			seen[a] = true
 			addrs = append(addrs, a)
 			texts = append(texts, []string{strings.ToUpper(a.String()), a.StringExpanded()}[random.IntN(2)]+[]string{"", "/24"}[random.IntN(2)])
 		}

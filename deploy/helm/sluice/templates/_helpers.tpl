@@ -45,29 +45,65 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{/* What a group of addresses is called, by the lowest of them: each is written at full length,
-     those of IPv4 first, which then are in the order of what they are. */}}
-{{- define "sluice.groupName" -}}
+{{/* The addresses of a group, or of network.source, as JSON: each as it is written, and as it is
+     called. The names are at full length, those of IPv4 first, which then are in the order of what
+     they are; what is wrong with one stands in its place. */}}
+{{- define "sluice.addresses" -}}
 {{- $all := list -}}
 {{- range splitList " " (regexReplaceAll "[,\\s]+" (trim .) " ") -}}
-{{- $address := first (splitList "/" .) -}}
+{{- $parts := splitList "/" . -}}
+{{- $address := first $parts -}}
+{{- $length := rest $parts | join "/" -}}
+{{- $wrong := "" -}}
+{{- $name := "" -}}
 {{- if contains ":" $address -}}
 {{- $halves := splitList "::" $address -}}
 {{- $left := first $halves | splitList ":" | compact -}}
 {{- $right := rest $halves | join "" | splitList ":" | compact -}}
-{{- $words := $left -}}
-{{- range until (sub 8 (len (concat $left $right)) | int) -}}{{- $words = append $words "0" -}}{{- end -}}
-{{- range $right -}}{{- $words = append $words . -}}{{- end -}}
+{{- $groups := len (concat $left $right) -}}
+{{- if contains "." $address -}}
+{{- $wrong = "write it in hexadecimal alone, or the address of IPv4 if it is one" -}}
+{{- else if or (gt (len $halves) 2) (gt $groups (ternary 7 8 (eq (len $halves) 2))) (and (eq (len $halves) 1) (ne $groups 8)) -}}
+{{- $wrong = "it is no address" -}}
+{{- end -}}
+{{- range $halves -}}
+{{- if not (regexMatch "^([0-9A-Fa-f]{1,4}(:[0-9A-Fa-f]{1,4})*)?$" .) -}}{{- $wrong = $wrong | default "it is no address" -}}{{- end -}}
+{{- end -}}
 {{- $full := list -}}
-{{- range $words -}}{{- $full = append $full (printf "0000%s" . | lower | trunc -4) -}}{{- end -}}
-{{- $all = append $all (printf "6 %s" (join "-" $full)) -}}
+{{- range $left -}}{{- $full = append $full (printf "0000%s" . | lower | trunc -4) -}}{{- end -}}
+{{- range until (sub 8 $groups | int | max 0 | int) -}}{{- $full = append $full "0000" -}}{{- end -}}
+{{- range $right -}}{{- $full = append $full (printf "0000%s" . | lower | trunc -4) -}}{{- end -}}
+{{- $name = printf "6 %s" (join "-" $full) -}}
+{{- if hasPrefix "6 0000-0000-0000-0000-0000-ffff-" $name -}}{{- $wrong = $wrong | default "write it as an address of IPv4, which it is" -}}{{- end -}}
+{{- if and $length (not (regexMatch "^([1-9]?[0-9]|1[01][0-9]|12[0-8])$" $length)) -}}{{- $wrong = $wrong | default "the length is 0 to 128" -}}{{- end -}}
 {{- else -}}
 {{- $full := list -}}
-{{- range splitList "." $address -}}{{- $full = append $full (printf "000%s" . | trunc -3) -}}{{- end -}}
-{{- $all = append $all (printf "4 %s %s" (join "" $full) (replace "." "-" $address)) -}}
+{{- range splitList "." $address -}}
+{{- $full = append $full (printf "000%s" . | trunc -3) -}}
+{{- if not (regexMatch "^(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])$" .) -}}{{- $wrong = "it is no address: four numbers of 0 to 255, without zeros in front" -}}{{- end -}}
 {{- end -}}
+{{- if ne (len $full) 4 -}}{{- $wrong = "it is no address: four numbers of 0 to 255, without zeros in front" -}}{{- end -}}
+{{- $name = printf "4 %s %s" (join "" $full) (replace "." "-" $address) -}}
+{{- if and $length (not (regexMatch "^([12]?[0-9]|3[0-2])$" $length)) -}}{{- $wrong = $wrong | default "the length is 0 to 32" -}}{{- end -}}
 {{- end -}}
+{{- if and (gt (len $parts) 1) (not $length) -}}{{- $wrong = $wrong | default "the length is missing behind its slash" -}}{{- end -}}
+{{- $all = append $all (dict "text" . "name" $name "wrong" $wrong) -}}
+{{- end -}}
+{{- dict "all" $all | toJson -}}
+{{- end -}}
+
+{{/* What a group of addresses is called: by the lowest of them. */}}
+{{- define "sluice.groupName" -}}
+{{- $all := list -}}
+{{- range (include "sluice.addresses" . | fromJson).all -}}{{- $all = append $all .name -}}{{- end -}}
 {{- $all | sortAlpha | first | splitList " " | last -}}
+{{- end -}}
+
+{{/* A duration as shutdownDelay may be, in seconds; nothing for another. */}}
+{{- define "sluice.seconds" -}}
+{{- if regexMatch "^[0-9]+(\\.[0-9]+)?(ms|s|m)$" . -}}
+{{- mulf (regexFind "^[0-9.]+" . | float64) (get (dict "ms" 0.001 "s" 1.0 "m" 60.0) (regexFind "[ms]+$" .)) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* EGRESS_SOURCE and EGRESS_GATEWAY, or the pool: what sluice-netsetup is told. */}}
@@ -177,6 +213,38 @@ resources:
 {{- end -}}
 {{- if and (ne $v.network.type "none") (not $v.failover.enabled) (gt (include "sluice.replicas" . | int) 1) -}}
 {{- $wrong = append $wrong "replicas: one pod at a time can have the address of network.source; set failover.enabled, or leave replicas out" -}}
+{{- end -}}
+{{- $source := ternary "failover.pool" "network.source" (eq (include "sluice.pool" .) "yes") -}}
+{{- $addresses := dict -}}
+{{- range ternary $v.failover.pool (list $v.network.source) (eq (include "sluice.pool" .) "yes") -}}
+{{- range ternary (include "sluice.addresses" . | fromJson).all list (ne . "") -}}
+{{- if .wrong -}}
+{{- $wrong = append $wrong (printf "%s: %s: %s" $source .text .wrong) -}}
+{{- else if hasKey $addresses .name -}}
+{{- $wrong = append $wrong (printf "%s: %s is there twice; leave one out" $source .text) -}}
+{{- end -}}
+{{- $_ := set $addresses .name true -}}
+{{- end -}}
+{{- end -}}
+{{- $replicas := include "sluice.replicas" . | int -}}
+{{- if and $v.failover.enabled (eq $replicas 1) (le (len $v.failover.pool) 1) -}}
+{{- $wrong = append $wrong "replicas: with failover.enabled one has nobody that takes over; leave it out, or give 2 or more" -}}
+{{- end -}}
+{{- if and $v.failover.enabled (gt $replicas 0) (lt $replicas (len $v.failover.pool)) -}}
+{{- $wrong = append $wrong (printf "replicas: failover.pool has %d groups, and %d replicas hold one each; leave it out, or give %d or more" (len $v.failover.pool) $replicas (add1 (len $v.failover.pool))) -}}
+{{- end -}}
+{{- $grace := int64 $v.terminationGracePeriodSeconds -}}
+{{- if and $v.failover.enabled (le $grace 26) -}}
+{{- $wrong = append $wrong (printf "terminationGracePeriodSeconds: %d is too short: a replica with failover.enabled waits 15 s for a successor, drains for 1 s and needs 10 s besides; give more than 26" $grace) -}}
+{{- else if and (not $v.failover.enabled) (ne $v.mode "redirect") -}}
+{{- $drain := ternary "0s" "30s" (contains "drainTimeout" $v.config) -}}
+{{- range $v.env -}}
+{{- if eq .name "SLUICE_DRAIN_TIMEOUT" -}}{{- $drain = .value | default "0s" -}}{{- end -}}
+{{- end -}}
+{{- $least := addf (include "sluice.seconds" $v.shutdownDelay | float64) (include "sluice.seconds" $drain | default "0" | float64) -}}
+{{- if le (float64 $grace) $least -}}
+{{- $wrong = append $wrong (printf "terminationGracePeriodSeconds: %d is not more than shutdownDelay, %s, and --drain-timeout, %s, together: connections would be cut; give more than %v" $grace $v.shutdownDelay $drain $least) -}}
+{{- end -}}
 {{- end -}}
 {{- $name := include "sluice.fullname" . -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
