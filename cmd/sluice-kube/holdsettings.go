@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -16,6 +17,13 @@ import (
 	"github.com/sluiceproxy/sluice/internal/hold"
 	"github.com/sluiceproxy/sluice/internal/settings"
 )
+
+// often is how often the API server, or the network, is asked at most.
+const often = 50 * time.Millisecond
+
+// maxLease is how long --lease may be, so that a Lease can have its name with any group behind it:
+// that of an address of IPv6 is 39 letters.
+const maxLease = validation.DNS1123SubdomainMaxLength - 1 - 39
 
 // holdConfiguration is what all settings of "sluice-kube hold" say, checked.
 type holdConfiguration struct {
@@ -37,15 +45,18 @@ type holdConfiguration struct {
 func (c *holdConfiguration) settings() []settings.Setting {
 	const fixed = settings.Restart
 	d := hold.Defaults
-	span := func(flag, key string, def, most time.Duration, help string, place *time.Duration) settings.Setting {
+	between := func(flag, key string, def, least, most time.Duration, help string, place *time.Duration) settings.Setting {
 		return settings.Setting{Flag: flag, Key: key, Default: def.String(), Value: "DURATION", Change: fixed, Help: help,
-			Into: settings.One(place, settings.Duration(0, most))}
+			Into: settings.One(place, settings.Duration(least, most))}
+	}
+	span := func(flag, key string, def, most time.Duration, help string, place *time.Duration) settings.Setting {
+		return between(flag, key, def, 0, most, help, place)
 	}
 	return settings.Table(settings.Group{Settings: []settings.Setting{
 		settings.ConfigFile(),
 		{Flag: "lease", Key: "lease", Default: "sluice", Value: "NAME", Change: fixed,
 			Help: "hold each group of addresses by the Lease NAME-GROUP, in the pod's namespace",
-			Into: settings.One(&c.Lease, parseName)},
+			Into: settings.One(&c.Lease, parseLease)},
 		{Flag: "service", Key: "service", Value: "NAME", Change: fixed,
 			Help: "lead this Service, which has no selector, to the pod that holds, by EndpointSlices",
 			Into: settings.One(&c.Service, parseName)},
@@ -61,8 +72,8 @@ func (c *holdConfiguration) settings() []settings.Setting {
 		span("hold-pending", "holdPending", d.Pending, hold.MaxBound, "time for a Lease to be acknowledged (P)", &c.Hold.Pending),
 		span("hold-held", "holdHeld", d.Held, hold.MaxBound, "after a renewal the kernel lets the address out for so long (V)", &c.Hold.Held),
 		span("hold-lease", "holdLease", d.Lease, 10*hold.MaxBound, "a Lease that has not changed for so long may be taken (L): 1.15 times P and V together at least", &c.Hold.Lease),
-		span("hold-renew", "holdRenew", d.Renew, hold.MaxBound, "renew that often", &c.Hold.Renew),
-		span("hold-retry", "holdRetry", d.Retry, hold.MaxBound, "try again that long after somebody else answered for the address", &c.Hold.Retry),
+		between("hold-renew", "holdRenew", d.Renew, often, hold.MaxBound, "renew that often", &c.Hold.Renew),
+		between("hold-retry", "holdRetry", d.Retry, often, hold.MaxBound, "try again that long after somebody else answered for the address", &c.Hold.Retry),
 		{Flag: "hold-gateway-misses", Key: "holdGatewayMisses", Default: fmt.Sprint(d.GatewayMisses), Value: "N", Change: fixed,
 			Help: "renew no more when the gateway has not answered that often in a row",
 			Into: settings.One(&c.Hold.GatewayMisses, settings.Number(1, 1000))},
@@ -89,9 +100,10 @@ func (c *holdConfiguration) settings() []settings.Setting {
 // one group and who has several must mean the same Lease for the same address.
 func (c *holdConfiguration) leaseOf(group string) string { return c.Lease + "-" + group }
 
-// loadHold makes the configuration. The error is [settings.Problems], with everything that is
+// loadHold makes the configuration; with check it is only judged, where there may be no API server
+// to reach. The error is [settings.Problems], with everything that is
 // wrong; there is no configuration then.
-func loadHold(in settings.Input) (*holdConfiguration, error) {
+func loadHold(in settings.Input, check bool) (*holdConfiguration, error) {
 	c := &holdConfiguration{}
 	all := c.settings()
 	l := settings.NewLoader(in, all)
@@ -100,9 +112,12 @@ func loadHold(in settings.Input) (*holdConfiguration, error) {
 		if len(l.Problems) == 0 { // else some are not what was meant
 			c.checkTimes(l, all)
 			c.checkPorts(l, all)
+			if c.Netsetup == c.Socket {
+				l.Report(l.At(settings.Pick(all, "socket")).Problem(fmt.Sprintf("%s is the socket of --netsetup too: name another, this one is made here", c.Socket)))
+			}
 		}
 		var err error
-		if c.API, err = apiConfig(c.Kubeconfig); err != nil {
+		if c.API, err = apiConfig(c.Kubeconfig); err != nil && !(check && errors.Is(err, errNoPod)) {
 			l.Report(l.At(settings.Pick(all, "kubeconfig")).Problem(err.Error()))
 		}
 		c.findPod(l, in.Environ)
@@ -146,6 +161,8 @@ func (c *holdConfiguration) findPod(l *settings.Loader, environ []string) {
 	for name, place := range map[string]*string{"POD_NAME": &c.Pod.Name, "POD_NAMESPACE": &c.Pod.Namespace, "POD_UID": &c.Pod.UID} {
 		if *place = env[name]; *place == "" {
 			l.Report(settings.Value{Source: name}.Problem("it is not set: have the downward API say which pod this is"))
+		} else if len(validation.IsDNS1123Subdomain(*place)) > 0 {
+			l.Report(settings.Value{Source: name}.Problem(fmt.Sprintf("%q is no pod's: have the downward API say which pod this is", *place)))
 		}
 	}
 	c.Pod.Node = env["NODE_NAME"]
@@ -167,6 +184,13 @@ func parseName(s string) (string, error) {
 		return "", fmt.Errorf("%q is no name of an object: lower-case letters, digits, hyphens and dots", s)
 	}
 	return s, nil
+}
+
+func parseLease(s string) (string, error) {
+	if len(s) > maxLease {
+		return "", fmt.Errorf("%d letters are too many: %d at most, so that a group has room behind them", len(s), maxLease)
+	}
+	return parseName(s)
 }
 
 // parsePort takes NAME=PORT, or PORT for a Service whose one port has no name.

@@ -43,7 +43,7 @@ func loaded(t *testing.T, environ []string, args ...string) (*holdConfiguration,
 	flags := pflag.NewFlagSet("hold", pflag.ContinueOnError)
 	settings.AddFlags(flags, new(holdConfiguration).settings())
 	require.NoError(t, flags.Parse(append(args, "--kubeconfig", kubeconfig(t))))
-	return loadHold(settings.Input{Flags: flags, Environ: environ, ReadFile: os.ReadFile})
+	return loadHold(settings.Input{Flags: flags, Environ: environ, ReadFile: os.ReadFile}, false)
 }
 
 // What is not said is as the defaults have it, which are right together.
@@ -131,6 +131,21 @@ func TestWrongHoldSettings(t *testing.T) {
 		{"no time to renew in", []string{
 			"--hold-renew: renew 2s: held 2s must be more than that and pending 750ms together, or the address is fenced between renewals",
 		}, inPod, []string{"--hold-renew", "2s"}},
+		{"too often", []string{
+			"--hold-renew: 1ns is out of range: from 50ms to 1m",
+			"--hold-retry: 49ms is out of range: from 50ms to 1m",
+		}, inPod, []string{"--hold-renew", "1ns", "--hold-retry", "49ms"}},
+		{"one socket for both", []string{
+			"--socket: /run/a is the socket of --netsetup too: name another, this one is made here",
+		}, inPod, []string{"--netsetup", "/run/a", "--socket", "/run/a"}},
+		{"a name without room", []string{
+			"--lease: 214 letters are too many: 213 at most, so that a group has room behind them",
+		}, inPod, []string{"--lease", strings.Repeat("a", 214)}},
+		{"a name with room", nil, inPod, []string{"--lease", strings.Repeat("a", 213)}},
+		{"no pod's", []string{
+			`POD_UID: "a b/c_d" is no pod's: have the downward API say which pod this is`,
+			`POD_NAMESPACE: "../x" is no pod's: have the downward API say which pod this is`,
+		}, []string{"POD_NAME=sluice-0", "POD_NAMESPACE=../x", "POD_UID=a b/c_d"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c, err := loaded(t, test.environ, test.args...)
@@ -170,6 +185,18 @@ func TestHoldCheck(t *testing.T) {
 		assert.Contains(t, errs, "--admin: ")
 	}
 	assert.NoFileExists(t, socket)
+}
+
+// Where there is no API server, what is set can be judged all the same; a file that is named is read.
+func TestCheckOutsideOfPods(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	for _, command := range []string{"hold", "directory"} {
+		status, out, errs := call(t, inPod, command, "--check")
+		assert.Equal(t, []any{0, "", ""}, []any{status, out, errs})
+		status, _, errs = call(t, inPod, command, "--check", "--kubeconfig", "/absent")
+		assert.Equal(t, cli.StatusWrong, status)
+		assert.Contains(t, errs, "--kubeconfig: stat /absent: no such file or directory")
+	}
 }
 
 // A folder that is not there is a volume that nobody has mounted.

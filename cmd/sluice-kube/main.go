@@ -53,7 +53,7 @@ A flag wins over the environment, the environment over the file.`,
 	directory.Flags().SortFlags = false
 	directoryCheck := addCheck(directory)
 	directory.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := load(settings.Input{Flags: cmd.Flags(), Environ: environ})
+		c, err := load(settings.Input{Flags: cmd.Flags(), Environ: environ}, *directoryCheck)
 		switch {
 		case err != nil:
 			return cli.Wrong(err)
@@ -73,7 +73,7 @@ Proxies of the pod (--holder) are told what is held. See docs/failover.md.`,
 	holding.Flags().SortFlags = false
 	holdingCheck := addCheck(holding)
 	holding.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := loadHold(settings.Input{Flags: cmd.Flags(), Environ: environ})
+		c, err := loadHold(settings.Input{Flags: cmd.Flags(), Environ: environ}, *holdingCheck)
 		switch {
 		case err != nil:
 			return cli.Wrong(err)

@@ -51,16 +51,17 @@ func (c *configuration) settings() []settings.Setting {
 	}})
 }
 
-// load makes the configuration. The error is [settings.Problems], with everything that is
+// load makes the configuration; with check it is only judged, where there may be no API server to
+// reach. The error is [settings.Problems], with everything that is
 // wrong; there is no configuration then.
-func load(in settings.Input) (*configuration, error) {
+func load(in settings.Input, check bool) (*configuration, error) {
 	c := &configuration{}
 	all := c.settings()
 	l := settings.NewLoader(in, all)
 	l.Load()
 	if !l.Unread {
 		var err error
-		if c.API, err = apiConfig(c.Kubeconfig); err != nil {
+		if c.API, err = apiConfig(c.Kubeconfig); err != nil && !(check && errors.Is(err, errNoPod)) {
 			l.Report(l.At(settings.Pick(all, "kubeconfig")).Problem(err.Error()))
 		}
 	}
@@ -71,6 +72,8 @@ func load(in settings.Input) (*configuration, error) {
 	return c, nil
 }
 
+var errNoPod = errors.New("this is no pod, so name a kubeconfig to reach the API server by")
+
 // apiConfig is how to reach the API server.
 func apiConfig(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig != "" {
@@ -78,7 +81,7 @@ func apiConfig(kubeconfig string) (*rest.Config, error) {
 	}
 	c, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {
-		return nil, errors.New("this is no pod, so name a kubeconfig to reach the API server by")
+		return nil, errNoPod
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the pod's service account cannot be used (is automountServiceAccountToken off?): %w", err)

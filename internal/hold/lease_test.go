@@ -53,6 +53,7 @@ func TestSettingsCheck(t *testing.T) {
 	}{
 		{"hold-lease", "lease 3.1s is less than 1.15 times pending 750ms and held 2s: at least 3.1625s", with(func(s *Settings) { s.Lease = 3100 * time.Millisecond })},
 		{"hold-pending", "pending 9ms: the shortest time that the fence takes is 10ms", with(func(s *Settings) { s.Pending = 9 * time.Millisecond })},
+		{"hold-renew", "renew 0s: more than 0", with(func(s *Settings) { s.Renew = 0 })},
 		{"hold-renew", "renew 1.25s: held 2s must be more than that and pending 750ms together, or the address is fenced between renewals", with(func(s *Settings) { s.Renew = 1250 * time.Millisecond })},
 		{"hold-held", "pending 750ms and held 1m0s are more than 1m0s together", with(func(s *Settings) { s.Held, s.Lease = time.Minute, time.Hour })},
 		{"hold-gateway-misses", "gateway misses 0: at least 1", with(func(s *Settings) { s.GatewayMisses = 0 })},

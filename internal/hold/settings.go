@@ -80,7 +80,9 @@ func (s Settings) Check() (all []*Wrong) {
 	if need := Wait(s.bound()); s.Lease < need {
 		wrong([]string{"hold-lease", "hold-held", "hold-pending"}, "lease %v is less than 1.15 times pending %v and held %v: at least %v", s.Lease, s.Pending, s.Held, need)
 	}
-	if s.Renew <= 0 || s.Renew+s.Pending >= s.Held {
+	if s.Renew <= 0 {
+		wrong([]string{"hold-renew"}, "renew %v: more than 0", s.Renew)
+	} else if s.Renew+s.Pending >= s.Held {
 		wrong([]string{"hold-renew", "hold-held", "hold-pending"}, "renew %v: held %v must be more than that and pending %v together, or the address is fenced between renewals", s.Renew, s.Held, s.Pending)
 	}
 	if s.GatewayMisses < 1 {
