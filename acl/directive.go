@@ -34,6 +34,20 @@ const (
 	msgOnlyBehind = "stands behind a rule only"
 )
 
+// nearDirective reports whether a comment was probably meant for a directive.
+func nearDirective(comment string) bool {
+	rest, ok := strings.CutPrefix(strings.TrimLeft(comment, "#"+blanks), "@")
+	if !ok {
+		return false
+	}
+	rest = strings.TrimLeft(rest, blanks)
+	if word, _, _ := strings.Cut(strings.ReplaceAll(rest, "\t", " "), " "); word == "assert" || rest == "end" {
+		return true
+	}
+	key, _, ok := strings.Cut(rest, "=")
+	return ok && (key == "owner" || key == "ticket" || key == "expires" || key == "protocol")
+}
+
 // readAlone reads a directive that has a line for itself.
 func (b *builder) readAlone(line int, comment, directive string) {
 	first, rest, _ := strings.Cut(strings.Trim(directive, blanks), " ")

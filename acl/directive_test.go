@@ -53,7 +53,8 @@ func TestDirectives(t *testing.T) {
 		{},
 		{Ticket: "T-3"},
 	}, got)
-	require.Empty(t, p.Warnings())
+	require.Len(t, p.Warnings(), 1)
+	require.Equal(t, 11, p.Warnings()[0].Line, "what has a space in it is a comment")
 
 	p, err = acl.ParseTexts(acl.Text{Source: "a", Text: "#@ owner=a\n"}, acl.Text{Source: "b", Text: "x.test\n"})
 	require.NoError(t, err)
@@ -175,4 +176,25 @@ func TestExpiry(t *testing.T) {
 		}
 	}
 	require.Nil(t, (*acl.Policy)(nil).At(time.Time{}))
+}
+
+// What was probably meant for a directive is told; other comments are comments.
+func TestNearDirectives(t *testing.T) {
+	for text, near := range map[string]string{
+		"a.com # @ expires=2020-01-01": "# @ expires=2020-01-01", "a.com ##@ expires=2020-01-01": "##@ expires=2020-01-01", "#  @\towner=x\na.com": `#  @\towner=x`,
+		"a.com\n# @ assert deny b.com": "# @ assert deny b.com", "a.com\n##@end": "##@end",
+		"a.com #@ expires=2020-01-01": "", "a.com # @team asks": "", "a.com # @ team": "", "#a.com #@ owner=x": "", "# @ the end": "", "a.com # mail x@owner=y": "",
+	} {
+		p, err := acl.Parse(text)
+		require.NoError(t, err, text)
+		var got []string
+		for _, w := range p.Warnings() {
+			got = append(got, w.Msg)
+		}
+		if near == "" {
+			assert.Empty(t, got, text)
+			continue
+		}
+		assert.Equal(t, []string{"'" + near + "' is a comment, and looks like a directive; that begins with #@ and nothing between"}, got, text)
+	}
 }

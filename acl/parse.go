@@ -107,6 +107,8 @@ func (b *builder) readLine(line, start, end int) {
 		b.readAlone(line, comment, directive)
 	case ok:
 		b.readBehind(line, text[from:to]+" "+comment, directive)
+	case nearDirective(comment):
+		b.warnings = append(b.warnings, b.at(line, "", quote(comment)+" is a comment, and looks like a directive; that begins with #@ and nothing between"))
 	}
 	if from < to {
 		b.readRule(line, from, to)
