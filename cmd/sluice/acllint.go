@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -45,6 +46,9 @@ Status 0: nothing found, 1: something, 2: wrong rules, or a list too large for -
 
 func (a *aclLint) run(args, environ []string, s streams) error {
 	if a.json {
+		if a.format != "text" && a.format != "json" {
+			return cli.Wrong(fmt.Errorf("--json and --format %s are both given; keep one of them", a.format))
+		}
 		a.format = "json"
 	}
 	if !slices.Contains([]string{"text", "json", "github", "sarif"}, a.format) {
@@ -124,6 +128,12 @@ type lintFinding struct {
 	Opens   bool       `json:"opens"`
 }
 
+// serious reports whether it is told as a warning: it opens, it is over, or a line is in vain, which may
+// be one that was to deny.
+func (f *lintFinding) serious() bool {
+	return f.Opens || strings.HasSuffix(f.Kind, string(audit.NeverDecides)) || f.Kind == string(audit.DecidesLater) || f.Kind == string(audit.Expired)
+}
+
 type lintLine struct {
 	File string `json:"file,omitempty"`
 	Line int    `json:"line"`
@@ -164,7 +174,7 @@ func (o *lintOutput) github(s streams) {
 	property := strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C")
 	for _, f := range o.Findings {
 		level := "notice"
-		if f.Opens || strings.HasSuffix(f.Kind, string(audit.NeverDecides)) || f.Kind == string(audit.DecidesLater) || f.Kind == string(audit.Expired) {
+		if f.serious() {
 			level = "warning"
 		}
 		fmt.Fprintf(s.out, "::%s file=%s,line=%d,title=%s::%s\n", level, property.Replace(f.File), f.Line, property.Replace(f.Kind), data.Replace(f.Message))
@@ -181,13 +191,13 @@ func (o *lintOutput) sarif() any {
 			rules = append(rules, object{"id": f.Kind})
 		}
 		level := "note"
-		if f.Opens {
+		if f.serious() {
 			level = "warning"
 		}
 		results = append(results, object{
 			"ruleId": f.Kind, "level": level, "message": object{"text": f.Message},
 			"locations": []object{{"physicalLocation": object{
-				"artifactLocation": object{"uri": f.File}, "region": object{"startLine": f.Line},
+				"artifactLocation": object{"uri": (&url.URL{Path: f.File}).String()}, "region": object{"startLine": f.Line},
 			}}},
 		})
 	}
