@@ -80,6 +80,7 @@ type jsonLine struct {
 	Details string  `json:"details"`
 	Shadow  string  `json:"shadow"`
 	Revoked string  `json:"revoked"`
+	File    string  `json:"file"` // of the rule that has decided
 
 	Listener    *string `json:"listener"` // sluice tcp
 	Destination string  `json:"destination"`
@@ -134,6 +135,7 @@ func (l *jsonLine) judge(r *Request) {
 		r.Outcome, r.Why = Guarded, l.Reason
 	case l.Verdict == "deny":
 		r.Outcome, r.Why = Denied, l.Reason
+	case l.Revoked == "default" && l.File == "--learn": // the learning has ended: nobody has denied it
 	case l.Revoked != "":
 		r.Outcome, r.Why = Denied, "revoked: "+l.Revoked
 	case l.Error == refusedLater:

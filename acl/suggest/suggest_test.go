@@ -79,6 +79,8 @@ func TestRules(t *testing.T) {
 		"another port of it": {reached("a.example.com:443") + line("deny", "a.example.com:22", "", "default"), 0, []string{"a.example.com:443"}},
 		"revoked below":      {reached("a.corp.test:443", "b.corp.test:443") + ended("c.corp.test:443", `"error":"http_request_denied","revoked":"line 1 !c.corp.test"`), 2, []string{"a.corp.test", "b.corp.test"}},
 		"revoked alone":      {ended("a.test:443", `"error":"http_request_denied","revoked":"default"`), 0, nil},
+		"open until learned":  {ended("a.test:443", `"file":"--learn","error":"http_request_denied","revoked":"default"`), 0, []string{"a.test"}},
+		"learned, denied":     {ended("a.test:443", `"file":"--learn","error":"http_request_denied","revoked":"line 1 !a.test"`), 0, nil},
 		"revoked at times":   {reached("a.test:443") + ended("a.test:443", `"error":"http_request_denied","revoked":"default"`), 0, []string{"a.test"}},
 		"refused by a check": {ended("a.test:443", `"error":"http_request_denied","check":"protocol","details":"the client's first bytes: no TLS"`), 0, nil},
 		"told by a check":    {ended("a.test:443", `"check":"protocol","details":"the client's first bytes: no TLS"`), 0, []string{"a.test"}},
