@@ -35,7 +35,7 @@ func (w *oneWrite) Write(b []byte) (int, error) {
 func TestReadAheadIsNotQuiet(t *testing.T) {
 	ca := nettest.NewCA(t)
 	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<10) // a record
-	for name, extra := range map[string]int{"nothing": 0, "a record": 1 << 20, "a part of one": 10} {
+	for name, extra := range map[string]int{"nothing": 0, "a record": 1 << 20, "a part of one": 40_000} {
 		t.Run(name, func(t *testing.T) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
@@ -59,7 +59,7 @@ func TestReadAheadIsNotQuiet(t *testing.T) {
 				w.held = new(bytes.Buffer)
 				s.Write(body)
 				whole := w.held.Len()
-				s.Write([]byte("nobody has asked for this"))
+				s.Write(make([]byte, 60<<10)) // more than crypto/tls reads by the way
 				c.Write(w.held.Bytes()[:min(w.held.Len(), whole+extra)])
 				io.Copy(io.Discard, c)
 			}()
@@ -98,4 +98,24 @@ func dup(t *testing.T, f interface {
 	require.NoError(t, unix.SetNonblock(fd, true))
 	f.Close()
 	return fd
+}
+
+// What is left ahead is none of a connection that is at rest, and is given out to whoever looks, also where it
+// begins with a record.
+func TestAheadIsLeft(t *testing.T) {
+	room := aheadRooms.Get().(*[aheadRoom]byte)
+	r := &records{room: room, ahead: append(room[:0], 22, 3, 3, 0, 1, 'x'), looking: true}
+	assert.False(t, r.whole())
+	b := make([]byte, 5)
+	n, err := r.Read(b)
+	require.NoError(t, err)
+	assert.Equal(t, []byte{22, 3, 3, 0, 1}, b[:n])
+	assert.False(t, r.whole())
+	n, err = r.Read(b)
+	require.NoError(t, err)
+	assert.Equal(t, []byte{'x'}, b[:n])
+	assert.True(t, r.whole())
+	assert.Nil(t, r.room)
+	_, err = r.Read(b)
+	assert.Equal(t, errNothing, err)
 }
