@@ -22,8 +22,10 @@ func keeping(faults int, kinds faultKind) *rules {
 
 // differing has A with a longer V than B's, and a longer L; as in a rolling update. Nobody may
 // write the Lease by hand then, unless L was raised before: see TestExhaustiveLimit and raised.
-func differing(faults int, kinds faultKind) *rules {
-	r := alike(2, shortest, faults, kinds)
+func differing(faults int, kinds faultKind) *rules { return differingOf(2, faults, kinds) }
+
+func differingOf(replicas, faults int, kinds faultKind) *rules {
+	r := alike(replicas, shortest, faults, kinds)
 	r.set[0], r.alike = short, false
 	return r
 }
@@ -75,6 +77,7 @@ func spaces() []space {
 		{"settings that differ", differing(1, restart), false},
 		{"clocks apart by 10 %", apart(), false},
 		{"keep", keeping(1, timeout), false},
+		{"three", alike(3, shortest, 0, 0), false},
 
 		{"settings that differ, one fault", differing(1, all&^(stranger|deleted)), true},
 		{"keep, one fault", keeping(1, all&^heard), true},
@@ -86,8 +89,14 @@ func spaces() []space {
 		{"settings that differ, L raised before, two faults by hand", raised(2, deleted|stranger|restart), true},
 		{"settings that differ, two faults", differing(2, restart|restart2|timeout|double), true},
 		{"any two faults, V longer", alike(2, short, 2, all), true},
-		{"three", alike(3, shortest, 0, 0), true},
-		{"three, one fault", alike(3, shortest, 1, restart|timeout|sigterm), true},
+		{"three, sluice-kube restarts", alike(3, shortest, 1, restart), true},
+		{"three, sluice-netsetup restarts", alike(3, shortest, 1, restart2), true},
+		{"three, answers do not come, or late", alike(3, shortest, 1, timeout), true},
+		{"three, calls are done twice", alike(3, shortest, 1, double), true},
+		{"three, a stranger writes the Lease, or deletes it", alike(3, shortest, 1, stranger|deleted), true},
+		{"three, no gateway, no proxy, another MAC", alike(3, shortest, 1, noGateway|proxyGone|heard), true},
+		{"three, SIGTERM", alike(3, shortest, 1, sigterm), true},
+		{"three, settings that differ", differingOf(3, 0, 0), true},
 		{"three, any one fault", alike(3, shortest, 1, all), true},
 		{"three, any two faults", alike(3, shortest, 2, all), true},
 	}
