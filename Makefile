@@ -38,7 +38,7 @@ fuzz: ## run every fuzz target for FUZZTIME (5m)
 drill: ## byte-checked random load on the front doors for DRILLTIME (10m), on one processor and on two, SEED=n draws the plans of that run again; all that can happen around who holds an address, and with the real programs 1,000 random schedules of it, a kill and a freeze at each step, an API server that is away for a minute, and 9,000 connections of which a reload ends a third, with a reload a second for ten minutes then
 	SLUICE_DRILL=$(DRILLTIME) $(GO) test -race -cpu 1,2 -count 1 -timeout 24h -v -run Drill ./e2e/drill $(if $(SEED),-seed $(SEED))
 	$(GO) test -count 1 -timeout 24h -v -run RevocationAtLarge ./e2e/http -open 9000 -reloading 10m
-	$(GO) test -count 1 -timeout 24h -v -run Exhaustive ./internal/hold -large -space 5m
+	$(GO) test -count 1 -timeout 24h -v -run Exhaustive ./internal/hold -large -space 1h
 	$(GO) test -race -count 1 -timeout 24h -v -run 'Schedules|AtEachStep|APIServerAway|Load' ./e2e/kube -schedules 1000 -every 1 -minute -clients 1000 $(if $(SEED),-seed $(SEED))
 
 failover-times: ## (root) measure for how long a client is without service when the address changes hands, and write the tables of docs/failover.md; nothing else should run meanwhile

@@ -3,10 +3,12 @@ package hold
 import (
 	"flag"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,41 +51,41 @@ type node struct {
 	move   uint16
 }
 
+// block is how many worlds are gone on from at a time, by all processors.
+const block = 4096
+
+// found is a world that one of a block leads to.
+type found struct {
+	key   key
+	move  uint16
+	world *world
+}
+
 func explore(r *rules, limit int, each ...func(*world)) *exploration {
 	x := &exploration{rules: r, limit: limit, seen: map[key]struct{}{}, bad: -1}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(mostHeap))
 	end := time.Now().Add(*spaceTime)
-	c := &canon{r: r}
 	first := newWorld(r)
-	x.seen[c.key(first)] = struct{}{}
+	x.seen[(&canon{r: r}).key(first)] = struct{}{}
 	x.nodes = append(x.nodes, node{parent: -1})
 	layer, at := []*world{first}, 0
 	for len(layer) > 0 {
 		var next []*world
-		for i, w := range layer {
-			layer[i] = nil
-			for _, do := range each {
-				do(w)
+		for begin := 0; begin < len(layer); begin += block {
+			worlds := layer[begin:min(begin+block, len(layer))]
+			for i, ahead := range x.ahead(worlds) {
+				for _, do := range each {
+					do(worlds[i])
+				}
+				worlds[i] = nil
+				next = x.take(next, at, ahead)
+				at++
+				if x.bad >= 0 || limit > 0 && len(x.nodes) >= limit {
+					return x
+				}
 			}
-			n := uint16(0)
-			w.moves(r, func(_ move, v *world) {
-				n++
-				v.prune(r)
-				k := c.key(v)
-				if _, ok := x.seen[k]; ok || x.bad >= 0 {
-					return
-				}
-				x.seen[k] = struct{}{}
-				x.nodes = append(x.nodes, node{int32(at), n - 1})
-				if v.holders() > 1 {
-					x.bad = len(x.nodes) - 1
-				}
-				next = append(next, v)
-			})
-			at++
-			if x.bad >= 0 || limit > 0 && len(x.nodes) >= limit ||
-				limit == budget && at%1000 == 0 && (time.Now().After(end) || live() > mostLive) {
+			if limit == budget && (time.Now().After(end) || live() > mostLive) {
 				return x
 			}
 		}
@@ -92,6 +94,48 @@ func explore(r *rules, limit int, each ...func(*world)) *exploration {
 	}
 	x.whole = true
 	return x
+}
+
+// ahead are what the worlds lead to that was not reached before, in the order of their moves.
+func (x *exploration) ahead(worlds []*world) [][]found {
+	all := make([][]found, len(worlds))
+	var wg sync.WaitGroup
+	workers := runtime.GOMAXPROCS(0)
+	for first := range workers {
+		wg.Go(func() {
+			c := &canon{r: x.rules}
+			for i := first; i < len(worlds); i += workers {
+				n := uint16(0)
+				worlds[i].moves(x.rules, func(_ move, v *world) {
+					n++
+					v.prune(x.rules)
+					k := c.key(v)
+					if _, ok := x.seen[k]; !ok {
+						all[i] = append(all[i], found{k, n - 1, v})
+					}
+				})
+			}
+		})
+	}
+	wg.Wait()
+	return all
+}
+
+// take adds to next what the world with the number at leads to.
+func (x *exploration) take(next []*world, at int, ahead []found) []*world {
+	for _, f := range ahead {
+		if _, ok := x.seen[f.key]; ok { // by another of the block
+			continue
+		}
+		x.seen[f.key] = struct{}{}
+		x.nodes = append(x.nodes, node{int32(at), f.move})
+		next = append(next, f.world)
+		if f.world.holders() > 1 {
+			x.bad = len(x.nodes) - 1
+			break
+		}
+	}
+	return next
 }
 
 // trace is how the n-th world came about, a line for each move.
