@@ -17,14 +17,14 @@ import (
 )
 
 var (
-	large     = flag.Bool("large", false, "explore the large spaces too, in up to 8 GiB")
+	large     = flag.Bool("large", false, "explore the large spaces too, in up to 13 GiB")
 	spaceTime = flag.Duration("space", 100*time.Second, "explore a large space for so long at most")
 )
 
 // Memory that an exploration may have, in bytes: what the garbage collector leaves, and in all.
 const (
-	mostLive = 5 << 30
-	mostHeap = 7 << 30
+	mostLive = 9 << 30
+	mostHeap = 12 << 30
 )
 
 // live is how many bytes the garbage collector has left.

@@ -108,4 +108,4 @@ func exactRules() []*rules {
 }
 
 // budget is how many states of a large space are looked at.
-const budget = 12_000_000
+const budget = 60_000_000
