@@ -25,7 +25,7 @@ func (c *conn) Abandon(of door.Lease) {
 		c.srv.panicked.Do(func() { x.abandon() })
 	}
 	if c.loop != nil {
-		c.loop.DropHandler(c.registered)
+		c.loop.DropHandler(c.registered, c)
 	}
 	c.close()
 }

@@ -104,7 +104,7 @@ func (c *conn) deregister() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loop != nil {
-		c.loop.Deregister(c.registered)
+		c.loop.Deregister(c.registered, c)
 		c.loop = nil
 	}
 	c.half.Store(false)

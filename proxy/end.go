@@ -85,7 +85,7 @@ func (c *conn) clientGone() {
 func (c *conn) finish() {
 	c.onLoop, c.over = false, true
 	if c.loop != nil {
-		c.loop.DropHandler(c.registered)
+		c.loop.DropHandler(c.registered, c)
 		c.loop = nil
 	}
 	c.dropBound()

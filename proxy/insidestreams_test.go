@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -270,6 +271,24 @@ func TestStreamsShare(t *testing.T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	assert.Equal(t, 1, g.conns)
+}
+
+// What serves HTTP/2 closes the connection by itself: no loop knows its descriptor then, which is
+// the next client's as soon as it is closed.
+func TestStreamsAreNobodysDescriptor(t *testing.T) {
+	g := startInside(t, []string{"h2"}, func(http.ResponseWriter, *http.Request) {}, nil)
+	f := g.frames(t)
+	_, err := f.ReadFrame()
+	require.NoError(t, err)
+	n := 0
+	g.door.Each(func(m door.Member) {
+		c := m.(*conn)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		assert.Nil(t, c.loop)
+		n++
+	})
+	assert.Equal(t, 1, n)
 }
 
 // framer is a client that writes frames by hand.

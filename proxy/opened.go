@@ -63,7 +63,8 @@ func (x goExchange) open() (keep bool) {
 		state := t.ConnectionState()
 		in.name, in.h2 = state.ServerName, state.NegotiatedProtocol == "h2"
 		if in.h2 {
-			c.setLimit(0) // that of its streams ends it
+			c.setLimit(0)  // that of its streams ends it
+			c.deregister() // x/net closes the connection, whose descriptor may become another
 			s.serveStreams(t, in)
 		} else {
 			c.serveInside(x, in, t)

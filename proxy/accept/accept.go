@@ -90,7 +90,7 @@ func (a *Acceptor) end(l *poll.Loop, rest bool) {
 	defer a.mu.Unlock()
 	a.resting = true
 	a.listener.Control(func(fd int) error {
-		l.Deregister(fd)
+		l.Deregister(fd, a)
 		return nil
 	})
 	for rest {

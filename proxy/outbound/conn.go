@@ -34,10 +34,11 @@ type connLife struct {
 	local      netip.Addr // that the parent sees, or the server of a stream; of others TCP knows it
 	absolute   bool       // the parent is asked for each request: there is no tunnel
 	idleSince  time.Time
-	pool       *Pool      // that it lies in, or has lain in
-	loop       *poll.Loop // with which it is registered, or nil
-	records    *records   // beneath TLS
-	stream     bool       // it is one exchange of a session: see Pool.Stream
+	pool       *Pool        // that it lies in, or has lain in
+	loop       *poll.Loop   // with which it is registered, or nil
+	told       poll.Handler // by it
+	records    *records     // beneath TLS
+	stream     bool         // it is one exchange of a session: see Pool.Stream
 
 	// Bound says that the server has authenticated the connection: it belongs to one client
 	// connection from then on, and is never pooled.
@@ -93,9 +94,9 @@ func (c *Conn) Multiplexed() bool {
 func (c *Conn) Close() error {
 	if c.loop != nil {
 		if fd, ok := c.TCP.Bare(); ok {
-			c.loop.DropHandler(fd)
+			c.loop.DropHandler(fd, c.told)
 		}
-		c.loop = nil
+		c.loop, c.told = nil, nil
 	}
 	return c.TCP.Close()
 }
@@ -126,12 +127,13 @@ func (c *Conn) register(l *poll.Loop, h poll.Handler, in poll.Interest) error {
 		return net.ErrClosed
 	case c.loop != nil:
 		c.loop.SetHandler(fd, h)
+		c.told = h
 		return nil
 	}
 	if err := l.Register(fd, h, in); err != nil {
 		return err
 	}
-	c.loop = l
+	c.loop, c.told = l, h
 	return nil
 }
 
@@ -141,9 +143,9 @@ func (c *Conn) Deregister() {
 		return
 	}
 	if fd, ok := c.TCP.Bare(); ok {
-		c.loop.Deregister(fd)
+		c.loop.Deregister(fd, c.told)
 	}
-	c.loop = nil
+	c.loop, c.told = nil, nil
 }
 
 // Ready is for the loop: an idle connection on which something happens is of no use.

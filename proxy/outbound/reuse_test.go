@@ -5,12 +5,13 @@ import (
 	"testing"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/poll"
 )
 
 // Nothing is left in a Conn of the connection that it was.
 func TestReleaseForgets(t *testing.T) {
 	c := conns.New().(*Conn)
-	nettest.Dirty(t, &c.connLife)
+	nettest.Dirty(t, &c.connLife, poll.Handler(c))
 	c.TLS, c.pool = nil, nil // else it is not used again
 	c.Release()
 	for _, name := range nettest.Left(c, conns.New()) {

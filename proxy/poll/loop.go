@@ -161,7 +161,7 @@ func newLoop(report contain.Reporter) (*Loop, error) {
 func (l *Loop) Register(fd int, h Handler, in Interest) error {
 	l.SetHandler(fd, h)
 	if err := l.ctl(unix.EPOLL_CTL_ADD, fd, in); err != nil {
-		l.DropHandler(fd)
+		l.DropHandler(fd, h)
 		return err
 	}
 	return nil
@@ -194,19 +194,31 @@ func (l *Loop) Adopt(fd int, h Handler) error {
 // what fd is ready for now is told again.
 func (l *Loop) Rearm(fd int, in Interest) error { return l.ctl(unix.EPOLL_CTL_MOD, fd, in) }
 
-// Deregister has nothing told of fd any more, which stays open.
-func (l *Loop) Deregister(fd int) {
-	l.DropHandler(fd)
-	l.ctl(unix.EPOLL_CTL_DEL, fd, 0)
-}
-
-// DropHandler is called before fd is closed: that deregisters it.
-func (l *Loop) DropHandler(fd int) {
+// Deregister has nothing told of fd any more, which stays open. It does nothing when another than
+// h is told: then fd was closed meanwhile, and its number is another's now.
+func (l *Loop) Deregister(fd int, h Handler) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if fd < len(l.byFD) {
-		l.byFD[fd] = nil
+	if l.drop(fd, h) {
+		l.ctl(unix.EPOLL_CTL_DEL, fd, 0) // before Register can have another told
 	}
+}
+
+// DropHandler is called before fd is closed: that deregisters it. It does nothing when another
+// than h is told.
+func (l *Loop) DropHandler(fd int, h Handler) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop(fd, h)
+}
+
+// drop reports whether h was told of fd. l.mu is held.
+func (l *Loop) drop(fd int, h Handler) bool {
+	if fd >= len(l.byFD) || l.byFD[fd] != h {
+		return false
+	}
+	l.byFD[fd] = nil
+	return true
 }
 
 func (l *Loop) find(fd int32) Handler {

@@ -87,7 +87,7 @@ func TestTellsWhoIsSet(t *testing.T) {
 	require.NoError(t, l.Adopt(near, a))
 	assert.Equal(t, e, a.next(t), "told again")
 
-	l.Deregister(near)
+	l.Deregister(near, a)
 	send(t, far)
 	other, otherFar := pair(t)
 	require.NoError(t, l.Register(other, b, Readable))
@@ -95,6 +95,28 @@ func TestTellsWhoIsSet(t *testing.T) {
 	assert.Equal(t, other, a.next(t).fd, "and nothing of the one that was removed")
 	unix.Shutdown(otherFar, unix.SHUT_WR)
 	assert.Equal(t, event{"b", other, unix.EPOLLIN | unix.EPOLLRDHUP}, a.next(t))
+}
+
+// A number that was closed and is another's now is not taken from that one.
+func TestDeregisterLeavesOthers(t *testing.T) {
+	for name, end := range map[string]func(*Loop, int, Handler){"Deregister": (*Loop).Deregister, "DropHandler": (*Loop).DropHandler} {
+		t.Run(name, func(t *testing.T) {
+			l := next(t, loops(t))
+			near, _ := pair(t)
+			before := listener{"before", make(chan event, 10)}
+			now := listener{"now", before.told}
+			require.NoError(t, l.Register(near, before, Readable))
+			other, otherFar := pair(t)
+			require.NoError(t, unix.Dup2(other, near)) // near is closed, and is another
+			require.NoError(t, l.Register(near, now, Readable))
+			end(l, near, before)
+			send(t, otherFar)
+			assert.Equal(t, event{"now", near, unix.EPOLLIN}, before.next(t))
+			end(l, near, now)
+			end(l, near, now)
+			end(l, 1<<20, now)
+		})
+	}
 }
 
 // That there is room to write is told only to whose interest it is; that there are bytes, too.

@@ -77,7 +77,7 @@ func (t *Tunnel) end() ending {
 			continue
 		}
 		if l := t.loops[side]; l != nil {
-			l.DropHandler(int(fd))
+			l.DropHandler(int(fd), t)
 		}
 		if t.reset {
 			sock.SetReset(int(fd))
