@@ -145,7 +145,7 @@ func (o *Opening) judgeHello(f *Found, name string) {
 	case err != nil:
 		f.Problem, f.Details = OtherName, fmt.Sprintf("the server name %.64q is none", name)
 	case sni == host, sni.IsAddr() && sni.Addr() == o.inUse:
-	case o.inspect.Of(other, true) != nil:
+	case o.inspect.Of(other, true) != nil, o.inspect.Elsewhere(other):
 		o.judgeInspected(f, name)
 	case o.rules.DecideAddr(other, o.inUse).Verdict == acl.Allow:
 		f.Other = other
@@ -157,11 +157,19 @@ func (o *Opening) judgeHello(f *Found, name string) {
 // judgeInspected refuses a ClientHello for an inspected host, where nothing else is asked.
 func (o *Opening) judgeInspected(f *Found, name string) {
 	sni, err := acl.ParseHost(name)
-	if err == nil && sni != o.target.Host && o.inspect.Of(acl.Target{Host: sni, Port: o.target.Port}, true) != nil {
+	other := acl.Target{Host: sni, Port: o.target.Port}
+	switch {
+	case err != nil || sni == o.target.Host:
+		return
+	case o.inspect.Elsewhere(other): // it is denied by that name, too
+		f.Problem, f.Details = OtherName, "requests to "+sni.String()+" are asked what they may do, and a tunnel to another port would go past that"
+	case o.inspect.Of(other, true) != nil:
 		f.Problem, f.Details = OtherName, "requests to "+sni.String()+" are asked what they may do: the tunnel must be asked for by that name"
-		if o.rules.DecideAddr(acl.Target{Host: sni, Port: o.target.Port}, o.inUse).Verdict != acl.Allow {
-			f.Details += ", and is not allowed at " + o.inUse.String()
-		}
+	default:
+		return
+	}
+	if o.rules.DecideAddr(other, o.inUse).Verdict != acl.Allow {
+		f.Details += ", and is not allowed at " + o.inUse.String()
 	}
 }
 

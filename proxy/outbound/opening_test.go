@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sluiceproxy/sluice/acl"
+	"github.com/sluiceproxy/sluice/acl/request"
 	"github.com/sluiceproxy/sluice/internal/nettest"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -119,6 +120,48 @@ func TestOpening(t *testing.T) {
 	assert.False(t, openingOf(t, policy.CheckLog, "a.test:443", at).Enforce)
 	assert.True(t, openingOf(t, policy.CheckLog, "a.test:443", at).Wants())
 	assert.False(t, openingOf(t, policy.CheckLog, "a.test:25", at).Wants(), "a server may speak first there")
+}
+
+// A tunnel that is not opened leads to no inspected host, whatever it was asked for by, and whatever its port
+// where no entry says that tunnels there pass.
+func TestOpeningOfInspected(t *testing.T) {
+	all, err := request.Parse("*", request.Options{})
+	require.NoError(t, err)
+	inspect, err := policy.NewInspect([]policy.Inspected{
+		{Host: "api.b.test", Requests: all}, {Host: "let.b.test:8443", Passthrough: true}, {Host: "let.b.test", Requests: all}})
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		target, first string
+		want          Problem
+	}{
+		"by another name":                     {"a.test:443", "api.b.test", OtherName},
+		"by another name, at another port":    {"a.test:8443", "api.b.test", OtherName},
+		"by an address, at another port":      {"192.0.2.7:8443", "api.b.test", OtherName},
+		"protocol=any, at another port":       {"mail.test:8443", "api.b.test", OtherName},
+		"protocol=any":                        {"mail.test:443", "api.b.test", OtherName},
+		"at a port where tunnels pass":        {"a.test:8443", "let.b.test", 0},
+		"by an address, where tunnels pass":   {"192.0.2.7:8443", "let.b.test", 0},
+		"protocol=any, where tunnels pass":    {"mail.test:8443", "let.b.test", 0},
+		"beside the port where tunnels pass":  {"a.test:8444", "let.b.test", OtherName},
+		"by the name, where tunnels pass":     {"let.b.test:8443", "let.b.test", 0},
+		"a host that nothing is asked about":  {"a.test:8443", "x.b.test", 0},
+		"protocol=any, a host without a rule": {"mail.test:8443", "any.test", 0},
+	} {
+		at := "198.51.100.1"
+		if strings.HasPrefix(tt.target, "192") {
+			at = "192.0.2.7"
+		}
+		o := openingOf(t, policy.CheckEnforce, "a.test:443", at)
+		to, err := acl.ParseTarget(tt.target)
+		require.NoError(t, err)
+		o.target, o.inspect, o.want = to, inspect, ""
+		if strings.HasPrefix(name, "protocol=any") {
+			o.want = "any"
+		}
+		f, over, _ := o.Judge([]byte(helloFor(t, tt.first)), MayCome)
+		require.True(t, over, name)
+		assert.Equal(t, tt.want, f.Problem, "%s: %s", name, f.Details)
+	}
 }
 
 // What does not end, or comes to no end, is told from what is only slow.
