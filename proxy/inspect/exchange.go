@@ -49,12 +49,17 @@ func (x *exchange) roundTrip() (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	clear(x.r.Header) // which head has, and a body may take long
 	for fresh := false; ; fresh = true {
 		if x.pipe, err = x.t.take(fresh); err != nil {
 			return nil, err
 		}
 		x.stop = context.AfterFunc(x.r.Context(), x.pipe.abort)
-		resp, err := x.over(head, framing)
+		send := head
+		if framing != http1.NoBody { // it is sent but once
+			head = nil
+		}
+		resp, err := x.over(send, framing)
 		if err == nil {
 			x.resp = resp
 			return resp, nil

@@ -33,6 +33,9 @@ import (
 const (
 	// mostStreams is how many requests a client may have under way in a tunnel.
 	mostStreams = 100
+	// frameMost is the payload of a frame that clients may send: x/net keeps a buffer as large as the
+	// largest that has come.
+	frameMost = 16 << 10
 	// lookEvery is how often a client is asked whether it is there, that sends nothing.
 	lookEvery = 30 * time.Second
 )
@@ -68,7 +71,7 @@ func New(o Options) *Server {
 	}
 	s.base = &http.Server{MaxHeaderBytes: o.Head.MaxHead, ErrorLog: std}
 	s.h2 = &http2.Server{
-		MaxConcurrentStreams: mostStreams, IdleTimeout: o.Idle,
+		MaxConcurrentStreams: mostStreams, MaxReadFrameSize: frameMost, IdleTimeout: o.Idle,
 		ReadIdleTimeout: lookEvery, PingTimeout: lookEvery / 2, WriteByteTimeout: o.Stalled,
 	}
 	if err := http2.ConfigureServer(s.base, s.h2); err != nil {

@@ -81,7 +81,10 @@ func (s *Session) carry(far *sock.Conn) {
 // serve sends the request and writes the answer. The error is of an answer that is not whole.
 func (x *exchange) serve(ctx context.Context, s *Session, req *http.Request) error {
 	defer x.body.Close()
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: x.interim})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		Got1xxResponse: x.interim,
+		WroteHeaders:   func() { clear(req.Header) }, // of whatever size, for as long as a body may take
+	})
 	resp, err := s.cc.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -29,7 +30,10 @@ const (
 	// most is how many exchanges a connection carries at once; another one is made for more.
 	most = 100
 	// window is what a stream may have sent that its client has not taken: the bound of memory.
-	window = 512 << 10
+	// While more than mostWide exchanges may take that much, those on new connections may take narrow.
+	window   = 512 << 10
+	narrow   = 64 << 10
+	mostWide = 256
 	// lookEvery is how often a server is asked whether it is there, that sends nothing.
 	lookEvery = 30 * time.Second
 )
@@ -45,14 +49,21 @@ type Options struct {
 // Transport begins sessions. Make it with New. Its methods may be called concurrently.
 type Transport struct {
 	Options
-	h2     *http2.Transport
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	wide, lean *http2.Transport // of streams with a window of that, and a narrow one
+	wides      atomic.Int32     // exchanges that have, or are about to have, a wide one
+	ctx        context.Context
+	cancel     context.CancelFunc
+	wg         sync.WaitGroup
 }
 
 // New returns a Transport.
 func New(o Options) *Transport {
+	t := &Transport{Options: o, wide: transport(&o, window), lean: transport(&o, narrow)}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+func transport(o *Options, window int) *http2.Transport {
 	never := func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("connections are made by the gate alone")
 	}
@@ -66,9 +77,7 @@ func New(o Options) *Transport {
 	}
 	h2.MaxHeaderListSize, h2.DisableCompression = uint32(o.MaxHead), true
 	h2.ConnPool = nobody{}
-	t := &Transport{Options: o, h2: h2}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
-	return t
+	return h2
 }
 
 // Close gives up every exchange, and returns when none is under way. No session is begun after.
@@ -87,31 +96,66 @@ func (nobody) MarkDead(*http2.ClientConn) {}
 
 // Session is a connection to a server. Its methods may be called concurrently.
 type Session struct {
-	t  *Transport
-	cc *http2.ClientConn
+	t    *Transport
+	cc   *http2.ClientConn
+	wide bool // the window of its streams
 
-	mu      sync.Mutex
-	open    int  // exchanges under way
-	retired bool // no other is to begin
+	mu       sync.Mutex
+	open     int  // exchanges under way
+	reserved bool // the first one is counted among the wide already
+	retired  bool // no other is to begin
 }
 
 // Begin makes a session of a connection on which HTTP/2 was agreed, and which is the session's from
 // then on. ended is called once, when that is closed; also when Begin fails.
 func (t *Transport) Begin(conn *tls.Conn, ended func()) (*Session, error) {
 	own := &ending{Conn: conn, ended: ended}
-	cc, err := t.h2.NewClientConn(own)
-	if err != nil {
+	s := &Session{t: t, wide: t.widen()}
+	s.reserved = s.wide
+	of := t.lean
+	if s.wide {
+		of = t.wide
+	}
+	var err error
+	if s.cc, err = of.NewClientConn(own); err != nil {
 		own.Close()
+		s.unreserve()
 		return nil, err
 	}
-	return &Session{t: t, cc: cc}, nil
+	return s, nil
+}
+
+// widen counts an exchange with a wide window, if there may be another.
+func (t *Transport) widen() bool {
+	if t.wides.Add(1) <= mostWide {
+		return true
+	}
+	t.wides.Add(-1)
+	return false
+}
+
+// unreserve gives back what Begin has counted and no exchange has used. s.mu is held, or nobody else
+// has s.
+func (s *Session) unreserve() {
+	if s.reserved {
+		s.reserved = false
+		s.t.wides.Add(-1)
+	}
 }
 
 // ending is a connection that tells when it is closed.
 type ending struct {
 	*tls.Conn
-	once  sync.Once
-	ended func()
+	frames smallFrames
+	once   sync.Once
+	ended  func()
+}
+
+// Read reads what the server sends. One goroutine calls it.
+func (e *ending) Read(b []byte) (int, error) {
+	n, err := e.Conn.Read(b)
+	e.frames.see(b[:n])
+	return n, err
 }
 
 // Close closes the connection.
@@ -161,6 +205,12 @@ func (s *Session) enter() bool {
 	if s.retired || state.Closed || state.Closing || s.open >= limit || s.t.ctx.Err() != nil {
 		return false
 	}
+	switch {
+	case s.reserved:
+		s.reserved = false
+	case s.wide && !s.t.widen():
+		return false
+	}
 	s.open++
 	return true
 }
@@ -168,6 +218,9 @@ func (s *Session) enter() bool {
 func (s *Session) leave() {
 	s.mu.Lock()
 	s.open--
+	if s.wide {
+		s.t.wides.Add(-1)
+	}
 	last := s.retired && s.open == 0
 	s.mu.Unlock()
 	if last {
@@ -187,6 +240,7 @@ func (s *Session) Alive() bool {
 func (s *Session) Retire() {
 	s.mu.Lock()
 	s.retired = true
+	s.unreserve()
 	idle := s.open == 0
 	s.mu.Unlock()
 	if idle {
