@@ -119,6 +119,25 @@ func TestParentSilent(t *testing.T) {
 	assert.EqualValues(t, 4, p.Health.Count(policy.Silent))
 }
 
+// One that takes the connection and says nothing in TLS is given up in time, too, be there another or not.
+func TestParentSilentInTLS(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections; nobody else does
+	require.NoError(t, err)
+	defer l.Close()
+	at := netip.MustParseAddrPort(l.Addr().String())
+	silent := func() *policy.Parent {
+		return policy.NewParent("https://"+at.String(), acl.HostFromAddr(at.Addr()), at.Port(), &tls.Config{ServerName: "p.test"}, "", "")
+	}
+	g := start(t, "", loopbackNames, func(o *Options) { o.ConnectTimeout = 400 * time.Millisecond })
+	for n, parents := range [][]*policy.Parent{{silent()}, {silent(), silent()}} {
+		g.by(t, "*.test\n127.0.0.0/8", policy.Way{Via: parents})
+		c, status := g.tunnelTo(t, "a.test:443")
+		assert.Contains(t, status, "HTTP/1.1 504 Gateway Timeout: parent proxy https://"+at.String()+": TLS: context deadline exceeded", "%d", n)
+		c.Close()
+	}
+}
+
 // Directly, as the last, the judged address is dialled; and only where direct is listed.
 func TestParentDirectLast(t *testing.T) {
 	t.Parallel()
