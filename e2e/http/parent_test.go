@@ -168,3 +168,11 @@ func (g *gateway) lastParent(n int) string {
 	parent, _, _ := strings.Cut(rest, `"`)
 	return parent
 }
+
+// reload has a gateway read its configuration again, and waits until it has.
+func (g *gateway) reload() {
+	g.t.Helper()
+	before := strings.Count(g.Stderr(), `"msg":"reloaded"`)
+	g.Signal(syscall.SIGHUP)
+	nettest.Eventually(g.t, "the configuration is in force", func() bool { return strings.Count(g.Stderr(), `"msg":"reloaded"`) > before })
+}
