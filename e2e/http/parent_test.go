@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -114,6 +115,15 @@ func says(text string) func(net.Conn, string, func() string) {
 
 // hangs says nothing until the gateway ends.
 func hangs(c net.Conn, _ string, _ func() string) { io.Copy(io.Discard, c) }
+
+// drips says a head that does not end, an octet at a time.
+func drips(c net.Conn, _ string, _ func() string) {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\nX: "); err == nil; _, err = io.WriteString(c, "x") {
+		<-tick.C
+	}
+}
 
 // serves answers each request itself, as one that sends on by name would, with what it was shown.
 func serves(c net.Conn, head string, more func() string) {

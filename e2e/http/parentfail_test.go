@@ -34,6 +34,7 @@ func TestParentFails(t *testing.T) {
 		{"plain", func(port string) string {
 			return strings.Replace(o.scripted(t, port, nil, says("")).URL, "http:", "https:", 1)
 		}, true, "504 Gateway Timeout: parent proxy URL: TLS: context deadline exceeded"},
+		{"drips", func(port string) string { return o.scripted(t, port, nil, drips).URL }, true, "504 Gateway Timeout: parent proxy URL: no answer to CONNECT in time"},
 		{"closes", answer(""), true, "503 Service Unavailable: parent proxy URL: it has closed the connection without an answer to CONNECT"},
 		{"garbage", answer("SSH-2.0-x\r\n\r\n"), true, "502 Bad Gateway: parent proxy URL: its answer to CONNECT: malformed status line"},
 		{"endless", answer("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), true, "502 Bad Gateway: parent proxy URL: its answer to CONNECT: head larger than the limit"},

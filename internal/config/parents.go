@@ -89,7 +89,7 @@ func (r parentsReader) way(item *yaml.Node) (w policy.Way) {
 	case direct >= 0 && direct < len(w.Via)-1:
 		r.FileProblem(via.Line, "what stands behind direct is never asked: make direct the last")
 	case direct >= 0 && w.ByName:
-		r.FileProblem(via.Line, "direct needs addresses, and with connect: name nobody looks them up; leave one of the two out")
+		r.FileProblem(via.Line, "direct needs addresses that were judged, and with connect: name nobody judges any; leave one of the two out")
 	}
 	return w
 }
