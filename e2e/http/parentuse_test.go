@@ -344,19 +344,37 @@ func TestParentsOfSOCKS(t *testing.T) {
 	}
 }
 
-// Requests inside opened tunnels go by the parent, who sees TLS and no request; where it fails they are
-// told so inside.
+// Requests inside opened tunnels go by the parent, in plain or by TLS, who sees TLS and no request; where it
+// fails they are told so inside.
 func TestParentsOfInspected(t *testing.T) {
-	o := newInspected(t, apiHosts+"parents: [{for: api.example.com, via: 'http://"+beside+":3128'}]\n")
-	parent := o.real(t, "3128", "", "--drain-timeout", "1s") // connections lie idle in its tunnels
-	for _, version := range []string{"--http1.1", "--http2"} {
-		got := o.askBy(t, version, "https://api.example.com/repos/acme/x")
-		assert.Contains(t, got.Out, " 200", got.Err)
-		got = o.askBy(t, version, "https://api.example.com/other")
-		assert.Contains(t, got.Out, " 403", got.Err)
+	authority := newAuthority(t)
+	dir := t.TempDir()
+	cert, key := nettest.WriteFiles(t, dir, "parent", authority.serverConfig(beside).Certificates[0])
+	for _, url := range []string{"http://" + beside + ":3128", "https://" + beside + ":3129"} {
+		t.Run(url, func(t *testing.T) {
+			ca := ""
+			if strings.HasPrefix(url, "https:") {
+				ca = ", ca: " + authority.File
+			}
+			o := newInspected(t, apiHosts+fmt.Sprintf("parents: [{for: api.example.com, via: {url: %q%s}}]\n", url, ca))
+			// In its tunnels connections lie idle.
+			parent := o.real(t, "3128", fmt.Sprintf("rules: '*'\nlistenTLS: %s:3129\ntlsCert: %s\ntlsKey: %s\n", beside, cert, key), "--drain-timeout", "1s")
+			o.insideParent(t, url, parent)
+		})
+	}
+}
+
+func (o *inspected) insideParent(t *testing.T, url string, parent *gateway) {
+	for range 2 {
+		for _, version := range []string{"--http1.1", "--http2"} {
+			got := o.askBy(t, version, "https://api.example.com/repos/acme/x")
+			assert.Contains(t, got.Out, " 200", got.Err)
+			got = o.askBy(t, version, "https://api.example.com/other")
+			assert.Contains(t, got.Out, " 403", got.Err)
+		}
 	}
 	seen := o.got()
-	require.Len(t, seen, 2)
+	require.Len(t, seen, 4)
 	for _, r := range seen {
 		assert.True(t, strings.HasPrefix(r.RemoteAddr, beside+":"), r.RemoteAddr)
 		assert.Equal(t, "Bearer "+secret, r.Header.Get("Authorization"))
@@ -365,12 +383,12 @@ func TestParentsOfInspected(t *testing.T) {
 	parent.Signal(syscall.SIGTERM)
 	parent.Exit()
 	lines := strings.Join(parent.AccessLog(), "\n")
-	assert.Contains(t, lines, `"method":"CONNECT","target":"203.0.113.10:443"`)
+	assert.Equal(t, 2, strings.Count(lines, `"method":"CONNECT","target":"203.0.113.10:443"`), "one for each version: %s", lines)
 	assert.NotContains(t, lines, "repos")
 	for _, version := range []string{"--http1.1", "--http2"} {
 		nettest.Eventually(t, "what was open is gone", func() bool {
 			got := o.askBy(t, version, "https://api.example.com/repos/acme/x")
-			return strings.Contains(got.Out, " 502") && strings.Contains(got.Out, "parent proxy http://"+beside+":3128: connect to "+beside+":3128: connection refused")
+			return strings.Contains(got.Out, " 502") && strings.Contains(got.Out, "parent proxy "+url+": connect to "+strings.SplitN(url, "//", 2)[1]+": connection refused")
 		})
 	}
 	assert.Empty(t, o.got(), "nothing went directly")
