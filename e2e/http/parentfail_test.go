@@ -58,7 +58,7 @@ func TestParentFails(t *testing.T) {
 			k.name, first, beside)
 		o.toA("next-"+k.name+".example.com", "last-"+k.name+".example.com", "only-"+k.name+".example.com")
 	}
-	o.withParents(t, config, "--connect-timeout", "2s")
+	o.withParents(t, config, "--connect-timeout", "3s")
 	told := func(k, text string) string {
 		return strings.ReplaceAll(strings.ReplaceAll(text, "URL", urls[k]), "ADDR", strings.TrimPrefix(urls[k], "http://"))
 	}
