@@ -304,6 +304,7 @@ func TestParentAnswers(t *testing.T) {
 	for answer, want := range map[string]string{
 		"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n\r\n": "502 Bad Gateway: parent proxy URL: it does not take the gateway's credential (407)",
 		"HTTP/1.1 403 Not \xffhere\r\nContent-Length: 5\r\n\r\nhello":                             "403 Forbidden: parent proxy URL: it refuses: 403 Not ",
+		"HTTP/1.1 403 No\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n":                       "403 Forbidden: parent proxy URL: it refuses: 403 No",
 		"HTTP/1.1 503 Nope\r\n\r\n":                                           "503 Service Unavailable: parent proxy URL: it does not get there: 503 Nope",
 		"HTTP/1.1 404 Not Found\r\n\r\n":                                      "502 Bad Gateway: parent proxy URL: it answers CONNECT with 404 Not Found",
 		"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n": "502 Bad Gateway: parent proxy URL: its answer to CONNECT: it switches protocols unasked",
@@ -340,7 +341,7 @@ func TestParentServerFirst(t *testing.T) {
 		if secure {
 			config, trust = &tls.Config{Certificates: []tls.Certificate{ca.Issue("127.0.0.1")}}, &tls.Config{RootCAs: ca.Pool, ServerName: "127.0.0.1"}
 		}
-		for _, head := range []string{"HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 102 Wait\r\n\r\nHTTP/1.0 200 Connection established\r\nContent-Length: 7\r\nX: " + strings.Repeat("y", 5000) + "\r\n\r\n"} {
+		for _, head := range []string{"HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 102 Wait\r\n\r\nHTTP/1.0 200 Connection established\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\nX: " + strings.Repeat("y", 5000) + "\r\n\r\n"} {
 			p := newParent(t, config, func(_ *parentProxy, c net.Conn, r *bufio.Reader, _ string) {
 				io.WriteString(c, head+greeting)
 				io.Copy(c, r)

@@ -84,7 +84,7 @@ func TestParentUpgrade(t *testing.T) {
 func TestParentInspected(t *testing.T) {
 	t.Parallel()
 	roots := nettest.NewCA(t)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{roots.Issue("a.test")}})
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{roots.Issue("a.test")}})
 	require.NoError(t, err)
 	done := make(chan struct{})
 	go func() {

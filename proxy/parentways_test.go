@@ -74,7 +74,7 @@ func TestParentFailover(t *testing.T) {
 		}, "HTTP/1.1 502 Bad Gateway: parent proxy", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := start(t, "", loopbackNames, func(o *Options) { o.ConnectTimeout = time.Second })
+			g := start(t, "", loopbackNames, func(o *Options) { o.ConnectTimeout = 3 * time.Second })
 			first := tt.first()
 			g.by(t, "*.test\n127.0.0.0/8", policy.Way{Via: []*policy.Parent{first, good.parent(t, nil, "")}})
 			good.got()
@@ -107,7 +107,7 @@ func TestParentFailover(t *testing.T) {
 func TestParentSilent(t *testing.T) {
 	t.Parallel()
 	echo := greeter(t, "")
-	g := start(t, "", loopbackNames, func(o *Options) { o.ConnectTimeout = 200 * time.Millisecond })
+	g := start(t, "", loopbackNames, func(o *Options) { o.ConnectTimeout = time.Second })
 	p := newParent(t, nil, hangs).parent(t, nil, "")
 	g.by(t, "*.test\n127.0.0.0/8", policy.Way{Via: []*policy.Parent{p}})
 	for i := range 4 {
@@ -117,6 +117,25 @@ func TestParentSilent(t *testing.T) {
 		assert.Equal(t, "HTTP/1.1 504 Gateway Timeout: parent proxy "+p.URL+": no answer to CONNECT in time", status)
 	}
 	assert.EqualValues(t, 4, p.Health.Count(policy.Silent))
+}
+
+// One that takes the connection and says nothing in TLS is given up in time, too, be there another or not.
+func TestParentSilentInTLS(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections; nobody else does
+	require.NoError(t, err)
+	defer l.Close()
+	at := netip.MustParseAddrPort(l.Addr().String())
+	silent := func() *policy.Parent {
+		return policy.NewParent("https://"+at.String(), acl.HostFromAddr(at.Addr()), at.Port(), &tls.Config{ServerName: "p.test"}, "", "")
+	}
+	g := start(t, "", loopbackNames, func(o *Options) { o.ConnectTimeout = time.Second })
+	for n, parents := range [][]*policy.Parent{{silent()}, {silent(), silent()}} {
+		g.by(t, "*.test\n127.0.0.0/8", policy.Way{Via: parents})
+		c, status := g.tunnelTo(t, "a.test:443")
+		assert.Contains(t, status, "HTTP/1.1 504 Gateway Timeout: parent proxy https://"+at.String()+": TLS: context deadline exceeded", "%d", n)
+		c.Close()
+	}
 }
 
 // Directly, as the last, the judged address is dialled; and only where direct is listed.

@@ -60,10 +60,13 @@ func (x *exchange) mayShare(server string) bool {
 // of HTTP/1.1 where there is one: what it is sent is what the server has sent.
 func (x *exchange) offers(server string) []string {
 	if x.mayShare(server) && x.c.inside.h2 {
-		return []string{"h2", "http/1.1"}
+		return both
 	}
 	return nil
 }
+
+// both are the protocols that a server may choose among for who takes either. They are not changed.
+var both = []string{"h2", "http/1.1"}
 
 // sharedStream is a stream of a connection that there is already; nil: there is none.
 func (x *exchange) sharedStream(server string) *outbound.Conn {
@@ -79,13 +82,14 @@ func (x goExchange) secure(ctx *outbound.Until, up *outbound.Conn, server string
 	s := x.c.srv
 	bounded, cancel := context.WithDeadline(ctx, ctx.At)
 	defer cancel()
-	only := false
-	err := up.Blocking().Secure(bounded, server, s.TLS, x.offers(server)...)
-	if outbound.SpeaksOther(err) && x.mayShare(server) {
-		if up, err = s.Gate.Blocking().Connect(ctx, &x.ticket.Route); err == nil {
-			only = true
-			err = up.Blocking().Secure(bounded, server, s.TLS, "h2")
-		}
+	offer := x.offers(server)
+	only := x.mayShare(server) && offer == nil // HTTP/2 is for want of HTTP/1.1
+	if only && s.Gate.Pool.ChoosesNone(up, server) {
+		offer = both
+	}
+	err := up.Blocking().Secure(bounded, server, s.TLS, offer...)
+	if only && offer == nil {
+		up, err = x.offerMore(bounded, up, server, err)
 	}
 	if err != nil {
 		return nil, err
@@ -96,6 +100,35 @@ func (x goExchange) secure(ctx *outbound.Until, up *outbound.Conn, server string
 	return s.Gate.Pool.Share(up, only, func(conn *tls.Conn, ended func()) (outbound.Session, error) {
 		return s.streams.Begin(conn, ended)
 	})
+}
+
+// offerMore offers HTTP/2 too, on another connection, to a server that would not choose HTTP/1.1, or has
+// chosen nothing: who speaks nothing but HTTP/2 may do either. Nothing was asked of it by then.
+func (x goExchange) offerMore(ctx context.Context, up *outbound.Conn, server string, failed error) (*outbound.Conn, error) {
+	s := x.c.srv
+	offer := both
+	switch {
+	case failed == nil && !up.ChoseNone():
+		return up, nil
+	case failed == nil:
+		s.Gate.Pool.NoteChoosesNone(up)
+		up.Close()
+	case outbound.SpeaksOther(failed):
+		offer = both[:1] // in a list with HTTP/1.1 it might choose that again
+	default:
+		return nil, failed
+	}
+	up, err := s.Gate.Blocking().Connect(ctx, &x.ticket.Route)
+	if err == nil {
+		err = up.Blocking().Secure(ctx, server, s.TLS, offer...)
+	}
+	switch {
+	case err == nil:
+		return up, nil
+	case failed != nil:
+		return nil, failed
+	}
+	return nil, err
 }
 
 // flight has those who need a connection of an opened tunnel to its server wait for one that is

@@ -65,6 +65,7 @@ func (m *proxyMode) open(c *config.Proxy, p *parts) error {
 	metrics.NewLearning(p.registry, m.learns.Load)
 	metrics.NewParents(p.registry, m.parents.each)
 	p.gate.Self = m.listensAt
+	p.gate.Idle = c.IdleTimeout
 	p.gate.Panics = contain.Log(p.log, p.metrics.Panics.Inc)
 	var err error
 	if m.proxies, err = listenAll(p.listen, c.Written.Of("listen"), c.Listen); err != nil {

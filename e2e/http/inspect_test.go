@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -90,9 +89,7 @@ func (o *inspected) got() (all []*http.Request) {
 // reload has the gateway read its configuration again.
 func (o *inspected) reload(t testing.TB) {
 	t.Helper()
-	before := strings.Count(o.g.Stderr(), `"msg":"reloaded"`)
-	o.g.Signal(syscall.SIGHUP)
-	nettest.Eventually(t, "the configuration is in force", func() bool { return strings.Count(o.g.Stderr(), `"msg":"reloaded"`) > before })
+	o.g.reload()
 }
 
 // ask is curl, which trusts the CA of the gateway, and speaks HTTP/1.1.

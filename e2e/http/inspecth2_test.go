@@ -3,11 +3,17 @@
 package http
 
 import (
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
 )
 
 // By HTTP/2 a request inside a tunnel gets the same as by HTTP/1.1: curl asks by either.
@@ -64,4 +70,37 @@ func TestInspectHTTP2Parallel(t *testing.T) {
 	out := o.askBy(t, "--http2", args...)
 	require.Equal(t, 0, out.Status, out.Err)
 	assert.Equal(t, 200, strings.Count(out.Out, "200 2\n"), out.Out)
+}
+
+// A client of HTTP/1.1 gets what it asks for of servers that speak HTTP/2 alone: nghttpd, and net/http.
+func TestInspectOneToTwo(t *testing.T) {
+	nettest.Need(t, "nghttpd")
+	o := newInspected(t, "\n  - host: api.example.com:8443,8444\n    requests: |\n      *\n")
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), []byte("of two\n"), 0o600))
+	config := o.outside.CA.serverConfig("api.example.com")
+	cert, key := nettest.WriteFiles(t, dir, "server", config.Certificates[0])
+	cmd := exec.Command("nghttpd", "--address="+nettest.ServerAV4, "-d", dir, "8443", key, cert)
+	require.NoError(t, o.ServerA.Start(cmd))
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), TLSConfig: config, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP2(true)
+	l := o.ServerA.Listen(nettest.ServerAV4 + ":8444")
+	go server.ServeTLS(l, "", "")
+	t.Cleanup(func() { server.Close() })
+	nettest.Eventually(t, "nghttpd listens", func() bool {
+		c, err := o.Egress.DialContext(t.Context(), "tcp", nettest.ServerAV4+":8443")
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	for _, port := range []string{"8443", "8444"} {
+		for _, version := range []string{"--http1.1", "--http2"} {
+			for range 2 {
+				got := o.askBy(t, version, "https://api.example.com:"+port+"/file")
+				assert.Equal(t, "of two", lastLine(got.Out), port+version+got.Out+got.Err)
+			}
+		}
+	}
 }

@@ -184,7 +184,11 @@ func TestManyBySquid(t *testing.T) {
 }
 
 // withParents starts the gateway with a configuration.
-func (o *outside) withParents(t testing.TB, config string) *gateway {
+func (o *outside) withParents(t testing.TB, config string, args ...string) *gateway {
 	t.Helper()
-	return start(t, program.Setup{Netns: o.Egress, Config: config, Args: append([]string{"--resolver", nettest.NodeV4, "--connect-timeout", "5s"}, sources...)})
+	args = append(append([]string{"--resolver", nettest.NodeV4}, args...), sources...)
+	if !hasFlag(args, "--connect-timeout") {
+		args = append(args, "--connect-timeout", "5s")
+	}
+	return start(t, program.Setup{Netns: o.Egress, Config: config, Args: args})
 }

@@ -1,10 +1,8 @@
 package config
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -91,7 +89,7 @@ func (r parentsReader) way(item *yaml.Node) (w policy.Way) {
 	case direct >= 0 && direct < len(w.Via)-1:
 		r.FileProblem(via.Line, "what stands behind direct is never asked: make direct the last")
 	case direct >= 0 && w.ByName:
-		r.FileProblem(via.Line, "direct needs addresses, and with connect: name nobody looks them up; leave one of the two out")
+		r.FileProblem(via.Line, "direct needs addresses that were judged, and with connect: name nobody judges any; leave one of the two out")
 	}
 	return w
 }
@@ -164,62 +162,6 @@ func (r parentsReader) tls(t acl.Target, ca *yaml.Node) (*tls.Config, []byte) {
 	return c, text
 }
 
-// login is the value of Proxy-Authorization for a parent, or why there is none for now.
-func (r parentsReader) login(parent string, secure bool, basic, token *yaml.Node) (login string, problem error) {
-	n := basic
-	switch {
-	case basic != nil && token != nil:
-		r.FileProblem(max(basic.Line, token.Line), `"basic" and "token" are both given; keep one of them`)
-		return "", nil
-	case token != nil:
-		n = token
-	case basic == nil:
-		return "", nil
-	}
-	var file *yaml.Node
-	before := len(r.Problems)
-	r.keys(n, map[string]func(*yaml.Node){"file": func(n *yaml.Node) { file = n }})
-	if file == nil {
-		if len(r.Problems) == before {
-			r.FileProblem(n.Line, `a credential wants a "file" that holds it, so that no secret stands here`)
-		}
-		return "", nil
-	}
-	path, text, err := r.TryFile(settings.Value{Text: file.Value, Source: r.Path, Line: file.Line})
-	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
-	user, _, colon := bytes.Cut(text, []byte(":"))
-	switch {
-	case err != nil:
-	case len(text) == 0:
-		err = errors.New(path + " is empty")
-	case n == basic && (!colon || len(user) == 0):
-		err = errors.New(path + " is not USER:PASSWORD")
-	case !isFieldText(string(text)):
-		err = errors.New(path + " has a line end or another control byte inside")
-	case n == token && !isToken(text):
-		err = errors.New(path + " is no bearer token: letters, digits and -._~+/ with = at the end (RFC 6750)")
-	}
-	if err != nil {
-		r.Warn(settings.Problem{Source: r.Path, Line: file.Line, Msg: fmt.Sprintf("%v: %s is not used until it can be read", err, parent)})
-		return "", err
-	}
-	if !secure {
-		r.Warn(settings.Problem{Source: r.Path, Line: n.Line, Msg: fmt.Sprintf("the credential for %s goes over the network in plain; have the parent speak TLS (https://)", parent)})
-	}
-	if n == token {
-		return "Bearer " + string(text), nil
-	}
-	return "Basic " + base64.StdEncoding.EncodeToString(text), nil
-}
-
-// isToken reports whether b is a b64token (RFC 6750 section 2.1).
-func isToken(b []byte) bool {
-	b = bytes.TrimRight(b, "=")
-	return len(b) > 0 && bytes.IndexFunc(b, func(c rune) bool {
-		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._~+/", c))
-	}) < 0
-}
-
 // isSelf reports whether the gateway listens there, as far as that can be told without a look-up.
 func (r parentsReader) isSelf(t acl.Target) bool {
 	local := t.Host.Name() == "localhost" || t.Host.Addr().IsLoopback() || slices.Contains(r.own, t.Host.Addr())
@@ -267,62 +209,4 @@ func parseParent(s string) (text string, t acl.Target, secure bool, err error) {
 		return "", t, false, fmt.Errorf("%s://%s is no parent: write it with a port, such as %s://proxy.example.com:3128", u.Scheme, u.Host, u.Scheme)
 	}
 	return u.Scheme + "://" + t.String(), t, u.Scheme == "https", nil
-}
-
-// warnParents says what is not as one may think: of whom rules for addresses hold not, and who
-// has no parents beside those who have.
-func (p *Proxy) warnParents(l *settings.Loader) {
-	warn := func(tenant string, line int, parents *policy.Parents, rules *acl.Policy) {
-		for _, w := range parents.All() {
-			if !w.ByName {
-				continue
-			}
-			of := ""
-			if tenant != "" {
-				of = "tenant " + tenant + ": "
-			}
-			l.Warn(settings.Problem{Source: l.Path, Line: line, Msg: fmt.Sprintf("%sconnect: name has parents resolve the names of %s: nobody judges addresses there, so the guard%s do not hold for them",
-				of, waysFor(w), addressRules(rules))})
-		}
-	}
-	line := 0
-	if n := l.Block(parentsSetting()); n != nil {
-		line = n.Line
-	}
-	warn("", line, p.Parents, p.Policy)
-	for _, t := range p.Tenants {
-		warn(t.Name, t.line, t.Parents, t.Policy)
-		if p.Parents != nil && t.Parents == nil && !t.direct {
-			l.Warn(settings.Problem{Source: l.Path, Line: t.line, Msg: fmt.Sprintf(`tenant %s has no "parents" and goes directly: those of the gateway are not a tenant's; give it its own, or write parents: [] if that is meant`, t.Name)})
-		}
-	}
-}
-
-// waysFor are the destinations that w is for, for people.
-func waysFor(w policy.Way) string {
-	if len(w.For) == 0 {
-		return "every destination"
-	}
-	return strings.Join(w.For, ", ")
-}
-
-// addressRules names the rules for addresses among rules.
-func addressRules(rules *acl.Policy) string {
-	var first acl.Rule
-	n := 0
-	for r := range rules.Rules() {
-		if r.Form != acl.FormAddr {
-			continue
-		}
-		if n++; n == 1 {
-			first = r
-		}
-	}
-	switch n {
-	case 0:
-		return " and rules for addresses"
-	case 1:
-		return fmt.Sprintf(" and the rule in line %d (%s)", first.Line, first.Text)
-	}
-	return fmt.Sprintf(" and %d rules for addresses, the first in line %d (%s),", n, first.Line, first.Text)
 }

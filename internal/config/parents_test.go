@@ -98,7 +98,7 @@ func TestParentsProblems(t *testing.T) {
 		"[{for: a.test}]":                      `an entry of "parents" wants "via": a list of parents, the last of which may be direct`,
 		"[{via: []}]":                          `"via" names nobody; to go directly write via: direct`,
 		"[{via: [direct, 'http://p.test:1']}]": "what stands behind direct is never asked: make direct the last",
-		"[{via: ['http://p.test:1', direct], connect: name}]":                            "direct needs addresses, and with connect: name nobody looks them up; leave one of the two out",
+		"[{via: ['http://p.test:1', direct], connect: name}]":                            "direct needs addresses that were judged, and with connect: name nobody judges any; leave one of the two out",
 		"[{via: 'http://p.test:1', connect: names}]":                                     `"names" is neither address nor name`,
 		"[{via: 'http://p.test:1', for: '!a.test'}]":                                     `"!a.test" is not the form of a destination: write a name, *.name, an address, a prefix or *, and ports behind it or none`,
 		"[{via: 'http://p.test'}]":                                                       "http://p.test is no parent: write it with a port, such as http://proxy.example.com:3128",

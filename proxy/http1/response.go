@@ -19,15 +19,21 @@ func (r *Response) Reset() {
 // say. ErrIncomplete and errors are as for Request.Parse. White space before a colon
 // is passed over (RFC 9112 section 5.1).
 func (r *Response) Parse(b []byte, toHead bool, lim Limits) (int, error) {
-	r.lenient = true
-	if len(b) > 0 && b[0] != 'H' {
-		return 0, errStatusLine
-	}
-	n, err := r.parse(b, lim, r.parseLine)
+	n, err := r.ParseToConnect(b, lim)
 	if err != nil {
 		return 0, err
 	}
 	return n, r.frame(toHead)
+}
+
+// ParseToConnect is Parse for an answer to CONNECT, whose fields frame no body (RFC 9110 section 9.3.6):
+// what comes behind a 2xx is the tunnel's, and behind another the connection is of no use.
+func (r *Response) ParseToConnect(b []byte, lim Limits) (int, error) {
+	r.lenient = true
+	if len(b) > 0 && b[0] != 'H' {
+		return 0, errStatusLine
+	}
+	return r.parse(b, lim, r.parseLine)
 }
 
 // parseLine takes a status line. The reason phrase may be empty, and servers

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 )
 
 // Blocking is a Conn with the methods that wait for the server: not for an event loop.
@@ -89,16 +88,6 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config, o
 
 // ErrClientCertificate is why a server has ended the handshake, or what came behind it.
 var ErrClientCertificate = errors.New("the server wants a certificate of its client (passthrough: true lets an inspected host have it)")
-
-// SpeaksOther reports whether Secure has failed since the server speaks none of what it was
-// offered.
-func SpeaksOther(err error) bool {
-	remote, ok := errors.AsType[*net.OpError](err)
-	return ok && remote.Op == "remote error" && remote.Err.Error() == noApplicationProtocol
-}
-
-// noApplicationProtocol is the alert of RFC 7301 section 3.2, as crypto/tls says it.
-var noApplicationProtocol = tls.AlertError(120).Error()
 
 // BlockingGate is a Gate with what waits for the resolver or a server: not for an event loop.
 type BlockingGate struct{ *Gate }

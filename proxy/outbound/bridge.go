@@ -39,9 +39,6 @@ const (
 	bridgeLook   = time.Second      // how often who waits to write looks whether the other end is there
 	bridgeLinger = 2 * time.Second  // for the end of a parent when nobody takes more
 	bridgeGrace  = 30 * time.Second // for what is on its way to a parent when the gateway has closed
-	// bridgeStuck is for how long an end may take nothing that waits for it. An end of the gateway's that
-	// was closed is not seen behind bytes that nobody takes: this is what ends the bridge then.
-	bridgeStuck = time.Hour
 )
 
 var errNoBridge = &Error{Kind: NoDescriptors, Err: errors.New("no descriptor is free to speak TLS with a parent proxy")}
@@ -77,9 +74,12 @@ func (g *Gate) secureParent(ctx context.Context, c *Conn, p *policy.Parent) erro
 	}
 	c.TCP.KeepAlive()
 	c.TCP.Share()
+	near.KeepAlive() // by which the kernel tells of an end that was closed behind bytes which nobody takes
 	near.Share()
 	b := &bridge{near: &bridgeEnd{Blocking: near.Blocking()}, raw: raw, secure: secure}
 	b.near.other, b.raw.other = b.raw, b.near
+	limit := &idleLimit{after: g.Idle}
+	b.near.idle, b.raw.idle = limit, limit
 	c.TCP = sock.New(far, c.Dst)
 	go func() {
 		b.run(g.Panics)
@@ -143,11 +143,27 @@ func (b *bridge) carry(to io.Writer, from io.Reader, end func() error) {
 
 var bridgeBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
+// idleLimit is that of a tunnel for a bridge: for how long neither way may carry anything while there is something
+// to carry. Its methods may be called concurrently.
+type idleLimit struct {
+	after time.Duration // 0: for ever
+	last  atomic.Int64  // since bridgesBegan, in ns: when something was carried
+}
+
+var bridgesBegan = time.Now()
+
+func (l *idleLimit) moved() { l.last.Store(int64(time.Since(bridgesBegan))) }
+
+func (l *idleLimit) over() bool {
+	return l.after > 0 && time.Since(bridgesBegan)-time.Duration(l.last.Load()) >= l.after
+}
+
 // bridgeEnd is a connection whose writer looks now and then whether the other end is there: while
 // this one takes nothing nobody reads that one, and a cut of it would not be seen.
 type bridgeEnd struct {
 	sock.Blocking
 	other *bridgeEnd  // nil: before there is a bridge
+	idle  *idleLimit  // of the bridge
 	ended atomic.Bool // the peer has ended its half
 
 	mu    sync.Mutex // held to try
@@ -182,8 +198,8 @@ func (e *bridgeEnd) Write(b []byte) (n int, err error) {
 	}
 	var gone time.Time
 	var failed error
-	last, since := 0, time.Now()
-	for {
+	e.idle.moved()
+	for last := 0; ; {
 		e.SetWriteDeadline(time.Now().Add(bridgeLook))
 		err = e.WriteWhenReady(func(fd uintptr) bool {
 			var more int
@@ -198,10 +214,11 @@ func (e *bridgeEnd) Write(b []byte) (n int, err error) {
 			return n, err
 		}
 		if n > last {
-			last, since = n, time.Now()
+			last = n
+			e.idle.moved()
 		}
 		if _, all := e.other.PeerEnd(); !all {
-			if time.Since(since) >= bridgeStuck {
+			if e.idle.over() {
 				return n, os.ErrDeadlineExceeded
 			}
 			continue

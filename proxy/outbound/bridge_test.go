@@ -22,6 +22,12 @@ import (
 // bridged is a connection to a parent by TLS, which serve serves.
 func bridged(t testing.TB, serve func(*tls.Conn)) (*Conn, *fdbudget.Budget) {
 	t.Helper()
+	return bridgedFor(t, 0, serve)
+}
+
+// bridgedFor is one with an idle limit.
+func bridgedFor(t testing.TB, idle time.Duration, serve func(*tls.Conn)) (*Conn, *fdbudget.Budget) {
+	t.Helper()
 	ca := nettest.NewCA(t)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{ca.Issue("127.0.0.1")}})
 	require.NoError(t, err)
@@ -35,6 +41,7 @@ func bridged(t testing.TB, serve func(*tls.Conn)) (*Conn, *fdbudget.Budget) {
 	})
 	budget := fdbudget.New(10)
 	g := NewGate(nil, dial.TCP, NewPool(budget, time.Minute))
+	g.Idle = idle
 	dst := netip.MustParseAddrPort(l.Addr().String())
 	tcp, err := dial.TCP(t.Context(), netip.Addr{}, dst)
 	require.NoError(t, err)
@@ -112,4 +119,58 @@ func TestBridgeClosed(t *testing.T) {
 	defer close(done)
 	c.Close()
 	nettest.Eventually(t, "the bridge is gone", func() bool { return budget.Left() == 10 })
+}
+
+// A connection that the gateway closes behind bytes that the parent does not take ends with the time
+// that a tunnel without a byte has, and so does one that nobody has closed.
+func TestBridgeStuck(t *testing.T) {
+	t.Parallel()
+	for name, closed := range map[string]bool{"closed": true, "open": false} {
+		t.Run(name, func(t *testing.T) {
+			done := make(chan struct{})
+			c, budget := bridgedFor(t, time.Second, func(s *tls.Conn) {
+				s.Handshake()
+				<-done
+			})
+			defer close(done)
+			c.TCP.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
+			for {
+				if _, err := c.TCP.Blocking().Write(make([]byte, 64<<10)); err != nil {
+					break
+				}
+			}
+			if closed {
+				c.Close()
+			}
+			nettest.Eventually(t, "the bridge is gone", func() bool { return budget.Left() == 10 })
+		})
+	}
+}
+
+// As long as one way carries something the other may wait for longer than that.
+func TestBridgeStuckOneWay(t *testing.T) {
+	t.Parallel()
+	done := make(chan struct{})
+	c, budget := bridgedFor(t, 2*time.Second, func(s *tls.Conn) {
+		for tick := time.NewTicker(100 * time.Millisecond); ; {
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+				s.Write([]byte("."))
+			}
+		}
+	})
+	defer close(done)
+	go func() { // is stuck
+		for {
+			if _, err := c.TCP.Blocking().Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	_, err := io.CopyN(io.Discard, c.TCP.Blocking(), 50)
+	require.NoError(t, err)
+	assert.EqualValues(t, 8, budget.Left())
 }

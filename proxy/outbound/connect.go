@@ -100,7 +100,7 @@ func readAnswer(c sock.Blocking, resp *http1.Response) error {
 		if err != nil {
 			return err
 		}
-		end, err := resp.Parse(b[:have+n], false, http1.Limits{MaxHead: left, MaxFields: answerOfParent.MaxFields})
+		end, err := resp.ParseToConnect(b[:have+n], http1.Limits{MaxHead: left, MaxFields: answerOfParent.MaxFields})
 		switch {
 		case errors.Is(err, http1.ErrIncomplete):
 			end = have + n

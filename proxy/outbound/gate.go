@@ -7,6 +7,7 @@ package outbound
 import (
 	"context"
 	"net/netip"
+	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/proxy/auth"
@@ -37,6 +38,9 @@ type Gate struct {
 	// Self reports whether this gateway itself listens at an address: no parent is asked there.
 	// nil: it is not known to.
 	Self func(netip.AddrPort) bool
+	// Idle is for how long a connection to a parent by TLS may carry nothing while an end has something to
+	// carry; 0: for ever.
+	Idle time.Duration
 	// Panics is told of faults of the program in what carries bytes to parents by TLS; nil: nobody is.
 	Panics contain.Reporter
 

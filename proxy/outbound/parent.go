@@ -31,8 +31,11 @@ func (g BlockingGate) connectVia(ctx context.Context, r *Route) (*Conn, error) {
 	}
 	var errs []error
 	ask := func(p *policy.Parent) (c *Conn, over bool) {
-		share := time.Until(deadline) / time.Duration(len(r.way.Via)-len(errs))
-		c, err := g.try(ctx, r, p, time.Now().Add(share))
+		until := deadline // exactly: an [Until] ends no context that ends later
+		if left := len(r.way.Via) - len(errs); left > 1 {
+			until = time.Now().Add(time.Until(deadline) / time.Duration(left))
+		}
+		c, err := g.try(ctx, r, p, until)
 		if err != nil {
 			errs = append(errs, err)
 		}

@@ -19,6 +19,8 @@ type Pool struct {
 	budget *fdbudget.Budget
 	maxAge time.Duration // idle, after which a connection is closed
 
+	choosers choosers
+
 	mu     sync.Mutex
 	idle   map[poolKey][]*Conn // the longest idle first
 	shared map[poolKey][]*shared
