@@ -91,7 +91,7 @@ type aclDiff struct {
 	keepOld, keepNew     bool // expired rules of the one, or the other, stay in force
 }
 
-func newACLDiff(environ []string, s streams) *cobra.Command {
+func newACLDiff(s streams) *cobra.Command {
 	var a aclDiff
 	cmd := &cobra.Command{
 		Use:   "diff OLD NEW",
@@ -103,8 +103,9 @@ ports, with what decided before and decides now, and one target that shows it, w
   git show HEAD:rules.txt | sluice acl diff - rules.txt
   sluice acl diff --old-text "$(git show HEAD:rules.txt)" rules.txt
 
-With --configs OLD and NEW are configurations of "sluice proxy": the rules of each tenant are compared,
-and what else requests are judged by is listed: clients, source addresses, request rules.
+With --configs OLD and NEW are configurations of "sluice proxy", read alone: what the environment of this command
+says has no part in it. The rules of each tenant are compared, and what else requests are judged by is listed:
+clients, source addresses, request rules.
 
 Rules expire: both lists are compared as they are today, and as they will be after each expires= day to come.
 Where both allow, what tunnels have to carry (protocol=) is compared the same way.
@@ -113,11 +114,14 @@ Status 0: they decide alike, and go on to (with --implies: NEW allows nothing th
 lets nothing through a tunnel that OLD ends); 1: they do not; 2: wrong rules, or the question was too large
 for --limit.`,
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := guardTwice(cmd, "configs"); err != nil {
+				return err
+			}
 			if !a.configs {
 				return a.run(args, s)
 			}
-			err := a.runConfigs(args, environ, s)
+			err := a.runConfigs(args, s)
 			if exit := (*cli.Exit)(nil); err != nil && !errors.As(err, &exit) {
 				err = cli.Wrong(err)
 			}

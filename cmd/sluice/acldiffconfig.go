@@ -9,7 +9,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl/audit"
 	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -31,7 +30,7 @@ type tenantDiff struct {
 }
 
 // runConfigs compares two configurations.
-func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
+func (a *aclDiff) runConfigs(args []string, s streams) error {
 	if a.oldGiven || a.log != "" || len(args) != 2 {
 		return fmt.Errorf("--configs compares two configuration files, OLD and NEW, without --old-text and --log")
 	}
@@ -42,7 +41,7 @@ func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
 	var sets [2]policy.Set
 	var configs [2]*config.Proxy
 	for i, path := range args {
-		c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+path)})
+		c, err := loadAlone(path)
 		if err != nil {
 			return err
 		}
@@ -239,6 +238,9 @@ func order(s *policy.Set) string {
 	var names []string
 	for _, t := range s.Tenants {
 		names = append(names, t.Name)
+	}
+	if names == nil {
+		return "none"
 	}
 	return strings.Join(names, ", ")
 }

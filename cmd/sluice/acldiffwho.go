@@ -90,22 +90,23 @@ func valueText(v any) string {
 	return text
 }
 
-// users lists who may show a password, and of whom it is another one.
+// users lists who may show a password and could not, who could and may not, and of whom it is another one.
 func (d *configDiff) users(before, now *auth.Users) {
-	was, is := before.Names(), now.Names()
-	if !slices.Equal(was, is) {
-		d.add("there are other users: %s instead of %s", orNone(is), orNone(was))
+	without := func(all []string, others *auth.Users) []string {
+		return slices.DeleteFunc(all, others.Has)
 	}
-	if others := now.OtherPasswords(before); len(others) > 0 {
-		d.add("users with another password, or the hash of it made anew: %s", strings.Join(others, ", "))
+	for _, l := range []struct {
+		what string
+		who  []string
+	}{
+		{"new users", without(now.Names(), before)},
+		{"users that are gone", without(before.Names(), now)},
+		{"users with another password, or the hash of it made anew", now.OtherPasswords(before)},
+	} {
+		if len(l.who) > 0 {
+			d.add("%s: %s", l.what, strings.Join(l.who, ", "))
+		}
 	}
-}
-
-func orNone(words []string) string {
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, ", ")
 }
 
 // limitsText says how much a tenant may have at once.
