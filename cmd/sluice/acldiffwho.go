@@ -3,10 +3,10 @@ package main
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -41,12 +41,13 @@ var bearing = map[string]asks{
 }
 
 // settings lists what two configurations say otherwise, besides rules and tenants: above all who a client is.
-func (d *configDiff) settings(before, now *config.Proxy) {
+// With live it is those only that a reload puts in force.
+func (d *otherDiff) settings(before, now *config.Proxy, live bool) {
 	was, is := before.Values(), now.Values()
 	for _, s := range config.ProxySettings() {
 		name := s.Name()
 		how := bearing[name]
-		if how == compared || how == aside || reflect.DeepEqual(was[name], is[name]) {
+		if how == compared || how == aside || live && s.Change != settings.Reload || reflect.DeepEqual(was[name], is[name]) {
 			continue
 		}
 		text := fmt.Sprintf("%s: %s instead of %s", s.Key, valueText(is[name]), valueText(was[name]))
@@ -54,7 +55,7 @@ func (d *configDiff) settings(before, now *config.Proxy) {
 			text = s.Key + ": other certificates than before"
 		}
 		if how == listed {
-			d.Other = append(d.Other, text)
+			d.note("%s", text)
 		} else {
 			d.add("%s", text)
 		}
@@ -91,16 +92,13 @@ func valueText(v any) string {
 }
 
 // users lists who may show a password and could not, who could and may not, and of whom it is another one.
-func (d *configDiff) users(before, now *auth.Users) {
-	without := func(all []string, others *auth.Users) []string {
-		return slices.DeleteFunc(all, others.Has)
-	}
+func (d *otherDiff) users(before, now *auth.Users) {
 	for _, l := range []struct {
 		what string
 		who  []string
 	}{
-		{"new users", without(now.Names(), before)},
-		{"users that are gone", without(before.Names(), now)},
+		{"new users", without(now.Names(), before.Names())},
+		{"users that are gone", without(before.Names(), now.Names())},
 		{"users with another password, or the hash of it made anew", now.OtherPasswords(before)},
 	} {
 		if len(l.who) > 0 {

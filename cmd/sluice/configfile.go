@@ -35,7 +35,7 @@ func loadHere(path string, environ []string, s streams) (*config.Proxy, error) {
 func loadAlone(path string) (*config.Proxy, error) {
 	c, err := config.LoadProxy(settings.Input{Environ: []string{configVariable + "=" + path}})
 	if err != nil {
-		return nil, fmt.Errorf("%s, read without the environment:\n%w", path, err)
+		return nil, fmt.Errorf("%s, read without the environment (--environment reads it too):\n%w", path, err)
 	}
 	return c, nil
 }

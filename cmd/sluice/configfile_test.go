@@ -23,7 +23,9 @@ func TestWhatTheEnvironmentHasToDoWithFiles(t *testing.T) {
 	}{
 		{1, "tenant default: 1 opened, 1 closed\n", "", []string{hidden}, []string{"acl", "diff", "--configs", old, now}},
 		{1, "tenant default: 1 opened, 1 closed\n", "", []string{"SLUICE_GUARD=odd", "SLUICE_NONE=1"}, []string{"acl", "diff", "--configs", old, now}},
-		{2, "", none + ", read without the environment:\nEGRESS_HTTP_PROXY_DESTINATION: No EGRESS_HTTP_PROXY_DESTINATION specified", []string{hidden}, []string{"acl", "diff", "--configs", old, none}},
+		{2, "", none + ", read without the environment (--environment reads it too):\nEGRESS_HTTP_PROXY_DESTINATION: No EGRESS_HTTP_PROXY_DESTINATION specified", []string{hidden}, []string{"acl", "diff", "--configs", old, none}},
+		{0, "equivalent: ", says(old, "EGRESS_HTTP_PROXY_DESTINATION") + says(now, "EGRESS_HTTP_PROXY_DESTINATION"), []string{hidden}, []string{"acl", "diff", "--configs", "--environment", old, now}},
+		{2, "", "--environment is about configurations: write --configs too\n", nil, []string{"acl", "diff", "--environment", old, now}},
 		{2, "", "--guard and --configs are both given: a configuration says the guard; keep one of them\n", nil, []string{"acl", "diff", "--configs", "--guard", "off", old, now}},
 
 		{0, "allow  b.test:443", says(old, "EGRESS_HTTP_PROXY_DESTINATION, SLUICE_GUARD"), []string{hidden, "SLUICE_GUARD=off", "EGRESS_INTERFACE=eth0"}, []string{"acl", "explain", "--config", old, "b.test"}},
