@@ -127,3 +127,27 @@ func TestBoundsAreHonest(t *testing.T) {
 	bs := audit.CheckAssertions(p, audit.Options{Limit: 100 * time.Millisecond})
 	require.Len(t, bs, 1)
 }
+
+// The bound holds inside each step too: thousands of patterns below one domain are one machine, and thousands of
+// assertions are one question.
+func TestBoundsHoldWithinSteps(t *testing.T) {
+	var patterns, names, asserts []string
+	for i := range 10_000 {
+		patterns = append(patterns, fmt.Sprintf("*x%d.test", i))
+		names = append(names, fmt.Sprintf("h%d.test", i))
+		asserts = append(asserts, fmt.Sprintf("#@ assert allow h%d.test", i))
+	}
+	start := time.Now()
+	r := audit.Lint(parse(t, patterns), audit.LintOptions{Options: audit.Options{Limit: 100 * time.Millisecond}})
+	require.Equal(t, "names: patterns with *: the time is over", r.Why)
+	require.Less(t, time.Since(start), 5*time.Second)
+
+	start = time.Now()
+	require.Empty(t, audit.CheckAssertions(parse(t, append(asserts, names...)), audit.Options{Limit: time.Minute}))
+	require.Less(t, time.Since(start), 20*time.Second)
+	start = time.Now()
+	bs := audit.CheckAssertions(parse(t, append(asserts, names...)), audit.Options{Limit: time.Nanosecond})
+	require.Len(t, bs, len(asserts))
+	require.Contains(t, bs[0].Why, "the time is over")
+	require.Less(t, time.Since(start), 5*time.Second)
+}
