@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -54,7 +55,7 @@ func newMachine(patterns []string, top bool, b *budget) *machine {
 			n := m.state(m.step(m.states[i].at, alphabet[c]))
 			m.states[i].next[c] = n
 		}
-		if len(m.states) > maxStates || len(m.states)*len(m.states[0].at) > maxStateBytes || b.over("names: patterns with *") {
+		if len(m.states) > maxStates || len(m.states)*len(m.states[0].at) > maxStateBytes || b.over(m.what()) {
 			return nil
 		}
 	}
@@ -66,6 +67,14 @@ func newMachine(patterns []string, top bool, b *budget) *machine {
 		}
 	}
 	return m
+}
+
+// what says what it is that may take long.
+func (m *machine) what() string {
+	if len(m.patterns) < 2 {
+		return "names"
+	}
+	return fmt.Sprintf("names: %d patterns with * below one domain", len(m.patterns))
 }
 
 // closure adds position i of a pattern, and those that no character leads to from there.
@@ -171,7 +180,7 @@ func (m *machine) more(kind string, taken func(string) bool) bool {
 	if len(have) > 0 {
 		length = len(have[len(have)-1])
 	}
-	for ; length <= maxLabel && !m.budget.over("names: patterns with *"); length++ {
+	for ; length <= maxLabel && !m.budget.over(m.what()); length++ {
 		// can[k] are the states from which k characters lead to the kind.
 		can := make([][]bool, length+1)
 		can[0] = make([]bool, len(m.states))
