@@ -53,8 +53,9 @@ prove: ## what acl/audit decides, judged by brute force on 5,000 random pairs of
 	$(GO) test -count 1 -timeout 24h -v -run JudgedByZ3 ./acl/audit -smt 10000
 	$(GO) test -count 1 -timeout 24h -v -run AskedOfARunningProxy ./e2e/http -pairs 60
 
-speed: ## how long lint, diff and load take on lists of 1,000 to 1,000,000 rules: the table of docs/policy.md
-	$(GO) test -count 1 -timeout 1h -v -run SpeedTable ./acl/audit -speed 1000,10000,100000,1000000
+speed: build ## (root) measure lint, diff and load on lists of 1,000 to 1,000,000 rules, and what shadow rules cost row 1 of the benchmark, and write the tables of docs/policy.md; nothing else should run meanwhile
+	$(GO) test -count 1 -timeout 1h -v -run SpeedTable ./acl/audit -speed 1000,10000,100000,1000000 -strict -update
+	$(GO) run ./internal/bench -nice -10 -peers none -rows 17 -policy docs/policy.md $(BENCHFLAGS)
 
 bench: build ## (root) measure Sluice beside squid, haproxy and others, and write docs/performance.md; ROW=4 measures one row and prints it
 	bash scripts/install-bench-deps.sh

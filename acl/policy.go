@@ -179,6 +179,19 @@ func (p *Policy) Whole() bool {
 	return p != nil && !slices.ContainsFunc(p.set.parts, func(t part) bool { return !t.whole })
 }
 
+// Unended names the first text of p that does not end in the line `#@ end`, and reports whether there is one.
+func (p *Policy) Unended() (source string, some bool) {
+	if p == nil {
+		return "", false
+	}
+	for _, t := range p.set.parts {
+		if !t.whole {
+			return t.source, true
+		}
+	}
+	return "", false
+}
+
 // LostEnd names the first text of p that does not end in the line `#@ end` although the
 // text of that source in before did: it may be cut off. A text without a source is one with
 // another without.

@@ -240,19 +240,23 @@ func (r *Reference) representatives() []netip.Addr {
 				add(six)
 			}
 			for t := range templates {
-				for _, l := range layouts {
-					// Those that leave something to the template, where it can be one of them.
-					if !strings.Contains(string(l), ".") {
-						continue
-					}
-					if x := l.write(t, a); strings.HasPrefix(string(l), ".") || near(x, t, 32) {
-						add(x)
-					}
-				}
+				eachWritten(t, a, add)
 			}
 		}
 	}
 	return all
+}
+
+// eachWritten yields the addresses that embed a and leave something to a template, where it can be one of them.
+func eachWritten(t, a netip.Addr, yield func(netip.Addr)) {
+	for _, l := range layouts {
+		if !strings.Contains(string(l), ".") {
+			continue
+		}
+		if x := l.write(t, a); strings.HasPrefix(string(l), ".") || near(x, t, 32) {
+			yield(x)
+		}
+	}
 }
 
 func last(p netip.Prefix) netip.Addr { return Ends(p)[2] }

@@ -46,18 +46,19 @@ func CheckAssertions(p *acl.Policy, o Options) (out []Breach) {
 	if len(p.Assertions()) == 0 {
 		return nil
 	}
-	budget := o.budget()
-	l := newList(p)
+	q := newAsserted(p, o)
 	for _, a := range p.Assertions() {
 		for _, t := range a.Targets {
 			b := Breach{Assertion: a, Text: t.Text}
 			var found bool
-			b.Target, found = breach(l, a.Allow, t, budget)
+			if !q.budget.over("assertions") {
+				b.Target, found = q.breach(a.Allow, t)
+			}
 			switch {
 			case found:
 				b.Decision = b.Target.Decide(p)
-			case budget.why != "":
-				b.Why = budget.why
+			case q.budget.why != "":
+				b.Why = q.budget.why
 			default:
 				continue
 			}
@@ -68,13 +69,41 @@ func CheckAssertions(p *acl.Policy, o Options) (out []Breach) {
 	return out
 }
 
+// asserted is a list of which assertions are decided.
+type asserted struct {
+	list   *list
+	budget *budget
+	tree   *names
+	// What all assertions about names ask: classes of all addresses, and of those that are globally reachable; nil: not
+	// looked for yet.
+	all, reachable *pair
+}
+
+func newAsserted(p *acl.Policy, o Options) *asserted {
+	l, b := newList(p), o.budget()
+	return &asserted{list: l, budget: b, tree: newNames(b, l)}
+}
+
+func (q *asserted) pair() *pair {
+	return &pair{old: q.list, now: q.list, budget: q.budget, own: true, tree: q.tree}
+}
+
+// addrs gives p the classes of addresses in a scope, which are looked for once.
+func (q *asserted) addrs(p *pair, kept **pair, scope func(netip.Addr) bool) {
+	if *kept == nil {
+		*kept = q.pair()
+		(*kept).findAddrs(scope)
+	}
+	p.addrs, p.addrReps = (*kept).addrs, (*kept).addrReps
+}
+
 // breach looks for a target of t that is denied, or, unless allow, allowed.
-func breach(l *list, allow bool, t acl.AssertTarget, budget *budget) (Target, bool) {
-	p := &pair{old: l, now: l, budget: budget, own: true}
+func (q *asserted) breach(allow bool, t acl.AssertTarget) (Target, bool) {
+	p := q.pair()
 	form := acl.Rule{Form: t.Form, Prefix: t.Prefix, Name: t.Name}
 	meant, err := acl.Parse(form.Canonical())
 	if err != nil {
-		budget.give(err.Error())
+		q.budget.give(err.Error())
 		return Target{}, false
 	}
 	only := newList(meant)
@@ -110,11 +139,11 @@ func breach(l *list, allow bool, t acl.AssertTarget, budget *budget) (Target, bo
 			return t.Prefix.Contains(a) || !allow && slices.ContainsFunc(acl.Embedded(a), t.Prefix.Contains)
 		}, closing(form))
 	case allow:
-		p.findAddrs(global)
+		q.addrs(p, &q.reachable, global)
 	default:
-		p.findAddrs(nil)
+		q.addrs(p, &q.all, nil)
 	}
-	if budget.why != "" {
+	if q.budget.why != "" {
 		return Target{}, false
 	}
 	return p.find(t.Ports, !allow)

@@ -42,6 +42,7 @@ type pair struct {
 	names    []class
 	addrs    []class
 	cutBuf   []int32
+	tree     *names          // of both lists, made before; nil: it is made where it is needed
 	seen     map[class]int32 // index in names or addrs, by all but rep
 }
 
@@ -72,6 +73,14 @@ func (b *budget) spent(why string) bool {
 			b.why = why + ": the time is over"
 		}
 		runtime.Gosched()
+	}
+	return b.why != ""
+}
+
+// over is spent where each step takes long: it looks at the clock each time.
+func (b *budget) over(why string) bool {
+	if b.why == "" && time.Now().After(b.end) {
+		b.why = why + ": the time is over"
 	}
 	return b.why != ""
 }
@@ -143,7 +152,11 @@ func (p *pair) findLiterals() {
 // apart is looked at too.
 func (p *pair) findNamesOf(s *scope, meant func(name string) bool, more ...*list) {
 	p.seen = map[class]int32{}
-	n := newNames(maxNames, append([]*list{p.old, p.now}, more...)...)
+	n := p.tree
+	if n == nil {
+		n = newNames(p.budget, p.old, p.now)
+	}
+	n.again(more...)
 	n.scope = s
 	e := new(nameEval)
 	err := n.all(func(name string) {

@@ -26,7 +26,7 @@ type part struct {
 // cover finds what covers rule no on ports; it is known that something does.
 func (r *linter) cover(no int32, ports []acl.PortRange) (c cover) {
 	names, addrs := r.parts(no, ports)
-	if r.budget.why != "" {
+	if r.budget.over("names") {
 		return c
 	}
 	// What decides covers; each is then tried without.
@@ -138,10 +138,11 @@ func (r *linter) each(no int32, rules []int32, ports []acl.PortRange, f func(par
 func (r *linter) nameParts(no int32, ports []acl.PortRange) (names []part) {
 	l, rule := r.list, &r.list.rules[no]
 	if r.tree == nil {
-		r.tree = newNames(maxNames, l)
+		r.tree = newNames(r.budget, l)
 	}
 	all := rule.Form == acl.FormAddr || rule.Form == acl.FormStar
 	var one *list
+	r.tree.again()
 	r.tree.scope = nil
 	if !all {
 		one = newList(singly(rule))

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -22,6 +23,7 @@ type machine struct {
 	index    map[string]int32
 	kinds    []string            // of labels that there are
 	words    map[string][]string // found for a kind, the shortest first
+	budget   *budget
 }
 
 // An mstate is where the machine may be.
@@ -31,12 +33,16 @@ type mstate struct {
 	kind string // which patterns match: a byte each; "" is a number
 }
 
-// maxStates bounds the states of a machine: patterns with many `*` in one label multiply.
-const maxStates = 20_000
+// maxStates and maxStateBytes bound the states of a machine: patterns with many `*` in one label multiply, and
+// each state is as long as all patterns.
+const (
+	maxStates     = 20_000
+	maxStateBytes = 128 << 20
+)
 
-// newMachine makes a machine; nil if it would be too large.
-func newMachine(patterns []string, top bool) *machine {
-	m := &machine{patterns: patterns, top: top, index: map[string]int32{}, words: map[string][]string{}}
+// newMachine makes a machine; nil if it would be too large, or take too long.
+func newMachine(patterns []string, top bool, b *budget) *machine {
+	m := &machine{patterns: patterns, top: top, index: map[string]int32{}, words: map[string][]string{}, budget: b}
 	start := make([]byte, 0, 64)
 	for _, p := range patterns {
 		set := make([]byte, len(p)/8+1)
@@ -49,7 +55,7 @@ func newMachine(patterns []string, top bool) *machine {
 			n := m.state(m.step(m.states[i].at, alphabet[c]))
 			m.states[i].next[c] = n
 		}
-		if len(m.states) > maxStates {
+		if len(m.states) > maxStates || len(m.states)*len(m.states[0].at) > maxStateBytes || b.over(m.what()) {
 			return nil
 		}
 	}
@@ -61,6 +67,14 @@ func newMachine(patterns []string, top bool) *machine {
 		}
 	}
 	return m
+}
+
+// what says what it is that may take long.
+func (m *machine) what() string {
+	if len(m.patterns) < 2 {
+		return "names"
+	}
+	return fmt.Sprintf("names: %d patterns with * below one domain", len(m.patterns))
 }
 
 // closure adds position i of a pattern, and those that no character leads to from there.
@@ -166,7 +180,7 @@ func (m *machine) more(kind string, taken func(string) bool) bool {
 	if len(have) > 0 {
 		length = len(have[len(have)-1])
 	}
-	for ; length <= maxLabel; length++ {
+	for ; length <= maxLabel && !m.budget.over(m.what()); length++ {
 		// can[k] are the states from which k characters lead to the kind.
 		can := make([][]bool, length+1)
 		can[0] = make([]bool, len(m.states))
@@ -220,14 +234,14 @@ func (m *machine) more(kind string, taken func(string) bool) bool {
 // machines keeps machines by what they are made of.
 type machines map[string]*machine
 
-func (ms machines) of(patterns []string, top bool) *machine {
+func (ms machines) of(patterns []string, top bool, b *budget) *machine {
 	key := strings.Join(patterns, ".")
 	if top {
 		key += "!"
 	}
 	m, ok := ms[key]
 	if !ok {
-		m = newMachine(patterns, top)
+		m = newMachine(patterns, top, b)
 		ms[key] = m
 	}
 	return m

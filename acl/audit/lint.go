@@ -129,25 +129,25 @@ func places(rules []acl.Rule) string {
 
 // dead finds the rules that never decide, at all or on some of their ports.
 func (r *linter) dead() {
-	l := r.list
-	alive := make([][]acl.PortRange, len(l.rules))
+	alive := r.alive()
+	r.dies = map[int32]bool{}
+	for i := range r.list.rules {
+		if rule := &r.list.rules[i]; !rule.Expired {
+			r.deadOn(int32(i), without(rule.Ports, alive[i]), len(alive[i]) == 0)
+		}
+	}
+}
+
+// alive are the ports on which each rule decides something.
+func (r *linter) alive() [][]acl.PortRange {
+	alive := make([][]acl.PortRange, len(r.list.rules))
 	live := func(rule, from, to int32) {
 		if from <= to {
 			alive[rule] = append(alive[rule], acl.PortRange{From: uint16(from), To: uint16(to)})
 		}
 	}
-	free := func(rule int32, a *class) bool { return l.rules[rule].Deny || !a.oldG }
-	lastName, lastAddr := int32(-1), int32(-1) // the latest rules of classes of every port
-	for i := range r.names {
-		if r.names[i].everyPort() {
-			lastName = max(lastName, r.names[i].old)
-		}
-	}
-	for i := range r.addrs {
-		if a := &r.addrs[i]; a.everyPort() && !a.oldG {
-			lastAddr = max(lastAddr, a.old)
-		}
-	}
+	free := func(rule int32, a *class) bool { return r.list.rules[rule].Deny || !a.oldG }
+	lastName, lastAddr := r.latest()
 	for i := range r.names {
 		n := &r.names[i]
 		if n.old == none {
@@ -178,31 +178,43 @@ func (r *linter) dead() {
 			}
 		}
 	}
-	r.dies = map[int32]bool{}
-	for i := range l.rules {
-		rule := &l.rules[i]
-		if rule.Expired {
-			continue
+	return alive
+}
+
+// latest are the latest rules of classes of every port.
+func (r *linter) latest() (name, addr int32) {
+	name, addr = -1, -1
+	for i := range r.names {
+		if r.names[i].everyPort() {
+			name = max(name, r.names[i].old)
 		}
-		gone := without(rule.Ports, alive[i])
-		if len(gone) == 0 {
-			continue
+	}
+	for i := range r.addrs {
+		if a := &r.addrs[i]; a.everyPort() && !a.oldG {
+			addr = max(addr, a.old)
 		}
-		whole := len(alive[i]) == 0
-		if whole {
-			r.dies[int32(i)] = true
+	}
+	return name, addr
+}
+
+// deadOn says that a rule does not decide on the ports gone, which whole says are all that it has.
+func (r *linter) deadOn(no int32, gone []acl.PortRange, whole bool) {
+	if len(gone) == 0 {
+		return
+	}
+	if whole {
+		r.dies[no] = true
+	}
+	later := r.later(no, gone)
+	if always := without(gone, later); len(always) > 0 {
+		r.lasting = true
+		f, ok := r.covered(no, always, whole && len(later) == 0)
+		if r.lasting = false; ok {
+			r.add(f)
 		}
-		later := r.later(int32(i), gone)
-		if always := without(gone, later); len(always) > 0 {
-			r.lasting = true
-			f, ok := r.covered(int32(i), always, whole && len(later) == 0)
-			if r.lasting = false; ok {
-				r.add(f)
-			}
-		}
-		if len(later) > 0 {
-			r.decidesLater(int32(i), later, whole && len(without(gone, later)) == 0)
-		}
+	}
+	if len(later) > 0 {
+		r.decidesLater(no, later, whole && len(without(gone, later)) == 0)
 	}
 }
 

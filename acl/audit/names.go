@@ -16,8 +16,10 @@ type names struct {
 	index    map[string]int32 // by the name
 	globs    []*glob
 	machines machines
-	left     int    // names that may still be found
-	scope    *scope // names that are meant
+	left     int     // names that may still be found
+	budget   *budget // bounds the time that machines take
+	own      int     // the number of globs of the lists that the tree was made of
+	scope    *scope  // names that are meant
 	yield    func(name string)
 }
 
@@ -37,8 +39,21 @@ type alive struct {
 // errTooLarge says that a question was given up.
 var errTooLarge = errors.New("too large")
 
-func newNames(limit int, lists ...*list) *names {
-	n := &names{nodes: make([]nameNode, 1), index: map[string]int32{}, machines: machines{}, left: limit}
+func newNames(b *budget, lists ...*list) *names {
+	n := &names{nodes: make([]nameNode, 1), index: map[string]int32{}, machines: machines{}, budget: b, left: maxNames}
+	n.add(lists)
+	n.own = len(n.globs)
+	return n
+}
+
+// again prepares for another question, which tells apart what more lists do. The literal names that it leaves
+// behind make later ones finer, no more.
+func (n *names) again(more ...*list) {
+	n.globs, n.left = n.globs[:n.own], maxNames
+	n.add(more)
+}
+
+func (n *names) add(lists []*list) {
 	for _, l := range lists {
 		for i := range l.rules {
 			r := &l.rules[i]
@@ -55,7 +70,6 @@ func newNames(limit int, lists ...*list) *names {
 			}
 		}
 	}
-	return n
 }
 
 // node returns the node of a name, which it makes with those above.
@@ -161,7 +175,7 @@ func (n *names) freshBelow(name string, literals, patterns []string, open []aliv
 	if name != "" {
 		limit = min(maxLabel, maxName-len(name)-1)
 	}
-	m := n.machines.of(patterns, name == "")
+	m := n.machines.of(patterns, name == "", n.budget)
 	if m == nil {
 		return false, errTooLarge
 	}

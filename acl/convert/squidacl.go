@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -133,15 +134,7 @@ func (s *squidReader) readACL(d directive, a *squidACL) {
 	case "dst":
 		s.lookups[a] = true
 		for _, v := range values {
-			ps, all, why := addresses(v)
-			if why != "" {
-				a.add(unknown(why))
-			} else if all {
-				a.add(always1)
-			}
-			for _, p := range ps {
-				a.add(exactly([]term{{form: form{kind: network, prefix: p}, ports: allPorts}}))
-			}
+			a.network(v)
 		}
 	case "dstdomain":
 		s.pointers[a] = s.pointers[a] || lookups
@@ -164,24 +157,10 @@ func (s *squidReader) readACL(d directive, a *squidACL) {
 			}
 		}
 	case "port":
-		for _, v := range values {
-			from, to, ok := portsIn(v)
-			if !ok {
-				s.problems.add(d.place, "%q is no port, nor a range of ports", v)
-				return
-			}
-			a.add(exactly(onPorts(newPorts(portRange{from, to}))))
-		}
+		s.ports(d, a, values)
 	case "method":
 		for _, v := range values {
-			switch v {
-			case "CONNECT":
-				a.add(s.connect)
-			case "PURGE":
-				s.found.add(d.place, Differs, "PURGE is no word to a cache here: it passes as other methods do")
-			default:
-				a.add(unknown(cannot[kind]))
-			}
+			s.method(d, a, v)
 		}
 	case "proto":
 		for _, v := range values {
@@ -190,11 +169,44 @@ func (s *squidReader) readACL(d directive, a *squidACL) {
 			} // else there is no such request here
 		}
 	default:
-		why := cannot[kind]
-		if why == "" {
-			why = "an acl of this kind (" + kind + ") has no counterpart"
-		}
+		a.add(unknown(cmp.Or(cannot[kind], "an acl of this kind ("+kind+") has no counterpart")))
+	}
+}
+
+// network adds a value of "dst".
+func (a *squidACL) network(v string) {
+	ps, all, why := addresses(v)
+	if why != "" {
 		a.add(unknown(why))
+	} else if all {
+		a.add(always1)
+	}
+	for _, p := range ps {
+		a.add(exactly([]term{{form: form{kind: network, prefix: p}, ports: allPorts}}))
+	}
+}
+
+// ports adds the values of "port".
+func (s *squidReader) ports(d directive, a *squidACL, values []string) {
+	for _, v := range values {
+		from, to, ok := portsIn(v)
+		if !ok {
+			s.problems.add(d.place, "%q is no port, nor a range of ports", v)
+			return
+		}
+		a.add(exactly(onPorts(newPorts(portRange{from, to}))))
+	}
+}
+
+// method adds a value of "method".
+func (s *squidReader) method(d directive, a *squidACL, v string) {
+	switch v {
+	case "CONNECT":
+		a.add(s.connect)
+	case "PURGE":
+		s.found.add(d.place, Differs, "PURGE is no word to a cache here: it passes as other methods do")
+	default:
+		a.add(unknown(cannot["method"]))
 	}
 }
 

@@ -121,6 +121,26 @@ func (t *tinyproxyReader) line(at place, words []string) {
 			return
 		}
 		t.tunnels, t.tunnelsAt = append(t.tunnels, portRange{from, to}), at
+	case "bind":
+		a, err := netip.ParseAddr(value)
+		if err != nil {
+			t.problems.add(at, "%q is no address", value)
+			return
+		}
+		t.sources = append(t.sources, a.Unmap())
+	case "basicauth":
+		t.closed = append(t.closed, at)
+		t.found.add(at, Closes, "users are told by tenants: authenticate and usersFile (docs/tenants.md); until they are, nothing is allowed")
+	default:
+		if !t.filterLine(at, name, value, on) {
+			t.other(at, words[0])
+		}
+	}
+}
+
+// filterLine takes a line about the filter, and reports whether it is one.
+func (t *tinyproxyReader) filterLine(at place, name, value string, on bool) bool {
+	switch name {
 	case "filter":
 		t.filter, t.filterAt = value, at
 	case "filterdefaultdeny":
@@ -134,30 +154,27 @@ func (t *tinyproxyReader) line(at place, words []string) {
 	case "filtertype":
 		if !slices.Contains([]string{"bre", "ere", "fnmatch"}, strings.ToLower(value)) {
 			t.problems.add(at, "%q is none of bre, ere and fnmatch", value)
-			return
+			break
 		}
 		t.extended, t.fnmatch = strings.EqualFold(value, "ere"), strings.EqualFold(value, "fnmatch")
-	case "bind":
-		a, err := netip.ParseAddr(value)
-		if err != nil {
-			t.problems.add(at, "%q is no address", value)
-			return
-		}
-		t.sources = append(t.sources, a.Unmap())
-	case "basicauth":
-		t.closed = append(t.closed, at)
-		t.found.add(at, Closes, "users are told by tenants: authenticate and usersFile (docs/tenants.md); until they are, nothing is allowed")
 	default:
-		o, ok := tinyproxyOthers[name]
-		switch {
-		case !ok && !slices.Contains(tinyproxyRest, name):
-			t.problems.unknown(at, words[0], "tinyproxy")
-			return
-		case !ok:
-			o.why = "it says nothing of who may reach what"
-		}
-		t.found.add(at, o.effect, "%s", o.why)
+		return false
 	}
+	return true
+}
+
+// other takes a line of which nothing is converted.
+func (t *tinyproxyReader) other(at place, word string) {
+	name := strings.ToLower(word)
+	o, ok := tinyproxyOthers[name]
+	switch {
+	case !ok && !slices.Contains(tinyproxyRest, name):
+		t.problems.unknown(at, word, "tinyproxy")
+		return
+	case !ok:
+		o.why = "it says nothing of who may reach what"
+	}
+	t.found.add(at, o.effect, "%s", o.why)
 }
 
 func (t *tinyproxyReader) convert(connectPorts string) (*Result, error) {

@@ -85,7 +85,7 @@ type aclDiff struct {
 	oldGiven             bool
 	implies              bool
 	opened, closed       bool
-	configs              bool
+	configs, environment bool
 	log                  string
 	oldPolicy, newPolicy *acl.Policy
 	keepOld, keepNew     bool // expired rules of the one, or the other, stay in force
@@ -103,8 +103,9 @@ ports, with what decided before and decides now, and one target that shows it, w
   git show HEAD:rules.txt | sluice acl diff - rules.txt
   sluice acl diff --old-text "$(git show HEAD:rules.txt)" rules.txt
 
-With --configs OLD and NEW are configurations of "sluice proxy": the rules of each tenant are compared,
-and what else requests are judged by is listed: clients, source addresses, request rules.
+With --configs OLD and NEW are configurations of "sluice proxy", read alone: what the environment of this command
+says has no part in it, unless --environment asks for it. The rules of each tenant are compared, and what else requests are judged by is listed:
+clients, source addresses, request rules.
 
 Rules expire: both lists are compared as they are today, and as they will be after each expires= day to come.
 Where both allow, what tunnels have to carry (protocol=) is compared the same way.
@@ -113,7 +114,13 @@ Status 0: they decide alike, and go on to (with --implies: NEW allows nothing th
 lets nothing through a tunnel that OLD ends); 1: they do not; 2: wrong rules, or the question was too large
 for --limit.`,
 		Args: cobra.RangeArgs(1, 2),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := guardTwice(cmd, "configs"); err != nil {
+				return err
+			}
+			if a.environment && !a.configs {
+				return cli.Wrong(errors.New("--environment is about configurations: write --configs too"))
+			}
 			if !a.configs {
 				return a.run(args, s)
 			}
@@ -127,6 +134,7 @@ for --limit.`,
 	f := cmd.Flags()
 	a.add(f)
 	f.BoolVar(&a.configs, "configs", false, "OLD and NEW are configuration files of sluice proxy")
+	f.BoolVar(&a.environment, "environment", false, "with --configs: read both as sluice proxy would in this environment, whose variables win")
 	f.StringVar(&a.oldText, "old-text", "", "the old rules themselves, in the place of OLD")
 	f.BoolVar(&a.implies, "implies", false, "status 0 when NEW allows nothing that OLD denies")
 	f.BoolVar(&a.opened, "only-opened", false, "show what NEW allows and OLD denied only")
@@ -261,6 +269,11 @@ func otherChanges(old, now *acl.Policy, said map[int]bool) (out []string) {
 			out = append(out, fmt.Sprintf("line %d %s: expires %s instead of %s", r.Line, r.Text, dayOf(r.Expires), dayOf(before.Expires)))
 		}
 	}
+	return append(out, lostAssertions(old, now)...)
+}
+
+// lostAssertions are those of one list that another has not.
+func lostAssertions(old, now *acl.Policy) (out []string) {
 	have := map[string]int{}
 	for _, a := range now.Assertions() {
 		have[a.Text]++

@@ -79,18 +79,20 @@ func protocolChangeOf(c *audit.ProtocolChange, from string, old, now *acl.Policy
 
 // print is one line.
 func (p *diffProtocol) print(w io.Writer, paint func(meaning, text string) string) {
-	carries := func(protocol string) string {
-		switch protocol {
-		case "":
-			return "anything, TLS by its name only"
-		case "any":
-			return "anything"
-		}
-		return protocol
-	}
 	others := map[string]string{"old": " (and of others before)", "new": " (and others)"}[p.Others]
 	fmt.Fprintf(w, "%s%s by %s%s%s: tunnels carry %s instead of %s\tport %s\t%s\n", paint(map[string]string{"loosened": "opened", "tightened": "closed"}[p.Change], p.Change),
-		since(p.From), p.New.Reason, p.New.wanted(), others, carries(p.NewProtocol), carries(p.OldProtocol), p.Ports, p.Target)
+		since(p.From), p.New.Reason, p.New.wanted(), others, carried(p.NewProtocol), carried(p.OldProtocol), p.Ports, p.Target)
+}
+
+// carried says what goes through a tunnel that is to carry a protocol.
+func carried(protocol string) string {
+	switch protocol {
+	case "":
+		return "anything, TLS by its name only"
+	case "any":
+		return "anything"
+	}
+	return protocol
 }
 
 // since says from which day on something is.

@@ -3,10 +3,10 @@ package main
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -33,7 +33,7 @@ var bearing = map[string]asks{
 	"expired": listed, "resolver": listed, "upstream-ca": listed, "holder": listed, "max-conns": listed,
 
 	"config": aside, "admin": aside, "admin-host": aside, "pprof": aside, "tls-cert": aside, "tls-key": aside,
-	"shadow-rules": aside, "shadowRules": aside, "hide-rules": aside, "contact": aside, "forwarded-for": aside,
+	"shadow-rules": aside, "shadowRules": aside, "hide-rules": aside, "require-end": aside, "contact": aside, "forwarded-for": aside,
 	"access-log": aside, "access-log-format": aside, "log-level": aside, "log-query": aside,
 	"max-head": aside, "max-fields": aside, "max-answer-head": aside, "max-answer-fields": aside, "min-rate": aside,
 	"head-timeout": aside, "connect-timeout": aside, "dns-timeout": aside, "idle-timeout": aside, "keepalive-timeout": aside,
@@ -41,12 +41,13 @@ var bearing = map[string]asks{
 }
 
 // settings lists what two configurations say otherwise, besides rules and tenants: above all who a client is.
-func (d *configDiff) settings(before, now *config.Proxy) {
+// With live it is those only that a reload puts in force.
+func (d *otherDiff) settings(before, now *config.Proxy, live bool) {
 	was, is := before.Values(), now.Values()
 	for _, s := range config.ProxySettings() {
 		name := s.Name()
 		how := bearing[name]
-		if how == compared || how == aside || reflect.DeepEqual(was[name], is[name]) {
+		if how == compared || how == aside || live && s.Change != settings.Reload || reflect.DeepEqual(was[name], is[name]) {
 			continue
 		}
 		text := fmt.Sprintf("%s: %s instead of %s", s.Key, valueText(is[name]), valueText(was[name]))
@@ -54,7 +55,7 @@ func (d *configDiff) settings(before, now *config.Proxy) {
 			text = s.Key + ": other certificates than before"
 		}
 		if how == listed {
-			d.Other = append(d.Other, text)
+			d.note("%s", text)
 		} else {
 			d.add("%s", text)
 		}
@@ -90,22 +91,20 @@ func valueText(v any) string {
 	return text
 }
 
-// users lists who may show a password, and of whom it is another one.
-func (d *configDiff) users(before, now *auth.Users) {
-	was, is := before.Names(), now.Names()
-	if !slices.Equal(was, is) {
-		d.add("there are other users: %s instead of %s", orNone(is), orNone(was))
+// users lists who may show a password and could not, who could and may not, and of whom it is another one.
+func (d *otherDiff) users(before, now *auth.Users) {
+	for _, l := range []struct {
+		what string
+		who  []string
+	}{
+		{"new users", without(now.Names(), before.Names())},
+		{"users that are gone", without(before.Names(), now.Names())},
+		{"users with another password, or the hash of it made anew", now.OtherPasswords(before)},
+	} {
+		if len(l.who) > 0 {
+			d.add("%s: %s", l.what, strings.Join(l.who, ", "))
+		}
 	}
-	if others := now.OtherPasswords(before); len(others) > 0 {
-		d.add("users with another password, or the hash of it made anew: %s", strings.Join(others, ", "))
-	}
-}
-
-func orNone(words []string) string {
-	if len(words) == 0 {
-		return "none"
-	}
-	return strings.Join(words, ", ")
 }
 
 // limitsText says how much a tenant may have at once.

@@ -20,6 +20,7 @@ func TestACLDiffWho(t *testing.T) {
 	cert, key := nettest.WriteFiles(t, dir, "own", ca.Issue("127.0.0.1"))
 	for name, text := range map[string]string{
 		"ca": string(ca.PEM), "other": string(other.PEM), "users": "bob:$2y$10$" + strings.Repeat("a", 53) + "\n", "others": "bob:$2y$10$" + strings.Repeat("b", 53) + "\n",
+		"more": "ann:$2y$10$" + strings.Repeat("a", 53) + "\neve:$2y$10$" + strings.Repeat("a", 53) + "\n",
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
@@ -33,6 +34,8 @@ func TestACLDiffWho(t *testing.T) {
 		{1, "clientCA: certificates of clients are believed of other CAs than before\n", strings.Replace(base, "/ca\n", "/other\n", 1)},
 		{1, "clientCA: certificates of clients are not asked for any more\n", strings.Replace(base, "clientCA: "+dir+"/ca\n", "", 1)},
 		{1, "users with another password, or the hash of it made anew: bob\n", strings.Replace(base, "/users\n", "/others\n", 1)},
+		{1, "new users: ann, eve\nusers that are gone: bob\n", strings.Replace(base, "/users\n", "/more\n", 1)},
+		{1, "users that are gone: bob\nclients are asked who they are: off instead of required\n", strings.Replace(strings.Replace(base, "usersFile: "+dir+"/users\n", "", 1), "required", "off", 1)},
 		{1, "directory: /run/d instead of none\n", base + "directory: /run/d\n"},
 		{1, "listenSOCKS: :1080 instead of none\n", base + "listenSOCKS: ':1080'\n"},
 		{1, "onRevoke: keep instead of close\n", base + "onRevoke: keep\n"},

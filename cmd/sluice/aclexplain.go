@@ -31,6 +31,9 @@ resolves nothing for that.
 Status 0: it is allowed, 1: it is not, 2: the rules or the target are wrong, or nobody answers.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := guardTwice(cmd, "config"); err != nil {
+				return err
+			}
 			prepare, explain := a.prepare, a.explainTarget
 			if cmd.Flags().Changed("admin") {
 				for _, other := range []string{"rules", "config", "guard", "own"} {

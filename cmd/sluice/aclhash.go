@@ -3,15 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/cli"
-	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -21,11 +18,14 @@ func newACLHash(environ []string, s streams) *cobra.Command {
 		Use:   "hash [FILE|-]… | hash --config FILE",
 		Short: "Print the hash that a gateway has these rules under",
 		Long: `Print the hash of the rules in FILE, on standard input (-), or, without an argument, in
-` + rulesVariable + `; with --config that of a configuration of
-"sluice proxy", with its tenants. It is what GET /api/policy answers when they are in force: comments,
+` + rulesVariable + `; with --config that of what
+"sluice proxy" has with that configuration in this environment, whose variables win. It is what GET /api/policy answers when they are in force: comments,
 spelling, owners and the clock change nothing. docs/policy.md says of what bytes it is.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := guardTwice(cmd, "config"); err != nil {
+				return err
+			}
 			set, err := hashedSet(file, guard, args, environ, s)
 			if err != nil {
 				return cli.Wrong(err)
@@ -45,7 +45,7 @@ func hashedSet(file, guard string, args, environ []string, s streams) (set polic
 		if len(args) > 0 {
 			return set, errors.New("--config and a file of rules are both given; keep one of them")
 		}
-		c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+file)})
+		c, err := loadHere(file, environ, s)
 		if err != nil {
 			return set, err
 		}

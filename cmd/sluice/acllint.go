@@ -30,13 +30,18 @@ func newACLLint(environ []string, s streams) *cobra.Command {
 		Long: `Find what is doubtful in the rules in FILE, on standard input (-), or, without an argument,
 in ` + rulesVariable + `. Several files are one list. What is said of a
 line is proved over all names, addresses and ports at once; each finding names its lines, and a target
-that shows it. With --config the rules of each tenant are looked at, and what is said of inspected hosts:
-request rules that never decide, or allow what is not denied; hosts that others come before, or that
+that shows it. With --config the rules of each tenant are looked at, as "sluice proxy" has them with that
+configuration in this environment, whose variables win, and what is said of inspected hosts: request rules that never decide, or allow what is not denied; hosts that others come before, or that
 no rule allows.
 
 Status 0: nothing found, 1: something, 2: wrong rules, or a list too large for --limit.`,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, environ, s) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := guardTwice(cmd, "config"); err != nil {
+				return err
+			}
+			return a.run(args, environ, s)
+		},
 	}
 	a.add(cmd.Flags())
 	cmd.Flags().StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and inspected hosts are looked at")
@@ -86,7 +91,7 @@ func (a *aclLint) lint(args, environ []string, s streams) (out lintOutput, err e
 		if len(args) > 0 {
 			return out, errors.New("--config and files of rules are both given; keep one of them")
 		}
-		return a.lintConfig(environ)
+		return a.lintConfig(environ, s)
 	}
 	p, err := readPolicy(args, environ, s)
 	if err != nil {
@@ -113,6 +118,15 @@ type lintOutput struct {
 	Complete bool          `json:"complete"`
 	Why      string        `json:"why,omitempty"`
 	Findings []lintFinding `json:"findings"`
+
+	seen map[seenFinding]bool // those of Findings
+}
+
+// seenFinding is what tells findings apart.
+type seenFinding struct {
+	kind, file string
+	line       int
+	message    string
 }
 
 type lintFinding struct {

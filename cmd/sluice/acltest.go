@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +14,6 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/cli"
-	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/resolve"
 )
 
@@ -45,8 +42,8 @@ or a URL; HOST=ADDR,ADDR gives the addresses instead of a resolver. One line a
 target, tab-separated: allow, deny or depends; the target; the reason; and, for a
 name whose addresses are known, each address with its verdict.
 
-With --config the rules, the guard and the tenants are those of that configuration of
-"sluice proxy", and --from says who asks: the address of a client, the NAMESPACE/SERVICEACCOUNT of a
+With --config the rules, the guard and the tenants are those that "sluice proxy" has with that
+configuration in this environment, whose variables win; and --from says who asks: the address of a client, the NAMESPACE/SERVICEACCOUNT of a
 pod or token, or a user. Its tenant's rules
 decide, and stand in front of the reason; without --from it is a client of no tenant.
 
@@ -54,6 +51,9 @@ decide, and stand in front of the reason; without --from it is a client of no te
 Status 0: all are allowed, 1: one is not, 2: the rules or a target are wrong.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := guardTwice(cmd, "config"); err != nil {
+				return err
+			}
 			if err := a.prepare(environ, s); err != nil {
 				return cli.Wrong(err)
 			}
@@ -116,7 +116,7 @@ func (a *aclTest) findPolicy(environ []string, s streams) error {
 	case a.config != "" && len(a.rules) > 0:
 		return errors.New("--rules and --config are both given; keep one of them")
 	case a.config != "":
-		return a.findTenant(environ)
+		return a.findTenant(environ, s)
 	case a.from != "":
 		return errors.New("--from asks for a tenant's rules: name the file that has the tenants with --config")
 	}
@@ -137,12 +137,16 @@ func (a *aclTest) findPolicy(environ []string, s streams) error {
 }
 
 // findTenant finds whose the client is.
-func (a *aclTest) findTenant(environ []string) error {
-	c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+a.config)})
+func (a *aclTest) findTenant(environ []string, s streams) error {
+	c, err := loadHere(a.config, environ, s)
 	if err != nil {
 		return err
 	}
-	set := setOf(c.Shared(), nil, time.Now())
+	own, err := parseAddrs("--own", a.own)
+	if err != nil {
+		return err
+	}
+	set := setOf(c.Shared(), own, time.Now())
 	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set, time.Now())
 	who, err := parseAsker(a.from, c.Users)
 	if err != nil {

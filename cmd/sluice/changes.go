@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/audit"
 	"github.com/sluiceproxy/sluice/internal/admin"
+	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -25,38 +27,27 @@ const (
 const (
 	changesLogged = 10
 	changesShown  = 100
+	changeLength  = 500 // bytes
 )
 
-// judged are the rules of each tenant, by its name, as they are judged by.
-type judged []struct {
-	tenant string
-	rules  *acl.Policy
+// judged is what requests are judged by.
+type judged struct {
+	set    *policy.Set   // as it is configured, whatever is held of its sources
+	config *config.Proxy // nil: of "sluice tcp"
 }
 
-// judgedOf are those of s.
-func judgedOf(s *policy.Set) (all judged) {
-	all = append(all, judged{{s.Rest.Name, s.Rest.Rules}}...)
-	for i := range s.Tenants {
-		t := &s.Tenants[i]
-		all = append(all, judged{{t.Name, t.Rules}}...)
-	}
-	return all
+// judgedOf is s, which was made of the configuration c.
+func judgedOf(s policy.Set, c any) judged {
+	s.Tenants = slices.Clone(s.Tenants)
+	p, _ := c.(*config.Proxy)
+	return judged{&s, p}
 }
 
-// of are those of a tenant; nil, by which everything is denied, of one that is not there.
-func (j judged) of(tenant string) *acl.Policy {
-	for _, t := range j {
-		if t.tenant == tenant {
-			return t.rules
-		}
-	}
-	return nil
-}
-
-// replaced is that a reload has put rules in the place of others.
+// replaced is that a reload has put a policy in the place of another.
 type replaced struct {
 	generation  uint64
 	before, now judged
+	rules       bool // by their hash, the two are not alike
 }
 
 // changes says what reloads have changed, one after the other. While one is looked at, those that
@@ -77,7 +68,7 @@ func (c *changes) tell(r replaced) {
 	defer c.mu.Unlock()
 	if c.busy {
 		if c.next != nil {
-			r.before = c.next.before
+			r.before, r.rules = c.next.before, r.rules || c.next.rules
 		}
 		c.next = &r
 		return
@@ -104,7 +95,7 @@ func (c *changes) look(r *replaced) {
 	}
 }
 
-// latest is what the last reload that has changed rules did; nil: there was none.
+// latest is what the last reload did that has changed anything; nil: there was none.
 func (c *changes) latest() *admin.Change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,31 +114,46 @@ func (c *changes) say(found *admin.Change) {
 			of  admin.Lines
 		}{{"added", t.Added}, {"removed", t.Removed}, {"opened", t.Opened}, {"closed", t.Closed}} {
 			args = append(args, l.key, l.of.Count)
-			if len(l.of.First) > 0 {
-				args = append(args, l.key+"_lines", l.of.First[:min(len(l.of.First), changesLogged)])
-			}
+			args = append(args, firstOf(l.key, l.of)...)
+		}
+		if t.Tunnels.Count > 0 {
+			args = append(append(args, "tunnels", t.Tunnels.Count), firstOf("tunnels", t.Tunnels)...)
 		}
 		if t.Note != "" {
 			args = append(args, "note", t.Note)
 		}
 		c.log.Info("what the reload has changed", args...)
 	}
+	if o := found.Other; o.Count > 0 {
+		c.log.Info("what the reload has changed", append([]any{"generation", found.Generation, "other", o.Count}, firstOf("other", o)...)...)
+	}
 }
 
-// pairs are the rules of each tenant before and now, those of other texts first: the time is theirs.
-func (r *replaced) pairs() (all []tenantPair) {
-	rest := r.now[0]
-	all = append(all, tenantPair{rest.tenant, r.before.of(rest.tenant), rest.rules})
-	for _, t := range r.now[1:] {
-		p := tenantPair{t.tenant, r.before.of(t.tenant), t.rules}
-		if !p.before.SameText(all[0].before) || !p.now.SameText(rest.rules) { // else it is said already
-			all = append(all, p)
-		}
+// firstOf are the lines that the log has of all.
+func firstOf(key string, of admin.Lines) []any {
+	if len(of.First) == 0 {
+		return nil
 	}
-	for _, t := range r.before {
-		if r.now.of(t.tenant) == nil {
-			all = append(all, tenantPair{t.tenant, t.rules, nil})
+	return []any{key + "_lines", of.First[:min(len(of.First), changesLogged)]}
+}
+
+// pairs are the rules of each tenant before and now, those of other texts first: the time is theirs. By nil,
+// of a tenant that is not there, everything is denied.
+func (r *replaced) pairs() (all []tenantPair) {
+	for i, t := range tenantPairs(r.before.set, r.now.set) {
+		p := tenantPair{t.name, t.was.Rules, t.is.Rules}
+		switch {
+		case i == 0:
+			p.tenant = r.now.set.Rest.Name
+		case t.before == nil:
+			p.before = nil
+		case t.now == nil:
+			p.now = nil
 		}
+		if i > 0 && p.now != nil && p.before.SameText(all[0].before) && p.now.SameText(all[0].now) {
+			continue // it is said already
+		}
+		all = append(all, p)
 	}
 	slices.SortStableFunc(all, func(a, b tenantPair) int {
 		return cmp.Compare(a.same(), b.same())
@@ -168,20 +174,41 @@ func (p *tenantPair) same() int {
 	return 0
 }
 
-// change is what r has changed; nil: nothing that rules say or decide.
+// change is what r has changed; nil: nothing that requests are judged by.
 func (r *replaced) change() *admin.Change {
 	out := &admin.Change{Generation: r.generation, At: time.Now()}
 	end := out.At.Add(compareTime)
-	for _, p := range r.pairs() {
-		if t := tenantChange(p.before, p.now, time.Until(end)); t != nil {
-			t.Tenant = p.tenant
-			out.Tenants = append(out.Tenants, *t)
+	var other otherDiff
+	other.sets(r.before.set, r.now.set)
+	if r.before.config != nil && r.now.config != nil {
+		other.settings(r.before.config, r.now.config, true)
+	}
+	if r.rules {
+		for _, p := range r.pairs() {
+			if t := tenantChange(p.before, p.now, time.Until(end)); t != nil {
+				t.Tenant = p.tenant
+				out.Tenants = append(out.Tenants, *t)
+			}
+			for _, line := range lostAssertions(p.before, p.now) {
+				other.note("%s", strings.TrimPrefix("tenant "+p.tenant+": "+line, "tenant : "))
+			}
 		}
 	}
-	if len(out.Tenants) == 0 {
+	for _, line := range other.lines {
+		out.Other.Add(shortened(line), changesShown)
+	}
+	if len(out.Tenants) == 0 && out.Other.Count == 0 {
 		return nil
 	}
 	return out
+}
+
+// shortened is a line of which the log and the page have no more than they can show.
+func shortened(line string) string {
+	if len(line) <= changeLength {
+		return line
+	}
+	return strings.ToValidUTF8(line[:changeLength], "") + "…"
 }
 
 // tenantChange is what is different of one tenant; nil: nothing.
@@ -194,6 +221,7 @@ func tenantChange(before, now *acl.Policy, limit time.Duration) *admin.TenantCha
 	case limit <= 0:
 		t.Note = "what that opens and closes is not known: the time for that was over; sluice acl diff has more"
 	default:
+		begun := time.Now()
 		d := audit.Compare(before, now, audit.Options{Limit: limit, Own: true})
 		for i := range d.Changes {
 			c := &d.Changes[i]
@@ -203,11 +231,16 @@ func tenantChange(before, now *acl.Policy, limit time.Duration) *admin.TenantCha
 			}
 			to.Add(fmt.Sprintf("%s  by %s (was %s)", c.Target, c.New.Reason(), c.Old.Reason()), changesShown)
 		}
-		if !d.Complete() {
-			t.Note = "what that opens and closes is not known whole: " + d.Why + "; sluice acl diff takes its time"
+		tunnels := audit.CompareProtocols(before, now, audit.Options{Limit: max(limit-time.Since(begun), time.Nanosecond), Own: true})
+		for i := range tunnels.Changes {
+			c := &tunnels.Changes[i]
+			t.Tunnels.Add(fmt.Sprintf("%s  by %s: carries %s instead of %s", c.Target, c.New.Reason(), carried(c.NewWants), carried(c.OldWants)), changesShown)
+		}
+		if why := cmp.Or(d.Why, tunnels.Why); why != "" {
+			t.Note = "what that opens and closes is not known whole: " + why + "; sluice acl diff takes its time"
 		}
 	}
-	if t.Added.Count+t.Removed.Count+t.Opened.Count+t.Closed.Count == 0 && (t.Note == "" || now.SameText(before)) {
+	if t.Added.Count+t.Removed.Count+t.Opened.Count+t.Closed.Count+t.Tunnels.Count == 0 && (t.Note == "" || now.SameText(before)) {
 		return nil
 	}
 	return t

@@ -47,8 +47,8 @@ type daemon[C configuration] struct {
 	config C            // in force
 	named  named        // what it is called
 	own    []netip.Addr // addresses of this host, which the guard goes by
-	judged judged       // rules in force; nil: none were yet
-	// judgedNext are those of the generation that was made last, which may never be in force.
+	judged judged       // what is in force; its zero value: nothing was yet
+	// judgedNext is that of the generation that was made last, which may never be in force.
 	judgedNext judged
 	next       *policy.Generation // likewise
 	inUse      atomic.Pointer[policy.Generation]

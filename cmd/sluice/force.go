@@ -26,8 +26,8 @@ func (d *daemon[C]) publish(before, now C) error {
 	d.config, d.own = now, own
 	was, hash := d.judged, d.named.get().Hash
 	d.published()
-	if name := d.named.get(); was != nil && name.Hash != hash {
-		d.changes.tell(replaced{generation: name.Number, before: was, now: d.judged})
+	if name := d.named.get(); was.set != nil {
+		d.changes.tell(replaced{generation: name.Number, before: was, now: d.judged, rules: name.Hash != hash})
 	}
 	return nil
 }
@@ -52,12 +52,12 @@ func (d *daemon[C]) renew(own []netip.Addr) {
 func (d *daemon[C]) generation(c C, own []netip.Addr) *policy.Generation {
 	d.named.built = d.time()
 	s := setOf(c.Shared(), own, d.named.built)
+	d.mode.tenants(c, &s, d.named.built)
+	s.Name = d.named.of(c, &s)
+	d.judgedNext = judgedOf(s, c)
 	if d.turn != nil {
 		d.turn.limit(&s)
 	}
-	d.mode.tenants(c, &s, d.named.built)
-	s.Name = d.named.of(c, &s)
-	d.judgedNext = judgedOf(&s)
 	d.next = s.Generation()
 	return d.next
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/sluiceproxy/sluice/internal/admin"
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/ca"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
@@ -124,8 +123,8 @@ func newInspectTest(environ []string, s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test FILE 'METHOD URL'…",
 		Short: "Say what the request rules decide for each request, and why",
-		Long: `Say what the request rules in FILE, a configuration of "sluice proxy", decide for
-each request, as in 'GET https://api.example.com/v1/models'. One line a request,
+		Long: `Say what the request rules in FILE, a configuration of "sluice proxy" that is read as that
+reads it, environment included, decide for each request, as in 'GET https://api.example.com/v1/models'. One line a request,
 tab-separated: allow, deny or "not asked" where nothing is said of the host; the request; the reason. The rules of
 hosts (sluice acl test) come first, and are not asked here.
 Status 0: all are allowed, 1: one is not, 2: the file or a request is wrong.`,
@@ -148,7 +147,7 @@ type requestAnswer struct {
 }
 
 func (a *inspectTest) run(file string, requests, environ []string, s streams) error {
-	c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+file)})
+	c, err := loadHere(file, environ, s)
 	if err != nil {
 		return cli.Wrong(err)
 	}

@@ -8,14 +8,12 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/audit"
-	"github.com/sluiceproxy/sluice/internal/config"
-	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
 // lintConfig lints a configuration: the rules of each tenant, and what it says of inspected hosts.
-func (a *aclLint) lintConfig(environ []string) (out lintOutput, err error) {
-	c, err := config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), "SLUICE_CONFIG="+a.config)})
+func (a *aclLint) lintConfig(environ []string, s streams) (out lintOutput, err error) {
+	c, err := loadHere(a.config, environ, s)
 	if err != nil {
 		return out, err
 	}
@@ -30,11 +28,14 @@ func (a *aclLint) lintConfig(environ []string) (out lintOutput, err error) {
 	set := setOf(c.Shared(), own, now)
 	(&proxyMode{usages: new(tenantUsages)}).tenants(c, &set, now)
 	out = lintOutput{Complete: true, Findings: []lintFinding{}}
-	o := audit.Options{Limit: a.limit, Own: len(a.own) > 0}
 	a.keep = c.KeepExpired
-	a.lintTenant(&out, &set.Rest, o, now)
+	deadline := time.Now().Add(a.limit) // of all tenants together
+	lint := func(t *policy.Tenant) {
+		a.lintTenant(&out, t, audit.Options{Limit: max(time.Until(deadline), time.Millisecond), Own: len(a.own) > 0}, now)
+	}
+	lint(&set.Rest)
 	for i := range set.Tenants {
-		a.lintTenant(&out, &set.Tenants[i].Tenant, o, now)
+		lint(&set.Tenants[i].Tenant)
 	}
 	return out, nil
 }
@@ -57,10 +58,11 @@ func (a *aclLint) lintTenant(out *lintOutput, t *policy.Tenant, o audit.Options,
 
 // add adds what is not there yet: tenants may have rules in common.
 func (o *lintOutput) add(f lintFinding) {
-	same := func(g lintFinding) bool {
-		return g.Kind == f.Kind && g.File == f.File && g.Line == f.Line && g.Message == f.Message
+	if o.seen == nil {
+		o.seen = map[seenFinding]bool{}
 	}
-	if !slices.ContainsFunc(o.Findings, same) {
+	if key := (seenFinding{f.Kind, f.File, f.Line, f.Message}); !o.seen[key] {
+		o.seen[key] = true
 		o.Findings = append(o.Findings, f)
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/admin"
@@ -16,53 +15,17 @@ import (
 
 // parents are the parent proxies of tenants, whose health stays while generations come and go. The
 // metrics and the status page show them.
-type parents struct {
-	inForce atomic.Pointer[[]parentsOf]
-	next    []parentsOf // of the set that was made last, which may never be in force
-}
-
-type parentsOf struct {
-	tenant string
-	*policy.Parents
-}
+type parents struct{ lasting[*policy.Parents] }
 
 // share has the parents of s be as healthy as those in force are.
 func (x *parents) share(s *policy.Set) {
-	x.next = nil
-	add := func(t *policy.Tenant) {
-		if t.Parents == nil {
-			return
-		}
-		for _, before := range x.all() {
-			if before.tenant == t.Name {
-				t.Parents.Keep(before.Parents)
-			}
-		}
-		x.next = append(x.next, parentsOf{t.Name, t.Parents})
-	}
-	add(&s.Rest)
-	for i := range s.Tenants {
-		add(&s.Tenants[i].Tenant)
-	}
-}
-
-// commit is called when what was made last is in force.
-func (x *parents) commit() {
-	next := x.next
-	x.inForce.Store(&next)
-}
-
-func (x *parents) all() []parentsOf {
-	if all := x.inForce.Load(); all != nil {
-		return *all
-	}
-	return nil
+	x.take(s, func(t *policy.Tenant) *policy.Parents { return t.Parents })
 }
 
 // each is what the metrics show.
 func (x *parents) each(f func(metrics.Parent)) {
 	for _, of := range x.all() {
-		of.Each(func(p *policy.Parent) {
+		of.it.Each(func(p *policy.Parent) {
 			m := metrics.Parent{Tenant: of.tenant, URL: p.URL, Up: p.Health.Up() && p.Problem == nil, Outcomes: map[string]uint64{}}
 			for o := range policy.Outcomes {
 				m.Outcomes[policy.Outcome(o).String()] = p.Health.Count(policy.Outcome(o))
@@ -75,7 +38,7 @@ func (x *parents) each(f func(metrics.Parent)) {
 // show has the status page tell of them.
 func (x *parents) show(st *admin.Status) {
 	for _, of := range x.all() {
-		for _, w := range of.All() {
+		for _, w := range of.it.All() {
 			row := admin.Parents{Tenant: of.tenant, For: "every destination", ByName: w.ByName}
 			if len(w.For) > 0 {
 				row.For = strings.Join(w.For, ", ")

@@ -16,6 +16,7 @@ const (
 	heldBehind standing = "held, and fenced: it is not known for now that nobody else has it"
 	heldNot    standing = "not held: this replica has other addresses"
 	standingBy standing = "standby: this replica waits for its turn"
+	unheard    standing = "not held: whose turn it is has not been said yet"
 )
 
 func (s standing) String() string { return string(s) }
@@ -23,7 +24,7 @@ func (s standing) String() string { return string(s) }
 // each says what this replica is to each of sources; of none, to each that it holds.
 func (t *turn) each(sources []netip.Addr, yield func(netip.Addr, standing)) {
 	t.mu.Lock()
-	held, fenced := t.held, t.fenced
+	held, fenced, heard := t.held, t.fenced, t.heard
 	t.mu.Unlock()
 	if len(sources) == 0 {
 		sources = held
@@ -36,6 +37,8 @@ func (t *turn) each(sources []netip.Addr, yield func(netip.Addr, standing)) {
 			yield(a, heldHere)
 		case len(held) > 0:
 			yield(a, heldNot)
+		case !heard:
+			yield(a, unheard)
 		default:
 			yield(a, standingBy)
 		}
@@ -53,11 +56,32 @@ func (t *turn) standsBy() bool {
 	return len(t.held) == 0
 }
 
-// connected reports whether sluice-kube hold is there.
-func (t *turn) connected() bool {
+// waits is what a replica is that holds nothing.
+func (t *turn) waits() standing {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.link != nil
+	if !t.heard {
+		return unheard
+	}
+	return standingBy
+}
+
+// linkText says whether sluice-kube hold is there, where, and what to look at if it is not; "" if it is, and all is known.
+func (t *turn) linkText() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.link != nil && t.heard:
+		return ""
+	case t.link != nil:
+		return fmt.Sprintf("sluice-kube hold at %s: reached, and it has said nothing yet", t.socket)
+	}
+	known, mend := "what it has said last holds", "see its log"
+	if !t.heard {
+		known = "it has said nothing yet, and no source address is used"
+		mend = "does it run in this pod, with this path as its --socket? Else see its log"
+	}
+	return fmt.Sprintf("sluice-kube hold at %s: not reached (%v): %s; %s", t.socket, t.away, known, mend)
 }
 
 // showTurn has the admin port tell what is held.
@@ -69,10 +93,10 @@ func (d *daemon[C]) showTurn() {
 	d.console.detail(func() (lines []string) {
 		each(func(a netip.Addr, s standing) { lines = append(lines, fmt.Sprintf("source %s: %s", a, s)) })
 		if len(lines) == 0 {
-			lines = append(lines, "no source is held: "+standingBy.String())
+			lines = append(lines, "no source is held: "+d.turn.waits().String())
 		}
-		if !d.turn.connected() {
-			lines = append(lines, "sluice-kube hold cannot be reached: this is what it has said last")
+		if text := d.turn.linkText(); text != "" {
+			lines = append(lines, text)
 		}
 		return lines
 	})

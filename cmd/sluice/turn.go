@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -27,6 +28,8 @@ type turn struct {
 	mu      sync.Mutex
 	leaving bool           // this replica is to end
 	alone   time.Time      // since when there is no connection
+	away    error          // why there is none
+	heard   bool           // it was said once what is held
 	time    time.Duration  // that there is to drain
 	held    []netip.Addr   // none: it is another's turn
 	fenced  bool           // they do not leave for now
@@ -34,7 +37,7 @@ type turn struct {
 }
 
 func newTurn(socket string, log *slog.Logger) *turn {
-	t := &turn{socket: socket, log: log}
+	t := &turn{socket: socket, log: log, away: errors.New("it was not tried yet")}
 	t.relieved, t.relieve = context.WithCancel(context.Background())
 	return t
 }
@@ -58,7 +61,7 @@ func (t *turn) hold(h *serving.Held) (changed, lifted bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	changed, lifted = !slices.Equal(t.held, h.Addrs), t.fenced && !h.Fenced
-	t.held, t.fenced = h.Addrs, h.Fenced
+	t.held, t.fenced, t.heard = h.Addrs, h.Fenced, true
 	return changed, lifted
 }
 
@@ -93,10 +96,20 @@ func (t *turn) connect(p *serving.Proxy) {
 	defer t.mu.Unlock()
 	t.link = p
 	if p == nil {
-		t.alone = time.Now()
+		t.alone, t.away = time.Now(), errEnded
 	} else if t.leaving {
 		p.Say(serving.Said{Leaving: true}) // to another process than before
 	}
+}
+
+// errEnded is why there is no connection just after there was one.
+var errEnded = errors.New("the connection has ended")
+
+// apart says why there is no connection.
+func (t *turn) apart(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.away = err
 }
 
 // leave says that this replica is to end, and reports whether anybody is there to hear it.
@@ -151,7 +164,7 @@ func (t *turn) follow(ctx context.Context, told func(serving.Told)) {
 	for said := false; ctx.Err() == nil; {
 		p, err := serving.Dial(ctx, t.socket, version)
 		if err != nil {
-			if !said {
+			if t.apart(err); !said {
 				t.log.Warn("sluice-kube hold cannot be reached: it is not known what is held here", "socket", t.socket, "error", err)
 			}
 			said = true

@@ -153,6 +153,33 @@ func TestTurnWaitsForNoReload(t *testing.T) {
 	sees(502, nobody)
 }
 
+// Who has been told nothing yet does not say that he waits for a turn, but where to look.
+func TestTurnThatNobodyHasSaid(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	tt := newTurn(socket, slog.New(slog.DiscardHandler))
+	said := func() (lines []string) {
+		tt.each([]netip.Addr{netip.MustParseAddr("127.0.0.2")}, func(a netip.Addr, s standing) { lines = append(lines, a.String()+": "+s.String()) })
+		return append(lines, tt.waits().String(), tt.linkText())
+	}
+	const mend = "it has said nothing yet, and no source address is used; does it run in this pod, with this path as its --socket? Else see its log"
+	nobody := "not held: whose turn it is has not been said yet"
+	assert.Equal(t, []string{"127.0.0.2: " + nobody, nobody, "sluice-kube hold at " + socket + ": not reached (it was not tried yet): " + mend}, said())
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan struct{})
+	go func() { defer close(over); tt.follow(ctx, func(serving.Told) {}) }()
+	nettest.Eventually(t, "it was tried", func() bool { return strings.Contains(tt.linkText(), "no such file or directory): "+mend) })
+	cancel()
+	<-over
+
+	tt.connect(new(serving.Proxy))
+	assert.Equal(t, []string{"127.0.0.2: " + nobody, nobody, "sluice-kube hold at " + socket + ": reached, and it has said nothing yet"}, said())
+	tt.hold(&serving.Held{})
+	assert.Equal(t, []string{"127.0.0.2: " + string(standingBy), string(standingBy), ""}, said())
+	tt.connect(nil)
+	assert.Equal(t, []string{"127.0.0.2: " + string(standingBy), string(standingBy),
+		"sluice-kube hold at " + socket + ": not reached (the connection has ended): what it has said last holds; see its log"}, said())
+}
+
 // A standby of sluice tcp is ready, and its destinations are not left out for what it cannot
 // reach; while it holds, it is ready when one of them is.
 func TestTCPStandbyIsReady(t *testing.T) {

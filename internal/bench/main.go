@@ -76,6 +76,7 @@ type options struct {
 	scale   float64
 	bin     string
 	out     string
+	policy  string
 	profile string
 	quick   bool
 	nice    int
@@ -94,6 +95,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.quick, "quick", false, "try everything with little work; the figures tell little")
 	f.DurationVar(&o.soak, "soak", 10*time.Minute, "how long row 12 takes")
 	f.StringVar(&o.out, "out", "", "put the tables and the plot into this document")
+	f.StringVar(&o.policy, "policy", "", "put what row 17 says into this document, docs/policy.md")
 	f.StringVar(&o.bin, "bin", "bin", "folder of built programs")
 	return o, f.Parse(args)
 }
@@ -165,6 +167,11 @@ func measureAll(args []string) error {
 	}
 	fmt.Fprint(b.out, r.GoalsText())
 	fmt.Fprintf(b.out, "all in %v\n", r.Took.Round(time.Second))
+	if o.policy != "" {
+		if err := publishShadow(r, o.policy); err != nil {
+			return err
+		}
+	}
 	if o.out == "" {
 		return nil
 	}

@@ -19,7 +19,7 @@ var rows = []struct {
 	{1, (*bench).workRow}, {2, (*bench).workRow}, {3, (*bench).workRow}, {4, (*bench).workRow}, {5, (*bench).workRow},
 	{6, (*bench).idleRow}, {7, (*bench).rulesRow}, {8, (*bench).workRow}, {9, (*bench).startRow},
 	{10, (*bench).dnsRow}, {11, (*bench).latencyRow}, {12, (*bench).soakRow},
-	{13, (*bench).tenantsRow}, {14, (*bench).openedRow}, {15, (*bench).checkRow}, {16, (*bench).socksRow},
+	{13, (*bench).tenantsRow}, {14, (*bench).openedRow}, {15, (*bench).checkRow}, {16, (*bench).socksRow}, {17, (*bench).shadowRow},
 }
 
 // workRow measures the works of a row for all proxies.

@@ -85,7 +85,7 @@ func TestEveryWay(t *testing.T) {
 	pem, err := os.ReadFile(filepath.Join("testdata", "root.pem"))
 	require.NoError(t, err)
 	files := map[string]string{
-		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n", "/etc/more": "b.test", "/etc/shadow": "c.test", "/etc/users": "deploy:" + hash + "\n",
+		"/etc/ca.pem": string(pem), "/etc/ca2.pem": strings.TrimSpace(string(pem)), "/etc/rules": "*.example.com\n#@ end\n", "/etc/more": "b.test\n#@ end", "/etc/shadow": "c.test\n#@ end", "/etc/users": "deploy:" + hash + "\n",
 		"/etc/sluice.yaml": `# everything
 listen: [":3128", "[::]:3129"]
 admin: off
@@ -105,6 +105,7 @@ learn: true
 onRevoke: keep
 expired: keep
 hideRules: true
+requireEnd: true
 logQuery: true
 contact: ask net@example.com
 authenticate: optional
@@ -142,7 +143,7 @@ logLevel: warn
 	texts := map[string][]string{
 		"listen": {":3128", "[::]:3129"}, "admin": {"off"}, "admin-host": {"sluice-admin.egress.svc", "sluice"}, "pprof": {"true"}, "rules": {"/etc/rules", "/etc/more"},
 		"listen-tls": {":8443"}, "tls-cert": {"/etc/tls.pem"}, "tls-key": {"/etc/tls.key"}, "client-ca": {"/etc/ca.pem"}, "listen-socks": {":1080"}, "proxy-protocol-from": {"10.0.0.0/8", "192.0.2.1"},
-		"shadow-rules": {"/etc/shadow"}, "learn": {"true"}, "tunnel-check": {"enforce"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "log-query": {"true"}, "contact": {"ask net@example.com"},
+		"shadow-rules": {"/etc/shadow"}, "learn": {"true"}, "tunnel-check": {"enforce"}, "guard": {"strict"}, "on-revoke": {"keep"}, "expired": {"keep"}, "hide-rules": {"true"}, "require-end": {"true"}, "log-query": {"true"}, "contact": {"ask net@example.com"},
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
@@ -171,9 +172,9 @@ logLevel: warn
 		},
 		Listen: []string{":3128", "[::]:3129"}, ListenTLS: []string{":8443"}, ListenSOCKS: []string{":1080"},
 		ProxyProtocolFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")},
-		Rules:             ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n"}, acl.Text{Source: "/etc/more", Text: "b.test"}),
-		ShadowRules:       ruleText(acl.Text{Source: "/etc/shadow", Text: "c.test"}),
-		Learn:             true, HideRules: true, LogQuery: true, Contact: "ask net@example.com", TunnelCheck: policy.CheckEnforce, Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
+		Rules:             ruleText(acl.Text{Source: "/etc/rules", Text: "*.example.com\n#@ end\n"}, acl.Text{Source: "/etc/more", Text: "b.test\n#@ end"}),
+		ShadowRules:       ruleText(acl.Text{Source: "/etc/shadow", Text: "c.test\n#@ end"}),
+		Learn:             true, HideRules: true, RequireEnd: true, LogQuery: true, Contact: "ask net@example.com", TunnelCheck: policy.CheckEnforce, Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
 		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -43,9 +44,11 @@ type Proxy struct {
 	DirectoryWait   time.Duration // for the news of a pod that a client comes from
 	DirectoryMaxAge time.Duration // after which what was heard is not believed any more
 
-	Inspect  *policy.Inspect // what requests may do where they may go; nil: whatever they like
-	Parents  *policy.Parents // proxies that requests go by; nil: none
-	LogQuery bool            // the access log has the queries of requests to those hosts, too
+	Inspect *policy.Inspect // what requests may do where they may go; nil: whatever they like
+	Parents *policy.Parents // proxies that requests go by; nil: none
+	// RequireEnd says that rules which do not end in the line `#@ end` are wrong.
+	RequireEnd bool
+	LogQuery   bool // the access log has the queries of requests to those hosts, too
 
 	UpstreamCA   []byte // PEM: roots besides the system's, for absolute-form https; nil: none
 	ForwardedFor bool   // add X-Forwarded-For
@@ -116,6 +119,7 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	l.Warnings = append(l.Warnings, fromACL(p.Policy.Warnings())...)
 	l.Warnings = append(l.Warnings, fromACL(p.Shadow.Warnings())...)
 	p.warnParents(l)
+	p.requireEnds(l)
 	p.prove(l, p.Policy, p.Guard)
 	for _, t := range p.Tenants {
 		p.prove(l, t.Policy, t.Guard)
@@ -129,6 +133,27 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	}
 	p.loaded(l)
 	return p, nil
+}
+
+// requireEnds refuses rules of which it is not known that they are whole, if that is asked for.
+func (p *Proxy) requireEnds(l *settings.Loader) {
+	if !p.RequireEnd {
+		return
+	}
+	said := map[string]bool{}
+	look := func(policy *acl.Policy, origin string) {
+		if source, some := policy.Unended(); some && !said[cmp.Or(source, origin)] {
+			source = cmp.Or(source, origin)
+			said[source] = true
+			l.Report(settings.Problem{Source: source, Msg: `the rules do not end in the line "#@ end", which requireEnd asks for: they may be cut off; add the line, or get them whole`})
+		}
+	}
+	look(p.Policy, p.Rules.Source)
+	look(p.Shadow, p.ShadowRules.Source)
+	for _, t := range p.Tenants {
+		look(t.Policy, t.Rules.Source)
+		look(t.Shadow, t.Name)
+	}
 }
 
 // roots reads the certificates of --upstream-ca, or those of another setting.
@@ -220,6 +245,9 @@ func (p *Proxy) policySettings() []settings.Setting {
 		p.guardSetting("deny loopback, link-local and own addresses (default), all special ranges (strict), or none (off)"),
 		p.revokeSetting("close"),
 		p.expiredSetting(),
+		{Flag: "require-end", Key: "requireEnd", Default: "false", Change: live,
+			Help: `refuse rules, of tenants and in the shadow too, whose text does not end in the line "#@ end": it may be cut off`,
+			Into: settings.One(&p.RequireEnd, settings.Bool)},
 		{Flag: "hide-rules", Key: "hideRules", Default: "false", Change: live,
 			Help: "do not show clients the rule that denied them",
 			Into: settings.One(&p.HideRules, settings.Bool)},

@@ -63,26 +63,9 @@ func Lint(t *rapid.T) {
 // LintOverTime draws a list whose lines expire and want something of tunnels, and has audit lint it: what that says
 // of dead and redundant rules is so on every day, and what is dead only today is no such rule.
 func LintOverTime(t *rapid.T) {
-	mode := rapid.SampledFrom([]string{"default", "strict", "off"}).Draw(t, "mode")
-	var lines []string
-	for r := range NewSubject(t, acltest.Rules().Draw(t, "text"), mode, nil).Policy.Rules() {
-		behind := rapid.SampledFrom([]string{"", "", "", " #@ expires=2027-01-01", " #@ expires=2027-01-02", " #@ protocol=tls", " #@ protocol=any"}).Draw(t, "behind")
-		lines = append(lines, r.Canonical()+behind)
-	}
-	m, err := acl.ParseGuardMode(mode)
-	require.NoError(t, err)
-	day := func(d int) time.Time { return time.Date(2027, 1, d, 0, 0, 0, 0, time.UTC) }
-	parse := func(skip int) *acl.Policy {
-		text := slices.Clone(lines)
-		if skip > 0 {
-			text = slices.Delete(text, skip-1, skip)
-		}
-		p, err := acl.Parse(strings.Join(text, "\n"))
-		require.NoError(t, err)
-		return p.WithGuard(acl.Guard{Mode: m})
-	}
-	p := parse(0)
-	report := audit.Lint(p, audit.LintOptions{Now: day(1)})
+	l := drawExpiring(t)
+	p := l.parse(0)
+	report := audit.Lint(p, audit.LintOptions{Now: expiringDay(1)})
 	require.True(t, report.Complete(), report.Why)
 	said := map[int]map[audit.Kind]audit.Finding{}
 	for _, f := range report.Findings {
@@ -91,54 +74,93 @@ func LintOverTime(t *rapid.T) {
 		}
 		said[f.Rule.Pos][f.Kind] = f
 	}
-	// differs reports whether it matters on a day that a rule is there.
-	differs := func(pos, d int) bool {
-		a, b := p.At(day(d)), parse(pos).At(day(d))
-		return len(audit.Compare(a, b, audit.Options{}).Changes)+len(audit.CompareProtocols(a, b, audit.Options{}).Changes) > 0
-	}
-	// dead reports whether audit says of a rule that it decides nothing, of the list of a day in which nothing expires.
-	dead := func(pos, d int) bool {
-		var text []string
-		at := 0
-		for r := range p.At(day(d)).Rules() {
-			if r.Expired {
-				continue
-			}
-			if text = append(text, r.Canonical()); r.Pos == pos {
-				at = len(text)
-			}
-		}
-		q, err := acl.Parse(strings.Join(text, "\n"))
-		require.NoError(t, err)
-		return at > 0 && slices.ContainsFunc(audit.Lint(q.WithGuard(acl.Guard{Mode: m}), audit.LintOptions{}).Findings, func(f audit.Finding) bool {
-			return f.Kind == audit.NeverDecides && f.Rule.Pos == at
-		})
-	}
 	for r := range p.Rules() {
 		found := said[r.Pos]
-		if _, never := found[audit.NeverDecides]; never {
-			for d := 1; d <= 3; d++ {
-				expired := !r.Deny && !r.Expires.IsZero() && d > r.Expires.Day()
-				require.True(t, expired || dead(r.Pos, d), "%s is not dead on day %d, in\n%s", r.Text, d, strings.Join(lines, "\n"))
-			}
-			continue
-		}
 		later, isLater := found[audit.DecidesLater]
-		if isLater && later.Ports == nil {
-			for d := 1; d <= later.Until.Day(); d++ {
-				expired := !r.Deny && !r.Expires.IsZero() && d > r.Expires.Day()
-				require.True(t, expired || dead(r.Pos, d), "%s is not dead on day %d, in\n%s", r.Text, d, strings.Join(lines, "\n"))
-			}
+		_, never := found[audit.NeverDecides]
+		switch {
+		case never:
+			l.requireDead(p, &r, 3)
+		case isLater && later.Ports == nil:
+			l.requireDead(p, &r, later.Until.Day())
+		case isLater:
+		default:
+			require.False(t, l.dead(p, r.Pos, 1) && l.dead(p, r.Pos, 2) && l.dead(p, r.Pos, 3), "%s never decides, in\n%s", r.Text, l)
+			_, redundant := found[audit.Redundant]
+			_, inVain := found[audit.ExpiryInVain]
+			needed := l.matters(p, r.Pos, 1) || l.matters(p, r.Pos, 2) || l.matters(p, r.Pos, 3)
+			require.Equal(t, !needed, redundant || inVain, "%s could go, in\n%s", r.Text, l)
+		}
+	}
+}
+
+// expiring is a list whose lines expire on the first two days of a year.
+type expiring struct {
+	t     *rapid.T
+	lines []string
+	mode  acl.GuardMode
+}
+
+func drawExpiring(t *rapid.T) *expiring {
+	mode := rapid.SampledFrom([]string{"default", "strict", "off"}).Draw(t, "mode")
+	l := &expiring{t: t}
+	for r := range NewSubject(t, acltest.Rules().Draw(t, "text"), mode, nil).Policy.Rules() {
+		behind := rapid.SampledFrom([]string{"", "", "", " #@ expires=2027-01-01", " #@ expires=2027-01-02", " #@ protocol=tls", " #@ protocol=any"}).Draw(t, "behind")
+		l.lines = append(l.lines, r.Canonical()+behind)
+	}
+	var err error
+	l.mode, err = acl.ParseGuardMode(mode)
+	require.NoError(t, err)
+	return l
+}
+
+func expiringDay(d int) time.Time { return time.Date(2027, 1, d, 0, 0, 0, 0, time.UTC) }
+
+func (l *expiring) String() string { return strings.Join(l.lines, "\n") }
+
+// parse is the list without the line at skip, which counts from 1; 0: with all.
+func (l *expiring) parse(skip int) *acl.Policy {
+	lines := slices.Clone(l.lines)
+	if skip > 0 {
+		lines = slices.Delete(lines, skip-1, skip)
+	}
+	return l.policy(lines)
+}
+
+func (l *expiring) policy(lines []string) *acl.Policy {
+	p, err := acl.Parse(strings.Join(lines, "\n"))
+	require.NoError(l.t, err)
+	return p.WithGuard(acl.Guard{Mode: l.mode})
+}
+
+// matters reports whether it makes a difference on a day that a rule is there.
+func (l *expiring) matters(p *acl.Policy, pos, d int) bool {
+	a, b := p.At(expiringDay(d)), l.parse(pos).At(expiringDay(d))
+	return len(audit.Compare(a, b, audit.Options{}).Changes)+len(audit.CompareProtocols(a, b, audit.Options{}).Changes) > 0
+}
+
+// dead reports whether audit says of a rule that it decides nothing, of the list of a day in which nothing expires.
+func (l *expiring) dead(p *acl.Policy, pos, d int) bool {
+	var lines []string
+	at := 0
+	for r := range p.At(expiringDay(d)).Rules() {
+		if r.Expired {
 			continue
 		}
-		if isLater {
-			continue
+		if lines = append(lines, r.Canonical()); r.Pos == pos {
+			at = len(lines)
 		}
-		require.False(t, dead(r.Pos, 1) && dead(r.Pos, 2) && dead(r.Pos, 3), "%s never decides, in\n%s", r.Text, strings.Join(lines, "\n"))
-		_, redundant := found[audit.Redundant]
-		_, inVain := found[audit.ExpiryInVain]
-		needed := differs(r.Pos, 1) || differs(r.Pos, 2) || differs(r.Pos, 3)
-		require.Equal(t, !needed, redundant || inVain, "%s could go, in\n%s", r.Text, strings.Join(lines, "\n"))
+	}
+	return at > 0 && slices.ContainsFunc(audit.Lint(l.policy(lines), audit.LintOptions{}).Findings, func(f audit.Finding) bool {
+		return f.Kind == audit.NeverDecides && f.Rule.Pos == at
+	})
+}
+
+// requireDead fails unless a rule decides nothing until a day, or has expired.
+func (l *expiring) requireDead(p *acl.Policy, r *acl.Rule, until int) {
+	for d := 1; d <= until; d++ {
+		expired := !r.Deny && !r.Expires.IsZero() && d > r.Expires.Day()
+		require.True(l.t, expired || l.dead(p, r.Pos, d), "%s is not dead on day %d, in\n%s", r.Text, d, l)
 	}
 }
 

@@ -39,6 +39,7 @@ type Setup struct {
 	SOCKS    bool   // Sluice only: Port is for clients of SOCKS 5
 	AtOnce   bool   // who do not wait for the answer to their greeting
 	Check    string // Sluice only: --tunnel-check; or empty
+	Shadow   int    // Sluice only: how many shadow rules there are, others than the rules but the last; 0: none
 
 	Authority string // folder that [secure.WriteAuthorities] has written, of Opened
 

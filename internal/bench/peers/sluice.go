@@ -63,6 +63,13 @@ func sluiceCommand(p *Peer, s Setup) ([]string, []string, error) {
 			return nil, nil, err
 		}
 		argv = append(argv, "proxy", "--rules", rules)
+		if s.Shadow > 0 {
+			shadow, err := s.write("shadow.txt", rulesFrom(n, s.Shadow))
+			if err != nil {
+				return nil, nil, err
+			}
+			argv = append(argv, "--shadow-rules", shadow)
+		}
 		if s.Check != "" {
 			argv = append(argv, "--tunnel-check", s.Check)
 		}

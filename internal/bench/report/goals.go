@@ -73,6 +73,7 @@ var goals = []goal{
 	{14, "what a host adds that is new", 5, " ms", median("14host", sluice, 0)},
 	{15, "tunnel check: CPU against none", 1.05, "", ratio("15", "enforce", "off", 0)},
 	{16, "SOCKS 5: CPU against CONNECT", 1, "", ratio("16", BySOCKS, ByConnect, 0)},
+	{17, "shadow rules: CPU against none", 1.03, "", ratio("17", WithShadow, NoShadow, 0)},
 }
 
 // Cells of row 16.
@@ -80,6 +81,12 @@ const (
 	ByConnect     = "CONNECT"
 	BySOCKS       = "SOCKS 5"
 	BySOCKSAtOnce = "SOCKS 5, request with the greeting"
+)
+
+// Cells of row 17.
+const (
+	NoShadow   = "no shadow rules"
+	WithShadow = "1000 shadow rules"
 )
 
 // NoTenants names the cell of row 13 that the others are compared with.
