@@ -111,7 +111,11 @@ func (w *worker) goStreams(g *gate, gateway int) {
 // stream makes an exchange over cc.
 func (w *worker) stream(g *gate, cc *http2.ClientConn, p *plan, port int) {
 	defer w.d.over(p.key).done()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	limit := patience
+	if p.class == classRough {
+		limit *= 2 // it may be left to wait: then the gateway's own limit ends it
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	s := &asker{client: &client{w: w, g: g}, p: p, leave: cancel}
 	r, err := s.ask(ctx, fmt.Sprintf("https://%s:%d/%s", insideHost, port, p.key))
@@ -129,7 +133,7 @@ func (w *worker) stream(g *gate, cc *http2.ClientConn, p *plan, port int) {
 		a.err = err
 	}
 	if errors.Is(a.err, context.DeadlineExceeded) {
-		w.d.fault(p, "after %s there is no end, behind %d bytes", patience, a.got)
+		w.d.fault(p, "after %s there is no end, behind %d bytes", limit, a.got)
 		return
 	}
 	a.left = a.left || s.left.Load()

@@ -94,6 +94,9 @@ func (s *streaming) end() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	s.base.Shutdown(ctx)
+	// What comes to streams that it does not take uses up the window of the connection, and
+	// x/net/http2 gives nothing of it back: the others would wait for ever.
+	time.AfterFunc(time.Second, func() { abort(s.tcp) })
 }
 
 // isShared counts connections that carry the exchanges of more than one client's.

@@ -79,7 +79,6 @@ type script struct {
 	conn net.Conn
 	enc  *hpack.Encoder
 	buf  bytes.Buffer
-	sent map[uint32]uint32 // codes of resets that have come, by stream
 }
 
 // scripted is a session to a server that reads each request's head and then does what play says.
