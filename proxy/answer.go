@@ -256,9 +256,10 @@ func (x goExchange) forwardResponse() bool {
 // whole says that the request's body was sent.
 func (x *exchange) composeAnswer(whole bool) {
 	x.dechunk = x.resp.Framing == http1.ChunkedEnc && x.req.Minor == 0
+	x.chunk = x.resp.Framing == http1.UntilClose && x.c.inside != nil && x.c.inside.h2
 	x.keep = x.req.KeepAlive && x.resp.Framing != http1.UntilClose && !x.dechunk && !x.c.srv.door.Draining()
 	x.keep = x.keep && whole
-	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk, Stream: x.up.Stream()}
+	head := answer.Forwarded{Resp: &x.resp, Name: x.c.srv.Name, Minor: x.req.Minor, Keep: x.keep, Dechunk: x.dechunk, Chunk: x.chunk, Stream: x.up.Stream()}
 	x.out = head.AppendHead(x.out[:0])
 	x.keepHeads() // the body overwrites what the answer's head was in
 	x.did.status = x.resp.Status

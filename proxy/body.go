@@ -3,7 +3,10 @@ package proxy
 import (
 	"errors"
 	"io"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/poll"
@@ -49,6 +52,9 @@ func (x goExchange) sendBody(dechunk bool) (readErr, writeErr error) {
 	case http1.Length:
 		return x.sendBytes(x.resp.Length)
 	case http1.UntilClose:
+		if x.chunk {
+			return x.sendInChunks()
+		}
 		return x.sendBytes(-1)
 	case http1.ChunkedEnc:
 		return x.sendChunks(dechunk)
@@ -188,6 +194,40 @@ func (x goExchange) sendChunks(dechunk bool) (readErr, writeErr error) {
 			continue
 		}
 		if err := x.fillIn(); err != nil {
+			return err, nil
+		}
+	}
+}
+
+// sendInChunks sends a body that only an end delimits to what speaks HTTP/2 with the client: the
+// kernel tells a reset once, maybe to who sends the request's body at the time, and what reads the
+// answer must not take that for its end.
+func (x goExchange) sendInChunks() (readErr, writeErr error) {
+	for {
+		b := x.unreadIn()
+		if len(b) > 0 {
+			x.out = append(strconv.AppendInt(x.out, int64(len(b)), 16), "\r\n"...)
+			x.out = append(append(x.out, b...), "\r\n"...)
+			x.ir, x.iw = 0, 0
+		}
+		if len(x.out) > 0 {
+			if err := x.flush(int64(len(b))); err != nil {
+				return nil, err
+			}
+			x.c.touch()
+		}
+		err := x.fillIn()
+		if err == io.EOF && x.up.Truncated() {
+			err = io.ErrUnexpectedEOF
+		}
+		if err == io.EOF {
+			if x.body.stop(x); x.body.serverReset() {
+				return unix.ECONNRESET, nil
+			}
+			x.out = append(x.out, "0\r\n\r\n"...)
+			return nil, x.flush(0)
+		}
+		if err != nil {
 			return err, nil
 		}
 	}

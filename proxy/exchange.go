@@ -45,6 +45,7 @@ type exchange struct {
 	outErr error                 // of doing so
 
 	keep, dechunk bool   // of the answer: another request may follow; chunks are undone
+	chunk         bool   // it is made chunks
 	tail          []byte // of an answer that is whole: what stands behind out
 	tailData      int64  // bytes of body in both
 	left          int64  // bytes of body that have not come yet

@@ -5,14 +5,17 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -496,4 +499,208 @@ func TestStreamsApart(t *testing.T) {
 	g.rules(t, "api.test\n"+allowLoopback)
 	third := all(t, g.ask(t, g.h2(t), "GET", "/", nil))
 	assert.NotContains(t, []string{first, second}, third, "of another tenant")
+}
+
+// An answer that only the end of its connection delimits is whole for a client of HTTP/2, too, and
+// is not when that end is a reset.
+func TestStreamUntilClose(t *testing.T) {
+	for name, reset := range map[string]bool{"closed": false, "reset": true} {
+		t.Run(name, func(t *testing.T) {
+			g := startInside(t, []string{"http/1.1"}, func(w http.ResponseWriter, r *http.Request) {
+				c, _, err := w.(http.Hijacker).Hijack()
+				require.NoError(t, err)
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nX-Field: 1\r\n\r\nbody")
+				if reset {
+					c.(*tls.Conn).NetConn().(*net.TCPConn).SetLinger(0)
+					c = c.(*tls.Conn).NetConn()
+				}
+				c.Close()
+			}, nil)
+			resp := g.ask(t, g.h2(t), "GET", "/", nil)
+			b, err := io.ReadAll(resp.Body)
+			assert.Equal(t, reset, err != nil, "%v", err)
+			if !reset {
+				assert.Equal(t, "body", string(b))
+			}
+			assert.Equal(t, "1", resp.Header.Get("X-Field"))
+		})
+	}
+}
+
+// What the server has not begun with is sent again, once, over another connection; what it may have
+// begun with is not.
+func TestStreamUntouched(t *testing.T) {
+	for _, tt := range []struct {
+		want   string // statuses
+		method string
+		body   string
+		code   http2.ErrCode
+	}{
+		{"200", "GET", "", http2.ErrCodeRefusedStream},
+		{"200", "POST", "", http2.ErrCodeRefusedStream},
+		{"200", "POST", "body", http2.ErrCodeRefusedStream},
+		{"502", "POST", "", http2.ErrCodeInternal},
+		{"502", "POST", "body", http2.ErrCodeCancel},
+		{"502", "GET", "", http2.ErrCodeInternal}, // on a connection that is new
+	} {
+		t.Run(fmt.Sprint(tt.method, tt.body, tt.code), func(t *testing.T) {
+			g, streams := startRaw(t, func(f *framer, n int, id uint32) {
+				if n == 1 {
+					f.WriteRSTStream(id, tt.code)
+					return
+				}
+				f.id = id
+				f.answer(t, ":status", "200")
+			})
+			var body io.Reader
+			if tt.body != "" {
+				body = strings.NewReader(tt.body)
+			}
+			resp := g.ask(t, g.h2(t), tt.method, "/", body)
+			assert.Equal(t, tt.want, fmt.Sprint(resp.StatusCode))
+			all(t, resp)
+			assert.EqualValues(t, map[string]int{"200": 2, "502": 1}[tt.want], streams.Load())
+		})
+	}
+	g, streams := startRaw(t, func(f *framer, n int, id uint32) { f.WriteRSTStream(id, http2.ErrCodeRefusedStream) })
+	assert.Equal(t, 502, g.ask(t, g.h2(t), "GET", "/", nil).StatusCode)
+	assert.EqualValues(t, 2, streams.Load(), "no third time")
+}
+
+// startRaw starts a gateway in front of a server of HTTP/2 that writes frames by hand: play is told
+// of each request's head, of which n have come to the server.
+func startRaw(t testing.TB, play func(f *framer, n int, id uint32)) (*insideGate, *atomic.Int64) {
+	t.Helper()
+	of := nettest.NewCA(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{of.Issue("api.test")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	streams := new(atomic.Int64)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+					return
+				}
+				f := &framer{Framer: http2.NewFramer(c, c), buf: new(bytes.Buffer)}
+				f.enc = hpack.NewEncoder(f.buf)
+				f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+				f.WriteSettings()
+				for {
+					fr, err := f.ReadFrame()
+					if err != nil {
+						return
+					}
+					switch fr := fr.(type) {
+					case *http2.SettingsFrame:
+						if !fr.IsAck() {
+							f.WriteSettingsAck()
+						}
+					case *http2.MetaHeadersFrame:
+						play(f, int(streams.Add(1)), fr.StreamID)
+					}
+				}
+			}()
+		}
+	}()
+	g := &insideGate{}
+	g.use(t, of.Pool, l.Addr().String(), nil)
+	return g, streams
+}
+
+// answer is an answer without a body.
+func (f *framer) answer(t testing.TB, fields ...string) {
+	f.buf.Reset()
+	for i := 0; i < len(fields); i += 2 {
+		require.NoError(t, f.enc.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}))
+	}
+	f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.id, BlockFragment: f.buf.Bytes(), EndHeaders: true, EndStream: true})
+}
+
+// A client that asks whether its body is wanted is told what the server says: that it is, or an
+// answer for which it need not send any.
+func TestStreamExpect(t *testing.T) {
+	for _, up := range bothUp {
+		t.Run(up[0], func(t *testing.T) {
+			g := startInside(t, up, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/" {
+					w.WriteHeader(http.StatusExpectationFailed)
+					return
+				}
+				io.Copy(w, r.Body)
+			}, func(in *policy.Inspected, _ *Options) {
+				in.Requests = requestRules(t, "POST /\nPOST /no")
+				in.MaxBody = 10
+			})
+			c := g.tunnel(t, "h2", "http/1.1")
+			tr, err := http2.ConfigureTransports(&http.Transport{ExpectContinueTimeout: time.Hour})
+			require.NoError(t, err)
+			cc, err := tr.NewClientConn(c)
+			require.NoError(t, err)
+			defer cc.Close()
+			for _, tt := range []struct {
+				status     int
+				path, body string
+				asked      bool // for the body
+			}{
+				{200, "/", "0123456789", true},
+				{417, "/no", "0123456789", false},
+				{403, "/denied", "0123456789", false},
+				{413, "/", "0123456789a", false},
+				{200, "/", "another", true},
+			} {
+				body := &readOnce{Reader: strings.NewReader(tt.body)}
+				r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+g.target+tt.path, body)
+				require.NoError(t, err)
+				r.ContentLength = int64(len(tt.body))
+				r.Header.Set("Expect", "100-continue")
+				resp, err := cc.RoundTrip(r)
+				require.NoError(t, err)
+				said := all(t, resp)
+				resp.Body.Close()
+				assert.Equal(t, tt.status, resp.StatusCode, tt.path)
+				assert.Equal(t, tt.asked, body.read.Load(), "%s: whether the body was asked for", tt.path)
+				if tt.status == 200 {
+					assert.Equal(t, tt.body, said)
+				}
+			}
+		})
+	}
+}
+
+// readOnce knows whether it was read.
+type readOnce struct {
+	io.Reader
+	read atomic.Bool
+}
+
+func (r *readOnce) Read(b []byte) (int, error) {
+	r.read.Store(true)
+	return r.Reader.Read(b)
+}
+
+// A server that knows nothing of Expect gets the body all the same.
+func TestStreamExpectUnheeded(t *testing.T) {
+	got := make(chan string, 1)
+	g := startInside(t, []string{"http/1.1"}, func(w http.ResponseWriter, r *http.Request) {
+		c, buf, err := w.(http.Hijacker).Hijack() // which has said no 100
+		require.NoError(t, err)
+		defer c.Close()
+		b := make([]byte, 4)
+		io.ReadFull(buf, b)
+		got <- string(b)
+		io.WriteString(c, "HTTP/1.1 204 No Content\r\n\r\n")
+	}, nil)
+	tr, err := http2.ConfigureTransports(&http.Transport{ExpectContinueTimeout: time.Hour})
+	require.NoError(t, err)
+	cc, err := tr.NewClientConn(g.tunnel(t, "h2"))
+	require.NoError(t, err)
+	defer cc.Close()
+	assert.Equal(t, 204, g.ask(t, cc, "POST", "/", strings.NewReader("body"), "Expect: 100-continue").StatusCode)
+	assert.Equal(t, "body", <-got)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"io"
 
 	"golang.org/x/sys/unix"
 
@@ -48,9 +49,10 @@ func (c *conn) sendRequest(l *poll.Loop) {
 
 // send sends the request and reads the head of the final answer. A connection
 // from the pool may have been closed by the server meanwhile: then a request that
-// can be sent again is, once, over a new one.
+// can be sent again is, once, over a new one. So is one that a server of HTTP/2 says it
+// has not begun with.
 func (x goExchange) send(server string) error {
-	again := x.body.whole && idempotent(x.req.Method)
+	again, second := x.body.whole && idempotent(x.req.Method), false
 	for sent := x.stage == stageSent; ; sent = false { // by the loop, the first time
 		var err error
 		if sent {
@@ -80,12 +82,18 @@ func (x goExchange) send(server string) error {
 		if err == nil {
 			return nil
 		}
-		if !again || !x.pooled || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
+		if second || !(again && x.pooled || x.untouched(err)) || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
 			return err
 		}
-		again = false
+		again, second = false, true
 		x.dropUpstream()
 	}
+}
+
+// untouched reports whether err says that the server has not begun with the request: a stream
+// that ends so, and not by a reset. See proxy/streams.
+func (x goExchange) untouched(err error) bool {
+	return x.up.Stream() && x.body.whole && errors.Is(err, io.EOF)
 }
 
 // request sends the request over x.up and reads the head of the answer.

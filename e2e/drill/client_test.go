@@ -334,9 +334,9 @@ func (c *client) judge(p *plan, a *received, sendErr error) bool {
 	case a.whole:
 		d.count(c.g.name + " " + string(p.class) + " whole")
 		return true
-	case !a.any && c.g.patient && p.class != classBad:
+	case !a.any && d.sure(p) && p.class != classBad:
 		return d.fault(p, "no answer at all: %v; sent: %v", a.err, sendErr)
-	case c.g.patient && !p.cut():
+	case d.sure(p) && !p.cut():
 		return d.fault(p, "the answer ended behind %d bytes: %v; sent: %v", a.got, a.err, sendErr)
 	}
 	d.count(c.g.name + " " + string(p.class) + " cut")
@@ -359,7 +359,7 @@ func (c *client) expected(p *plan) (all []int) {
 	if p.cut() {
 		all = append(all, 502)
 	}
-	if !c.g.patient {
+	if !c.w.d.sure(p) {
 		all = append(all, 408, 502, 503, 504)
 	}
 	return all

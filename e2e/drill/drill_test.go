@@ -1,5 +1,7 @@
 package drill
 
+//lint:file-ignore SA1019 x/net/http2 serves connections that were accepted and secured elsewhere, which net/http does not yet.
+
 import (
 	"context"
 	"crypto/tls"
@@ -20,6 +22,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
@@ -57,6 +60,9 @@ type drill struct {
 	inside                 *origin     // of insideHost
 	believe                *tls.Config // of who comes to that, and trusts the gateway's CA
 	dead                   int         // a port at which nobody is
+	streams, rough         *origin     // of insideHost, by HTTP/2
+	transport              *http2.Transport
+	clients                sync.Map // *http2.ClientConn by key
 	ids                    atomic.Uint32
 	seen                   sync.Map      // keys of requests that must come once
 	ended                  sync.Map      // of *ended, by key
@@ -171,6 +177,7 @@ func TestDrill(t *testing.T) {
 }
 
 func load(t *testing.T) {
+	var err error
 	d := &drill{t: t, seed: *seed, counts: make(map[string]int), stalls: make(chan struct{}, 3), gates: gates(), tenants: tenants(), dead: deadPort(t)}
 	if d.seed == 0 {
 		d.seed = rand.Uint64()
@@ -182,10 +189,12 @@ func load(t *testing.T) {
 	d.trust = clientTLS.Clone()
 	d.trust.ServerName = "127.0.0.1"
 	d.plain, d.secure, d.tunnels = d.newOrigin(nil, false), d.newOrigin(serverTLS, false), d.newOrigin(nil, true)
-	d.inside = d.newOrigin(serverTLS, false)
+	d.inside, d.streams, d.rough = d.newOrigin(serverTLS, false), d.newStreams(serverTLS, false), d.newStreams(serverTLS, true)
+	d.transport, err = newTransport()
+	require.NoError(t, err)
 	var authority *ca.Authority
 	authority, d.believe = inspecting(t)
-	res, generations := resolver(t), policies(t, d.tenants, fmt.Sprintf("%s:%d", insideHost, d.inside.port()), authority)
+	res, generations := resolver(t), policies(t, d.tenants, authority, d.inside.port(), d.streams.port(), d.rough.port())
 	for _, g := range d.gates {
 		g.start(t, res, serverTLS, clientTLS, generations[0], d.tunnels.port())
 	}
@@ -227,7 +236,9 @@ func load(t *testing.T) {
 var must = []string{
 	"patient g whole", "patient g cut", "patient g left", "patient p whole", "patient w whole", "patient d 403", "patient n 502", "patient b 400",
 	"patient t whole", "patient t cut", "patient u whole", "patient f whole", "patient f cut",
-	"patient i whole", "patient i cut", "patient i left", "hasty i whole", "hasty g whole", "hasty x cut", "hasty t whole", "poor g whole",
+	"patient i whole", "patient i cut", "patient i left", "patient h whole", "patient h cut", "patient h left", "patient k whole", "patient k cut", "patient k left", "patient j whole",
+	"server: a connection of several clients", "server: GOAWAY", "server: connection reset",
+	"hasty i whole", "hasty g whole", "hasty x cut", "hasty t whole", "poor g whole",
 }
 
 func (d *drill) report() {

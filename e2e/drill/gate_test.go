@@ -97,23 +97,28 @@ func inspecting(t testing.TB) (*ca.Authority, *tls.Config) {
 	return a, &tls.Config{RootCAs: roots, ServerName: insideHost, MinVersion: tls.VersionTLS12}
 }
 
-// inspect has the requests of a tenant to host judged, and carry its credential.
-func (n *tenant) inspect(t testing.TB, host string, authority *ca.Authority) *policy.Inspect {
+// inspect has the requests of a tenant to insideHost judged, at those ports, and carry its credential.
+func (n *tenant) inspect(t testing.TB, authority *ca.Authority, ports ...int) *policy.Inspect {
 	rules, err := request.Parse("!DELETE /**\n* /*/*/*\n", request.Options{})
 	require.NoError(t, err)
-	in, err := policy.NewInspect([]policy.Inspected{{Host: host, Requests: rules, Headers: []policy.Header{policy.NewHeader("X-Credential", "Bearer ", []byte(n.credential()))}}})
+	var hosts []policy.Inspected
+	for _, port := range ports {
+		hosts = append(hosts, policy.Inspected{Host: fmt.Sprintf("%s:%d", insideHost, port), Requests: rules,
+			Headers: []policy.Header{policy.NewHeader("X-Credential", "Bearer ", []byte(n.credential()))}})
+	}
+	in, err := policy.NewInspect(hosts)
 	require.NoError(t, err)
 	in.Certificate = authority.Certificate
 	return in
 }
 
-// policies are in force by turns. In both the requests to inside are judged.
-func policies(t testing.TB, tenants []*tenant, inside string, authority *ca.Authority) (all [2]*policy.Generation) {
+// policies are in force by turns. In both the requests to the ports inside are judged.
+func policies(t testing.TB, tenants []*tenant, authority *ca.Authority, inside ...int) (all [2]*policy.Generation) {
 	for i, text := range [...]string{"!denied.test\n127.0.0.0/8\n", "!denied.test\n!flip.test\n127.0.0.0/8 #@ protocol=http\n"} {
 		p, err := acl.Parse(text)
 		require.NoError(t, err)
 		of := func(n int) policy.Tenant {
-			return policy.Tenant{Name: fmt.Sprint("tenant-", n), Rules: p, Usage: &tenants[n].usage, Inspect: tenants[n].inspect(t, inside, authority),
+			return policy.Tenant{Name: fmt.Sprint("tenant-", n), Rules: p, Usage: &tenants[n].usage, Inspect: tenants[n].inspect(t, authority, inside...),
 				Sources: policy.NewSources([]netip.Addr{netip.MustParseAddr(tenants[n].source)})}
 		}
 		s := policy.Set{Rest: of(0), Check: policy.CheckEnforce} // the second wants to see more than the first byte of a hello

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +24,8 @@ type origin struct {
 	secure *tls.Config // nil: plain
 	tunnel bool        // it is an end of tunnels
 
+	streams, rough bool // it speaks HTTP/2; see newStreams
+
 	mu   sync.Mutex
 	open map[*visit]struct{}
 	wg   sync.WaitGroup
@@ -33,16 +37,26 @@ type visit struct {
 	net.Conn              // plain, or TLS
 	tcp      *net.TCPConn // beneath
 	r        *bufio.Reader
+	whose    sync.Mutex
 	tenant   *tenant // whose it is
+
+	first  atomic.Pointer[any] // the client of its first exchange
+	shared atomic.Bool         // there was one of another
 }
 
 func (d *drill) newOrigin(secure *tls.Config, tunnel bool) *origin {
+	o := d.listen(secure)
+	o.tunnel = tunnel
+	o.wg.Go(o.accept)
+	return o
+}
+
+func (d *drill) listen(secure *tls.Config) *origin {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	o := &origin{d: d, l: l, secure: secure, tunnel: tunnel, open: make(map[*visit]struct{})}
-	o.wg.Go(o.accept)
+	o := &origin{d: d, l: l, secure: secure, open: make(map[*visit]struct{})}
 	d.t.Cleanup(o.close)
 	return o
 }
@@ -65,9 +79,13 @@ func (o *origin) accept() {
 		o.mu.Unlock()
 		o.wg.Go(func() {
 			defer v.Close()
-			if v.SetDeadline(time.Now().Add(patience)); o.tunnel {
+			v.SetDeadline(time.Now().Add(patience))
+			switch {
+			case o.tunnel:
 				v.serveTunnel()
-			} else {
+			case o.streams:
+				v.serveStreams()
+			default:
 				v.serve()
 			}
 			o.mu.Lock()
@@ -145,6 +163,8 @@ func (v *visit) otherTenant(k key) error {
 	if !ok {
 		return fmt.Errorf("nobody has asked for %s", k)
 	}
+	v.whose.Lock()
+	defer v.whose.Unlock()
 	if v.tenant == nil {
 		v.tenant = n
 	}
@@ -181,7 +201,7 @@ func (v *visit) planFor(h head) (*plan, error) {
 		return p, fmt.Errorf("it was not for this server")
 	case h.fields["x-secret"] != "":
 		return p, fmt.Errorf("a field that Connection names")
-	case p.class == classInside && h.fields["x-credential"] != "Bearer "+v.tenant.credential(), p.class != classInside && h.fields["x-credential"] != "":
+	case p.inside() && h.fields["x-credential"] != "Bearer "+v.tenant.credential(), !p.inside() && h.fields["x-credential"] != "":
 		return p, fmt.Errorf("the credential is %q", h.fields["x-credential"])
 	}
 	if p.method == "POST" || p.method == "PATCH" {
@@ -235,9 +255,14 @@ func (v *visit) exchange(p *plan, h head) (keep bool, err error) {
 // body reads the request's body.
 func (v *visit) body(p *plan) (int64, error) {
 	got, err := stream{p.key, up}.receiveBody(v.r, p, p.up, p.upSize)
+	return v.judgeBody(p, got, err)
+}
+
+// judgeBody holds what has come of a body against the plan.
+func (v *visit) judgeBody(p *plan, got int64, err error) (int64, error) {
 	switch {
 	case err != nil && !isWrong(err):
-		if p.upEnd == whole && p.early == 0 && v.d.gate(p).patient {
+		if p.upEnd == whole && p.early == 0 && v.d.sure(p) {
 			return got, wrongf("%d of %d bytes of the body, then %w", got, p.upSize, err)
 		}
 		return got, err
@@ -251,20 +276,29 @@ func (v *visit) body(p *plan) (int64, error) {
 
 func (v *visit) answerHead(w io.Writer, p *plan, got int64) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\nX-Drill: %s\r\nContent-Type: application/%s\r\nX-Got: %d\r\nX-Pad: %s\r\n",
-		p.status, p.key, p.key, p.key, got, stream{p.key, down}.letters(p.padDown))
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", p.status, p.key)
+	for name, value := range p.answerFields(got) {
+		fmt.Fprintf(&b, "%s: %s\r\n", name, value)
+	}
 	b.WriteString("Connection: X-Secret\r\nX-Secret: " + p.key.String() + "\r\n")
 	if p.closes {
 		b.WriteString("Connection: close\r\n")
 	}
-	switch p.down {
-	case length:
-		fmt.Fprintf(&b, "Content-Length: %d\r\n", p.downSize)
-	case chunked:
+	if p.down == chunked {
 		b.WriteString("Transfer-Encoding: chunked\r\n")
 	}
 	b.WriteString("\r\n")
 	io.WriteString(w, b.String())
+}
+
+// answerFields are those of the answer to a request of which the server had got bytes of body.
+func (p *plan) answerFields(got int64) map[string]string {
+	all := map[string]string{"X-Drill": p.key.String(), "Content-Type": "application/" + p.key.String(), "X-Got": strconv.FormatInt(got, 10),
+		"X-Pad": stream{p.key, down}.letters(p.padDown)}
+	if p.down == length {
+		all["Content-Length"] = strconv.FormatInt(p.downSize, 10)
+	}
+	return all
 }
 
 // end does what the server does behind its answer.

@@ -19,6 +19,9 @@ const (
 	classConnect = 't'
 	classTCP     = 'f' // by the TCP front door
 	classInside  = 'i' // as classFree, out of a tunnel that the gateway opens
+	classStreams = 'h' // as classInside, by HTTP/2 on both sides
+	classDown    = 'k' // as classInside, by HTTP/2 with the client alone
+	classRough   = 'j' // as classStreams, to a server that ends connections under way
 )
 
 // framing is how a body ends.
@@ -143,12 +146,15 @@ func planOf(seed uint64, k key) *plan {
 	case classBad:
 	default:
 		p.drawAnswer(r)
-		if k.class == classFree || k.class == classInside {
+		if k.class == classFree || k.inside() {
 			p.drawRequest(r)
 			p.drawFaults(r)
 		}
-		if k.class == classInside {
+		if k.inside() {
 			p.secure, p.host = true, insideHost
+		}
+		if k.streams() {
+			p.asStream()
 		}
 	}
 	return p

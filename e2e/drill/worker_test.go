@@ -48,8 +48,12 @@ func (w *worker) life() {
 		w.stall(g, w.draw(classStall, i))
 		return
 	}
-	if oneIn(w.r, 4) {
+	switch w.r.IntN(4) {
+	case 0:
 		w.goInside(g, i)
+		return
+	case 1:
+		w.goStreams(g, i)
 		return
 	}
 	c := w.connect(g, g.addr)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -58,6 +59,24 @@ func TestInspectHTTP2(t *testing.T) {
 	assert.NotContains(t, log, "q=1")
 	assert.NotContains(t, log+o.g.Stderr(), secret)
 	assert.Contains(t, log, `"target":"https://api.example.com/repos/acme/x","verdict":"allow"`)
+}
+
+// A client that asks by HTTP/2 whether its body is wanted gets the server's word, or the gateway's.
+func TestInspectHTTP2Expect(t *testing.T) {
+	o := newInspected(t, "\n  - {host: api.example.com, requests: 'POST /**', maxBody: 10}\n")
+	o.mux.HandleFunc("/refuses", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no", http.StatusConflict) // with a body: curl 7.88 calls an early answer without one an empty reply
+	})
+	for _, c := range []struct{ args, status string }{
+		{"-d 0123456789 https://api.example.com/upload", "200"},
+		{"-d 01234567890 https://api.example.com/upload", "413"},
+		{"-d 0123456789 https://api.example.com/refuses", "409"},
+	} {
+		out := o.askBy(t, "--http2", append([]string{"-H", "Expect: 100-continue", "--expect100-timeout", "30"}, strings.Fields(c.args)...)...)
+		assert.Contains(t, out.Out, "HTTP/2 "+c.status+" \r\n", out.Err)
+		assert.Less(t, out.Took, 20*time.Second)
+		assert.Equal(t, c.status == "200", strings.Contains(out.Out, "HTTP/2 100"), out.Out)
+	}
 }
 
 // Many requests go over one tunnel at once.

@@ -108,6 +108,7 @@ type Forwarded struct {
 	Minor   int    // of the client's HTTP version
 	Keep    bool   // another request may follow
 	Dechunk bool   // the body goes on without its chunks
+	Chunk   bool   // the body, which only an end delimits, goes on in chunks
 	Stream  bool   // the server has sent it by HTTP/2
 }
 
@@ -125,7 +126,7 @@ func (f *Forwarded) AppendHead(b []byte) []byte {
 	} else {
 		b = appendVia(b, r.Minor, f.Name)
 	}
-	if r.ChunkedField() && !f.Dechunk && f.Minor == 1 {
+	if r.ChunkedField() && !f.Dechunk && f.Minor == 1 || f.Chunk {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
 	// Some clients don't try a scheme that authenticates the connection through a proxy that

@@ -32,6 +32,9 @@ type exchange struct {
 
 	uploaded chan struct{} // closed when the body is sent, or will not be; nil: there is none
 	sent     bool          // whole; for whoever has seen uploaded closed
+	wanted   chan struct{} // closed when the server wants the body; nil: the client does not ask
+	told     bool          // it is closed
+	unwanted chan struct{} // closed when the body is wanted no more
 
 	stalled *time.Timer // resets the stream while the client takes nothing; nil: never
 	mu      sync.Mutex  // guards done
@@ -78,7 +81,7 @@ func (x *exchange) over(head []byte, framing http1.Framing) (*http.Response, err
 		return nil, err
 	}
 	if framing != http1.NoBody {
-		x.uploaded = make(chan struct{})
+		x.uploaded, x.unwanted = make(chan struct{}), make(chan struct{})
 		go x.upload(framing == http1.ChunkedEnc)
 	}
 	var resp http1.Response
@@ -91,6 +94,13 @@ func (x *exchange) over(head []byte, framing http1.Framing) (*http.Response, err
 		}
 		if resp.Status == http.StatusSwitchingProtocols {
 			return nil, errMalformed
+		}
+		if resp.Status == http.StatusContinue && x.wanted != nil {
+			if !x.told {
+				x.told = true
+				close(x.wanted)
+			}
+			continue // x/net/http2 tells the client, when the body is read
 		}
 		x.interim(&resp)
 	}
@@ -156,6 +166,10 @@ func (x *exchange) head() ([]byte, http1.Framing, error) {
 	if framing == http1.ChunkedEnc {
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	}
+	if framing != http1.NoBody && expects(r.Body) {
+		x.wanted = make(chan struct{})
+		b = append(b, "Expect: 100-continue\r\n"...)
+	}
 	return append(b, "\r\n"...), framing, nil
 }
 
@@ -183,6 +197,9 @@ func (x *exchange) upload(chunked bool) {
 	defer close(x.uploaded)
 	p := x.pipe
 	defer x.t.s.Report.Recover(p.abort)
+	if !x.mayRead() {
+		return
+	}
 	buf := copies.Get().(*[32 << 10]byte)
 	defer copies.Put(buf)
 	body := io.Reader(x.r.Body)
@@ -215,6 +232,7 @@ func (x *exchange) endUpload() bool {
 		<-x.uploaded
 		return x.sent
 	}
+	close(x.unwanted)
 	x.pipe.close() // the answer is there, so that nobody takes more
 	x.r.Body.Close()
 	<-x.uploaded

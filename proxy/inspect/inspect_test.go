@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -248,4 +250,30 @@ func TestDrain(t *testing.T) {
 	require.NoError(t, err)
 	s.Drain()
 	nettest.Eventually(t, "no stream may begin", func() bool { return !cc.CanTakeNewRequest() })
+}
+
+// A client that resets its stream while interim answers are sent has nobody write what another
+// reads, which the race detector would tell.
+func TestInterimReset(t *testing.T) {
+	cc, _, _ := serve(t, Options{}, func(c net.Conn, _ string) {
+		for range 300 {
+			if _, err := io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nX-A: a\r\nX-B: b\r\n\r\n"); err != nil {
+				return
+			}
+		}
+	})
+	for i := range 100 {
+		ctx, cancel := context.WithCancel(t.Context())
+		hints := 0
+		r, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			if hints++; hints == 1+i%20 {
+				cancel()
+			}
+			return nil
+		}}), "GET", "https://api.test/", nil)
+		require.NoError(t, err)
+		_, err = cc.RoundTrip(r)
+		assert.ErrorIs(t, err, context.Canceled)
+		cancel()
+	}
 }

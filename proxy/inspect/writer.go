@@ -88,6 +88,9 @@ func (x *exchange) interim(resp *http1.Response) {
 	for name, values := range fields(&resp.Head) {
 		h[name] = values
 	}
+	// So that x/net/http2 writes a copy: where the client resets the stream it does not wait for
+	// who writes, and two who have one map are the end of the process.
+	h["Content-Length"] = nil
 	x.w.WriteHeader(resp.Status)
 	clear(h)
 }

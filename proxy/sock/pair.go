@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pairBuffer is what the kernel holds at most of what was sent at one end of a Pair and not
-// read at the other.
+// pairBuffer is how much of what was sent at one end of a Pair, and not read at the other, the kernel
+// holds at most at each of them. Left to itself it lets what waits at the sender grow to megabytes.
 const pairBuffer = 128 << 10
 
 // pairPatience is for how long the kernel may take for a connection on loopback, in ms.
@@ -52,6 +52,9 @@ func listenOnce() (fd int, at netip.AddrPort, err error) {
 		func() error {
 			return os.NewSyscallError("setsockopt", SetInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, pairBuffer))
 		},
+		func() error { // which far gets, too
+			return os.NewSyscallError("setsockopt", SetInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, pairBuffer))
+		},
 		func() error { return os.NewSyscallError("bind", unix.Bind(fd, addr)) },
 		func() error { return os.NewSyscallError("listen", unix.Listen(fd, 1)) },
 	} {
@@ -66,6 +69,7 @@ func listenOnce() (fd int, at netip.AddrPort, err error) {
 // join connects fd to the listener at that address, and returns the other end.
 func join(fd, listener int, at netip.AddrPort) (far int, err error) {
 	SetInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, pairBuffer)
+	SetInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, pairBuffer)
 	SetInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	err = unix.Connect(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())})
 	if err != nil && err != unix.EINPROGRESS {

@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -37,6 +41,8 @@ type exchange struct {
 	in   wire.Reader
 	body upload
 	head bool // the request is a HEAD
+
+	untouched bool // the server has not begun with the request
 }
 
 // carry carries one exchange between far, at whose other end the front door is, and a stream.
@@ -66,7 +72,7 @@ func (s *Session) carry(far *sock.Conn) {
 		x.watch(ctx)
 		cancel()
 	}()
-	if err := x.serve(ctx, s, req); err != nil {
+	if err := x.serve(ctx, s, req); err != nil && !x.untouched {
 		far.ResetOnClose()
 		cancel()
 		far.SetReadDeadline(time.Unix(1, 0)) // for watch
@@ -87,11 +93,23 @@ func (x *exchange) serve(ctx context.Context, s *Session, req *http.Request) err
 	})
 	resp, err := s.cc.RoundTrip(req.WithContext(ctx))
 	if err != nil {
+		x.untouched = untouched(err)
 		return err
 	}
 	defer resp.Body.Close()
 	return x.answer(resp)
 }
+
+// untouched reports whether err says that the server has not begun with the request, and never
+// will (RFC 9113 section 8.7), so that it may be sent again.
+func untouched(err error) bool {
+	reset, ok := errors.AsType[http2.StreamError](err)
+	return ok && reset.Code == http2.ErrCodeRefusedStream || slices.Contains(unsent, err.Error())
+}
+
+// unsent are the texts of errors of x/net/http2, which have no names there: of a stream beyond those
+// that a GOAWAY leaves to the server, and of one that was not begun, since there was a GOAWAY before.
+var unsent = []string{"http2: Transport received Server's graceful shutdown GOAWAY", "http2: client conn not usable"}
 
 // watch returns when the front door has given up the exchange, or has closed what is answered.
 // While the body is read that finds it; later nobody reads.
@@ -219,7 +237,12 @@ func (x *exchange) answer(resp *http.Response) error {
 		return errors.New("the server's answer: no one Content-Length")
 	}
 	chunked := !bare && resp.ContentLength < 0
-	if len(resp.Trailer) > 0 && !bare && resp.Body != http.NoBody { // which only chunks have
+	if !bare && resp.ContentLength == 0 { // nothing comes but the end, and what stands behind it
+		if _, err := resp.Body.Read(make([]byte, 1)); err != io.EOF {
+			return errors.Join(err, errors.New("the server's answer: no end where it must be"))
+		}
+	}
+	if len(resp.Trailer) > 0 && !bare { // which only chunks have
 		delete(h, "Content-Length")
 		chunked = true
 	}

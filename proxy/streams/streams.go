@@ -166,7 +166,8 @@ func (e *ending) Close() error {
 }
 
 // Open begins an exchange: what is written to near is a request of HTTP/1.1, and one answer comes
-// back, after which near has ended. The caller closes it, at any time. ok is false when the
+// back, after which near has ended; it ends without one, and not by a reset, when the server has not
+// begun with the request. The caller closes it, at any time. ok is false when the
 // session can take none.
 func (s *Session) Open() (near *sock.Conn, ok bool) {
 	if !s.enter() {

@@ -33,11 +33,12 @@ func (u *upload) Read(p []byte) (int, error) {
 	u.reading.Store(true)
 	n, err := u.from.Read(p)
 	u.reading.Store(false)
-	if err != nil {
+	switch {
+	case err == nil:
+	case !u.closed.Load():
 		u.finish()
-		if u.closed.Load() && err != io.EOF {
-			err = http.ErrBodyReadAfterClose
-		}
+	case err != io.EOF: // Close finishes: until it has lifted its deadline nobody else may wait
+		err = http.ErrBodyReadAfterClose
 	}
 	return n, err
 }
