@@ -217,10 +217,10 @@ func (e *bridgeEnd) Write(b []byte) (n int, err error) {
 			last = n
 			e.idle.moved()
 		}
+		if e.idle.over() {
+			return n, os.ErrDeadlineExceeded
+		}
 		if _, all := e.other.PeerEnd(); !all {
-			if e.idle.over() {
-				return n, os.ErrDeadlineExceeded
-			}
 			continue
 		}
 		if gone.IsZero() {
