@@ -58,7 +58,7 @@ func (c *conn) receiveAnswer(l *poll.Loop, fd int) {
 // that can be sent without looking at more of it. Only then the head is used up.
 func (x *exchange) readAnswer() bool {
 	n, err := x.resp.Parse(x.in[:x.iw], string(x.req.Method) == "HEAD", x.c.srv.AnswerHead)
-	if err != nil || x.resp.Status < 200 {
+	if err != nil || x.resp.Status < 200 || x.put != nil { // what has got a credential is looked at by a goroutine
 		return false
 	}
 	switch x.resp.Framing {

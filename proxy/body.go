@@ -234,7 +234,8 @@ func (x goExchange) sendInChunks() (readErr, writeErr error) {
 }
 
 // appendChunks appends to x.out what is buffered of a chunked body, without what c passed
-// over in it.
+// over in it. Trailer sections and extensions of chunks, each of which is seen whole, must not show a
+// credential.
 func (x *exchange) appendChunks(c *http1.Chunked, dechunk bool) (n int, data int64, err error) {
 	b := x.unreadIn()
 	neat := 0 // b[neat:n] goes on as it is
@@ -249,6 +250,8 @@ func (x *exchange) appendChunks(c *http1.Chunked, dechunk bool) (n int, data int
 		switch {
 		case dechunk:
 			x.out = append(x.out, d...)
+		case len(d) == 0 && x.shows(b[n:n+k]):
+			return n, data, errShowsBehind
 		case !c.Neat():
 			x.out = c.AppendNeat(append(x.out, b[neat:n]...), b[n:n+k])
 			neat = n + k

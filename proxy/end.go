@@ -151,7 +151,10 @@ func (x *exchange) answered(whole bool, readErr, writeErr error) (keep bool) {
 func (x *exchange) brokenOff(err error) {
 	var bad *http1.Error
 	x.did.status, x.did.class = 502, answer.ClassTerminated
-	if errors.As(err, &bad) {
+	if err == errShowsBehind {
+		x.did.details = err.Error()
+	}
+	if errors.As(err, &bad) || err == errShowsBehind {
 		x.did.class = answer.ClassProtocol
 		x.c.tcp.ResetOnClose() // it must not look like the whole
 	}

@@ -35,14 +35,17 @@ type exchange struct {
 	begun  time.Time         // when it began to connect, on the loop
 	failed error             // why it has no connection
 	check  *outbound.Opening // of the tunnel that it becomes; nil: nothing is looked at
-	resp   http1.Response
-	in     []byte // what the server sent and was not used is in[ir:iw]; see getIn
-	ir, iw int
-	inFn   func(fd uintptr) bool // tryFillIn, bound once
-	inErr  error                 // of the last read
-	out    []byte                // a head being written
-	unsent []byte                // what the next read from the server sends first
-	outErr error                 // of doing so
+	// firstDue is when what comes first must have been judged, which has been waited for, by the coarse
+	// clock; 0: it has not been.
+	firstDue int64
+	resp     http1.Response
+	in       []byte // what the server sent and was not used is in[ir:iw]; see getIn
+	ir, iw   int
+	inFn     func(fd uintptr) bool // tryFillIn, bound once
+	inErr    error                 // of the last read
+	out      []byte                // a head being written
+	unsent   []byte                // what the next read from the server sends first
+	outErr   error                 // of doing so
 
 	keep, dechunk bool   // of the answer: another request may follow; chunks are undone
 	chunk         bool   // it is made chunks

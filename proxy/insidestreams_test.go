@@ -412,6 +412,7 @@ func TestStreamOddities(t *testing.T) {
 			{"400", "Connection", head("connection", "x-mine", "x-mine", "1"), ""},
 			{"400", "Transfer-Encoding", head("transfer-encoding", "chunked"), "0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n"},
 			{"400", "Upgrade", head("upgrade", "websocket"), ""},
+			{"200", "HTTP2-Settings, which is dropped", head("http2-settings", "AAMAAABk"), ""},
 			{"400", "TE gzip", head("te", "gzip"), ""},
 			{protocol, "too long a body", head(":method", "POST", "content-length", "3"), "abcdef"},
 			{internal, "too short a body", head(":method", "POST", "content-length", "9"), "abcdef"},

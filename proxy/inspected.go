@@ -45,18 +45,12 @@ func (x *exchange) appendCredentials(b []byte) []byte {
 	return b
 }
 
-// errShows is the error of an answer that would give a credential away.
-var errShows = errors.New("the head of the server's answer shows the credential that was put into the request")
+// These are the errors of an answer that would give a credential away, in its head or behind that.
+var (
+	errShows       = errors.New("the head of the server's answer shows the credential that was put into the request")
+	errShowsBehind = errors.New("what frames the server's answer, or its trailer section, shows the credential that was put into the request")
+)
 
-// shows reports whether the head of an answer shows what the client is not to have.
-func (x *exchange) shows(head []byte) bool {
-	if x.put == nil {
-		return false
-	}
-	for i := range x.put.Headers {
-		if x.put.Headers[i].In(head) {
-			return true
-		}
-	}
-	return false
-}
+// shows reports whether a head shows what the client is not to have, or what frames a body and the
+// trailer section behind it.
+func (x *exchange) shows(part []byte) bool { return x.put != nil && x.put.ShownBy(part) }

@@ -75,7 +75,7 @@ func (x *exchange) handOver(first []byte) (free bool) {
 	if o.check = x.check; o.check == nil {
 		s.pump.Start(&o.tun, client, up, o)
 	} else {
-		o.due.Store(o.firstDue())
+		o.due.Store(o.firstDue(x.firstDue))
 		s.pump.StartJudged(&o.tun, client, up, o, o, first)
 	}
 	switch why := c.Why(); {

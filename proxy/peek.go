@@ -1,11 +1,15 @@
 package proxy
 
 import (
+	"errors"
+	"time"
+
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/sock"
 	"github.com/sluiceproxy/sluice/proxy/tlshello"
 )
 
@@ -36,8 +40,14 @@ func (x goExchange) peek() bool {
 		return false
 	}
 	host, ech, ok := x.named()
-	if !ok || !x.decideAs(host) {
+	if !ok {
 		return x.switchTo(nil) // where it is judged as any other
+	}
+	switch is, err := x.decideAs(host); {
+	case err != nil:
+		return x.refuseAs(host, ech, err)
+	case !is:
+		return x.switchTo(nil)
 	}
 	c.srv.Metrics.Checked(metrics.CheckPassed, ech)
 	x.did.details = "opened as " + host.String() + ", which the client's first bytes name"
@@ -45,12 +55,15 @@ func (x goExchange) peek() bool {
 	return x.open()
 }
 
-// named waits for a ClientHello, and returns the inspected host that it names, if it does.
+// named waits for a ClientHello, and returns the inspected host that it names, if it does. When the
+// server says something first, or the time is over, what comes is judged without keeping anybody waiting.
 func (x goExchange) named() (host acl.Target, ech, ok bool) {
 	c := x.c
-	if c.setLimit(c.srv.checkTime) != nil {
+	if len(x.unreadIn()) > 0 {
 		return host, false, false
 	}
+	x.firstDue = max(1, int64(c.srv.door.Now()+c.srv.checkTime))
+	defer x.untilServerSpeaks(time.Now().Add(c.srv.checkTime))()
 	for {
 		hello, err := tlshello.Parse(c.buffered())
 		switch {
@@ -64,19 +77,81 @@ func (x goExchange) named() (host acl.Target, ech, ok bool) {
 	}
 }
 
+// untilServerSpeaks has reads of the client end when the server sends something, or has ended, and
+// at that time. done is called when they need not any more.
+func (x goExchange) untilServerSpeaks(end time.Time) (done func()) {
+	c, up := x.c, x.up.TCP.Blocking()
+	c.tcp.Share()
+	up.Share()
+	c.readsEnd(c.tcp, end)
+	spoke := make(chan struct{})
+	go func() {
+		defer close(spoke)
+		defer c.srv.panicked.Recover(func() { c.readsEnd(c.tcp, past) })
+		if up.ReadWhenReady(func(fd uintptr) bool { return sock.Readable(int(fd)) }) == nil {
+			c.readsEnd(c.tcp, past)
+		}
+	}()
+	return func() {
+		c.readsEnd(up, past)
+		<-spoke
+		c.readsEnd(c.tcp, time.Time{})
+		c.readsEnd(up, time.Time{})
+	}
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// readsEnd bounds the reads of the client or its server. Those of a connection that was ended stay
+// ended.
+func (c goConn) readsEnd(of sock.Blocking, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Why() == 0 || at == past {
+		of.SetReadDeadline(at)
+	}
+}
+
 // decideAs admits the request as one for an inspected host, at the address that it was asked for
-// by. It reports false, and leaves everything as it was, when the rules do not let it be.
-func (x goExchange) decideAs(host acl.Target) bool {
+// by. is is false, and everything as it was, when what is in force by now says nothing of the host.
+func (x goExchange) decideAs(host acl.Target) (is bool, err error) {
 	s, asked := x.c.srv, x.wanted
 	x.wanted.HTTP, x.wanted.Login = nil, &x.c.socks.login // its head is gone
 	x.wanted.Target, x.wanted.At = host, x.did.addr.Addr()
 	x.gen = s.live.Load()
-	if s.Gate.AdmitAddr(x.gen, &x.wanted, x.wanted.At, &x.ticket) == nil && x.ticket.Inspected != nil {
-		return true
+	err = s.Gate.AdmitAddr(x.gen, &x.wanted, x.wanted.At, &x.ticket)
+	if err != nil || x.ticket.Inspected != nil {
+		return true, err
 	}
 	x.wanted.Target, x.wanted.At = asked.Target, asked.At
 	if err := s.Gate.AdmitAddr(x.gen, &x.wanted, x.did.addr.Addr(), &x.ticket); err != nil {
 		x.did.details = err.Error() // it is revoked, once it is known of
+	}
+	return false, nil
+}
+
+// refuseAs ends a tunnel that may not be one to the host that its ClientHello names.
+func (x goExchange) refuseAs(host acl.Target, ech bool, err error) bool {
+	why := host.String() + ": " + err.Error()
+	x.did.class = answer.ClassInternal
+	if out, ok := errors.AsType[*outbound.Error](err); ok {
+		x.did.class = outboundClasses[out.Kind]
+		if out.Kind == outbound.Denied {
+			why = host.String() + " is not allowed at " + x.did.addr.Addr().String()
+		}
+	}
+	x.did.details = "the client's first bytes: " + why
+	x.rec.Check = metrics.CheckOtherName
+	x.c.srv.Metrics.Checked(x.rec.Check, ech)
+	x.dropUpstream()
+	return x.sayDenied()
+}
+
+// sayDenied tells a client so in its handshake, which was told already that there is a tunnel.
+func (x goExchange) sayDenied() bool {
+	if _, err := x.c.tcp.Write(accessDenied); err == nil {
+		x.c.lastAnswer() // or the client may not get the alert
 	}
 	return false
 }
@@ -94,8 +169,6 @@ func (x goExchange) refuseOpen(err error) bool {
 	if !x.wanted.At.IsValid() {
 		return x.refuse(err)
 	}
-	// The client was told that there is a tunnel: it hears so in its handshake.
 	x.did.class, x.did.details = answer.ClassInternal, err.Error()
-	x.c.tcp.Write(accessDenied)
-	return false
+	return x.sayDenied()
 }

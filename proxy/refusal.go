@@ -85,7 +85,7 @@ func (x *exchange) refusal(err error) answer.Own {
 		class = answer.ClassResponseTimeout
 	case err == errOtherWay:
 		class = answer.ClassUnavailable
-	case err == errSwitch, err == errShows:
+	case err == errSwitch, err == errShows, err == errShowsBehind:
 		class = answer.ClassProtocol
 	}
 	return answer.Failed(class, err.Error())

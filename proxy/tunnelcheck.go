@@ -14,10 +14,13 @@ import (
 const firstTime = 10 * time.Second
 
 // firstDue is when what comes first must have been judged; 0: no time is set before something
-// has come.
-func (o *openTunnel) firstDue() int64 {
-	if !o.check.Wants() {
+// has come. set is what was set before; 0: nothing was.
+func (o *openTunnel) firstDue(set int64) int64 {
+	switch {
+	case !o.check.Wants():
 		return 0
+	case set > 0:
+		return set
 	}
 	return max(1, int64(o.srv.door.Now()+o.srv.checkTime))
 }

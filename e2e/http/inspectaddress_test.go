@@ -156,7 +156,7 @@ func TestInspectOpenedByAddressAttacks(t *testing.T) {
 	_, _, err = o.shakes(t, nettest.ServerAV4+":443", "api.example.com", asItIs)
 	assert.ErrorContains(t, err, "access denied")
 	nettest.Eventually(t, "the line says why", func() bool {
-		return strings.Contains(o.g.Stdout(), "and is not allowed at "+nettest.ServerAV4)
+		return strings.Contains(o.g.Stdout(), "api.example.com:443 is not allowed at "+nettest.ServerAV4)
 	})
 	o.rules(t, "*.example.com\n!"+nettest.ServerAV4)
 	c := dialClient(t, o.outside)

@@ -58,7 +58,7 @@ type Header struct {
 	value []byte
 	// Problem is why there is no value: the request fails then. nil: there is one.
 	Problem error
-	// traces are how an answer's head could show the secret.
+	// traces are how an answer could show the secret, in lower case.
 	traces [][]byte
 }
 
@@ -71,7 +71,7 @@ func NewHeader(name, prefix string, secret []byte) Header {
 	if len(secret) < leastSecret {
 		return h
 	}
-	h.traces = append(h.traces, secret)
+	h.traces = append(h.traces, lower(secret))
 	// In Base64 it looks different behind each number of bytes modulo 3; what stands at its
 	// ends depends on what is around it.
 	for skip := range 3 {
@@ -80,9 +80,9 @@ func NewHeader(name, prefix string, secret []byte) Header {
 		if len(std) < leastSecret {
 			continue
 		}
-		h.traces = append(h.traces, []byte(std))
+		h.traces = append(h.traces, lower(std))
 		if url := strings.NewReplacer("+", "-", "/", "_").Replace(std); url != std {
-			h.traces = append(h.traces, []byte(url))
+			h.traces = append(h.traces, lower(url))
 		}
 	}
 	return h
@@ -118,10 +118,35 @@ func SameField(name []byte, field string) bool {
 // AppendValue appends the value to b.
 func (h *Header) AppendValue(b []byte) []byte { return append(b, h.value...) }
 
-// In reports whether the head of an answer shows the secret, plain or in Base64. One of fewer
-// than 8 bytes is not looked for.
-func (h *Header) In(head []byte) bool {
-	return slices.ContainsFunc(h.traces, func(t []byte) bool { return bytes.Contains(head, t) })
+// ShownBy reports whether the head of an answer, or another part that is not its body, shows a secret
+// that is put into requests, plain or in Base64. Case does not matter: names of fields may come in
+// another than that in which the server has sent them, and go on in another. A secret of fewer than 8
+// bytes is not looked for.
+func (in *Inspected) ShownBy(part []byte) bool {
+	var room [4 << 10]byte // of most heads
+	b := appendLower(room[:0], part)
+	for i := range in.Headers {
+		for _, t := range in.Headers[i].traces {
+			if bytes.Contains(b, t) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func lower[T string | []byte](s T) []byte { return appendLower(nil, s) }
+
+// appendLower appends s to b with the letters of ASCII in lower case.
+func appendLower[T string | []byte](b []byte, s T) []byte {
+	for i := range len(s) {
+		c := s[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
 }
 
 // NewInspect makes hosts, of which the first whose form a target is says what requests may do.

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/base64"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -54,20 +55,22 @@ func TestInspectOf(t *testing.T) {
 	}
 }
 
-func TestHeaderIn(t *testing.T) {
+func TestShownBy(t *testing.T) {
 	const secret = "s3cr3t-token-value"
 	h := NewHeader("Authorization", "Bearer ", []byte(secret))
+	in := Inspected{Headers: []Header{NewHeader("X", "", []byte("1234567")), h}}
 	assert.Equal(t, "Bearer "+secret, string(h.AppendValue(nil)))
 	for pad := range 4 {
 		text := "abcd"[:pad] + secret + "\xff\xff"
 		for name, shown := range map[string]string{"plain": text, "std": base64.StdEncoding.EncodeToString([]byte(text)), "url": base64.RawURLEncoding.EncodeToString([]byte(text))} {
-			assert.True(t, h.In([]byte("HTTP/1.1 200 OK\r\nX: "+shown+"\r\n\r\n")), "%s %d", name, pad)
+			for _, shown := range []string{shown, strings.ToLower(shown), strings.ToUpper(shown)} { // as names of fields come
+				assert.True(t, in.ShownBy([]byte("HTTP/1.1 200 OK\r\nX: "+shown+"\r\n\r\n")), "%s %d", name, pad)
+			}
 		}
 	}
-	assert.False(t, h.In([]byte("HTTP/1.1 200 OK\r\nX: s3cr3t-token-valu\r\n\r\n")))
-	short := NewHeader("X", "", []byte("1234567"))
-	assert.False(t, short.In([]byte("1234567")))
-	assert.False(t, new(Header).In([]byte("x")))
+	assert.True(t, in.ShownBy([]byte(strings.Repeat("x", 64<<10)+"S3cr3t-Token-Value: 1")))
+	assert.False(t, in.ShownBy([]byte("HTTP/1.1 200 OK\r\nX: s3cr3t-token-valu\r\nY: 1234567\r\n\r\n")), "a part of one, and one that is short")
+	assert.False(t, new(Inspected).ShownBy([]byte("x")))
 }
 
 // What requests are asked is part of what the policy is called, in any spelling; values of

@@ -201,6 +201,9 @@ func LocalName(fd int) (a netip.AddrPort) {
 // pollOut is poll(2) for writing, without waiting: 0 while a connect is under way.
 func pollOut(fd int) (events int16) { return tryPoll(fd, unix.POLLOUT) }
 
+// Readable reports whether a read would not wait: something has come, or an end.
+func Readable(fd int) bool { return tryPoll(fd, unix.POLLIN) != 0 }
+
 // tryPoll is poll(2), without waiting.
 func tryPoll(fd int, wanted int16) (events int16) {
 	p := unix.PollFd{Fd: int32(fd), Events: wanted}

@@ -64,5 +64,5 @@ func TestCheckFields(t *testing.T) {
 	} {
 		assert.Error(t, CheckFields(h), name)
 	}
-	assert.NoError(t, CheckFields(http.Header{"Te": {"trailers"}, "X": {"a\tb", "\xff"}}))
+	assert.NoError(t, CheckFields(http.Header{"Te": {"trailers"}, "X": {"a\tb", "\xff"}, "Http2-Settings": {"AAMAAABk"}}))
 }

@@ -17,8 +17,9 @@ import (
 // (RFC 9113 section 8.2.2): in HTTP/1.1 it would frame the message.
 var ErrConnection = errors.New("a field of HTTP/2 that speaks of the connection")
 
-// connection are those, in canonical form. TE is one of them but for "trailers".
-var connection = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade", "Http2-Settings"}
+// connection are those, in canonical form. TE is one of them but for "trailers". HTTP2-Settings, which
+// frames nothing, is dropped by the front door.
+var connection = []string{"Connection", "Proxy-Connection", "Keep-Alive", "Transfer-Encoding", "Upgrade"}
 
 // CheckFields says what in h must not stand in a message of HTTP/1.1, nor in one of HTTP/2.
 func CheckFields(h http.Header) error {
