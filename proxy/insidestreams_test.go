@@ -568,6 +568,43 @@ func TestStreamUntouched(t *testing.T) {
 	assert.EqualValues(t, 2, streams.Load(), "no third time")
 }
 
+// What had not come with the head is gone: a request is not sent again without it, also when a server has
+// refused it that had taken all of it.
+func TestStreamUntouchedBehindItsBody(t *testing.T) {
+	gotHead := make(chan struct{}, 2)
+	g, streams := startRaw(t, func(f *framer, n int, id uint32) {
+		gotHead <- struct{}{}
+		for f.id = id; n == 1; {
+			fr, err := f.ReadFrame()
+			if !assert.NoError(t, err) {
+				return
+			}
+			if data, ok := fr.(*http2.DataFrame); ok && data.StreamEnded() {
+				f.WriteRSTStream(id, http2.ErrCodeRefusedStream)
+				return
+			}
+		}
+		f.answer(t, ":status", "200")
+	})
+	for _, length := range []int64{3000, -1} {
+		streams.Store(0)
+		body, w := io.Pipe()
+		go func() {
+			<-gotHead
+			w.Write(make([]byte, 3000))
+			w.Close()
+		}()
+		r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+g.target+"/", body)
+		require.NoError(t, err)
+		r.ContentLength = length
+		resp, err := g.h2(t).RoundTrip(r)
+		require.NoError(t, err)
+		assert.Equal(t, 502, resp.StatusCode)
+		all(t, resp)
+		assert.EqualValues(t, 1, streams.Load())
+	}
+}
+
 // startRaw starts a gateway in front of a server of HTTP/2 that writes frames by hand: play is told
 // of each request's head, of which n have come to the server.
 func startRaw(t testing.TB, play func(f *framer, n int, id uint32)) (*insideGate, *atomic.Int64) {

@@ -52,7 +52,8 @@ func (c *conn) sendRequest(l *poll.Loop) {
 // can be sent again is, once, over a new one. So is one that a server of HTTP/2 says it
 // has not begun with.
 func (x goExchange) send(server string) error {
-	again, second := x.body.whole && idempotent(x.req.Method), false
+	whole := x.body.whole // it is in x.out; later that would say that the rest was sent, once
+	again, second := whole && idempotent(x.req.Method), false
 	for sent := x.stage == stageSent; ; sent = false { // by the loop, the first time
 		var err error
 		if sent {
@@ -82,7 +83,7 @@ func (x goExchange) send(server string) error {
 		if err == nil {
 			return nil
 		}
-		if second || !(again && x.pooled || x.untouched(err)) || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
+		if second || !(again && x.pooled || whole && x.untouched(err)) || x.iw > 0 || x.resp.Status != 0 || failedBy(err) != errClosedEarly {
 			return err
 		}
 		again, second = false, true
@@ -93,7 +94,7 @@ func (x goExchange) send(server string) error {
 // untouched reports whether err says that the server has not begun with the request: a stream
 // that ends so, and not by a reset. See proxy/streams.
 func (x goExchange) untouched(err error) bool {
-	return x.up.Stream() && x.body.whole && errors.Is(err, io.EOF)
+	return x.up.Stream() && errors.Is(err, io.EOF)
 }
 
 // request sends the request over x.up and reads the head of the answer.
