@@ -62,6 +62,9 @@ func (r inspectReader) read(n *yaml.Node) *policy.Inspect {
 	case key != nil:
 		r.FileProblem(key.Line, `"caKey" is of no use without its "caCert"`)
 	}
+	if list == nil && authority != nil { // for tenants
+		list = &yaml.Node{Kind: yaml.SequenceNode}
+	}
 	if list == nil || list.Kind != yaml.SequenceNode {
 		if len(r.Problems) == before {
 			r.FileProblem(n.Line, `"inspect" wants "hosts", a list, each with "host" and "requests"`)

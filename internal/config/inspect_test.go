@@ -30,6 +30,19 @@ func withCA(t testing.TB, hosts string) given {
 	return g
 }
 
+// A CA alone is for the tenants.
+func TestInspectCAAlone(t *testing.T) {
+	t.Parallel()
+	g := withCA(t, "")
+	text := g.files["/etc/sluice.yaml"]
+	g.files["/etc/sluice.yaml"] = strings.Replace(text, "  hosts:\n", "", 1) + "tenants:\n- {name: a, clients: 10.0.0.0/8, rules: '*', inspect: {hosts: [{host: a.example.com, requests: '*'}]}}\n"
+	p, err := g.load(t)
+	require.NoError(t, err)
+	assert.Empty(t, p.Inspect.All())
+	require.Len(t, p.Tenants, 1)
+	assert.NotNil(t, p.Tenants[0].Inspect.Certificate)
+}
+
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	p, err := withCA(t, `
