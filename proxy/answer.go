@@ -144,6 +144,11 @@ func (x goExchange) endUnsent(err error) bool {
 	}
 	if !errors.As(err, &body) {
 		err = failedBy(err)
+		if err == errClosedEarly && x.up != nil { // of a stream that may be all that has come
+			if wants := outbound.WantsCertificate(x.up.Failed()); wants != nil {
+				err = wants
+			}
+		}
 		if err == errTooSlow && x.c.Why() == door.Slow { // the server waits for the client, as we do
 			return x.answer(answer.SlowBody())
 		}

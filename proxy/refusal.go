@@ -91,21 +91,17 @@ func (x *exchange) refusal(err error) answer.Own {
 	return answer.Failed(class, err.Error())
 }
 
-// certificateRequired is the alert by which a server of TLS 1.3 says so, behind the handshake
-// (RFC 8446 section 6.2). crypto/tls has no type for it but with QUIC.
-const certificateRequired = "tls: certificate required"
-
 // failedBy sorts an error of reading from or writing to the server. One that was
 // sorted already, as those of the gate are, stays.
 func failedBy(err error) error {
 	var bad *http1.Error
 	var out *outbound.Error
-	var remote *net.OpError
+	wants := outbound.WantsCertificate(err)
 	switch {
 	case errors.As(err, &out), errors.As(err, &bad):
 		return err
-	case errors.As(err, &remote) && remote.Op == "remote error" && remote.Err.Error() == certificateRequired:
-		return &outbound.Error{Kind: outbound.TLSFailed, Err: outbound.ErrClientCertificate}
+	case wants != nil:
+		return wants
 	case errors.Is(err, os.ErrDeadlineExceeded), err == errExpired:
 		return errTooSlow
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),

@@ -21,12 +21,12 @@ import (
 const eventHosts = `
   - host: api.example.com
     requests: GET /events/**
-  - host: api.example.com:8443
+  - host: api.example.com:8443-8444
     requests: GET /events/**
 `
 
-// events starts a gateway in front of a server of server-sent events, by HTTP/2 at port 443 and by
-// HTTP/1.1 alone at 8443. It sends an event for each that comes out of more.
+// events starts a gateway in front of a server of server-sent events, by HTTP/2 alone at port 443, by
+// HTTP/1.1 alone at 8443, and by both at 8444. It sends an event for each that comes out of more.
 func events(t *testing.T, more <-chan struct{}, args ...string) (o *inspected, gone chan struct{}) {
 	gone = make(chan struct{}, 10)
 	o = newInspected(t, eventHosts, args...)
@@ -44,9 +44,11 @@ func events(t *testing.T, more <-chan struct{}, args ...string) (o *inspected, g
 		}
 	})
 	o.mux.Handle("/events/", h)
-	config := o.outside.CA.serverConfig("*.example.com")
-	config.NextProtos = []string{"http/1.1"}
-	serve(t, o.ServerA.Listen(net.JoinHostPort(nettest.ServerAV4, "8443")), config, h)
+	for port, protos := range map[string][]string{"8443": {"http/1.1"}, "8444": {"h2", "http/1.1"}} {
+		config := o.outside.CA.serverConfig("*.example.com")
+		config.NextProtos = protos
+		serve(t, o.ServerA.Listen(net.JoinHostPort(nettest.ServerAV4, port)), config, h)
+	}
 	return o, gone
 }
 
@@ -70,8 +72,10 @@ func TestInspectEvents(t *testing.T) {
 	for _, c := range []struct{ version, url, proto string }{
 		{"--http2", "https://api.example.com/events/", "HTTP/2.0"},
 		{"--http2", "https://api.example.com:8443/events/", "HTTP/1.1"},
-		{"--http1.1", "https://api.example.com/events/", "HTTP/1.1"},
+		{"--http2", "https://api.example.com:8444/events/", "HTTP/2.0"},
+		{"--http1.1", "https://api.example.com/events/", "HTTP/2.0"},
 		{"--http1.1", "https://api.example.com:8443/events/", "HTTP/1.1"},
+		{"--http1.1", "https://api.example.com:8444/events/", "HTTP/1.1"}, // though there is a connection of HTTP/2
 	} {
 		t.Run(c.version+" "+c.url, func(t *testing.T) {
 			lines, curl := o.stream(t, c.version, c.url)

@@ -3,7 +3,6 @@ package outbound
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 )
 
@@ -85,9 +84,6 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config, o
 	c.TLS, c.server = t, name
 	return nil
 }
-
-// ErrClientCertificate is why a server has ended the handshake, or what came behind it.
-var ErrClientCertificate = errors.New("the server wants a certificate of its client (passthrough: true lets an inspected host have it)")
 
 // BlockingGate is a Gate with what waits for the resolver or a server: not for an event loop.
 type BlockingGate struct{ *Gate }

@@ -38,7 +38,7 @@ type connLife struct {
 	loop       *poll.Loop   // with which it is registered, or nil
 	told       poll.Handler // by it
 	records    *records     // beneath TLS
-	stream     bool         // it is one exchange of a session: see Pool.Stream
+	session    Session      // that it is one exchange of; nil: it is a connection. See Pool.Stream
 
 	// Bound says that the server has authenticated the connection: it belongs to one client
 	// connection from then on, and is never pooled.
@@ -74,7 +74,7 @@ func (c *Conn) Absolute() bool { return c.absolute }
 
 // Local returns the address that the server sees, or the parent.
 func (c *Conn) Local() netip.Addr {
-	if c.stream || c.parent != nil {
+	if c.session != nil || c.parent != nil {
 		return c.local
 	}
 	return c.TCP.Local().Addr()
@@ -82,7 +82,15 @@ func (c *Conn) Local() netip.Addr {
 
 // Stream reports whether c is one exchange among those of a session: it goes to no pool, and
 // belongs to nobody.
-func (c *Conn) Stream() bool { return c.stream }
+func (c *Conn) Stream() bool { return c.session != nil }
+
+// Failed is why the session of a stream has ended, if it has and an error says so; else nil.
+func (c *Conn) Failed() error {
+	if c.session == nil {
+		return nil
+	}
+	return c.session.Failed()
+}
 
 // Multiplexed reports whether HTTP/2 was agreed with the server.
 func (c *Conn) Multiplexed() bool {

@@ -86,7 +86,7 @@ func (p *Pool) pop(key poolKey) *Conn {
 // to a client. Nothing of
 // the last answer may be left unread. now is the time, possibly a coarse one.
 func (p *Pool) Put(c *Conn, now time.Time) {
-	if c.Bound || c.stream || !p.budget.Take(1) {
+	if c.Bound || c.session != nil || !p.budget.Take(1) {
 		c.Close()
 		return
 	}

@@ -11,7 +11,7 @@ import (
 // Nothing is left in a Conn of the connection that it was.
 func TestReleaseForgets(t *testing.T) {
 	c := conns.New().(*Conn)
-	nettest.Dirty(t, &c.connLife, poll.Handler(c))
+	nettest.Dirty(t, &c.connLife, poll.Handler(c), Session(&shared{}))
 	c.TLS, c.pool = nil, nil // else it is not used again
 	c.Release()
 	for _, name := range nettest.Left(c, conns.New()) {

@@ -18,6 +18,8 @@ type Session interface {
 	Alive() bool
 	// Idle reports whether none is under way.
 	Idle() bool
+	// Failed is what has come of reading from the server, when that has failed; else nil.
+	Failed() error
 	// Retire has none begin any more, and closes the connection behind the last.
 	Retire()
 }
@@ -96,7 +98,7 @@ func (s *shared) open() *Conn {
 		return nil
 	}
 	c := s.conn
-	return &Conn{TCP: near, connLife: connLife{stream: true, local: c.local, Dst: c.Dst, Source: c.Source,
+	return &Conn{TCP: near, connLife: connLife{session: s.Session, local: c.local, Dst: c.Dst, Source: c.Source,
 		tenant: c.tenant, server: c.server, credential: c.credential, via: c.via, parent: c.parent}}
 }
 
@@ -121,6 +123,9 @@ func (p *Pool) Share(c *Conn, only bool, begin func(conn *tls.Conn, ended func()
 	stream := s.open()
 	if stream == nil {
 		s.Retire()
+		if err := WantsCertificate(s.Failed()); err != nil {
+			return nil, err
+		}
 		return nil, &Error{Kind: NoDescriptors, Err: errNoDescriptor}
 	}
 	p.mu.Lock()

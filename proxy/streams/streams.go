@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -36,6 +37,8 @@ const (
 	mostWide = 256
 	// lookEvery is how often a server is asked whether it is there, that sends nothing.
 	lookEvery = 30 * time.Second
+	// lastWord bounds the wait for what a server that has closed has sent before.
+	lastWord = time.Second
 )
 
 // Options is what a Transport uses.
@@ -98,6 +101,7 @@ func (nobody) MarkDead(*http2.ClientConn) {}
 type Session struct {
 	t    *Transport
 	cc   *http2.ClientConn
+	conn *ending
 	wide bool // the window of its streams
 
 	mu       sync.Mutex
@@ -109,8 +113,8 @@ type Session struct {
 // Begin makes a session of a connection on which HTTP/2 was agreed, and which is the session's from
 // then on. ended is called once, when that is closed; also when Begin fails.
 func (t *Transport) Begin(conn *tls.Conn, ended func()) (*Session, error) {
-	own := &ending{Conn: conn, ended: ended}
-	s := &Session{t: t, wide: t.widen()}
+	own := &ending{Conn: conn, ended: ended, failed: make(chan struct{})}
+	s := &Session{t: t, conn: own, wide: t.widen()}
 	s.reserved = s.wide
 	of := t.lean
 	if s.wide {
@@ -149,12 +153,34 @@ type ending struct {
 	frames smallFrames
 	once   sync.Once
 	ended  func()
+
+	failed chan struct{} // closed when Read has failed
+	err    error         // of Read then
 }
 
 // Read reads what the server sends. One goroutine calls it.
 func (e *ending) Read(b []byte) (int, error) {
 	n, err := e.Conn.Read(b)
 	e.frames.see(b[:n])
+	if err != nil && e.err == nil {
+		e.err = err
+		close(e.failed)
+	}
+	return n, err
+}
+
+// Write sends to the server. If the server has closed the connection, what it has said last may be why:
+// Write waits until that was read, since the connection is closed on an error.
+func (e *ending) Write(b []byte) (int, error) {
+	n, err := e.Conn.Write(b)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		timer := time.NewTimer(lastWord)
+		defer timer.Stop()
+		select {
+		case <-e.failed:
+		case <-timer.C:
+		}
+	}
 	return n, err
 }
 
@@ -246,6 +272,16 @@ func (s *Session) Retire() {
 	s.mu.Unlock()
 	if idle {
 		s.cc.Close()
+	}
+}
+
+// Failed is what has come of reading from the server, when that has failed; else nil.
+func (s *Session) Failed() error {
+	select {
+	case <-s.conn.failed:
+		return s.conn.err
+	default:
+		return nil
 	}
 }
 
