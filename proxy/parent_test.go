@@ -220,11 +220,15 @@ func TestParentConnect(t *testing.T) {
 		assert.Len(t, g.asked, 1)
 		g.mu.Unlock()
 	}
-	for i, line := range g.lines(t, 4) {
+	judged := 0 // of the tunnels; they may end in another order
+	for _, line := range g.lines(t, 4) {
 		assert.Contains(t, line, `,"source":"127.0.0.1","parent":"http://`+p.l.Addr().String()+`"`)
-		assert.Equal(t, i < 2, strings.Contains(line, `"address":"`+echo.String()+`"`), line)
+		if strings.Contains(line, `"address":"`+echo.String()+`"`) {
+			judged++
+		}
 		assert.NotContains(t, line, "Z2F0ZTpwYXNz")
 	}
+	assert.Equal(t, 2, judged)
 }
 
 // By name nothing is looked up at all, and rules judge the name alone.

@@ -75,6 +75,9 @@ var (
 	// it is.
 	ErrLiftable = &Error{Kind: Unauthenticated, Err: errors.New("denied to who shows no credentials")}
 
+	// ErrMovedMeanwhile is why a connection is not used that was made by another tenant's ways, or by others
+	// than its client has by now.
+	ErrMovedMeanwhile = &Error{Kind: Unverified, Err: errors.New("whose client this is, or how its requests go out, has changed meanwhile; try again")}
 	// ErrInspectedNow is why a tunnel ends that was made before its host was inspected.
 	ErrInspectedNow = &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do from now on; make the tunnel anew")}
 

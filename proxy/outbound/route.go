@@ -47,6 +47,11 @@ func (r *Route) Leads(c *Conn, server string) bool {
 		slices.Contains(r.sources.For(c.Dst.Addr()), c.Source)
 }
 
+// StillLeads reports whether c, which another route has led to, could have been made by this one,
+// too: what was put in force meanwhile may have made its client another tenant's, or have changed where
+// its connections come from, by which parent they go, or what is put into its requests.
+func (r *Route) StillLeads(c *Conn) bool { return r.Leads(c, c.server) }
+
 // interleave orders addresses as RFC 8305 section 4 asks: IPv6 first, then the
 // families in turn, each in the order in which the resolver gave it.
 func interleave(addrs []netip.Addr) {
