@@ -127,6 +127,8 @@ func (x goExchange) decideAs(host acl.Target) (is bool, err error) {
 	x.wanted.Target, x.wanted.At = asked.Target, asked.At
 	if err := s.Gate.AdmitAddr(x.gen, &x.wanted, x.did.addr.Addr(), &x.ticket); err != nil {
 		x.did.details = err.Error() // it is revoked, once it is known of
+	} else if !x.ticket.Route.StillLeads(x.up) {
+		return true, outbound.ErrMovedMeanwhile
 	}
 	return false, nil
 }
