@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sys/unix"
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/nettest"
@@ -178,6 +179,50 @@ func TestSocksCutAnywhere(t *testing.T) {
 	}
 	g.lines(t, len(all))
 	assert.Equal(t, len(all), strings.Count(g.log.String(), `"user":"deploy"`))
+}
+
+// Who has sent all that it has to say is answered by one segment, and the next client of the same
+// place by its own words alone. Who has not is answered at once.
+func TestSocksInOneSegment(t *testing.T) {
+	echo := rawOrigin(t, func(c *rawClient) { io.Copy(c.TCPConn, c.TCPConn); c.CloseWrite() })
+	g := startSocks(t, "!denied.test\n"+allowLoopback, nil, nil)
+	g.authenticate(t, policy.Optional)
+	shows, shown := login("deploy", "secret"), "\x05\x02\x01\x00"
+	first := g.dial(t) // its verdict is known from then on
+	says(t, first, logs+shows+asksFor(echo))
+	hears(t, first, shown+made)
+	for range 3 {
+		for _, tt := range []struct {
+			say, hear string
+			segments  uint32
+		}{
+			{greets + asksFor(echo), ok + made, 1},
+			{logs + shows + asksFor(echo), shown + made, 1},
+			{logs + shows, shown, 1},
+			{greets + asksFor("denied.test:80"), ok + reply(2), 1},
+			{logs + shows + asksFor("other.test:80"), shown + reply(2), 1},
+			{greets + "\x05\x01", ok, 1},
+			{greets + asksFor(echo) + "early", ok + made + "early", 3},
+		} {
+			c := g.dial(t)
+			says(t, c, tt.say)
+			hears(t, c, tt.hear)
+			assert.LessOrEqual(t, segmentsOf(t, c), tt.segments, "%q", tt.say)
+			c.Close()
+		}
+	}
+}
+
+// segmentsOf counts those with data that have come.
+func segmentsOf(t testing.TB, c *net.TCPConn) (n uint32) {
+	raw, err := c.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+		require.NoError(t, err)
+		n = info.Data_segs_in
+	}))
+	return n
 }
 
 // authenticate has clients show who they are: deploy, by "secret".
@@ -412,8 +457,9 @@ func TestSocksClientGone(t *testing.T) {
 	dead, _ := nettest.FullQueue(t)
 	g := startSocks(t, allowLoopback, nil, func(o *Options) { o.ConnectTimeout = time.Hour })
 	c := g.dial(t)
-	says(t, c, greets+asksFor(dead.String()))
+	says(t, c, greets)
 	hears(t, c, ok)
+	says(t, c, asksFor(dead.String()))
 	nettest.Eventually(t, "it is being connected", func() bool {
 		open := g.Open()
 		return len(open) == 1 && open[0].State == door.Request

@@ -13,7 +13,7 @@ import (
 func (x *exchange) composeSocks(own answer.Own) {
 	x.keep, x.tailData = false, 0
 	x.did.status, x.did.class = own.Status, own.Class
-	switch b := x.out[:0]; x.c.socks.stage {
+	switch b := append(x.out[:0], x.c.socks.withOwed()...); x.c.socks.stage {
 	case socksGreeting:
 		x.out = socks5.AppendMethod(b, socks5.NoAcceptable)
 	case socksLogin:

@@ -12,6 +12,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/sock"
+	"github.com/sluiceproxy/sluice/proxy/socks5"
 	"github.com/sluiceproxy/sluice/proxy/tunnel"
 )
 
@@ -46,7 +47,7 @@ var established = []byte(answer.Established)
 // established is what tells the client that its tunnel is there.
 func (x *exchange) established() []byte {
 	if x.c.socks.speaks {
-		return socksEstablished
+		return socks5.AppendReply(x.c.socks.withOwed(), socks5.Succeeded)
 	}
 	return established
 }

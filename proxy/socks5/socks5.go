@@ -252,6 +252,9 @@ func AppendLogin(b []byte, ok bool) []byte {
 	return append(b, 1, 1)
 }
 
+// ReplySize is the length of what AppendReply writes, in bytes.
+const ReplySize = 10
+
 // AppendReply writes the answer to a request. The address that the server sees is not told: it
 // stays within.
 func AppendReply(b []byte, r Reply) []byte {
