@@ -85,7 +85,7 @@ func (c goConn) shake(t *sealed, keys *terminate.Keys) (done bool) {
 	}
 	c.waiting.Store(waitFirst)
 	var err error
-	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys)
+	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys, c.from().Addr(), c.whileThere)
 	c.waiting.Store(notWaiting)
 	if err == nil {
 		return true

@@ -11,8 +11,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if addr, name, ok := strings.Cut(os.Getenv(floodEnv), ","); ok {
-		flood(addr, name)
+	if how := strings.Split(os.Getenv(floodEnv), ","); len(how) == 3 {
+		flood(how[0], how[1], how[2] != "")
 	}
 	os.Exit(program.Main(m))
 }

@@ -1,6 +1,7 @@
 package terminate
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
 	"net/netip"
@@ -22,28 +23,35 @@ type Client struct {
 	conn     *sock.Conn
 	near     atomic.Pointer[sock.Conn] // of the pair; nil: not yet
 	budget   *fdbudget.Budget
-	released atomic.Bool  // the descriptors were given back
-	late     atomic.Int64 // since when the front door is done with it, in ns; 0: it is not
+	wasCut   atomic.Bool
+	released atomic.Bool                        // the descriptors were given back
+	stop     atomic.Pointer[context.CancelFunc] // ends what its handshake waits for; nil: it does not
+	late     atomic.Int64                       // since when the front door is done with it, in ns; 0: it is not
 }
 
 // release gives the descriptors back, once.
-func (c *Client) release() bool {
+func (c *Client) release() {
 	if c.released.Swap(true) {
-		return false
+		return
 	}
 	c.budget.Give(descriptors)
-	return true
+	if stop := c.stop.Load(); stop != nil {
+		(*stop)()
+	}
 }
 
-// cut ends the connections, and reports whether that has freed their descriptors.
+// cut ends the connections, and reports whether that has freed their descriptors: by itself, or by having
+// whoever serves them give them back.
 func (c *Client) cut() bool {
+	first := !c.released.Load() && !c.wasCut.Swap(true)
 	for _, end := range []*sock.Conn{c.conn, c.near.Load()} {
 		if end != nil {
 			end.ResetOnClose()
 			end.Close()
 		}
 	}
-	return c.release()
+	c.release()
+	return first
 }
 
 // shown is the certificate that a client has shown in its handshake.

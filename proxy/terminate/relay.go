@@ -1,11 +1,13 @@
 package terminate
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,7 +66,7 @@ func (r *relay) run() {
 			return
 		}
 	}
-	r.turn = &turn{Conn: r.raw, turns: r.t.turns}
+	r.turn = &turn{Conn: r.raw, t: r.t, client: r.client(), there: r.there}
 	r.secure = tls.Server(r.turn, keys.config)
 	var down sync.WaitGroup
 	down.Go(func() {
@@ -111,14 +113,36 @@ func (r *relay) up(keys *Keys) {
 
 // handshake does that.
 func (r *relay) handshake(keys *Keys) error {
-	defer r.turn.give()
+	failed := true
+	defer func() { r.turn.end(failed) }()
 	if err := r.secure.Handshake(); err != nil {
 		return err
 	}
+	failed = false
 	r.t.show(r.c, r.secure.ConnectionState(), keys)
 	r.raw.SetDeadline(time.Time{})
 	r.opened.Store(true)
 	return nil
+}
+
+// client is who has come, or who is said to have by a balancer.
+func (r *relay) client() netip.Addr {
+	if r.early != nil {
+		if said, _, err := proxyheader.Parse(r.early); err == nil && said.IsValid() {
+			return said.Addr()
+		}
+	}
+	return r.c.from.Addr()
+}
+
+// there is for as long as the client may wait in its handshake.
+func (r *relay) there() (ctx context.Context, done func()) {
+	ctx, cancel := context.WithTimeout(r.t.ctx, r.t.HandshakeTimeout)
+	r.c.stop.Store(&cancel)
+	if r.c.released.Load() {
+		cancel()
+	}
+	return ctx, cancel
 }
 
 // inPlain is for clients that have sent a request where a handshake must be.

@@ -87,7 +87,8 @@ type Terminator struct {
 	Options
 	keys atomic.Pointer[Keys] // nil: nobody is let in; changed under mu
 
-	turns    chan struct{}   // of handshakes, see turn
+	turns    chan struct{} // of handshakes, see turn
+	failures failures
 	ctx      context.Context // ends when everybody is cut
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup

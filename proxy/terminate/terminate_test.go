@@ -50,9 +50,11 @@ func start(t *testing.T, serve func(*sock.Conn), change func(*Options)) *front {
 }
 
 // client connects one with small buffers, so that little is on its way to it.
-func (f *front) client(t *testing.T) *tls.Conn {
+func (f *front) client(t *testing.T) *tls.Conn { return f.clientFrom(t, "127.0.0.1") }
+
+func (f *front) clientFrom(t *testing.T, addr string) *tls.Conn {
 	t.Helper()
-	d := net.Dialer{Control: func(_, _ string, rc syscall.RawConn) error {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}, Control: func(_, _ string, rc syscall.RawConn) error {
 		return rc.Control(func(fd uintptr) { sock.SetInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<10) })
 	}}
 	raw, err := d.Dial("tcp", f.l.Addr().String())

@@ -1,8 +1,11 @@
 package terminate
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
 	"net"
+	"net/netip"
 )
 
 // turn is a client's connection as its handshake has it. A key exchange and a signature take a
@@ -12,17 +15,31 @@ import (
 // waits for something next, so that no client can hold it.
 type turn struct {
 	net.Conn
-	turns chan struct{}
-	has   bool
+	t      *Terminator
+	client netip.Addr                                // who begins it
+	there  func() (ctx context.Context, done func()) // for as long as the client is, see failures
+	has    bool
+	begun  bool     // its hello was read
+	as     *failing // see failures
 }
 
-// take waits for the connection's turn, when its hello has been read. It is what
+// errFlood ends a handshake that had to wait for too long, or whose client has gone meanwhile.
+var errFlood = errors.New("too many handshakes of this client have failed: it had to wait, and has gone or has run out of time")
+
+// take waits until the connection may go on, and for its turn, when its hello has been read. It is what
 // [tls.Config.GetConfigForClient] takes.
 func take(h *tls.ClientHelloInfo) (*tls.Config, error) {
-	if c, ok := h.Conn.(*turn); ok && !c.has {
-		c.turns <- struct{}{}
-		c.has = true
+	c, ok := h.Conn.(*turn)
+	if !ok || c.begun {
+		return nil, nil
 	}
+	var err error
+	if c.as, err = c.t.failures.begin(c.client, c.there); err != nil {
+		return nil, err
+	}
+	c.begun = true
+	c.t.turns <- struct{}{}
+	c.has = true
 	return nil, nil
 }
 
@@ -30,8 +47,14 @@ func take(h *tls.ClientHelloInfo) (*tls.Config, error) {
 func (c *turn) give() {
 	if c.has {
 		c.has = false
-		<-c.turns
+		<-c.t.turns
 	}
+}
+
+// end ends the handshake.
+func (c *turn) end(failed bool) {
+	c.give()
+	c.t.failures.end(c.client, c.as, failed)
 }
 
 func (c *turn) Read(b []byte) (int, error) {
@@ -45,10 +68,14 @@ func (c *turn) Write(b []byte) (int, error) {
 }
 
 // Shake does the handshake that the client on c begins, in its turn, and returns the gateway's end. c is
-// the caller's to close, and to bound in time.
-func (t *Terminator) Shake(c net.Conn, k *Keys) (*tls.Conn, error) {
-	turn := &turn{Conn: c, turns: t.turns}
-	defer turn.give()
+// the caller's to close, and to bound in time; there is called when the client has to wait, since many
+// of its handshakes have failed, and its context ends that: done is called when it is over.
+func (t *Terminator) Shake(c net.Conn, k *Keys, client netip.Addr, there func() (ctx context.Context, done func())) (*tls.Conn, error) {
+	turn := &turn{Conn: c, t: t, client: client, there: there}
+	failed := true
+	defer func() { turn.end(failed) }()
 	s := tls.Server(turn, k.config)
-	return s, s.Handshake()
+	err := s.Handshake()
+	failed = err != nil
+	return s, err
 }

@@ -1,0 +1,81 @@
+package proxy
+
+import (
+	"crypto/tls"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+)
+
+// holding is a client's connection whose handshake goes on from the hello when go is closed.
+type holding struct {
+	net.Conn
+	writes int
+	heard  chan struct{} // is closed when the gateway has answered the hello
+	goOn   chan struct{}
+	over   <-chan struct{} // the test is
+}
+
+func (h *holding) Write(b []byte) (int, error) {
+	if h.writes++; h.writes == 2 {
+		close(h.heard)
+		select {
+		case <-h.goOn:
+		case <-h.over:
+		}
+	}
+	return h.Conn.Write(b)
+}
+
+// handshakeOf begins a handshake of that client in a tunnel, which goes on when goOn is closed.
+func (g *insideGate) handshakeOf(t testing.TB, client string) (h *holding, done chan error) {
+	t.Helper()
+	raw, err := dialFrom(t, client, g.Addr)
+	require.NoError(t, err)
+	says(t, raw, "CONNECT "+g.target+" HTTP/1.1\r\nHost: x\r\n\r\n")
+	hears(t, raw, "HTTP/1.1 200 Connection established\r\n\r\n")
+	h = &holding{Conn: raw, heard: make(chan struct{}), goOn: make(chan struct{}), over: t.Context().Done()}
+	done = make(chan error, 1)
+	go func() { done <- tls.Client(h, &tls.Config{ServerName: "api.test", RootCAs: g.roots}).Handshake() }()
+	return h, done
+}
+
+// Handshakes that a client does not bring to an end keep its own waiting and nobody else's, and who goes
+// while it waits leaves nothing behind.
+func TestInsideFlood(t *testing.T) {
+	g := startInside(t, []string{"http/1.1"}, func(http.ResponseWriter, *http.Request) {}, func(_ *policy.Inspected, o *Options) { o.HeadTimeout = time.Hour })
+	const burst = 64
+	var held []*holding
+	var ends []chan error
+	for range burst {
+		h, done := g.handshakeOf(t, "127.0.0.1")
+		<-h.heard
+		held, ends = append(held, h), append(ends, done)
+	}
+	ahead, waits := g.handshakeOf(t, "127.0.0.1")
+	close(ahead.goOn)
+	gone, _ := g.handshakeOf(t, "127.0.0.1")
+	other, served := g.handshakeOf(t, "127.0.0.2")
+	close(other.goOn)
+	require.NoError(t, <-served)
+	assert.Empty(t, waits)
+	require.NoError(t, gone.Conn.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, gone.Close())
+	nettest.Eventually(t, "who has gone is forgotten", func() bool { return len(g.Open()) == burst+2 })
+	assert.Empty(t, waits)
+	close(held[0].goOn)
+	require.NoError(t, <-ends[0])
+	require.NoError(t, <-waits, "it takes the place of one that has come to a good end")
+	g.handshakeOf(t, "127.0.0.1") // and is there still when the gateway ends
+	for i, h := range held[1:] {
+		close(h.goOn)
+		require.NoError(t, <-ends[1+i])
+	}
+}

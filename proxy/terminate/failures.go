@@ -1,0 +1,175 @@
+package terminate
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	failBurst = 64                    // handshakes of a client that may fail at once
+	failEvery = 50 * time.Millisecond // and then one in this time
+	mostKept  = 4096                  // clients
+	lookedAt  = 16                    // clients that are looked at to make room for one
+)
+
+// failures bounds what handshakes may cost that come to nothing. A hello is the same bytes each time
+// and costs who sends it nothing, and the proxy a key exchange and a signature: whoever has begun many
+// that failed has the next ones wait, each until one of those before has come to a good end or its time
+// is there. A client whose handshakes succeed waits for nothing, however many they are, and nobody for
+// another: a client is an address, of IPv6 too, since pods of one node have their addresses of one /64. Its memory is
+// bounded: of more clients than mostKept nothing is remembered, and they wait for their turns alone.
+// Its methods may be called concurrently; the zero value is ready.
+type failures struct {
+	mu sync.Mutex
+	m  map[netip.Addr]*failing
+}
+
+// failing is one client's account. When nothing is at work, nobody waits and the burst is whole, it
+// says nothing, and may be dropped.
+type failing struct {
+	free    int64         // when the burst is whole again, in ns since 1970: each failure moves it by failEvery
+	working int           // handshakes that have begun and not ended
+	waiting int           // and those that wait to begin
+	first   chan struct{} // the place of who waits for longest; nil: nobody has waited yet
+	ended   chan struct{} // is closed when one at work ends; nil: nobody waits for that
+}
+
+// begin returns when a handshake of the client may begin, and the account to end it with, which may be nil. there is
+// called when it has to wait, for as long as the client is there: done is called when that is over.
+func (f *failures) begin(client netip.Addr, there func() (ctx context.Context, done func())) (*failing, error) {
+	a, now := f.enter(client.Unmap())
+	if now {
+		return a, nil
+	}
+	defer f.stopWaiting(a)
+	ctx, done := there()
+	defer done()
+	select {
+	case a.first <- struct{}{}:
+	case <-ctx.Done():
+		return nil, errFlood
+	}
+	defer func() { <-a.first }()
+	for {
+		ended, in := f.try(a)
+		if ended == nil {
+			return a, nil
+		}
+		timer := time.NewTimer(in)
+		select {
+		case <-ended:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, errFlood
+		}
+		timer.Stop()
+	}
+}
+
+// end ends a handshake that has begun.
+func (f *failures) end(client netip.Addr, a *failing, failed bool) {
+	if a == nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a.working--
+	now := time.Now().UnixNano()
+	if failed {
+		a.free = max(a.free, now) + int64(failEvery)
+	}
+	if a.ended != nil {
+		close(a.ended)
+		a.ended = nil
+	}
+	if a.idle(now) {
+		delete(f.m, client.Unmap())
+	}
+}
+
+// enter finds the client's account, and begins unless that has to wait, or others wait already.
+func (f *failures) enter(client netip.Addr) (a *failing, begun bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now().UnixNano()
+	if a = f.account(client, now); a == nil {
+		return nil, true
+	}
+	if a.waiting == 0 && a.may(now) {
+		a.working++
+		return a, true
+	}
+	if a.first == nil {
+		a.first = make(chan struct{}, 1)
+	}
+	a.waiting++
+	return a, false
+}
+
+// try begins one that waits in the first place; else it may be tried again when ended is closed, or
+// that time has passed.
+func (f *failures) try(a *failing) (ended <-chan struct{}, in time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now().UnixNano()
+	if a.may(now) {
+		a.working++
+		return nil, 0
+	}
+	if a.ended == nil {
+		a.ended = make(chan struct{})
+	}
+	return a.ended, a.next(now)
+}
+
+func (f *failures) stopWaiting(a *failing) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a.waiting--
+}
+
+// account is the client's; nil: there is no room. f.mu is held.
+func (f *failures) account(client netip.Addr, now int64) *failing {
+	if a := f.m[client]; a != nil {
+		return a
+	}
+	if f.m == nil {
+		f.m = map[netip.Addr]*failing{}
+	}
+	if len(f.m) >= mostKept {
+		n := 0
+		for k, old := range f.m {
+			if old.idle(now) {
+				delete(f.m, k)
+			}
+			if n++; n == lookedAt {
+				break
+			}
+		}
+	}
+	if len(f.m) >= mostKept {
+		return nil
+	}
+	a := &failing{}
+	f.m[client] = a
+	return a
+}
+
+// may reports whether another may begin: all that are at work may fail.
+func (a *failing) may(now int64) bool {
+	behind := max(0, a.free-now)
+	return a.working < failBurst-int((behind+int64(failEvery)-1)/int64(failEvery))
+}
+
+// next is in how much time the burst has one more; a moment when it is whole.
+func (a *failing) next(now int64) time.Duration {
+	if behind := time.Duration(a.free - now); behind > 0 {
+		return (behind-1)%failEvery + 1
+	}
+	return failEvery
+}
+
+func (a *failing) idle(now int64) bool { return a.working == 0 && a.waiting == 0 && a.free <= now }

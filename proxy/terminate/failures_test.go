@@ -1,0 +1,238 @@
+package terminate
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/fdbudget"
+	"github.com/sluiceproxy/sluice/proxy/proxyheader"
+	"github.com/sluiceproxy/sluice/proxy/sock"
+)
+
+// stays is a client that does not go.
+func stays() (context.Context, func()) { return context.Background(), func() {} }
+
+// handshakes has so many workers of the client begin one after the other until the time is over, each of
+// which takes that long, and returns how many have begun.
+func handshakes(t *testing.T, f *failures, client netip.Addr, workers int, each, long time.Duration, fail bool) (n int) {
+	t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithTimeout(t.Context(), long)
+	defer cancel()
+	there := func() (context.Context, func()) { return ctx, func() {} }
+	for range workers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				a, err := f.begin(client, there)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				n++
+				mu.Unlock()
+				time.Sleep(each)
+				f.end(client, a, fail)
+			}
+		})
+	}
+	wg.Wait()
+	return n
+}
+
+// A client may have a burst of failures, and one more each time; whose handshakes succeed may have as
+// many as it likes, and so may who is beside one who floods.
+func TestFailures(t *testing.T) {
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	const long = 10 * time.Second
+	due := failBurst + int(long/failEvery)
+	for _, workers := range []int{1, 8, 64, 500} {
+		t.Run(fmt.Sprint(workers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &failures{}
+				good := 0
+				var wg sync.WaitGroup
+				wg.Go(func() { good = handshakes(t, f, b, 4, time.Millisecond, long, false) })
+				bad := handshakes(t, f, a, workers, time.Millisecond, long, true)
+				wg.Wait()
+				assert.InDelta(t, due, bad, 2)
+				assert.InDelta(t, 4*int(long/time.Millisecond), good, 4, "who is beside it waits for nothing")
+				assert.Contains(t, f.m, a)
+				assert.NotContains(t, f.m, b, "nothing is remembered of who has failed at nothing")
+				time.Sleep(time.Hour)
+				assert.InDelta(t, 4*int(long/time.Millisecond), handshakes(t, f, a, 4, time.Millisecond, long, false), 4, "all is forgotten")
+				assert.Empty(t, f.m)
+			})
+		})
+	}
+}
+
+// As many may be at work as could fail; who waits begins when one of them has come to a good end, in the
+// order in which they have come, or ends with the client.
+func TestFailuresWait(t *testing.T) {
+	client := netip.MustParseAddr("2001:db8::1")
+	synctest.Test(t, func(t *testing.T) {
+		f := &failures{}
+		var working []*failing
+		for range failBurst {
+			a, err := f.begin(client, stays)
+			require.NoError(t, err)
+			working = append(working, a)
+		}
+		order := make(chan int, 3)
+		ctx, goes := context.WithCancel(t.Context())
+		for i := range 3 {
+			go func() {
+				_, err := f.begin(client, func() (context.Context, func()) {
+					if i == 1 {
+						return ctx, func() {}
+					}
+					return stays()
+				})
+				if err != nil {
+					i = -i
+				}
+				order <- i
+			}()
+			synctest.Wait()
+		}
+		assert.Empty(t, order)
+		goes()
+		assert.Equal(t, -1, <-order)
+		f.end(client, working[0], false)
+		assert.Equal(t, 0, <-order)
+		f.end(client, working[1], true)
+		synctest.Wait()
+		assert.Empty(t, order, "one has failed, in whose place nobody comes yet")
+		start := time.Now()
+		assert.Equal(t, 2, <-order)
+		assert.Equal(t, failEvery, time.Since(start))
+		assert.Equal(t, failBurst, f.m[client].working)
+		_, err := f.begin(client.Next(), stays)
+		assert.NoError(t, err, "it is another's, of the same /64")
+	})
+}
+
+// Of more clients than are kept nothing is remembered, until others are forgotten.
+func TestFailuresOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &failures{}
+		addr := netip.MustParseAddr("10.0.0.0")
+		fails := func(client netip.Addr) {
+			a, err := f.begin(client, stays)
+			require.NoError(t, err)
+			f.end(client, a, true)
+		}
+		for range mostKept {
+			addr = addr.Next()
+			fails(addr)
+		}
+		assert.Len(t, f.m, mostKept)
+		for range 2 * failBurst {
+			fails(addr.Next())
+		}
+		assert.Len(t, f.m, mostKept)
+		assert.NotContains(t, f.m, addr.Next())
+		time.Sleep(failEvery)
+		fails(addr.Next())
+		assert.Len(t, f.m, mostKept-lookedAt+1)
+		assert.Contains(t, f.m, addr.Next())
+	})
+}
+
+// flooded has so many handshakes of the client fail.
+func (f *failures) flooded(t *testing.T, client string, n int) {
+	t.Helper()
+	for range n {
+		f.mu.Lock()
+		a := f.account(netip.MustParseAddr(client), time.Now().UnixNano())
+		a.working++
+		f.mu.Unlock()
+		f.end(netip.MustParseAddr(client), a, true)
+	}
+}
+
+func (f *failures) waits(client string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a := f.m[netip.MustParseAddr(client)]
+	return a != nil && a.waiting > 0
+}
+
+// A client that has flooded waits behind its hello, and nobody else; who is cut then, or at the end of all,
+// waits for nothing any more.
+func TestFloodWaits(t *testing.T) {
+	budget := fdbudget.New(6)
+	f := start(t, func(c *sock.Conn) { io.Copy(io.Discard, c.Blocking()); c.Close() }, func(o *Options) { o.Budget = budget })
+	hello := nettest.ClientHello(t, &tls.Config{ServerName: "127.0.0.1"})
+	begins := func() net.Conn {
+		c := f.client(t).NetConn()
+		_, err := c.Write(hello)
+		require.NoError(t, err)
+		return c
+	}
+	c := begins()
+	_, err := c.Read(make([]byte, 1))
+	require.NoError(t, err)
+	require.NoError(t, c.(*net.TCPConn).SetLinger(0))
+	require.NoError(t, c.Close())
+	local := netip.MustParseAddr("127.0.0.1")
+	nettest.Eventually(t, "it has failed", func() bool {
+		f.failures.mu.Lock()
+		defer f.failures.mu.Unlock()
+		a := f.failures.m[local]
+		return a != nil && a.working == 0 && a.free > time.Now().Add(-failEvery).UnixNano()
+	})
+	f.failures.flooded(t, "127.0.0.1", 10_000)
+	c = begins()
+	nettest.Eventually(t, "it waits", func() bool { return f.failures.waits("127.0.0.1") })
+	other := f.clientFrom(t, "127.0.0.2")
+	require.NoError(t, other.Handshake(), "who has not flooded is served")
+	other.Close()
+	f.mu.Lock()
+	for client := range f.clients {
+		client.late.Store(1) // as if the front door were done with it
+	}
+	f.mu.Unlock()
+	f.CutLate(6)
+	nettest.Eventually(t, "who is cut is gone", func() bool { return f.Len() == 0 && !f.failures.waits("127.0.0.1") })
+	assert.EqualValues(t, 6, budget.Left())
+	_, err = c.Read(make([]byte, 1))
+	assert.Error(t, err)
+	begins()
+	nettest.Eventually(t, "the next waits", func() bool { return f.failures.waits("127.0.0.1") })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.Wait(ctx)
+	assert.False(t, f.failures.waits("127.0.0.1"))
+}
+
+// Behind a balancer it is the client that waits, not all of the balancer's.
+func TestFloodBehindBalancer(t *testing.T) {
+	f := start(t, func(c *sock.Conn) { io.Copy(io.Discard, c.Blocking()); c.Close() },
+		func(o *Options) { o.Announced = func(netip.Addr) bool { return true } })
+	f.failures.flooded(t, "192.0.2.1", 10_000)
+	announce := func(client string) *tls.Conn {
+		c := f.client(t)
+		_, err := c.NetConn().Write(proxyheader.Make(2, netip.MustParseAddrPort(client+":1"), netip.MustParseAddrPort("192.0.2.9:443")))
+		require.NoError(t, err)
+		return c
+	}
+	require.NoError(t, announce("192.0.2.2").Handshake())
+	_, err := announce("192.0.2.1").NetConn().Write(nettest.ClientHello(t, &tls.Config{ServerName: "127.0.0.1"}))
+	require.NoError(t, err)
+	nettest.Eventually(t, "it waits", func() bool { return f.failures.waits("192.0.2.1") })
+	require.NoError(t, announce("192.0.2.2").Handshake())
+}
