@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	failBurst = 64                    // handshakes of a client that may fail at once
-	failEvery = 50 * time.Millisecond // and then one in this time
-	mostKept  = 4096                  // clients
-	lookedAt  = 16                    // clients that are looked at to make room for one
+	failBurst = 32                     // handshakes of a client that may fail at once
+	failEvery = 100 * time.Millisecond // and then one in this time
+	mostKept  = 4096                   // clients
+	lookedAt  = 16                     // clients that are looked at to make room for one
 )
 
 // failures bounds what handshakes may cost that come to nothing. A hello is the same bytes each time
