@@ -59,7 +59,7 @@ func (x goExchange) open() (keep bool) {
 	c.tcp.Share()
 	s.Metrics.Tunnels.Inc()
 	defer s.Metrics.Tunnels.Dec()
-	if c.shake(t, keys) {
+	if c.shake(t, keys, x.tenant().Name) {
 		state := t.ConnectionState()
 		in.name, in.h2 = state.ServerName, state.NegotiatedProtocol == "h2"
 		if in.h2 {
@@ -79,13 +79,13 @@ const insideInPlain = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-
 	"What is in a tunnel to this host must be TLS: the proxy's policy asks what requests do there.\n"
 
 // shake does the handshake with the client, who is as one that has sent no request yet.
-func (c goConn) shake(t *sealed, keys *terminate.Keys) (done bool) {
+func (c goConn) shake(t *sealed, keys *terminate.Keys, tenant string) (done bool) {
 	if c.setLimit(c.srv.HeadTimeout) != nil {
 		return false
 	}
 	c.waiting.Store(waitFirst)
 	var err error
-	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys, c.from().Addr(), c.whileThere)
+	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys, terminate.Account{Addr: c.Client(), Tenant: tenant}, c.whileThere)
 	c.waiting.Store(notWaiting)
 	if err == nil {
 		return true

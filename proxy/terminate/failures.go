@@ -14,16 +14,23 @@ const (
 	lookedAt  = 16                     // clients that are looked at to make room for one
 )
 
+// Account is whom failed handshakes are counted to: an address, of IPv6 too, since pods of one node have
+// theirs of one /64, and where one stands for many clients the tenant that the client is of.
+type Account struct {
+	Addr   netip.Addr
+	Tenant string // "": not known yet
+}
+
 // failures bounds what handshakes may cost that come to nothing. A hello is the same bytes each time
 // and costs who sends it nothing, and the proxy a key exchange and a signature: whoever has begun many
 // that failed has the next ones wait, each until one of those before has come to a good end or its time
 // is there. A client whose handshakes succeed waits for nothing, however many they are, and nobody for
-// another: a client is an address, of IPv6 too, since pods of one node have their addresses of one /64. Its memory is
+// another: see Account. Its memory is
 // bounded: of more clients than mostKept nothing is remembered, and they wait for their turns alone.
 // Its methods may be called concurrently; the zero value is ready.
 type failures struct {
 	mu sync.Mutex
-	m  map[netip.Addr]*failing
+	m  map[Account]*failing
 }
 
 // failing is one client's account. When nothing is at work, nobody waits and the burst is whole, it
@@ -38,8 +45,8 @@ type failing struct {
 
 // begin returns when a handshake of the client may begin, and the account to end it with, which may be nil. there is
 // called when it has to wait, for as long as the client is there: done is called when that is over.
-func (f *failures) begin(client netip.Addr, there func() (ctx context.Context, done func())) (*failing, error) {
-	a, now := f.enter(client.Unmap())
+func (f *failures) begin(client Account, there func() (ctx context.Context, done func())) (*failing, error) {
+	a, now := f.enter(client)
 	if now {
 		return a, nil
 	}
@@ -70,7 +77,7 @@ func (f *failures) begin(client netip.Addr, there func() (ctx context.Context, d
 }
 
 // end ends a handshake that has begun.
-func (f *failures) end(client netip.Addr, a *failing, failed bool) {
+func (f *failures) end(client Account, a *failing, failed bool) {
 	if a == nil {
 		return
 	}
@@ -86,12 +93,12 @@ func (f *failures) end(client netip.Addr, a *failing, failed bool) {
 		a.ended = nil
 	}
 	if a.idle(now) {
-		delete(f.m, client.Unmap())
+		delete(f.m, client)
 	}
 }
 
 // enter finds the client's account, and begins unless that has to wait, or others wait already.
-func (f *failures) enter(client netip.Addr) (a *failing, begun bool) {
+func (f *failures) enter(client Account) (a *failing, begun bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now().UnixNano()
@@ -132,12 +139,12 @@ func (f *failures) stopWaiting(a *failing) {
 }
 
 // account is the client's; nil: there is no room. f.mu is held.
-func (f *failures) account(client netip.Addr, now int64) *failing {
+func (f *failures) account(client Account, now int64) *failing {
 	if a := f.m[client]; a != nil {
 		return a
 	}
 	if f.m == nil {
-		f.m = map[netip.Addr]*failing{}
+		f.m = map[Account]*failing{}
 	}
 	if len(f.m) >= mostKept {
 		n := 0

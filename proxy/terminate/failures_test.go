@@ -24,9 +24,11 @@ import (
 // stays is a client that does not go.
 func stays() (context.Context, func()) { return context.Background(), func() {} }
 
+func account(addr string) Account { return Account{Addr: netip.MustParseAddr(addr)} }
+
 // handshakes has so many workers of the client begin one after the other until the time is over, each of
 // which takes that long, and returns how many have begun.
-func handshakes(t *testing.T, f *failures, client netip.Addr, workers int, each, long time.Duration, fail bool) (n int) {
+func handshakes(t *testing.T, f *failures, client Account, workers int, each, long time.Duration, fail bool) (n int) {
 	t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -55,7 +57,7 @@ func handshakes(t *testing.T, f *failures, client netip.Addr, workers int, each,
 // A client may have a burst of failures, and one more each time; whose handshakes succeed may have as
 // many as it likes, and so may who is beside one who floods.
 func TestFailures(t *testing.T) {
-	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	a, b := account("192.0.2.1"), Account{netip.MustParseAddr("192.0.2.1"), "other"}
 	const long = 10 * time.Second
 	due := failBurst + int(long/failEvery)
 	for _, workers := range []int{1, 8, 64, 500} {
@@ -82,7 +84,7 @@ func TestFailures(t *testing.T) {
 // As many may be at work as could fail; who waits begins when one of them has come to a good end, in the
 // order in which they have come, or ends with the client.
 func TestFailuresWait(t *testing.T) {
-	client := netip.MustParseAddr("2001:db8::1")
+	client := account("2001:db8::1")
 	synctest.Test(t, func(t *testing.T) {
 		f := &failures{}
 		var working []*failing
@@ -120,7 +122,7 @@ func TestFailuresWait(t *testing.T) {
 		assert.Equal(t, 2, <-order)
 		assert.Equal(t, failEvery, time.Since(start))
 		assert.Equal(t, failBurst, f.m[client].working)
-		_, err := f.begin(client.Next(), stays)
+		_, err := f.begin(account("2001:db8::2"), stays)
 		assert.NoError(t, err, "it is another's, of the same /64")
 	})
 }
@@ -130,7 +132,8 @@ func TestFailuresOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &failures{}
 		addr := netip.MustParseAddr("10.0.0.0")
-		fails := func(client netip.Addr) {
+		fails := func(addr netip.Addr) {
+			client := Account{Addr: addr}
 			a, err := f.begin(client, stays)
 			require.NoError(t, err)
 			f.end(client, a, true)
@@ -144,11 +147,11 @@ func TestFailuresOfMany(t *testing.T) {
 			fails(addr.Next())
 		}
 		assert.Len(t, f.m, mostKept)
-		assert.NotContains(t, f.m, addr.Next())
+		assert.NotContains(t, f.m, Account{Addr: addr.Next()})
 		time.Sleep(failEvery)
 		fails(addr.Next())
 		assert.Len(t, f.m, mostKept-lookedAt+1)
-		assert.Contains(t, f.m, addr.Next())
+		assert.Contains(t, f.m, Account{Addr: addr.Next()})
 	})
 }
 
@@ -157,17 +160,17 @@ func (f *failures) flooded(t *testing.T, client string, n int) {
 	t.Helper()
 	for range n {
 		f.mu.Lock()
-		a := f.account(netip.MustParseAddr(client), time.Now().UnixNano())
+		a := f.account(account(client), time.Now().UnixNano())
 		a.working++
 		f.mu.Unlock()
-		f.end(netip.MustParseAddr(client), a, true)
+		f.end(account(client), a, true)
 	}
 }
 
 func (f *failures) waits(client string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	a := f.m[netip.MustParseAddr(client)]
+	a := f.m[account(client)]
 	return a != nil && a.waiting > 0
 }
 
@@ -188,7 +191,7 @@ func TestFloodWaits(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, c.(*net.TCPConn).SetLinger(0))
 	require.NoError(t, c.Close())
-	local := netip.MustParseAddr("127.0.0.1")
+	local := account("127.0.0.1")
 	nettest.Eventually(t, "it has failed", func() bool {
 		f.failures.mu.Lock()
 		defer f.failures.mu.Unlock()

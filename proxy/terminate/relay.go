@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -126,13 +125,13 @@ func (r *relay) handshake(keys *Keys) error {
 }
 
 // client is who has come, or who is said to have by a balancer.
-func (r *relay) client() netip.Addr {
+func (r *relay) client() Account {
 	if r.early != nil {
 		if said, _, err := proxyheader.Parse(r.early); err == nil && said.IsValid() {
-			return said.Addr()
+			return Account{Addr: said.Addr().Unmap()}
 		}
 	}
-	return r.c.from.Addr()
+	return Account{Addr: r.c.from.Addr().Unmap()}
 }
 
 // there is for as long as the client may wait in its handshake.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
 )
 
 // turn is a client's connection as its handshake has it. A key exchange and a signature take a
@@ -16,7 +15,7 @@ import (
 type turn struct {
 	net.Conn
 	t      *Terminator
-	client netip.Addr                                // who begins it
+	client Account                                   // who begins it
 	there  func() (ctx context.Context, done func()) // for as long as the client is, see failures
 	has    bool
 	begun  bool     // its hello was read
@@ -70,7 +69,7 @@ func (c *turn) Write(b []byte) (int, error) {
 // Shake does the handshake that the client on c begins, in its turn, and returns the gateway's end. c is
 // the caller's to close, and to bound in time; there is called when the client has to wait, since many
 // of its handshakes have failed, and its context ends that: done is called when it is over.
-func (t *Terminator) Shake(c net.Conn, k *Keys, client netip.Addr, there func() (ctx context.Context, done func())) (*tls.Conn, error) {
+func (t *Terminator) Shake(c net.Conn, k *Keys, client Account, there func() (ctx context.Context, done func())) (*tls.Conn, error) {
 	turn := &turn{Conn: c, t: t, client: client, there: there}
 	failed := true
 	defer func() { turn.end(failed) }()
