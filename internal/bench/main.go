@@ -100,6 +100,7 @@ func parse(args []string) (o options, err error) {
 	return o, f.Parse(args)
 }
 
+// measureAll measures what the flags say, and reports it.
 func measureAll(args []string) error {
 	// One dash will do, as for other Go programs.
 	for i, a := range args {
@@ -128,10 +129,23 @@ func measureAll(args []string) error {
 		return err
 	}
 	defer b.close()
-	if !own {
+	b.adjust(o, own)
+	if err := b.choose(o); err != nil {
+		return err
+	}
+	b.endsWhenInterrupted()
+	if o.profile != "" {
+		return b.profileRows(o.rows, o.profile)
+	}
+	return b.report(o)
+}
+
+// adjust sets how much is measured, and in which circumstances.
+func (b *bench) adjust(o options, isolated bool) {
+	if !isolated {
 		b.notes = append(b.notes, "Not in a network namespace of its own: other traffic on the loopback network disturbs.")
 	}
-	b.isolated = own
+	b.isolated = isolated
 	b.reps, b.scale = o.reps, o.scale
 	b.soak, b.nice = o.soak, o.nice
 	if b.nice < 0 && os.Getuid() != 0 {
@@ -142,9 +156,10 @@ func measureAll(args []string) error {
 		b.reps, b.scale, b.starts, b.idle, b.rest = min(b.reps, 2), b.scale/10, 3, 2000, time.Second
 		b.soak = min(b.soak, 20*time.Second)
 	}
-	if err := b.choose(o); err != nil {
-		return err
-	}
+}
+
+// endsWhenInterrupted ends all that was started when this process is told to end.
+func (b *bench) endsWhenInterrupted() {
 	interrupted := make(chan os.Signal, 1)
 	// SIGPIPE: whoever has read the output is gone ("make bench ROW=1 | head").
 	signal.Notify(interrupted, os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
@@ -154,9 +169,10 @@ func measureAll(args []string) error {
 		b.close()
 		os.Exit(130)
 	}()
-	if o.profile != "" {
-		return b.profileRows(o.rows, o.profile)
-	}
+}
+
+// report measures the rows, prints what was found, and puts it into the documents.
+func (b *bench) report(o options) error {
 	began := time.Now()
 	if err := b.runRows(o.rows); err != nil {
 		return err
