@@ -77,6 +77,8 @@ type Metrics struct {
 	Panics prometheus.Counter
 	// HandshakeFailed counts clients with whom no TLS connection came about.
 	HandshakeFailed prometheus.Counter
+	// HandshakeWaited counts those that had to wait, since many of the client's had failed.
+	HandshakeWaited prometheus.Counter
 
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -137,6 +139,8 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 			Help: "Faults of the program, each of which has ended one connection. The log has the stack: please report it."}),
 		HandshakeFailed: f.NewCounter(prometheus.CounterOpts{Name: "sluice_tls_handshakes_failed_total",
 			Help: "Clients of --listen-tls with whom no TLS connection came about."}),
+		HandshakeWaited: f.NewCounter(prometheus.CounterOpts{Name: "sluice_tls_handshakes_waited_total",
+			Help: "TLS handshakes with clients that had to wait, since many of the client's had failed."}),
 		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_successful",
 			Help: "1 when the last reload put a new configuration in force, 0 when it was refused."}),
 		reloadTime: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_success_timestamp_seconds",

@@ -20,6 +20,7 @@ func (s *Server) newTerminator() *terminate.Terminator {
 		Announced:        s.announces,
 		Report:           s.panicked,
 		Refused:          s.handshakeFailed,
+		Waits:            s.Metrics.HandshakeWaited.Inc,
 	})
 }
 

@@ -172,6 +172,9 @@ func TestHandshakeFlood(t *testing.T) {
 			if failed, seconds := o.count(t, failures)-failed, time.Since(begun).Seconds(); kind.name == "beside handshakes begun" {
 				assert.LessOrEqual(t, float64(failed), 32+10*(seconds+1), "those that fail are bounded for each client")
 			}
+			if kind.name == "beside handshakes begun" {
+				nettest.Eventually(t, "they have to wait", func() bool { return o.count(t, "sluice_tls_handshakes_waited_total") > 0 })
+			}
 			stop()
 			for i, name := range names {
 				p99s[name+kind.name] = append(p99s[name+kind.name], clients.p99(i))

@@ -42,6 +42,7 @@ type Options struct {
 	Announced func(netip.Addr) bool
 	Report    contain.Reporter                       // is told of panics; nil: nobody is
 	Refused   func(client netip.AddrPort, err error) // is told of handshakes that fail; nil: nobody is
+	Waits     func()                                 // is told of those that have to wait for others of their client; nil: nobody is
 }
 
 // Keys are what clients are shown, and whom they may show to be. Make them with NewKeys; they

@@ -33,13 +33,21 @@ func take(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, nil
 	}
 	var err error
-	if c.as, err = c.t.failures.begin(c.client, c.there); err != nil {
+	if c.as, err = c.t.failures.begin(c.client, c.waits); err != nil {
 		return nil, err
 	}
 	c.begun = true
 	c.t.turns <- struct{}{}
 	c.has = true
 	return nil, nil
+}
+
+// waits is for as long as the client is there while it waits.
+func (c *turn) waits() (ctx context.Context, done func()) {
+	if c.t.Waits != nil {
+		c.t.Waits()
+	}
+	return c.there()
 }
 
 // give ends the turn.
