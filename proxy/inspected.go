@@ -15,7 +15,7 @@ func (x *exchange) replaceFields() {
 	if in == nil {
 		return
 	}
-	if !bytes.EqualFold(x.req.Upgrade, []byte("websocket")) {
+	if x.switches() {
 		x.req.Upgrade = nil
 	}
 	if len(in.Headers) == 0 || !x.wanted.ByTLS {
@@ -30,6 +30,11 @@ func (x *exchange) replaceFields() {
 			}
 		}
 	}
+}
+
+// switches reports whether the request asks for a protocol in which others could come.
+func (x *exchange) switches() bool {
+	return x.req.Upgrade != nil && !bytes.EqualFold(x.req.Upgrade, []byte("websocket"))
 }
 
 // appendCredentials writes the fields that the policy puts into the request.

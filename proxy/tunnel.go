@@ -102,6 +102,7 @@ func (x goExchange) switchTo(head []byte) bool {
 	}
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
+	c.does(x.doing()) // which is a tunnel now
 	c.touch()
 	x.tunnelEnded(relayTLS(c, x.up.Blocking()))
 	c.setUpstream(nil)

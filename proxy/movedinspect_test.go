@@ -1,0 +1,164 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/door"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
+	"github.com/sluiceproxy/sluice/proxy/policy"
+)
+
+// A request that was made ready before its host was inspected brings no protocol there by which others
+// would go past its rules.
+func TestMovedUpgrade(t *testing.T) {
+	for _, tt := range []struct {
+		upgrade string
+		want    int
+	}{{"h2c-like", 503}, {"websocket", 101}} {
+		for path, ahead := range map[string]string{"loop": "", "goroutine": prefix} {
+			t.Run(tt.upgrade+" on the "+path, func(t *testing.T) {
+				server := rawOrigin(t, func(c *rawClient) {
+					if _, err := http.ReadRequest(c.r); err == nil {
+						c.send(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", tt.upgrade)
+					}
+				})
+				var then atomic.Pointer[func()]
+				g := start(t, movedRules, nil, func(o *Options) { movesOnDial(o, &then) })
+				move := func() {
+					now := g.tenant
+					in, err := policy.NewInspect([]policy.Inspected{{Host: "a.test", Requests: everything(t)}})
+					require.NoError(t, err)
+					now.Inspect = in
+					g.SetGeneration(policy.New(now))
+				}
+				then.Store(&move)
+				c := g.dial(t)
+				c.send(t, "%sGET http://a.test:%s/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", ahead, portOf(server), tt.upgrade)
+				if ahead != "" {
+					c.response(t, "GET")
+				}
+				status := 0
+				fmt.Sscanf(c.head(t), "HTTP/1.1 %d", &status)
+				assert.Equal(t, tt.want, status)
+			})
+		}
+	}
+}
+
+// inspects puts in force, too, that a host is inspected.
+func (g *gateway) inspects(t testing.TB, host string, check policy.TunnelCheck) {
+	t.Helper()
+	in, err := policy.NewInspect([]policy.Inspected{{Host: host, Requests: everything(t)}})
+	require.NoError(t, err)
+	in.Certificate = func(string) (*tls.Certificate, error) { return nil, errors.New("not asked for") }
+	now := g.tenant
+	now.Inspect = in
+	g.SetGeneration(policy.Set{Rest: now, Check: check}.Generation())
+}
+
+// A tunnel to an address whose first bytes are waited for ends when requests to that address are asked
+// what they may do; also when that came in force before a ClientHello that names a host which is not
+// inspected any more.
+func TestMovedWhilePeeking(t *testing.T) {
+	got := make(chan string, 1)
+	server := rawOrigin(t, func(c *rawClient) {
+		b, _ := io.ReadAll(c.r)
+		got <- string(b)
+	})
+	for name, tt := range map[string]struct {
+		meanwhile func(g *insideGate)
+		says      string // the client; "": nothing
+		log       string
+	}{
+		"the address is inspected, and it is revoked": {func(g *insideGate) { g.inspects(t, server, policy.CheckLog); g.Revoke() }, "", `"revoked":"requests to this host`},
+		"the address is inspected":                    {func(g *insideGate) { g.inspects(t, server, policy.CheckLog) }, "api.test", `"details":"requests to this host`},
+		"the address is inspected, and no name is":    {func(g *insideGate) { g.inspects(t, server, policy.CheckLog) }, "other.test", `"details":"requests to this host`},
+		"it is another tenant's": {func(g *insideGate) {
+			now := g.tenant
+			now.Inspect, now.Name = nil, "other"
+			g.SetGeneration(policy.Set{Rest: now, Check: policy.CheckLog}.Generation())
+		}, "api.test", `"details":"whose client this is`},
+		"it has another source": {func(g *insideGate) {
+			now := g.tenant
+			now.Inspect, now.Sources = nil, policy.NewSources([]netip.Addr{netip.MustParseAddr("127.0.0.9")})
+			g.SetGeneration(policy.Set{Rest: now, Check: policy.CheckLog}.Generation())
+		}, "api.test", `"details":"whose client this is`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := startPeeking(t, policy.CheckLog, "api.test\n127.0.0.1 #@ protocol=tls", server)
+			c := g.byAddress(t, server)
+			nettest.Eventually(t, "it is open", func() bool { return len(g.Open()) == 1 && g.Open()[0].State == door.Tunnel })
+			tt.meanwhile(g)
+			if tt.says != "" {
+				says(t, c.TCPConn, helloFor(t, tt.says))
+			}
+			io.Copy(io.Discard, c)
+			assert.Empty(t, <-got)
+			assert.Regexp(t, tt.log, g.lines(t, 1)[0])
+		})
+	}
+}
+
+// A tunnel is none that was revoked by nobody, since it was a request yet, and would have been later.
+func TestMovedBeforeItIsATunnel(t *testing.T) {
+	server, heads := asked(t)
+	var then atomic.Pointer[func()]
+	var g *gateway
+	var late atomic.Bool
+	g = start(t, movedRules, nil, func(o *Options) {
+		movesOnDial(o, &then)
+		o.Gate.Checks = []outbound.Check{func(r *outbound.Request, _ *outbound.Ticket) error {
+			if late.Swap(false) { // it is admitted again, and is no tunnel yet
+				g.inspects(t, server.String(), policy.CheckOff)
+				assert.Zero(t, g.Revoke())
+			}
+			return nil
+		}}
+	})
+	move := func() {
+		g.SetGeneration(policy.New(g.tenant))
+		late.Store(true)
+	}
+	then.Store(&move)
+	c := g.dial(t)
+	c.send(t, "%sCONNECT %s HTTP/1.1\r\n\r\n", prefix, server)
+	c.response(t, "GET")
+	assert.Contains(t, c.head(t), " 200 ")
+	c.closed(t)
+	assert.Empty(t, <-heads)
+	assert.Contains(t, g.lines(t, 2)[1], `"revoked":"requests to this host`)
+}
+
+// What a request by TLS has become, in which nobody looks at requests, ends when requests to its host
+// are asked what they may do.
+func TestInspectedBehindUpgrade(t *testing.T) {
+	ca := nettest.NewCA(t)
+	server := rawOrigin(t, func(c *rawClient) {
+		s := tls.Server(c.TCPConn, &tls.Config{Certificates: []tls.Certificate{ca.Issue("127.0.0.1")}})
+		if _, err := http.ReadRequest(bufio.NewReader(s)); err == nil {
+			io.WriteString(s, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+			io.Copy(io.Discard, s)
+		}
+	})
+	g := start(t, allowLoopback, nil, func(o *Options) { o.TLS = &tls.Config{RootCAs: ca.Pool} })
+	c := g.dial(t)
+	c.send(t, "GET https://%s/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n", server)
+	require.Contains(t, c.head(t), " 101 ")
+	nettest.Eventually(t, "it is a tunnel", func() bool { o := g.Open(); return len(o) == 1 && o[0].State == door.Tunnel })
+	g.inspects(t, server, policy.CheckOff)
+	assert.Equal(t, 1, g.Revoke())
+	c.closed(t)
+	assert.Contains(t, g.lines(t, 1)[0], `"revoked":"requests to this host`)
+}
