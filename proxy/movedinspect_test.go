@@ -35,7 +35,7 @@ func TestMovedUpgrade(t *testing.T) {
 					}
 				})
 				var then atomic.Pointer[func()]
-				g := start(t, movedRules, nil, func(o *Options) { movesOnDial(o, &then) })
+				g := start(t, movedRules, nil, func(o *Options) { movesOnDial(o, loopbackNames, &then) })
 				move := func() {
 					now := g.tenant
 					in, err := policy.NewInspect([]policy.Inspected{{Host: "a.test", Requests: everything(t)}})
@@ -118,7 +118,7 @@ func TestMovedBeforeItIsATunnel(t *testing.T) {
 	var g *gateway
 	var late atomic.Bool
 	g = start(t, movedRules, nil, func(o *Options) {
-		movesOnDial(o, &then)
+		movesOnDial(o, loopbackNames, &then)
 		o.Gate.Checks = []outbound.Check{func(r *outbound.Request, _ *outbound.Ticket) error {
 			if late.Swap(false) { // it is admitted again, and is no tunnel yet
 				g.inspects(t, server.String(), policy.CheckOff)

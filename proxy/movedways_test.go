@@ -23,13 +23,13 @@ import (
 
 // movesOnDial has then called, once, when the gateway has begun its next connection, on the loop or on
 // a goroutine: before the connection may be used.
-func movesOnDial(o *Options, then *atomic.Pointer[func()]) {
+func movesOnDial(o *Options, known names, then *atomic.Pointer[func()]) {
 	move := func() {
 		if f := then.Swap(nil); f != nil {
 			(*f)()
 		}
 	}
-	lookup := func(_ context.Context, name string) ([]netip.Addr, error) { return loopbackNames[name], nil }
+	lookup := func(_ context.Context, name string) ([]netip.Addr, error) { return known[name], nil }
 	gate := outbound.NewGate(lookup, func(ctx context.Context, source netip.Addr, dst netip.AddrPort) (*sock.Conn, error) {
 		c, err := dial.TCP(ctx, source, dst)
 		move()
@@ -39,7 +39,7 @@ func movesOnDial(o *Options, then *atomic.Pointer[func()]) {
 		defer move()
 		return dial.Begin(c, source, dst)
 	}
-	gate.Known = func(name string) ([]netip.Addr, bool, error) { return loopbackNames[name], true, nil }
+	gate.Known = func(name string) ([]netip.Addr, bool, error) { return known[name], true, nil }
 	o.Gate = gate
 }
 
@@ -187,7 +187,7 @@ func TestMovedEveryWay(t *testing.T) {
 				server, heads := asked(t)
 				p, other := newParent(t, nil, goes), newParent(t, nil, goes)
 				var then atomic.Pointer[func()]
-				g := startSocks(t, movedRules, nil, func(o *Options) { movesOnDial(o, &then) })
+				g := startSocks(t, movedRules, nil, func(o *Options) { movesOnDial(o, loopbackNames, &then) })
 				tt.before(t, &g.tenant, p, other)
 				g.SetGeneration(policy.New(g.tenant))
 				move := func() {
