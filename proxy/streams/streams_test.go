@@ -427,3 +427,22 @@ func TestRetireWaitsForNobody(t *testing.T) {
 	<-ended
 	assert.Less(t, time.Since(begun), 3*time.Second)
 }
+
+// A request that announces trailers and has no body, behind which they could stand, is whole all the same.
+func TestTrailersBehindNothing(t *testing.T) {
+	s := handled(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(b), err)
+	})
+	for request, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\n\r\n":                                                     "<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nContent-Length: 0\r\n\r\n":                               "<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nContent-Length: 2\r\n\r\nok":                             "ok<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":             "<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n": "<nil>",
+	} {
+		got, err := ask(t, s, request)
+		require.NoError(t, err)
+		assert.True(t, strings.HasSuffix(got, "\r\n\r\n"+want), got)
+	}
+}
