@@ -184,3 +184,21 @@ func TestMovedBackAndForth(t *testing.T) {
 		})
 	}
 }
+
+// Who has to show who it is from now on cannot do so inside a tunnel, and is asked for nothing there: what
+// it would send is for the server.
+func TestMovedToLogin(t *testing.T) {
+	for _, down := range []string{"h2", "http/1.1"} {
+		t.Run(down, func(t *testing.T) {
+			g := startMovedInside(t, "http/1.1")
+			ask := g.asker(t, down)
+			move := func() {
+				g.SetGeneration(policy.Set{Rest: g.tenant, Authentication: policy.Authentication{Mode: policy.Required}}.Generation())
+			}
+			g.then.Store(&move)
+			assert.Equal(t, 403, ask())
+			assert.Equal(t, 403, ask(), "as when it is asked at once")
+			assert.Empty(t, g.took())
+		})
+	}
+}
