@@ -12,10 +12,10 @@ import (
 func (x *exchange) replaceFields() {
 	x.put = nil
 	in := x.ticket.Inspected
-	if in == nil {
+	if x.inspected = in != nil; !x.inspected {
 		return
 	}
-	if x.switches() {
+	if !bytes.EqualFold(x.req.Upgrade, []byte("websocket")) {
 		x.req.Upgrade = nil
 	}
 	if len(in.Headers) == 0 || !x.wanted.ByTLS {
@@ -30,11 +30,6 @@ func (x *exchange) replaceFields() {
 			}
 		}
 	}
-}
-
-// switches reports whether the request asks for a protocol in which others could come.
-func (x *exchange) switches() bool {
-	return x.req.Upgrade != nil && !bytes.EqualFold(x.req.Upgrade, []byte("websocket"))
 }
 
 // appendCredentials writes the fields that the policy puts into the request.

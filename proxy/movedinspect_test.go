@@ -20,32 +20,40 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
-// A request that was made ready before its host was inspected brings no protocol there by which others
-// would go past its rules.
-func TestMovedUpgrade(t *testing.T) {
-	for _, tt := range []struct {
-		upgrade string
-		want    int
-	}{{"h2c-like", 503}, {"websocket", 101}} {
+// A request that was made ready before its host was inspected does not go there: it may bring a protocol
+// by which others would go past the rules, or a trailer section that nobody has looked at.
+func TestMovedUnderRules(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fields, body string
+		before       bool // it was inspected before
+		want         int
+	}{
+		"upgrade":            {"Connection: Upgrade\r\nUpgrade: any\r\n", "", false, 503},
+		"trailers":           {"Transfer-Encoding: chunked\r\n", "0\r\nX-HTTP-Method-Override: DELETE\r\n\r\n", false, 503},
+		"nothing":            {"", "", false, 503},
+		"inspected, nothing": {"", "", true, 200},
+		"inspected, upgrade": {"Connection: Upgrade\r\nUpgrade: any\r\n", "", true, 200},
+	} {
 		for path, ahead := range map[string]string{"loop": "", "goroutine": prefix} {
-			t.Run(tt.upgrade+" on the "+path, func(t *testing.T) {
+			t.Run(name+" on the "+path, func(t *testing.T) {
 				server := rawOrigin(t, func(c *rawClient) {
-					if _, err := http.ReadRequest(c.r); err == nil {
-						c.send(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", tt.upgrade)
+					switch r, err := http.ReadRequest(c.r); {
+					case err != nil:
+					case r.Header.Get("Upgrade") != "":
+						c.send(t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+					default:
+						c.send(t, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 					}
 				})
 				var then atomic.Pointer[func()]
 				g := start(t, movedRules, nil, func(o *Options) { movesOnDial(o, loopbackNames, &then) })
-				move := func() {
-					now := g.tenant
-					in, err := policy.NewInspect([]policy.Inspected{{Host: "a.test", Requests: everything(t)}})
-					require.NoError(t, err)
-					now.Inspect = in
-					g.SetGeneration(policy.New(now))
+				move := func() { g.inspects(t, "a.test", policy.CheckOff) }
+				if tt.before {
+					move()
 				}
 				then.Store(&move)
 				c := g.dial(t)
-				c.send(t, "%sGET http://a.test:%s/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", ahead, portOf(server), tt.upgrade)
+				c.send(t, "%sPOST http://a.test:%s/ HTTP/1.1\r\nHost: x\r\n%s\r\n%s", ahead, portOf(server), tt.fields, tt.body)
 				if ahead != "" {
 					c.response(t, "GET")
 				}
