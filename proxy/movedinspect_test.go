@@ -119,54 +119,87 @@ func TestMovedWhilePeeking(t *testing.T) {
 	}
 }
 
-// A tunnel is none that was revoked by nobody, since it was a request yet, and would have been later.
+// What was a request yet when somebody looked at what is to be revoked is judged when it becomes a
+// tunnel, of which more is asked.
 func TestMovedBeforeItIsATunnel(t *testing.T) {
-	server, heads := asked(t)
-	var then atomic.Pointer[func()]
-	var g *gateway
-	var late atomic.Bool
-	g = start(t, movedRules, nil, func(o *Options) {
-		movesOnDial(o, loopbackNames, &then)
-		o.Gate.Checks = []outbound.Check{func(r *outbound.Request, _ *outbound.Ticket) error {
-			if late.Swap(false) { // it is admitted again, and is no tunnel yet
-				g.inspects(t, server.String(), policy.CheckOff)
-				assert.Zero(t, g.Revoke())
+	for path, ahead := range map[string]string{"loop": "", "goroutine": prefix} {
+		t.Run(path, func(t *testing.T) {
+			server, heads := asked(t)
+			var then atomic.Pointer[func()]
+			var g *gateway
+			var late atomic.Bool
+			g = start(t, movedRules, nil, func(o *Options) {
+				movesOnDial(o, loopbackNames, &then)
+				o.Gate.Checks = []outbound.Check{func(*outbound.Request, *outbound.Ticket) error {
+					if late.Swap(false) { // it is admitted again
+						g.inspects(t, server.String(), policy.CheckOff)
+						if ahead != "" { // else who revokes waits until the loop is done with it
+							assert.Zero(t, g.Revoke())
+						}
+					}
+					return nil
+				}}
+			})
+			move := func() {
+				g.SetGeneration(policy.New(g.tenant))
+				late.Store(true)
 			}
-			return nil
-		}}
-	})
-	move := func() {
-		g.SetGeneration(policy.New(g.tenant))
-		late.Store(true)
+			then.Store(&move)
+			c := g.dial(t)
+			c.send(t, "%sCONNECT %s HTTP/1.1\r\n\r\n", ahead, server)
+			if ahead != "" {
+				c.response(t, "GET")
+			} else {
+				assert.Contains(t, c.head(t), " 200 ")
+			}
+			c.closed(t)
+			assert.Empty(t, <-heads)
+			lines := g.lines(t, 1+len(ahead)/len(prefix))
+			assert.Contains(t, lines[len(lines)-1], `"revoked":"requests to this host`)
+		})
 	}
-	then.Store(&move)
-	c := g.dial(t)
-	c.send(t, "%sCONNECT %s HTTP/1.1\r\n\r\n", prefix, server)
-	c.response(t, "GET")
-	assert.Contains(t, c.head(t), " 200 ")
-	c.closed(t)
-	assert.Empty(t, <-heads)
-	assert.Contains(t, g.lines(t, 2)[1], `"revoked":"requests to this host`)
 }
 
-// What a request by TLS has become, in which nobody looks at requests, ends when requests to its host
-// are asked what they may do.
+// What a request by TLS becomes, in which nobody looks at requests, ends when requests to its host are
+// asked what they may do, before it has become that or after.
 func TestInspectedBehindUpgrade(t *testing.T) {
 	ca := nettest.NewCA(t)
-	server := rawOrigin(t, func(c *rawClient) {
-		s := tls.Server(c.TCPConn, &tls.Config{Certificates: []tls.Certificate{ca.Issue("127.0.0.1")}})
-		if _, err := http.ReadRequest(bufio.NewReader(s)); err == nil {
-			io.WriteString(s, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
-			io.Copy(io.Discard, s)
-		}
-	})
-	g := start(t, allowLoopback, nil, func(o *Options) { o.TLS = &tls.Config{RootCAs: ca.Pool} })
-	c := g.dial(t)
-	c.send(t, "GET https://%s/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n", server)
-	require.Contains(t, c.head(t), " 101 ")
-	nettest.Eventually(t, "it is a tunnel", func() bool { o := g.Open(); return len(o) == 1 && o[0].State == door.Tunnel })
-	g.inspects(t, server, policy.CheckOff)
-	assert.Equal(t, 1, g.Revoke())
-	c.closed(t)
-	assert.Contains(t, g.lines(t, 1)[0], `"revoked":"requests to this host`)
+	for _, before := range []bool{false, true} {
+		t.Run(fmt.Sprint("before: ", before), func(t *testing.T) {
+			reached, goOn := make(chan struct{}), make(chan struct{})
+			got := make(chan string, 1)
+			server := rawOrigin(t, func(c *rawClient) {
+				s := tls.Server(c.TCPConn, &tls.Config{Certificates: []tls.Certificate{ca.Issue("127.0.0.1")}})
+				r := bufio.NewReader(s)
+				if _, err := http.ReadRequest(r); err == nil {
+					close(reached)
+					<-goOn
+					io.WriteString(s, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\n")
+					b, _ := io.ReadAll(r)
+					got <- string(b)
+				}
+			})
+			g := start(t, allowLoopback, nil, func(o *Options) { o.TLS = &tls.Config{RootCAs: ca.Pool} })
+			c := g.dial(t)
+			c.send(t, "GET https://%s/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: any\r\n\r\nearly", server)
+			<-reached
+			if before {
+				g.inspects(t, server, policy.CheckOff)
+				assert.Zero(t, g.Revoke(), "it is a request yet")
+				close(goOn)
+				assert.Empty(t, <-got)
+				b, _ := io.ReadAll(c.r)
+				assert.Empty(t, string(b))
+			} else {
+				close(goOn)
+				require.Contains(t, c.head(t), " 101 ")
+				nettest.Eventually(t, "it is a tunnel", func() bool { o := g.Open(); return len(o) == 1 && o[0].State == door.Tunnel })
+				g.inspects(t, server, policy.CheckOff)
+				assert.Equal(t, 1, g.Revoke())
+				c.closed(t)
+				assert.Equal(t, "early", <-got)
+			}
+			assert.Contains(t, g.lines(t, 1)[0], `"revoked":"requests to this host`)
+		})
+	}
 }

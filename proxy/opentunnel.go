@@ -89,7 +89,7 @@ func (x *exchange) handOver(first []byte) (free bool) {
 	case s.door.Cutting(): // whoever cut the others may have come too early for it
 		o.Cut(of, door.Shutdown)
 	default:
-		o.judgeNew(of, x.gen)
+		s.judgeNew(o, of, x.gen)
 	}
 	return free
 }

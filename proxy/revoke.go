@@ -38,17 +38,17 @@ func (s *Server) revocation(gen *policy.Generation, now time.Time, o *door.Open)
 
 // judgeNew revokes a tunnel that was admitted by another generation than is in force: who revoked by
 // that may have come while it was a request yet, of which less is asked.
-func (o *openTunnel) judgeNew(of door.Lease, by *policy.Generation) {
-	gen := o.srv.live.Load()
+func (s *Server) judgeNew(m door.Member, of door.Lease, by *policy.Generation) {
+	gen := s.live.Load()
 	if gen == by || gen.KeepsOpen() {
 		return
 	}
 	var is door.Open
-	if !o.Describe(&is) {
+	if !m.Describe(&is) {
 		return
 	}
-	if why := o.srv.revocation(gen, time.Now(), &is); why != nil {
-		door.RevokeNow(o, of, *why)
+	if why := s.revocation(gen, time.Now(), &is); why != nil {
+		door.RevokeNow(m, of, *why)
 	}
 }
 

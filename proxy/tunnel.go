@@ -65,6 +65,9 @@ func (x *exchange) newCheck() *outbound.Opening {
 func (x goExchange) switchTo(head []byte) bool {
 	c := x.c
 	x.did.tunnel = true
+	of := c.Look()
+	c.does(x.doing())
+	c.srv.judgeNew(c.conn, of, x.gen)
 	c.deregister() // a tunnel may be half-closed for long
 	c.touch()
 	ahead := x.unreadIn()
@@ -102,7 +105,6 @@ func (x goExchange) switchTo(head []byte) bool {
 	}
 	c.srv.Metrics.Tunnels.Inc()
 	defer c.srv.Metrics.Tunnels.Dec()
-	c.does(x.doing()) // which is a tunnel now
 	c.touch()
 	x.tunnelEnded(relayTLS(c, x.up.Blocking()))
 	c.setUpstream(nil)
