@@ -201,7 +201,7 @@ func (x *exchange) admitAgain() error {
 	if err == nil && x.ticket.Inspected != nil && (x.did.mode == metrics.Connect || x.did.mode == metrics.SOCKS) {
 		return outbound.ErrInspectedNow // there is a tunnel already that nobody looks into
 	}
-	if err == nil && !x.ticket.Route.StillLeads(x.up) {
+	if err == nil && (!x.ticket.Route.StillLeads(x.up) || x.ticket.Inspected != nil && !x.inspected) {
 		return outbound.ErrMovedMeanwhile
 	}
 	return err

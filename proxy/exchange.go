@@ -25,6 +25,8 @@ type exchange struct {
 	until  outbound.Until     // of a connect
 	put    *policy.Inspected  // whose credentials the request has got; nil: none
 
+	inspected bool // the request was made ready for a host of which it is said what requests may do
+
 	absolute bool // out names the server, and is for a parent proxy
 	loginAt  int  // where in out it is shown who the gateway is
 	loginLen int  // of that, so far

@@ -756,3 +756,38 @@ func TestStreamExpectUnheeded(t *testing.T) {
 	assert.Equal(t, 204, g.ask(t, cc, "POST", "/", strings.NewReader("body"), "Expect: 100-continue").StatusCode)
 	assert.Equal(t, "body", <-got)
 }
+
+// A request that announces a trailer section brings it to the server also behind a body of which it has
+// said the length. Behind none there are no trailers, and nobody waits for them.
+func TestStreamTrailerBehindLength(t *testing.T) {
+	for _, up := range bothUp {
+		t.Run(up[0], func(t *testing.T) {
+			g := startInside(t, up, func(w http.ResponseWriter, r *http.Request) {
+				b, err := io.ReadAll(r.Body)
+				fmt.Fprint(w, string(b), err, r.Trailer)
+			}, func(in *policy.Inspected, _ *Options) { in.MaxBody = 5 })
+			cc := g.h2(t)
+			for body, want := range map[string]string{"": "<nil> map[]", "body": "body<nil> map[X-Sum:[1]]", "bodies": "413"} {
+				r, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+g.target+"/", strings.NewReader(body))
+				require.NoError(t, err)
+				r.ContentLength = int64(len(body))
+				r.Trailer = http.Header{"X-Sum": {"1"}}
+				resp, err := cc.RoundTrip(r)
+				require.NoError(t, err)
+				got := all(t, resp)
+				resp.Body.Close()
+				if want == "413" {
+					assert.Equal(t, 413, resp.StatusCode)
+					continue
+				}
+				assert.Equal(t, want, got)
+			}
+			f := g.frames(t)
+			f.send(t, "bo", false, ":method", "POST", ":scheme", "https", ":path", "/", ":authority", g.target, "content-length", "4", "trailer", "x-sum")
+			f.buf.Reset()
+			require.NoError(t, f.enc.WriteField(hpack.HeaderField{Name: "x-sum", Value: "1"}))
+			require.NoError(t, f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.id, BlockFragment: f.buf.Bytes(), EndHeaders: true, EndStream: true}))
+			assert.NotEqual(t, "200", f.outcome(t), "a body that is shorter is not the whole")
+		})
+	}
+}

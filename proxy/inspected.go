@@ -12,7 +12,7 @@ import (
 func (x *exchange) replaceFields() {
 	x.put = nil
 	in := x.ticket.Inspected
-	if in == nil {
+	if x.inspected = in != nil; !x.inspected {
 		return
 	}
 	if !bytes.EqualFold(x.req.Upgrade, []byte("websocket")) {

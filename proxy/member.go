@@ -200,7 +200,7 @@ type doing struct {
 // doing is what the exchange is.
 func (x *exchange) doing() doing {
 	d := doing{since: x.did.start, tunnel: x.did.tunnel, who: x.wanted.Who, target: x.wanted.Target, addr: x.did.addr, asked: x.did.asked}
-	if x.wanted.At.IsValid() { // what is inside is judged, as in all that are opened
+	if x.wanted.At.IsValid() && !x.wanted.Inside { // what is inside is judged, as in all tunnels that are opened
 		d.addr = netip.AddrPort{}
 	}
 	if t := x.ticket.Tenant; t != nil {

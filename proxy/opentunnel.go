@@ -88,6 +88,8 @@ func (x *exchange) handOver(first []byte) (free bool) {
 		o.tun.Cut()
 	case s.door.Cutting(): // whoever cut the others may have come too early for it
 		o.Cut(of, door.Shutdown)
+	default:
+		s.judgeNew(o, of, x.gen)
 	}
 	return free
 }

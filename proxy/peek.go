@@ -33,21 +33,26 @@ func (x *exchange) mayBeInspected() bool {
 func (x goExchange) peek() bool {
 	c := x.c
 	x.did.tunnel = true
-	x.keepHeads() // before the buffer that they are in goes
+	c.does(x.doing()) // a tunnel is revoked where a request would not be
+	x.keepHeads()     // before the buffer that they are in goes
 	c.touch()
 	if _, err := c.tcp.Write(x.established()); err != nil {
 		x.did.class = answer.ClassClientGone
 		return false
 	}
 	host, ech, ok := x.named()
-	if !ok {
-		return x.switchTo(nil) // where it is judged as any other
+	is := false
+	if ok {
+		var err error
+		if is, err = x.decideAs(host); err != nil {
+			return x.refuseAs(host, ech, err)
+		}
 	}
-	switch is, err := x.decideAs(host); {
-	case err != nil:
-		return x.refuseAs(host, ech, err)
-	case !is:
-		return x.switchTo(nil)
+	if !is {
+		if err := x.decideAsAsked(); err != nil {
+			return x.refuseNow(err)
+		}
+		return x.switchTo(nil) // where it is judged as any other
 	}
 	c.srv.Metrics.Checked(metrics.CheckPassed, ech)
 	x.did.details = "opened as " + host.String() + ", which the client's first bytes name"
@@ -125,29 +130,47 @@ func (x goExchange) decideAs(host acl.Target) (is bool, err error) {
 		return true, err
 	}
 	x.wanted.Target, x.wanted.At = asked.Target, asked.At
-	if err := s.Gate.AdmitAddr(x.gen, &x.wanted, x.did.addr.Addr(), &x.ticket); err != nil {
-		x.did.details = err.Error() // it is revoked, once it is known of
-	} else if !x.ticket.Route.StillLeads(x.up) {
-		return true, outbound.ErrMovedMeanwhile
-	}
 	return false, nil
+}
+
+// decideAsAsked admits the request as what it was asked for: its client may have taken its time.
+func (x goExchange) decideAsAsked() error {
+	s := x.c.srv
+	x.wanted.HTTP, x.wanted.Login = nil, &x.c.socks.login // its head is gone
+	x.gen = s.live.Load()
+	switch err := s.Gate.AdmitAddr(x.gen, &x.wanted, x.did.addr.Addr(), &x.ticket); {
+	case err == nil && !x.ticket.Route.StillLeads(x.up):
+		return outbound.ErrMovedMeanwhile
+	case x.gen.KeepsOpen():
+	case err != nil:
+		return err
+	case x.ticket.Inspected != nil:
+		return outbound.ErrInspectedNow
+	}
+	return nil
+}
+
+// refuseNow ends a tunnel that may not be one any more.
+func (x goExchange) refuseNow(err error) bool {
+	x.did.class, x.did.details = answer.ClassInternal, err.Error()
+	if out, ok := errors.AsType[*outbound.Error](err); ok {
+		x.did.class = outboundClasses[out.Kind]
+	}
+	x.dropUpstream()
+	return x.sayDenied()
 }
 
 // refuseAs ends a tunnel that may not be one to the host that its ClientHello names.
 func (x goExchange) refuseAs(host acl.Target, ech bool, err error) bool {
 	why := host.String() + ": " + err.Error()
-	x.did.class = answer.ClassInternal
-	if out, ok := errors.AsType[*outbound.Error](err); ok {
-		x.did.class = outboundClasses[out.Kind]
-		if out.Kind == outbound.Denied {
-			why = host.String() + " is not allowed at " + x.did.addr.Addr().String()
-		}
+	if out, ok := errors.AsType[*outbound.Error](err); ok && out.Kind == outbound.Denied {
+		why = host.String() + " is not allowed at " + x.did.addr.Addr().String()
 	}
-	x.did.details = "the client's first bytes: " + why
 	x.rec.Check = metrics.CheckOtherName
 	x.c.srv.Metrics.Checked(x.rec.Check, ech)
-	x.dropUpstream()
-	return x.sayDenied()
+	x.refuseNow(err)
+	x.did.details = "the client's first bytes: " + why
+	return false
 }
 
 // sayDenied tells a client so in its handshake, which was told already that there is a tunnel.

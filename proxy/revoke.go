@@ -19,18 +19,37 @@ func (s *Server) Revoke() int {
 		return 0
 	}
 	s.Gate.Pool.CloseUnreachable(gen)
-	return s.door.Revoke(func(o *door.Open) *policy.Revocation {
-		r := outbound.Request{Client: o.Client.Addr(), Target: o.Target, Who: o.Who, Tunnel: o.State == door.Tunnel, Asked: o.Asked}
-		if now.Before(r.Until) {
-			s.endsAt(r.Until)
-		}
-		why := s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
-		if why == nil && o.Other != nil && gen.TunnelCheck() == policy.CheckEnforce {
-			r.Target = *o.Other
-			why = s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
-		}
-		return why
-	})
+	return s.door.Revoke(func(o *door.Open) *policy.Revocation { return s.revocation(gen, now, o) })
+}
+
+// revocation is why gen would not admit what is open; nil: it would.
+func (s *Server) revocation(gen *policy.Generation, now time.Time, o *door.Open) *policy.Revocation {
+	r := outbound.Request{Client: o.Client.Addr(), Target: o.Target, Who: o.Who, Tunnel: o.State == door.Tunnel, Asked: o.Asked}
+	if now.Before(r.Until) {
+		s.endsAt(r.Until)
+	}
+	why := s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
+	if why == nil && o.Other != nil && gen.TunnelCheck() == policy.CheckEnforce {
+		r.Target = *o.Other
+		why = s.Gate.Revocation(gen, &r, o.Addr.Addr(), now)
+	}
+	return why
+}
+
+// judgeNew revokes a tunnel that was admitted by another generation than is in force: who revoked by
+// that may have come while it was a request yet, of which less is asked.
+func (s *Server) judgeNew(m door.Member, of door.Lease, by *policy.Generation) {
+	gen := s.live.Load()
+	if gen == by || gen.KeepsOpen() {
+		return
+	}
+	var is door.Open
+	if !m.Describe(&is) {
+		return
+	}
+	if why := s.revocation(gen, time.Now(), &is); why != nil {
+		door.RevokeNow(m, of, *why)
+	}
 }
 
 // endsAt has Revoke called when what a client has shown ends.

@@ -66,6 +66,9 @@ func (x *exchange) newCheck() *outbound.Opening {
 func (x goExchange) switchTo(head []byte) bool {
 	c := x.c
 	x.did.tunnel = true
+	of := c.Look()
+	c.does(x.doing())
+	c.srv.judgeNew(c.conn, of, x.gen)
 	c.deregister() // a tunnel may be half-closed for long
 	c.touch()
 	ahead := x.unreadIn()

@@ -22,6 +22,7 @@ import (
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/http1"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/sock"
@@ -201,7 +202,7 @@ func (m *proxyMode) renew(gen *policy.Generation) {
 func (m *proxyMode) revoke() { m.server.Revoke() }
 
 func (m *proxyMode) cut() {
-	m.server.Cut(connected)
+	m.server.Cut((*door.Open).Connected)
 	m.server.Gate.Pool.Evict(math.MaxInt)
 }
 

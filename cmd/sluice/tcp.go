@@ -14,6 +14,7 @@ import (
 	"github.com/sluiceproxy/sluice/metrics"
 	"github.com/sluiceproxy/sluice/proxy/accesslog"
 	"github.com/sluiceproxy/sluice/proxy/contain"
+	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 	"github.com/sluiceproxy/sluice/proxy/tcp"
 )
@@ -100,7 +101,7 @@ func (m *tcpMode) renew(gen *policy.Generation) { m.server.SetGeneration(gen) }
 
 func (m *tcpMode) revoke() { m.server.Revoke() }
 
-func (m *tcpMode) cut() { m.server.Cut(connected) }
+func (m *tcpMode) cut() { m.server.Cut((*door.Open).Connected) }
 
 func (m *tcpMode) shutdown(ctx context.Context) {
 	if m.server != nil {

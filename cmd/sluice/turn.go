@@ -12,7 +12,6 @@ import (
 	"github.com/sluiceproxy/sluice/internal/serving"
 	"github.com/sluiceproxy/sluice/proxy/contain"
 	"github.com/sluiceproxy/sluice/proxy/dial"
-	"github.com/sluiceproxy/sluice/proxy/door"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -263,6 +262,3 @@ func (d *daemon[C]) handOver(ctx context.Context, limit time.Duration, failed <-
 	_, err := d.attend(ctx, failed, hangUp)
 	return d.turn.within(limit), err
 }
-
-// connected reports whether a connection has a server.
-func connected(o *door.Open) bool { return o.Addr.IsValid() }

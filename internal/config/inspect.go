@@ -38,13 +38,14 @@ func (p *Proxy) inspectSettings() []settings.Setting {
 // inspectReader reads what one list of hosts says, of the gateway or of a tenant.
 type inspectReader struct {
 	nodes
-	rest *policy.Inspect // of the gateway, whose CA is that of a tenant without one
+	authority *ca.Authority // of the gateway, whose CA is that of a tenant without one; nil: there is none
 }
 
-// read reads an "inspect" block. It is nil if there is none, or if it is wrong.
-func (r inspectReader) read(n *yaml.Node) *policy.Inspect {
+// read reads an "inspect" block, with the CA that signs for its hosts. They are nil if there is none, or
+// if it is wrong.
+func (r inspectReader) read(n *yaml.Node) (*policy.Inspect, *ca.Authority) {
 	if n == nil {
-		return nil
+		return nil, nil
 	}
 	var cert, key, list *yaml.Node
 	before := len(r.Problems)
@@ -53,50 +54,48 @@ func (r inspectReader) read(n *yaml.Node) *policy.Inspect {
 		"caKey":  func(n *yaml.Node) { key = n },
 		"hosts":  func(n *yaml.Node) { list = n },
 	})
-	var authority *ca.Authority
+	authority := r.authority
 	switch {
 	case cert != nil && key != nil:
-		authority = r.authority(cert, key)
+		authority = r.readAuthority(cert, key)
 	case cert != nil:
 		r.FileProblem(cert.Line, `"caCert" is of no use without its "caKey"`)
 	case key != nil:
 		r.FileProblem(key.Line, `"caKey" is of no use without its "caCert"`)
 	}
-	if list == nil && authority != nil { // for tenants
+	if list == nil && cert != nil && authority != nil { // for tenants
 		list = &yaml.Node{Kind: yaml.SequenceNode}
 	}
 	if list == nil || list.Kind != yaml.SequenceNode {
 		if len(r.Problems) == before {
 			r.FileProblem(n.Line, `"inspect" wants "hosts", a list, each with "host" and "requests"`)
 		}
-		return nil
+		return nil, nil
 	}
 	var hosts []policy.Inspected
 	for _, item := range list.Content {
 		hosts = append(hosts, r.host(settings.Target(item)))
 	}
 	if len(r.Problems) > before {
-		return nil
+		return nil, nil
 	}
 	in, err := policy.NewInspect(hosts)
 	if err != nil { // which each of them by itself was not
 		r.FileProblem(list.Line, err.Error())
-		return nil
+		return nil, nil
 	}
-	switch {
-	case authority != nil:
+	if authority != nil {
 		in.Certificate = authority.Certificate
-	case r.rest != nil:
-		in.Certificate = r.rest.Certificate
+		r.served(authority, in, list)
 	}
-	return in
+	return in, authority
 }
 
 // authorities outlive a reload, as what they have signed does.
 var authorities ca.Kept
 
-// authority reads a CA.
-func (r inspectReader) authority(cert, key *yaml.Node) *ca.Authority {
+// readAuthority reads a CA.
+func (r inspectReader) readAuthority(cert, key *yaml.Node) *ca.Authority {
 	at := func(n *yaml.Node) settings.Value { return settings.Value{Text: n.Value, Source: r.Path, Line: n.Line} }
 	certPath, certText, certOK := r.ReadFile(at(cert))
 	keyPath, keyText, keyOK := r.ReadFile(at(key))

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -144,4 +145,39 @@ func TestInspectProblems(t *testing.T) {
 		require.Error(t, err)
 		assert.Equal(t, "/etc/sluice.yaml"+want, strings.Split(err.Error(), "\n")[0], text)
 	}
+}
+
+// Hosts for which the CA may not sign are warned of, of a tenant too; that there are no others is wrong.
+func TestInspectConstraints(t *testing.T) {
+	t.Parallel()
+	const (
+		none = "/etc/sluice.yaml:%d: the name constraints of the CA do not let it sign for %s: tunnels to it fail; make one that may, with sluice inspect ca"
+		part = "/etc/sluice.yaml:%d: the name constraints of the CA let it sign for a part of %s only: tunnels to the rest fail; make one that may, with sluice inspect ca"
+	)
+	g := withCA(t, `
+  - {host: api.example.com, requests: '*'}
+  - {host: "api.example.org:8443", requests: '*'}
+  - {host: "*.com", requests: '*'}
+  - {host: 192.0.2.1, requests: '*'}
+  - {host: other.test, passthrough: true}
+`)
+	g.files["/etc/sluice.yaml"] += "tenants:\n- {name: a, clients: 10.0.0.0/8, rules: '*', inspect: {hosts: [{host: b.example.com, requests: '*'}, {host: c.test, requests: '*'}]}}\n"
+	p, err := g.load(t)
+	require.NoError(t, err)
+	assert.Equal(t, strings.Join([]string{
+		fmt.Sprintf(none, 8, "api.example.org:8443"), fmt.Sprintf(part, 9, "*.com"), fmt.Sprintf(none, 10, "192.0.2.1"), fmt.Sprintf(none, 13, "c.test"),
+	}, "\n"), p.Warnings.Error())
+
+	const wrong = "/etc/sluice.yaml:%d: the name constraints of the CA do not let it sign for any of these hosts: every tunnel to them would fail; make one that may, with sluice inspect ca"
+	g = withCA(t, "  - {host: a.test, requests: '*'}\n  - {host: b.test, requests: '*'}\n  - {host: c.test, passthrough: true}\n")
+	_, err = g.load(t)
+	assert.EqualError(t, err, fmt.Sprintf(wrong, 6))
+	g = withCA(t, "  - {host: a.example.com, requests: '*'}\n")
+	g.files["/etc/sluice.yaml"] += "tenants:\n- {name: a, clients: 10.0.0.0/8, rules: '*', inspect: {hosts: [{host: c.test, requests: '*'}]}}\n"
+	_, err = g.load(t)
+	assert.EqualError(t, err, fmt.Sprintf(wrong, 8))
+	g = withCA(t, "  - {host: c.test, passthrough: true}\n")
+	p, err = g.load(t)
+	require.NoError(t, err)
+	assert.Empty(t, p.Warnings)
 }

@@ -99,10 +99,11 @@ func LoadProxy(in settings.Input) (*Proxy, error) {
 	p.apart(l, all)
 	p.authenticates(l, all)
 	given := func(flag string) bool { return len(l.Values(settings.Pick(all, flag))) > 0 }
-	p.Inspect = inspectReader{nodes: nodes{l}}.read(l.Block(inspectSetting()))
+	inspect, authority := inspectReader{nodes: nodes{l}}.read(l.Block(inspectSetting()))
+	p.Inspect = inspect
 	listen := slices.Concat(p.Listen, p.ListenTLS, p.ListenSOCKS)
 	p.Parents = parentsReader{nodes: nodes{l}, listen: listen, own: p.Sources}.read(l.Block(parentsSetting()))
-	p.tenants(l, Tenant{listen: listen, Inspect: p.Inspect, users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
+	p.tenants(l, Tenant{listen: listen, authority: authority, users: p.Users, authenticate: p.Authenticate, directory: p.Directory != "",
 		passwords: given("users-file"), certificates: given("client-ca"), Guard: p.Guard, HideRules: p.HideRules, Contact: p.Contact})
 	p.learn(l, all)
 	p.UpstreamCA = roots(l, settings.Pick(all, "upstream-ca"))

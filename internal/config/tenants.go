@@ -13,6 +13,7 @@ import (
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/internal/settings"
 	"github.com/sluiceproxy/sluice/proxy/auth"
+	"github.com/sluiceproxy/sluice/proxy/ca"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -36,9 +37,10 @@ type Tenant struct {
 	Shown []auth.Selector      // whom it takes, by what they show
 	Pods  []policy.PodSelector // by the pod that has their address
 
-	line         int      // in the file
-	direct       bool     // it has "parents", which may be none
-	listen       []string // of the gateway
+	line         int           // in the file
+	direct       bool          // it has "parents", which may be none
+	listen       []string      // of the gateway
+	authority    *ca.Authority // of the gateway; nil: there is none
 	users        *auth.Users
 	authenticate policy.Mode
 	directory    bool
@@ -130,7 +132,7 @@ func (r *tenantReader) tenant(item *yaml.Node) Tenant {
 		_, t.Shadow = r.rules(&t, "shadowRules", shadow, shadowFile)
 	}
 	if inspect != nil {
-		t.Inspect = inspectReader{nodes: r.nodes, rest: r.rest.Inspect}.read(inspect)
+		t.Inspect, _ = inspectReader{nodes: r.nodes, authority: r.rest.authority}.read(inspect)
 	}
 	t.direct = parents != nil
 	t.Parents = parentsReader{nodes: r.nodes, listen: r.rest.listen, own: r.gateway}.read(parents)

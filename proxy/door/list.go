@@ -29,12 +29,15 @@ type Open struct {
 	Target acl.Target     // asked for; the zero Target: nothing yet
 	Other  *acl.Target    // what the client has asked the server for within the tunnel; nil: the same, or it is not known
 	Asked  *policy.Asked  // what request rules have judged it by; nil: none have
-	Addr   netip.AddrPort // of the server, in use; invalid: none yet
+	Addr   netip.AddrPort // of the server, in use; the zero AddrPort: none yet. Of one that a parent has by name the port alone is known
 	Since  time.Time      // of the request or tunnel; of a connection that waits: the zero Time
 	// Bytes of the tunnel, or of the bodies as far as they are counted by now, from the client
 	// and to it.
 	Received, Sent int64
 }
+
+// Connected reports whether it has a server.
+func (o *Open) Connected() bool { return o.Addr != (netip.AddrPort{}) }
 
 // List returns what is open, each client's connection once, in no order; and each request that is
 // under way inside a tunnel beside that.

@@ -22,7 +22,7 @@ func (d *Door) Revoke(judge func(*Open) *policy.Revocation) (n int) {
 
 func revoke(m Member, of Lease, judge func(*Open) *policy.Revocation) bool {
 	return m.CutIf(func(o *Open) bool {
-		if o.State == Waiting || !o.Addr.IsValid() {
+		if o.State == Waiting || !o.Connected() {
 			return false
 		}
 		why := judge(o)

@@ -161,6 +161,9 @@ func (x *exchange) head() ([]byte, http1.Framing, error) {
 		if wire.CheckField(name) != nil {
 			return nil, 0, errMalformed
 		}
+		if framing != http1.ChunkedEnc { // there is nothing for them to stand behind
+			continue
+		}
 		b = append(append(append(b, "Trailer: "...), name...), "\r\n"...)
 	}
 	if framing == http1.ChunkedEnc {
@@ -180,6 +183,9 @@ func (x *exchange) framing() (http1.Framing, error) {
 	case x.r.Method == http.MethodConnect:
 		return http1.NoBody, nil
 	case n < 0:
+		return http1.ChunkedEnc, nil
+	case n > 0 && len(x.r.Trailer) > 0: // which only chunks have
+		x.r.Header.Del("Content-Length")
 		return http1.ChunkedEnc, nil
 	case n > 0:
 		return http1.Length, nil

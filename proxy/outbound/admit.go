@@ -3,7 +3,6 @@ package outbound
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -141,7 +140,7 @@ func (g *Gate) AdmitNow(gen *policy.Generation, r *Request, t *Ticket) (known bo
 func (g *Gate) AdmitAddr(gen *policy.Generation, r *Request, a netip.Addr, t *Ticket) error {
 	if problem := gen.Asks().Problem(&r.Who); problem != "" {
 		t.Route = Route{}
-		return &Error{Kind: Unauthenticated, Err: errors.New(problem)}
+		return shownProblem(r, problem)
 	}
 	if done, err := g.begin(gen, r, t, false); done {
 		return err

@@ -65,7 +65,16 @@ func (g *Gate) stillShown(gen *policy.Generation, r *Request, t *Ticket) error {
 		return nil
 	}
 	t.Tenant, t.Decision, t.Resolve, t.Route = r.tenant(gen), acl.Decision{}, 0, Route{}
-	return &Error{Kind: RequestDenied, Err: errors.New(problem + "; make the tunnel anew")}
+	return shownProblem(r, problem)
+}
+
+// shownProblem is the error of a request whose client has shown what does not stand any more. Who is
+// inside a tunnel cannot show anything else there.
+func shownProblem(r *Request, problem string) error {
+	if r.Inside {
+		return &Error{Kind: RequestDenied, Err: errors.New(problem + "; make the tunnel anew")}
+	}
+	return &Error{Kind: Unauthenticated, Err: errors.New(problem)}
 }
 
 // Authenticate is the part of Admit that finds out who the client shows to be, for a front door

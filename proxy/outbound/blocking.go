@@ -67,6 +67,7 @@ func (c Blocking) Secure(ctx context.Context, name string, config *tls.Config, o
 		asked = true
 		return new(tls.Certificate), nil // none
 	}
+	c.TCP.Share() // ctx closes it beside the handshake, and a session has others than who makes it
 	c.records = &records{Blocking: c.TCP.Blocking()}
 	t := tls.Client(c.records, config)
 	if err := t.HandshakeContext(ctx); err != nil {

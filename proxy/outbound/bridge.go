@@ -45,6 +45,7 @@ var errNoBridge = &Error{Kind: NoDescriptors, Err: errors.New("no descriptor is 
 
 // secureParent makes c, a connection to p, one by TLS.
 func (g *Gate) secureParent(ctx context.Context, c *Conn, p *policy.Parent) error {
+	c.TCP.Share() // ctx closes it beside the handshake
 	raw := &bridgeEnd{Blocking: c.TCP.Blocking()}
 	config := p.TLS.Clone()
 	config.VerifyConnection = strong
@@ -73,7 +74,6 @@ func (g *Gate) secureParent(ctx context.Context, c *Conn, p *policy.Parent) erro
 		return &Error{Kind: NoDescriptors, Err: err}
 	}
 	c.TCP.KeepAlive()
-	c.TCP.Share()
 	near.KeepAlive() // by which the kernel tells of an end that was closed behind bytes which nobody takes
 	near.Share()
 	b := &bridge{near: &bridgeEnd{Blocking: near.Blocking()}, raw: raw, secure: secure}

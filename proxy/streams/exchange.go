@@ -189,7 +189,7 @@ func (x *exchange) begin(head *http1.Request, req *http.Request) {
 	}
 	switch head.Framing {
 	case http1.NoBody:
-		req.Body = http.NoBody
+		req.Body, req.Trailer = http.NoBody, nil // x/net would wait for a body to send them behind
 		x.body.finish()
 	case http1.Length:
 		req.Body, req.ContentLength = &x.body, head.Length

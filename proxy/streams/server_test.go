@@ -28,6 +28,12 @@ func session(t testing.TB, o Options, serve func(*tls.Conn)) (s *Session, ended 
 	if o.MaxHead == 0 {
 		o.MaxHead = 64 << 10
 	}
+	return sessionOf(t, New(o), serve)
+}
+
+// sessionOf is one of that Transport, which is closed at the end.
+func sessionOf(t testing.TB, tr *Transport, serve func(*tls.Conn)) (s *Session, ended chan struct{}) {
+	t.Helper()
 	authority := nettest.NewCA(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -49,7 +55,6 @@ func session(t testing.TB, o Options, serve func(*tls.Conn)) (s *Session, ended 
 	require.NoError(t, err)
 	secure := tls.Client(c, &tls.Config{ServerName: "api.test", RootCAs: authority.Pool, NextProtos: []string{"h2"}})
 	require.NoError(t, secure.Handshake())
-	tr := New(o)
 	ended = make(chan struct{})
 	s, err = tr.Begin(secure, func() { close(ended) })
 	require.NoError(t, err)
@@ -79,12 +84,18 @@ type script struct {
 	conn net.Conn
 	enc  *hpack.Encoder
 	buf  bytes.Buffer
+	path string // of the request that has come last
 }
 
 // scripted is a session to a server that reads each request's head and then does what play says.
 func scripted(t testing.TB, o Options, settings []http2.Setting, play func(s *script, id uint32)) (*Session, chan struct{}) {
 	t.Helper()
-	return session(t, o, func(c *tls.Conn) {
+	return session(t, o, playing(t, settings, play))
+}
+
+// playing is such a server.
+func playing(t testing.TB, settings []http2.Setting, play func(s *script, id uint32)) func(*tls.Conn) {
+	return func(c *tls.Conn) {
 		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
 			return
 		}
@@ -98,10 +109,11 @@ func scripted(t testing.TB, o Options, settings []http2.Setting, play func(s *sc
 				return
 			}
 			if h, ok := f.(*http2.MetaHeadersFrame); ok && h.PseudoValue("method") != "" {
+				s.path = h.PseudoValue("path")
 				play(s, h.StreamID)
 			}
 		}
-	})
+	}
 }
 
 // next is the next frame that is not about the connection; nil: there is none.

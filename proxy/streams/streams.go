@@ -113,7 +113,7 @@ type Session struct {
 // Begin makes a session of a connection on which HTTP/2 was agreed, and which is the session's from
 // then on. ended is called once, when that is closed; also when Begin fails.
 func (t *Transport) Begin(conn *tls.Conn, ended func()) (*Session, error) {
-	own := &ending{Conn: conn, ended: ended, failed: make(chan struct{})}
+	own := &ending{Conn: conn, ended: ended, closed: make(chan struct{}), failed: make(chan struct{})}
 	s := &Session{t: t, conn: own, wide: t.widen()}
 	s.reserved = s.wide
 	of := t.lean
@@ -153,6 +153,7 @@ type ending struct {
 	frames smallFrames
 	once   sync.Once
 	ended  func()
+	closed chan struct{} // when Close was called
 
 	failed chan struct{} // closed when Read has failed
 	err    error         // of Read then
@@ -178,16 +179,21 @@ func (e *ending) Write(b []byte) (int, error) {
 		defer timer.Stop()
 		select {
 		case <-e.failed:
+		case <-e.closed: // nobody reads any more
 		case <-timer.C:
 		}
 	}
 	return n, err
 }
 
-// Close closes the connection.
+// Close closes the connection without a word by TLS, for which a server that takes nothing would be
+// waited for, maybe by a loop.
 func (e *ending) Close() error {
-	err := e.Conn.Close()
-	e.once.Do(e.ended)
+	err := e.NetConn().Close()
+	e.once.Do(func() {
+		close(e.closed)
+		e.ended()
+	})
 	return err
 }
 

@@ -3,9 +3,11 @@ package streams
 //lint:file-ignore SA1019 x/net/http2 serves connections that were accepted and secured elsewhere, which net/http does not yet.
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"syscall"
@@ -389,4 +391,58 @@ func TestClose(t *testing.T) {
 	_, ok := s.Open()
 	assert.False(t, ok)
 	assert.False(t, errors.Is(err, io.EOF))
+}
+
+// A server that takes nothing does not hold up whoever closes a connection to it, which may be a loop.
+func TestRetireWaitsForNobody(t *testing.T) {
+	authority := nettest.NewCA(t)
+	near, far := net.Pipe()
+	defer far.Close()
+	idle := make(chan struct{})
+	go func() {
+		defer close(idle)
+		c := tls.Server(far, &tls.Config{NextProtos: []string{"h2"}, Certificates: []tls.Certificate{authority.Issue("api.test")}})
+		if _, err := io.ReadFull(c, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		f := http2.NewFramer(c, c)
+		f.WriteSettings()
+		for {
+			fr, err := f.ReadFrame()
+			if s, ok := fr.(*http2.SettingsFrame); err != nil || ok && s.IsAck() {
+				return
+			}
+		}
+	}()
+	secure := tls.Client(near, &tls.Config{ServerName: "api.test", RootCAs: authority.Pool, NextProtos: []string{"h2"}})
+	require.NoError(t, secure.Handshake())
+	tr := New(Options{MaxHead: 64 << 10})
+	defer tr.Close()
+	ended := make(chan struct{})
+	s, err := tr.Begin(secure, func() { close(ended) })
+	require.NoError(t, err)
+	<-idle
+	begun := time.Now()
+	s.Retire()
+	<-ended
+	assert.Less(t, time.Since(begun), 3*time.Second)
+}
+
+// A request that announces trailers and has no body, behind which they could stand, is whole all the same.
+func TestTrailersBehindNothing(t *testing.T) {
+	s := handled(t, func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprint(w, string(b), err)
+	})
+	for request, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\n\r\n":                                                     "<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nContent-Length: 0\r\n\r\n":                               "<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nContent-Length: 2\r\n\r\nok":                             "ok<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n":             "<nil>",
+		"POST / HTTP/1.1\r\nHost: api.test\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\n\r\n": "<nil>",
+	} {
+		got, err := ask(t, s, request)
+		require.NoError(t, err)
+		assert.True(t, strings.HasSuffix(got, "\r\n\r\n"+want), got)
+	}
 }
