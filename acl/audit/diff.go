@@ -101,33 +101,24 @@ func filterChanges(cs []Change, opened bool) (out []Change) {
 
 // Compare finds all that two policies decide differently, over every name, address and port. It is
 // deterministic, as long as it is complete. A nil policy denies everything.
-func Compare(old, now *acl.Policy, o Options) Diff {
-	r := regions{budget: o.budget(), found: map[regionKey]int{}}
-	a, b := newList(old), newList(now)
-	r.limit = r.budget.regions
-	whole := func() *pair { return &pair{old: a, now: b, budget: r.budget, own: o.Own} }
-	s, narrow := newScope(a, b, false)
+func Compare(old, now *acl.Policy, o Options) Diff { return newPair(old, now, o).compare() }
+
+// compare finds what the lists of p decide differently.
+func (p *pair) compare() Diff {
+	r := regions{budget: p.budget, limit: p.budget.regions, found: map[regionKey]int{}}
+	s, narrow := newScope(p.old, p.now, false)
 	switch {
 	case !narrow:
-		p := whole()
-		p.findNames(nil)
-		p.findAddrs(nil)
-		r.cross(p)
+		r.cross(p.classes(nil, nil))
 	default:
 		if s.byName() {
-			p := whole()
-			p.findNames(s)
-			p.findAddrs(nil)
-			r.cross(p)
+			r.cross(p.classes(s, nil))
 		}
 		if s.byAddr() {
-			p := whole()
-			p.findNames(nil)
-			p.findAddrs(s.addr)
-			r.cross(p)
+			r.cross(p.classes(nil, s.addr))
 		}
 	}
-	return r.diff(old, now)
+	return r.diff(p.old.p, p.now.p)
 }
 
 // regions collects changes.
