@@ -42,7 +42,11 @@ func Course(old, now *acl.Policy, o CourseOptions) (stages []Stage) {
 			s.Protocols = p.compareProtocols()
 		}
 		s.Diff.Changes = unsaid(s.Diff.Changes, said, func(c *Change) string {
-			return sayOf(c.Old, c.New, c.Others, c.Ports) + fmt.Sprint(c.Opened(), c.Target.Own.IsValid())
+			say := sayOf(c.Old, c.New, c.Others, c.Ports) + fmt.Sprint(c.Opened(), c.Target.Own.IsValid())
+			if c.Old.Guard != c.New.Guard { // of which no decision says for which addresses
+				say += fmt.Sprint(c.key)
+			}
+			return say
 		})
 		s.Protocols.Changes = unsaid(s.Protocols.Changes, said, func(c *ProtocolChange) string {
 			return sayOf(c.Old, c.New, c.Others, c.Ports) + c.OldWants + "," + c.NewWants

@@ -82,8 +82,8 @@ func (s stair) keep(old, now int32, keep func(*class) bool) staircase {
 // addrSet is classes of addresses, prepared for what is asked of them.
 type addrSet struct {
 	all []class
-	// of those that the guards of both leave alone or not
-	oldFree, nowFree, closed, opened staircase
+	// of those that the guard of one leaves alone
+	oldFree, nowFree staircase
 }
 
 func newAddrSet(cs []class) *addrSet {
@@ -92,8 +92,6 @@ func newAddrSet(cs []class) *addrSet {
 		all:     cs,
 		oldFree: s.keep(1, 1, func(c *class) bool { return !c.oldG }),
 		nowFree: s.keep(1, 1, func(c *class) bool { return !c.nowG }),
-		closed:  s.keep(1, 1, func(c *class) bool { return !c.oldG && c.nowG }),
-		opened:  s.keep(1, 1, func(c *class) bool { return c.oldG && !c.nowG }),
 	}
 }
 
@@ -104,6 +102,8 @@ type nameSet struct {
 	// For what the address decides in one list: the names that the other one allows, or denies,
 	// with the old or the new rule turned round.
 	oldAllow, oldDeny, nowAllow, nowDeny staircase
+	// For where the guard alone makes the difference: the names that both allow, turned round.
+	allow staircase
 }
 
 func (p *pair) newNameSet(cs []class) *nameSet {
@@ -115,6 +115,7 @@ func (p *pair) newNameSet(cs []class) *nameSet {
 		oldDeny:  s.keep(-1, 1, func(c *class) bool { return p.old.no(c.old) }),
 		nowAllow: s.keep(1, -1, func(c *class) bool { return p.now.yes(c.now) }),
 		nowDeny:  s.keep(1, -1, func(c *class) bool { return p.now.no(c.now) }),
+		allow:    s.keep(-1, -1, func(c *class) bool { return p.old.yes(c.old) && p.now.yes(c.now) }),
 	}
 }
 
@@ -129,7 +130,7 @@ func (p *pair) cross(ns *nameSet, as *addrSet, emit func(n, a *class) bool) {
 		for _, s := range [...]struct {
 			want  bool
 			where *staircase
-		}{{was && p.now.no(n.now), &as.oldFree}, {p.old.no(n.old) && is, &as.nowFree}, {was && is, &as.closed}, {was && is, &as.opened}} {
+		}{{was && p.now.no(n.now), &as.oldFree}, {p.old.no(n.old) && is, &as.nowFree}} {
 			if !s.want {
 				continue
 			}
@@ -150,6 +151,9 @@ func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) boo
 	was, is := p.old.yes(a.old) && !a.oldG, p.now.yes(a.now) && !a.nowG
 	wasNot, isNot := a.oldG || p.old.no(a.old), a.nowG || p.now.no(a.now)
 	try := func(n *class) bool { return n == nil || emit(n, a) }
+	if a.oldG != a.nowG && !try(ns.allow.at(-a.old, -a.now)) { // both by name, and the guard
+		return false
+	}
 	if (was && isNot || wasNot && is) && a.old < none && a.now < none {
 		if !try(ns.both.at(a.old+1, a.now+1)) {
 			return false

@@ -32,7 +32,8 @@ opened by line 2 *.example.com
 opened by line 3 *
   was default  port any  x:443=1.0.0.0
 `, []string{old, write(t, "new", "!ads.example.com #@ ticket=T-1\n*.example.com\n*\n")}},
-		{1, "2 opened, 0 closed\n\nopened by line 1 *.example.com:443\n  was guard own address  port 443  example.com:443=64:ff9b::a00:5  (acl test --own 10.0.0.5)\n\nopened by line 2 10.0.0.0/8\n  was guard own address  port any  10.0.0.5:443  (acl test --own 10.0.0.5)\n",
+		{1, "3 opened, 0 closed\n\nopened by line 1 *.example.com:443\n  (by others too, for other names)\n" +
+			"  was guard own address  port 443  example.com:443=10.0.0.5  (acl test --own 10.0.0.5)\n  was guard own address  port 443  example.com:443=64:ff9b::a00:5  (acl test --own 10.0.0.5)\n\nopened by line 2 10.0.0.0/8\n  was guard own address  port any  10.0.0.5:443  (acl test --own 10.0.0.5)\n",
 			[]string{old, write(t, "new", "*.example.com:443\n10.0.0.0/8\n10.0.0.5\n")}},
 		{0, "equivalent: both lists decide alike on every target\n", []string{"--own", "192.0.2.1", old, write(t, "new", "*.example.com:443\n10.0.0.0/8\n10.0.0.5\n")}},
 		{1, "0 opened, 0 closed\nline 1 *.example.com:443: protocol \"tls\" instead of \"\"\n", []string{old, write(t, "new", "*.example.com:443 #@ protocol=tls\n10.0.0.0/8\n")}},
