@@ -57,7 +57,11 @@ func (p *pair) prepare() {
 	if p.tree == nil {
 		p.tree = newNames(p.budget, p.old, p.now)
 		p.kinds = []netip.Addr{}
-		for a := range acl.Kinds(p.old.p, p.now.p) {
+		policies := []*acl.Policy{p.old.p, p.now.p}
+		if p.old.p == p.now.p {
+			policies = policies[:1]
+		}
+		for a := range acl.Kinds(policies...) {
 			if p.budget.spent("addresses") {
 				break
 			}
