@@ -249,7 +249,7 @@ func (a *aclDiff) status(complete, implies, alike bool) error {
 }
 
 // otherChanges are differences between the lines of two lists that no target may show: days, protocols but of
-// rules of which that is said already, and assertions that are lost.
+// rules of which that is said already, and what is lost.
 func otherChanges(old, now *acl.Policy, said map[int]bool) (out []string) {
 	was := map[string][]acl.Rule{}
 	for r := range old.Rules() {
@@ -269,11 +269,11 @@ func otherChanges(old, now *acl.Policy, said map[int]bool) (out []string) {
 			out = append(out, fmt.Sprintf("line %d %s: expires %s instead of %s", r.Line, r.Text, dayOf(r.Expires), dayOf(before.Expires)))
 		}
 	}
-	return append(out, lostAssertions(old, now)...)
+	return append(out, lostLines(old, now)...)
 }
 
-// lostAssertions are those of one list that another has not.
-func lostAssertions(old, now *acl.Policy) (out []string) {
+// lostLines are the assertions of one list that another has not, and that it is whole.
+func lostLines(old, now *acl.Policy) (out []string) {
 	have := map[string]int{}
 	for _, a := range now.Assertions() {
 		have[a.Text]++
@@ -282,6 +282,9 @@ func lostAssertions(old, now *acl.Policy) (out []string) {
 		if have[a.Text]--; have[a.Text] < 0 {
 			out = append(out, fmt.Sprintf("%s, in line %d before, is lost", a.Text, a.Line))
 		}
+	}
+	if old.Whole() && !now.Whole() {
+		out = append(out, "#@ end, the last line before, is lost")
 	}
 	return out
 }
