@@ -67,6 +67,8 @@ func TestEmptyListIsAnnounced(t *testing.T) {
 	status, said = runs(t, []string{"EGRESS_HTTP_PROXY_DESTINATION=!*.example.com\n*.b.test"}, "proxy", "--listen", "127.0.0.1:0", "--admin", "off")
 	assert.Equal(t, 0, status, said)
 	assert.NotContains(t, said, "every request")
+	_, learns := runs(t, nil, "proxy", "--learn", "--listen", "127.0.0.1:0", "--admin", "off")
+	assert.Contains(t, learns, "rules in force: 0\n  learning: ")
 	assert.Regexp(t, `try: curl -x http://127\.0\.0\.1:\d+ https://b\.test/\n`, said)
 }
 

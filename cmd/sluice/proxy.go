@@ -285,7 +285,11 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 	if len(c.Tenants) > 0 {
 		fmt.Fprintf(&b, "tenants: %d, with %d rules; for clients of none of them:\n", len(c.Tenants), c.RuleCount()-c.Policy.Len())
 	}
-	fmt.Fprintf(&b, "rules in force: %d from %s\n", c.Policy.Len(), c.Origin)
+	fmt.Fprintf(&b, "rules in force: %d", c.Policy.Len())
+	if c.Origin != "" { // who learns needs none
+		b.WriteString(" from " + c.Origin)
+	}
+	b.WriteByte('\n')
 	shown := 0
 	for r := range c.Policy.Rules() {
 		if shown++; shown > 20 {
