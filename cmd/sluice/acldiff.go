@@ -144,6 +144,8 @@ for --limit.`,
 	return cmd
 }
 
+var errBothStdin = errors.New("OLD and NEW are both standard input; name a file for one of them")
+
 func (a *aclDiff) read(args []string, s streams) (err error) {
 	switch {
 	case a.opened && a.closed:
@@ -153,7 +155,7 @@ func (a *aclDiff) read(args []string, s streams) (err error) {
 	case !a.oldGiven && len(args) == 1:
 		return errors.New("name two files of rules, OLD and NEW; - is standard input")
 	case len(args) == 2 && args[0] == "-" && args[1] == "-":
-		return errors.New("OLD and NEW are both standard input; name a file for one of them")
+		return errBothStdin
 	}
 	var problems []error
 	if a.oldGiven {
