@@ -19,12 +19,10 @@ import (
 
 func newACLCommand(environ []string, s streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "acl", Short: "Check rules, and ask what they decide"}
-	diff := newACLDiff(environ, s) // it asks whether standard output is a terminal
 	printed := &cli.Output{To: s.out}
 	s.out = printed
-	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLExplain(environ, s), newACLHash(environ, s), newACLSuggest(s))
+	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLDiff(environ, s), newACLExplain(environ, s), newACLHash(environ, s), newACLSuggest(s))
 	printed.Whole(cmd)
-	cmd.AddCommand(diff)
 	return cmd
 }
 

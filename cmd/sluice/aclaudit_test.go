@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/sluiceproxy/sluice/internal/cli"
 )
 
 func TestACLDiff(t *testing.T) {
@@ -368,4 +371,21 @@ func conforms(t *testing.T, path string, v any, schema, root map[string]any) {
 	default:
 		t.Errorf("%s: %v", path, v)
 	}
+}
+
+// On a terminal, which /dev/null is as far as can be asked, each of the commands has colours, unless NO_COLOR is set.
+func TestACLColours(t *testing.T) {
+	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer terminal.Close()
+	t.Setenv("NO_COLOR", "")
+	for _, out := range []io.Writer{terminal, &cli.Output{To: terminal}} {
+		assert.Equal(t, "\x1b[31mopened\x1b[0m", colours(streams{out: out})("opened", "opened"))
+		assert.Equal(t, "redundant", colours(streams{out: out})("", "redundant"))
+	}
+	for _, out := range []io.Writer{&strings.Builder{}, &cli.Output{To: &strings.Builder{}}} {
+		assert.Equal(t, "opened", colours(streams{out: out})("opened", "opened"))
+	}
+	t.Setenv("NO_COLOR", "1")
+	assert.Equal(t, "opened", colours(streams{out: &cli.Output{To: terminal}})("opened", "opened"))
 }
