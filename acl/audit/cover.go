@@ -113,13 +113,23 @@ func (r *linter) parts(no int32, ports []acl.PortRange) (names, addrs []part) {
 		return r.nameParts(no, ports), addrs
 	}
 	if names = r.nameParts(no, ports); covered(names) {
-		return names, []part{{from: 1, to: 65535, addr: somewhere}}
+		return names, []part{{from: 1, to: 65535, addr: r.plain()}}
 	}
 	return names, r.addrParts(no, ports)
 }
 
 // somewhere is an address that shows what a rule on names does.
 var somewhere = netip.AddrFrom4([4]byte{198, 51, 100, 1})
+
+// plain is somewhere, or another address, of which neither rules nor the guard say anything, if there is one.
+func (r *linter) plain() netip.Addr {
+	for _, a := range [...]netip.Addr{somewhere, netip.AddrFrom4([4]byte{45, 67, 89, 1}), netip.AddrFrom16([16]byte{0x26, 15: 1})} {
+		if len(r.list.ofAddr(a, nil, nil)) == 0 && r.list.p.Guarded(a, 443, netip.Addr{}) == acl.GuardNone {
+			return a
+		}
+	}
+	return somewhere
+}
 
 // each calls f for the parts of something that rules match, on ports: with those in front of no.
 func (r *linter) each(no int32, rules []int32, ports []acl.PortRange, f func(part)) {
