@@ -64,6 +64,7 @@ opened by line 3 *
 		{"--old-text and OLD are both given; keep one of them\n", []string{"--old-text", "*", old, fewer}},
 		{"--only-opened and --only-closed are both given; keep one of them\n", []string{"--only-opened", "--only-closed", old, fewer}},
 		{"OLD and NEW are both standard input; name a file for one of them\n", []string{"-", "-"}},
+		{"--log and rules are both standard input; name a file for one of them\n", []string{"--log", "-", "-", "x"}},
 		{"--own: \"x\" is no IP address\n", []string{"--own", "x", old, fewer}},
 	} {
 		status, out, err := sluice(t, nil, "", append([]string{"acl", "diff"}, tt.args...)...)
@@ -157,6 +158,9 @@ what came near:
 	status, out, _ = sluice(t, nil, "", "acl", "explain", "--rules", rules, "10.1.1.1:80")
 	assert.Equal(t, 1, status)
 	assert.Contains(t, out, "line 6  10.0.0.0/8  it matches 10.1.1.1, and has expired")
+	_, out, _ = sluice(t, nil, "", "acl", "explain", "--rules", rules, "--own", "192.0.2.9", "example.com=192.0.2.9")
+	assert.Contains(t, out, "by            guard own address\n")
+	assert.Contains(t, out, "line 4  *.example.com       it matches the name, and the guard denies that\n")
 }
 
 // The test vectors of docs/policy.md, and what must not matter.

@@ -156,6 +156,8 @@ func (a *aclDiff) read(args []string, s streams) (err error) {
 		return errors.New("name two files of rules, OLD and NEW; - is standard input")
 	case len(args) == 2 && args[0] == "-" && args[1] == "-":
 		return errBothStdin
+	case a.log == "-" && slices.Contains(args, "-"):
+		return errors.New("--log and rules are both standard input; name a file for one of them")
 	}
 	var problems []error
 	if a.oldGiven {
