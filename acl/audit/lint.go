@@ -78,7 +78,7 @@ func Lint(p *acl.Policy, o LintOptions) Report {
 		r.resolves()
 	}
 	for i := range l.rules {
-		r.expiry(&l.rules[i])
+		r.findings = append(r.findings, expiry(&l.rules[i], &o)...)
 		r.findings = append(r.findings, openings(&l.rules[i])...)
 		r.findings = append(r.findings, odd(&l.rules[i])...)
 	}
@@ -305,22 +305,4 @@ func portList(rs []acl.PortRange) string {
 		}
 	}
 	return b.String()
-}
-
-// expiry tells of a rule whose day has passed or is near.
-func (r *linter) expiry(rule *acl.Rule) {
-	if rule.Expires.IsZero() || r.o.Now.IsZero() {
-		return
-	}
-	end := rule.Expires.AddDate(0, 0, 1)
-	day := rule.Expires.Format(time.DateOnly)
-	soon := cmp.Or(r.o.Soon, 30*24*time.Hour)
-	switch left := end.Sub(r.o.Now); {
-	case left <= 0 && rule.Deny:
-		r.add(Finding{Kind: Expired, Rule: *rule, Msg: fmt.Sprintf("'%s' has expired on %s, and still denies: remove the line, or its expires=", rule.Text, day)})
-	case left <= 0:
-		r.add(Finding{Kind: Expired, Rule: *rule, Msg: fmt.Sprintf("'%s' has expired on %s, and allows nothing any more: remove the line, or give it another day", rule.Text, day)})
-	case left <= soon && !rule.Deny:
-		r.add(Finding{Kind: ExpiresSoon, Rule: *rule, Msg: fmt.Sprintf("'%s' expires on %s, in %d days", rule.Text, day, int(left/(24*time.Hour)))})
-	}
 }

@@ -50,7 +50,7 @@ Warnings go to standard error and leave the status 0; an assertion that does not
 func checked(p *acl.Policy, texts []acl.Text, s streams) error {
 	now := time.Now()
 	warnings := slices.Clone(p.Warnings())
-	for _, f := range audit.Openings(p.At(now)) {
+	for _, f := range slices.Concat(audit.Openings(p.At(now)), audit.ExpiredRules(p, audit.LintOptions{Now: now})) {
 		warnings = append(warnings, p.Problem(f.Rule.Pos, f.Msg))
 	}
 	for _, t := range texts {
