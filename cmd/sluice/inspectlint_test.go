@@ -82,3 +82,13 @@ func TestExplainRequest(t *testing.T) {
 	assert.Equal(t, "depends", e.Verdict, "of the host")
 	assert.Equal(t, &requestAnswer{Request: "POST https://x.example.com/v1/a", Host: "*.example.com", Verdict: "deny", Reason: "no request rule allows it"}, e.Request)
 }
+
+// A rule that has expired allows an inspected host nothing, nor does one of another host make it seem so.
+func TestLintInspectExpired(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sluice.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("rules: |\n  old.test #@ expires=2026-01-01\n  no.test #@ expires=2026-01-01\ninspect:\n  hosts:\n  - {host: no.test, requests: \"GET /\\n!GET /\"}\n"), 0o600))
+	status, out, err := sluice(t, nil, "", "acl", "lint", "--config", path)
+	assert.Equal(t, 1, status, err)
+	assert.Contains(t, out, "host-never-allowed: the rules allow nothing of the inspected host no.test")
+	assert.Contains(t, out, "request-half-dead: request rule '!GET /': it denies other spellings only")
+}
