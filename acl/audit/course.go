@@ -43,8 +43,8 @@ func Course(old, now *acl.Policy, o CourseOptions) (stages []Stage) {
 		}
 		s.Diff.Changes = unsaid(s.Diff.Changes, said, func(c *Change) string {
 			say := sayOf(c.Old, c.New, c.Others, c.Ports) + fmt.Sprint(c.Opened(), c.Target.Own.IsValid())
-			if c.Old.Guard != c.New.Guard { // of which no decision says for which addresses
-				say += fmt.Sprint(c.key)
+			if c.Others != OldSide && c.Old.Guard != acl.GuardNone || c.Others != NewSide && c.New.Guard != acl.GuardNone {
+				say += fmt.Sprint(c.key) // for no decision of the guard says for which addresses it is
 			}
 			return say
 		})

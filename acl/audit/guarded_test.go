@@ -3,6 +3,7 @@ package audit_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -44,4 +45,14 @@ func TestCourseKeepsWhatTheGuardDecides(t *testing.T) {
 	stages := audit.Course(old, now, audit.CourseOptions{})
 	require.Len(t, stages, 1)
 	require.Equal(t, d.Changes, stages[0].Diff.Changes)
+}
+
+// What a stage has said of an address is not said again of a later day when another of the names there is its example.
+func TestCourseSaysOnce(t *testing.T) {
+	lines := []string{"fe80::1", "x.test #@ expires=2027-01-01", "!y.test"}
+	stages := audit.Course(parse(t, lines), parse(t, lines[1:]), audit.CourseOptions{At: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)})
+	require.NotEmpty(t, stages)
+	require.NotEmpty(t, stages[0].Diff.Changes)
+	require.Equal(t, acl.GuardLinkLocal, stages[0].Diff.Changes[0].New.Guard)
+	require.Len(t, stages, 1)
 }
