@@ -124,7 +124,7 @@ func TestACLLint(t *testing.T) {
 	assert.Empty(t, out)
 	status, _, err = sluice(t, nil, "*.example.com\n", "acl", "lint", "--format", "xml", "-")
 	assert.Equal(t, 2, status)
-	assert.Equal(t, "--format: write text, json, github or sarif\n", err)
+	assert.Equal(t, "--format: write text, json, github, gitlab or sarif\n", err)
 	_, out, _ = sluice(t, nil, "*.co.uk\n", "acl", "lint", "--format", "sarif", "-")
 	var log struct {
 		Version string
@@ -141,6 +141,40 @@ func TestACLLint(t *testing.T) {
 	require.Equal(t, "2.1.0", log.Version)
 	require.Equal(t, "look-alike", log.Runs[0].Results[0].RuleID)
 	require.Equal(t, 1, log.Runs[0].Results[0].Locations[0].PhysicalLocation.Region.StartLine)
+}
+
+// A report for GitLab knows a finding again when others come and go in front of it, and tells lines alike apart.
+func TestACLLintGitLab(t *testing.T) {
+	type issue struct {
+		Description, Fingerprint, Severity string
+		CheckName                          string `json:"check_name"`
+		Location                           struct {
+			Path  string
+			Lines struct{ Begin int }
+		}
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	report := func(text string) (all []issue) {
+		require.NoError(t, os.WriteFile("rules.txt", []byte(text), 0o600))
+		status, out, err := sluice(t, nil, "", "acl", "lint", "--format", "gitlab", "./rules.txt")
+		require.NoError(t, json.Unmarshal([]byte(out), &all), out+err)
+		require.Equal(t, min(len(all), 1), status)
+		return all
+	}
+	require.Empty(t, report("*.example.com\n"))
+	a := report("*.example.com\n!ads.example.com\n!ads.example.com\nregistry\n")
+	require.Len(t, a, 3)
+	assert.Equal(t, "never-decides", a[0].CheckName)
+	assert.Equal(t, "major", a[0].Severity)
+	assert.Equal(t, "minor", a[2].Severity)
+	assert.Equal(t, "rules.txt", a[0].Location.Path)
+	assert.Equal(t, 2, a[0].Location.Lines.Begin)
+	assert.Contains(t, a[0].Description, "never decides")
+	assert.NotEqual(t, a[0].Fingerprint, a[1].Fingerprint)
+	b := report("# why\n*.example.com\n!ads.example.com\nregistry\n")
+	require.Len(t, b, 2)
+	assert.Equal(t, []string{a[0].Fingerprint, a[2].Fingerprint}, []string{b[0].Fingerprint, b[1].Fingerprint})
 }
 
 func TestACLExplain(t *testing.T) {

@@ -64,6 +64,8 @@ func TestLintInspect(t *testing.T) {
 	assert.Contains(t, out, "::warning file="+path+",line=8,title=request-never-decides::request rule 'GET /v1/*'")
 	_, out, _ = sluice(t, nil, "", "acl", "lint", "--format", "sarif", "--config", path)
 	assert.Contains(t, out, `"ruleId": "host-shadowed"`)
+	_, out, _ = sluice(t, nil, "", "acl", "lint", "--format", "gitlab", "--config", path)
+	assert.Contains(t, out, `"check_name": "host-shadowed"`)
 	status, _, err = sluice(t, nil, "", "acl", "lint", "--config", path, path)
 	assert.Equal(t, 2, status)
 	assert.Equal(t, "--config and files of rules are both given; keep one of them\n", err)
