@@ -314,18 +314,24 @@ func TestAuditSchemas(t *testing.T) {
 {"target":"e.test:443","verdict":"allow","error":"dns_error"}
 {"target":"/"}
 `)
-	for name, args := range map[string][]string{
-		"acl-diff":         {"diff", "--json", "--log", log, old, now},
-		"acl-lint":         {"lint", "--json", now},
-		"acl-diff-configs": {"diff", "--configs", "--json", write(t, "old.yaml", oldTenants), write(t, "new.yaml", newTenants)},
-		"acl-suggest":      {"suggest", "--json", "--log", log},
-		"acl-explain":      {"explain", "--json", "--rules", now, "b.test:80=192.0.2.1"},
+	for _, args := range [][]string{
+		{"acl-diff", "acl", "diff", "--json", "--log", log, old, now},
+		{"acl-lint", "acl", "lint", "--json", now},
+		{"acl-diff-configs", "acl", "diff", "--configs", "--json", write(t, "old.yaml", oldTenants), write(t, "new.yaml", newTenants)},
+		{"acl-suggest", "acl", "suggest", "--json", "--log", log},
+		{"acl-explain", "acl", "explain", "--json", "--rules", now, "b.test:80=192.0.2.1"},
+		{"acl-test", "acl", "test", "--json", "--rules", old, "--rules", now, "b.test:80=192.0.2.1"},
+		{"convert", "convert", "squid", "--json", write(t, "empty.conf", "")},
+		{"convert", "convert", "squid", "--json", write(t, "squid.conf", "acl a src 10.0.0.0/8\nacl b dstdomain .test\nhttp_access allow a b\ntcp_outgoing_address 192.0.2.1 a\ncache_peer p parent 1 2\n")},
+		{"convert", "convert", "haproxy", "--json", write(t, "haproxy.cfg", "listen l\n mode tcp\n bind :1\n balance leastconn\n server a a.test:1 check send-proxy backup\n")},
+		{"convert", "convert", "smokescreen", "--json", convertData + "others/acl.smokescreen.yaml"},
 	} {
+		name := args[0]
 		text, err := os.ReadFile("../../docs/schema/" + name + ".json")
 		require.NoError(t, err)
 		var schema map[string]any
 		require.NoError(t, json.Unmarshal(text, &schema))
-		_, out, _ := sluice(t, nil, "", append([]string{"acl"}, args...)...)
+		_, out, _ := sluice(t, nil, "", args[1:]...)
 		var v any
 		require.NoError(t, json.Unmarshal([]byte(out), &v), out)
 		conforms(t, name, v, schema, schema)
