@@ -35,28 +35,6 @@ func (p *Policy) Guarded(a netip.Addr, port uint16, own netip.Addr) GuardRange {
 	return p.guardedAs(a, port, own)
 }
 
-// LiftsAsMuch reports whether an allow rule for q lifts the guard, in whatever mode and on whatever host, from all that
-// one for r does. It says so only where that is plain: of IPv6 when they are the same.
-func LiftsAsMuch(q, r netip.Prefix) bool {
-	a := r.Addr()
-	switch {
-	case q == r:
-		return true
-	case a.Is6() || q.Bits() > r.Bits() || !q.Contains(a):
-		return false
-	case r.IsSingleIP() && rangeOf(standardRanges, a) == nil:
-		return false // it may be the host's own, which only a rule for it alone unlocks
-	}
-	for _, ranges := range [...][]guardedRange{standardRanges, specialRanges} {
-		for i := range ranges {
-			if g := ranges[i].prefix; g.Contains(a) && q.Bits() < g.Bits() && g.Bits() <= r.Bits() {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // Kinds returns addresses such that any other is as good as one of them to show what the policies
 // decide differently, and what decides: in the same prefixes of rules of all of them and in the same
 // guarded ranges, and embedding an IPv4 address of which the same is true, as far as that matters
