@@ -125,21 +125,23 @@ func (b *builder) wrong(line int, text, msg string) {
 }
 
 // readDirectives reads `key=value` words. What begins with x- is somebody else's, with all words
-// behind it that are none of ours.
+// behind it that are none of ours. However those are spelled, it is no error, and no word of ours is lost in them.
 func readDirectives(s string) (d Directives, msg string) {
 	seen := map[string]bool{}
 	foreign := false
 	for {
 		key, value, rest, msg := cutWord(s)
+		foreign = foreign || strings.HasPrefix(key, "x-")
 		switch {
 		case foreign && key != "" && !ours(key):
-			msg = "" // whatever it is
+			if msg != "" { // word by word
+				s = strings.TrimLeft(s, blanks)
+				rest = strings.TrimLeftFunc(s, func(c rune) bool { return !strings.ContainsRune(blanks, c) })
+			}
 		case msg != "":
 			return d, msg
 		case key == "" && value == "":
 			return d, ""
-		case strings.HasPrefix(key, "x-"):
-			foreign = true
 		case !ours(key):
 			return d, "unknown directive " + quote(key) + "; write owner=, ticket=, expires= or protocol=, and x-… for what is not Sluice's"
 		case seen[key]:

@@ -146,6 +146,28 @@ func (p *Policy) guardedIn(a, outer netip.Addr, how *embedding, port uint16, ext
 	return GuardNone
 }
 
+// LiftsAsMuch reports whether an allow rule for q lifts the guard, in whatever mode and on whatever host, from all that
+// one for r does. It says so only where that is plain: of IPv6 when they are the same.
+func LiftsAsMuch(q, r netip.Prefix) bool {
+	a := r.Addr()
+	switch {
+	case q == r:
+		return true
+	case a.Is6() || q.Bits() > r.Bits() || !q.Contains(a):
+		return false
+	case r.IsSingleIP() && rangeOf(standardRanges, a) == nil:
+		return false // it may be the host's own, which only a rule for it alone unlocks
+	}
+	for _, ranges := range [...][]guardedRange{standardRanges, specialRanges} {
+		for i := range ranges {
+			if g := ranges[i].prefix; g.Contains(a) && q.Bits() < g.Bits() && g.Bits() <= r.Bits() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // isOwn reports whether a is an address of the host, or extra.
 func (p *Policy) isOwn(a, extra netip.Addr) bool {
 	_, own := p.own[a]

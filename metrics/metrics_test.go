@@ -40,7 +40,7 @@ func touched() (*prometheus.Registry, *Metrics) {
 	NewParents(reg, func(f func(Parent)) {
 		f(Parent{Tenant: "shop", URL: "http://proxy.test:3128", Up: true, Outcomes: map[string]uint64{"opened": 1}})
 	})
-	NewPolicy(reg, func() (uint64, string) { return 3, "0123456789ab" }, func() (time.Duration, bool) { return time.Hour, true })
+	NewPolicy(reg, func() (uint64, string) { return 3, "0123456789ab" }, func() (time.Duration, bool) { return time.Hour, true }, func() int { return 1 })
 	NewLearning(reg, func() bool { return true })
 	NewDirectory(reg, func() float64 { return 1 }, func() float64 { return 2 })
 	return reg, m

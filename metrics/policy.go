@@ -15,9 +15,9 @@ type policyInfo struct {
 	desc *prometheus.Desc
 }
 
-// NewPolicy registers with reg what the policy in force is called, and how long it is until the next
-// of its rules expires; false: none does. The functions may be called concurrently.
-func NewPolicy(reg prometheus.Registerer, name func() (generation uint64, hash string), left func() (time.Duration, bool)) {
+// NewPolicy registers with reg what the policy in force is called, how long it is until the next
+// of its rules expires; false: none does; and how many of its assertions an expiry has broken. The functions may be called concurrently.
+func NewPolicy(reg prometheus.Registerer, name func() (generation uint64, hash string), left func() (time.Duration, bool), broken func() int) {
 	reg.MustRegister(&policyInfo{name, prometheus.NewDesc("sluice_policy_info",
 		"1: what the policy in force is called, by its generation in this process and the first digits of its hash.", []string{"generation", "policy"}, nil)})
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_policy_next_expiry_seconds",
@@ -27,6 +27,8 @@ func NewPolicy(reg prometheus.Registerer, name func() (generation uint64, hash s
 		}
 		return math.Inf(1)
 	})
+	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_policy_broken_assertions",
+		Help: "Assertions (#@ assert) of the rules that do not hold any more since a rule has expired."}, func() float64 { return float64(broken()) })
 }
 
 // Describe is prometheus.Collector's.

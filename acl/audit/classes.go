@@ -43,7 +43,40 @@ type pair struct {
 	addrs    []class
 	cutBuf   []int32
 	tree     *names          // of both lists, made before; nil: it is made where it is needed
+	kinds    []netip.Addr    // of addresses of both lists, found before; nil: they are looked for where they are needed
 	seen     map[class]int32 // index in names or addrs, by all but rep
+}
+
+// newPair is two lists, with a budget of their own.
+func newPair(old, now *acl.Policy, o Options) *pair {
+	return &pair{old: newList(old), now: newList(now), budget: o.budget(), own: o.Own}
+}
+
+// prepare makes what names and addresses are looked for in, once for all questions.
+func (p *pair) prepare() {
+	if p.tree == nil {
+		p.tree = newNames(p.budget, p.old, p.now)
+		p.kinds = []netip.Addr{}
+		policies := []*acl.Policy{p.old.p, p.now.p}
+		if p.old.p == p.now.p {
+			policies = policies[:1]
+		}
+		for a := range acl.Kinds(policies...) {
+			if p.budget.spent("addresses") {
+				break
+			}
+			p.kinds = append(p.kinds, a)
+		}
+	}
+}
+
+// classes is p with the classes of the names and addresses in scopes; nil is all.
+func (p *pair) classes(names *scope, addrs func(netip.Addr) bool) *pair {
+	p.prepare()
+	q := *p
+	q.findNames(names)
+	q.findAddrs(addrs)
+	return &q
 }
 
 // first is the rule of the second list.
@@ -200,7 +233,11 @@ func (e *nameEval) add(p *pair, name string) {
 func (p *pair) findAddrs(scope func(a netip.Addr) bool, more ...*acl.Policy) {
 	p.seen = map[class]int32{}
 	e := addrEval{pair: p}
-	for a := range acl.Kinds(append([]*acl.Policy{p.old.p, p.now.p}, more...)...) {
+	kinds := slices.Values(p.kinds)
+	if p.kinds == nil || len(more) > 0 {
+		kinds = acl.Kinds(append([]*acl.Policy{p.old.p, p.now.p}, more...)...)
+	}
+	for a := range kinds {
 		if p.budget.spent("addresses") {
 			return
 		}

@@ -37,12 +37,16 @@ func Course(old, now *acl.Policy, o CourseOptions) (stages []Stage) {
 		was, is := inForce(old, at, o.KeepOld), inForce(now, at, o.KeepNew)
 		left := o.Options
 		left.Limit = max(time.Until(b.end), time.Nanosecond)
-		if s.Diff = Compare(was, is, left); s.Diff.Complete() {
-			left.Limit = max(time.Until(b.end), time.Nanosecond)
-			s.Protocols = CompareProtocols(was, is, left)
+		p := newPair(was, is, left)
+		if s.Diff = p.compare(); s.Diff.Complete() {
+			s.Protocols = p.compareProtocols()
 		}
 		s.Diff.Changes = unsaid(s.Diff.Changes, said, func(c *Change) string {
-			return sayOf(c.Old, c.New, c.Others, c.Ports) + fmt.Sprint(c.Opened(), c.Target.Own.IsValid())
+			say := sayOf(c.Old, c.New, c.Others, c.Ports) + fmt.Sprint(c.Opened(), c.Target.Own.IsValid())
+			if c.Others != OldSide && c.Old.Guard != acl.GuardNone || c.Others != NewSide && c.New.Guard != acl.GuardNone {
+				say += fmt.Sprint(c.key) // for no decision of the guard says for which addresses it is
+			}
+			return say
 		})
 		s.Protocols.Changes = unsaid(s.Protocols.Changes, said, func(c *ProtocolChange) string {
 			return sayOf(c.Old, c.New, c.Others, c.Ports) + c.OldWants + "," + c.NewWants

@@ -12,6 +12,7 @@ import (
 type cover struct {
 	lines  []int32
 	target Target // that the rule and one of lines match
+	alike  bool   // lines are about names as the rule is, or about addresses, and the other of the two is not asked
 }
 
 // A part is some of what a rule matches: names, or addresses, on some ports, with the earlier rules
@@ -46,10 +47,18 @@ func (r *linter) cover(no int32, ports []acl.PortRange) (c cover) {
 		}
 	}
 	c.lines = lines
+	if c.alike = covered(names); r.list.rules[no].Form == acl.FormAddr {
+		c.alike = covered(addrs)
+	}
 	if len(names) > 0 && len(addrs) > 0 {
 		c.target = r.example(names, addrs)
 	}
 	return c
+}
+
+// covered reports whether earlier rules match all of the parts.
+func covered(ps []part) bool {
+	return !slices.ContainsFunc(ps, func(p part) bool { return len(p.by) == 0 })
 }
 
 // uncovered finds a target that no line covers: its name none, and its address none, on one port.
@@ -97,7 +106,6 @@ func (r *linter) example(names, addrs []part) Target {
 // earlier rules cover all its names, addresses don't matter, and the other way round.
 func (r *linter) parts(no int32, ports []acl.PortRange) (names, addrs []part) {
 	rule := &r.list.rules[no]
-	covered := func(ps []part) bool { return !slices.ContainsFunc(ps, func(p part) bool { return len(p.by) == 0 }) }
 	if rule.Form == acl.FormAddr {
 		if addrs = r.addrParts(no, ports); covered(addrs) {
 			return []part{{from: 1, to: 65535}}, addrs
@@ -105,13 +113,23 @@ func (r *linter) parts(no int32, ports []acl.PortRange) (names, addrs []part) {
 		return r.nameParts(no, ports), addrs
 	}
 	if names = r.nameParts(no, ports); covered(names) {
-		return names, []part{{from: 1, to: 65535, addr: somewhere}}
+		return names, []part{{from: 1, to: 65535, addr: r.plain()}}
 	}
 	return names, r.addrParts(no, ports)
 }
 
 // somewhere is an address that shows what a rule on names does.
 var somewhere = netip.AddrFrom4([4]byte{198, 51, 100, 1})
+
+// plain is somewhere, or another address, of which neither rules nor the guard say anything, if there is one.
+func (r *linter) plain() netip.Addr {
+	for _, a := range [...]netip.Addr{somewhere, netip.AddrFrom4([4]byte{45, 67, 89, 1}), netip.AddrFrom16([16]byte{0x26, 15: 1})} {
+		if len(r.list.ofAddr(a, nil, nil)) == 0 && r.list.p.Guarded(a, 443, netip.Addr{}) == acl.GuardNone {
+			return a
+		}
+	}
+	return somewhere
+}
 
 // each calls f for the parts of something that rules match, on ports: with those in front of no.
 func (r *linter) each(no int32, rules []int32, ports []acl.PortRange, f func(part)) {
@@ -137,9 +155,6 @@ func (r *linter) each(no int32, rules []int32, ports []acl.PortRange, f func(par
 // nameParts are the names that a rule matches; all of them, and literals, for an address rule.
 func (r *linter) nameParts(no int32, ports []acl.PortRange) (names []part) {
 	l, rule := r.list, &r.list.rules[no]
-	if r.tree == nil {
-		r.tree = newNames(r.budget, l)
-	}
 	all := rule.Form == acl.FormAddr || rule.Form == acl.FormStar
 	var one *list
 	r.tree.again()
@@ -196,29 +211,29 @@ type inner struct{ v, in netip.Addr }
 
 // allKinds are the kinds of addresses, sorted.
 func (r *linter) allKinds() []netip.Addr {
-	if r.kinds == nil {
-		r.kinds = slices.Collect(acl.Kinds(r.list.p))
-		slices.SortFunc(r.kinds, netip.Addr.Compare)
-		for _, a := range r.kinds {
+	if r.sorted == nil {
+		r.sorted = slices.Clone(r.kinds)
+		slices.SortFunc(r.sorted, netip.Addr.Compare)
+		for _, a := range r.sorted {
 			for _, v := range acl.Embedded(a) {
 				r.inners = append(r.inners, inner{v, a})
 			}
 		}
 		slices.SortFunc(r.inners, func(a, b inner) int { return a.v.Compare(b.v) })
 	}
-	return r.kinds
+	return r.sorted
 }
 
 // kindsOf are the kinds of addresses that a rule may match, all for a rule on names.
 func (r *linter) kindsOf(rule *acl.Rule) []netip.Addr {
 	r.allKinds()
 	if rule.Form != acl.FormAddr {
-		return r.kinds
+		return r.sorted
 	}
 	var out []netip.Addr
-	i, _ := slices.BinarySearchFunc(r.kinds, rule.Prefix.Addr(), netip.Addr.Compare)
-	for ; i < len(r.kinds) && rule.Prefix.Contains(r.kinds[i]); i++ {
-		out = append(out, r.kinds[i])
+	i, _ := slices.BinarySearchFunc(r.sorted, rule.Prefix.Addr(), netip.Addr.Compare)
+	for ; i < len(r.sorted) && rule.Prefix.Contains(r.sorted[i]); i++ {
+		out = append(out, r.sorted[i])
 	}
 	if !rule.Deny || rule.Prefix.Addr().Is6() {
 		return out

@@ -3,62 +3,95 @@ package audit
 import (
 	"cmp"
 	"slices"
+	"sort"
 )
 
 // A staircase answers: is there a class whose old rule is at or behind i, and whose new one is at
-// or behind j?
+// or behind j? Turned round, a side asks for "at or in front of", of numbers with the other sign.
 type staircase struct {
-	classes []class // the latest old rule first
-	best    []int32 // the class with the latest new rule so far
-}
-
-func newStaircase(cs []class, keep func(*class) bool) (s staircase) {
-	for i := range cs {
-		if keep(&cs[i]) {
-			s.classes = append(s.classes, cs[i])
-		}
-	}
-	slices.SortStableFunc(s.classes, func(a, b class) int { return cmp.Compare(b.old, a.old) })
-	s.best = make([]int32, len(s.classes))
-	for i := range s.classes {
-		if s.best[i] = int32(i); i > 0 && s.classes[s.best[i-1]].now >= s.classes[i].now {
-			s.best[i] = s.best[i-1]
-		}
-	}
-	return s
+	classes []class // of all
+	olds    []int32 // of those that are kept, the latest first
+	best    []int32 // which of these and those in front has the latest new rule: an index in classes
+	turn    int32   // -1 when the new rules are turned round
 }
 
 // at returns one such class, or nil.
 func (s *staircase) at(i, j int32) *class {
-	n, _ := slices.BinarySearchFunc(s.classes, i, func(c class, i int32) int {
-		if c.old >= i {
-			return -1
-		}
-		return 1
-	}) // how many are at or behind i
+	n := sort.Search(len(s.olds), func(k int) bool { return s.olds[k] < i }) // how many are at or behind i
 	if n == 0 {
 		return nil
 	}
-	if c := &s.classes[s.best[n-1]]; c.now >= j {
+	if c := &s.classes[s.best[n-1]]; c.now*s.turn >= j {
 		return c
 	}
 	return nil
 }
 
+// A stair is classes in the order of their old rules, of which staircases are made.
+type stair struct {
+	classes []class
+	order   []int32
+}
+
+func newStair(cs []class) stair {
+	keys := make([]uint64, len(cs))
+	for i := range cs {
+		keys[i] = uint64(cs[i].old)<<32 | uint64(i)
+	}
+	slices.Sort(keys)
+	s := stair{classes: cs, order: make([]int32, len(cs))}
+	for i, k := range keys {
+		s.order[i] = int32(uint32(k))
+	}
+	return s
+}
+
+// keep makes the staircase of those that are kept; old and now are -1 for a side that is turned round. Of
+// classes with the same rules the first one is the answer.
+func (s stair) keep(old, now int32, keep func(*class) bool) staircase {
+	out := staircase{classes: s.classes, turn: now}
+	add := func(k int32) {
+		c := &s.classes[k]
+		if !keep(c) {
+			return
+		}
+		if n := len(out.best); n > 0 && s.classes[out.best[n-1]].now*now >= c.now*now {
+			k = out.best[n-1]
+		}
+		out.olds, out.best = append(out.olds, c.old*old), append(out.best, k)
+	}
+	if old < 0 {
+		for _, k := range s.order {
+			add(k)
+		}
+		return out
+	}
+	for end := len(s.order); end > 0; { // the latest first, and those of one rule in their order
+		start := end - 1
+		for start > 0 && s.classes[s.order[start-1]].old == s.classes[s.order[start]].old {
+			start--
+		}
+		for _, k := range s.order[start:end] {
+			add(k)
+		}
+		end = start
+	}
+	return out
+}
+
 // addrSet is classes of addresses, prepared for what is asked of them.
 type addrSet struct {
 	all []class
-	// of those that the guards of both leave alone or not
-	oldFree, nowFree, closed, opened staircase
+	// of those that the guard of one leaves alone
+	oldFree, nowFree staircase
 }
 
 func newAddrSet(cs []class) *addrSet {
+	s := newStair(cs)
 	return &addrSet{
 		all:     cs,
-		oldFree: newStaircase(cs, func(c *class) bool { return !c.oldG }),
-		nowFree: newStaircase(cs, func(c *class) bool { return !c.nowG }),
-		closed:  newStaircase(cs, func(c *class) bool { return !c.oldG && c.nowG }),
-		opened:  newStaircase(cs, func(c *class) bool { return c.oldG && !c.nowG }),
+		oldFree: s.keep(1, 1, func(c *class) bool { return !c.oldG }),
+		nowFree: s.keep(1, 1, func(c *class) bool { return !c.nowG }),
 	}
 }
 
@@ -67,36 +100,23 @@ type nameSet struct {
 	all  []class
 	both staircase
 	// For what the address decides in one list: the names that the other one allows, or denies,
-	// with the old or the new rule turned round, so that "at or behind" means "at or in front of".
+	// with the old or the new rule turned round.
 	oldAllow, oldDeny, nowAllow, nowDeny staircase
+	// For where the guard alone makes the difference: the names that both allow, turned round.
+	allow staircase
 }
 
 func (p *pair) newNameSet(cs []class) *nameSet {
-	s := &nameSet{all: cs, both: newStaircase(cs, func(*class) bool { return true })}
-	turned := func(old, now int32, keep func(*class) bool) staircase {
-		out := slices.Clone(cs)
-		out = slices.DeleteFunc(out, func(c class) bool { return !keep(&c) })
-		for i := range out {
-			out[i].old *= old
-			out[i].now *= now
-		}
-		return newStaircase(out, func(*class) bool { return true })
+	s := newStair(cs)
+	return &nameSet{
+		all:      cs,
+		both:     s.keep(1, 1, func(*class) bool { return true }),
+		oldAllow: s.keep(-1, 1, func(c *class) bool { return p.old.yes(c.old) }),
+		oldDeny:  s.keep(-1, 1, func(c *class) bool { return p.old.no(c.old) }),
+		nowAllow: s.keep(1, -1, func(c *class) bool { return p.now.yes(c.now) }),
+		nowDeny:  s.keep(1, -1, func(c *class) bool { return p.now.no(c.now) }),
+		allow:    s.keep(-1, -1, func(c *class) bool { return p.old.yes(c.old) && p.now.yes(c.now) }),
 	}
-	s.oldAllow = turned(-1, 1, func(c *class) bool { return p.old.yes(c.old) })
-	s.oldDeny = turned(-1, 1, func(c *class) bool { return p.old.no(c.old) })
-	s.nowAllow = turned(1, -1, func(c *class) bool { return p.now.yes(c.now) })
-	s.nowDeny = turned(1, -1, func(c *class) bool { return p.now.no(c.now) })
-	return s
-}
-
-// straight is a class of a turned staircase, as it was.
-func straight(c *class) *class {
-	if c == nil {
-		return nil
-	}
-	out := *c
-	out.old, out.now = max(out.old, -out.old), max(out.now, -out.now)
-	return &out
 }
 
 // cross finds what differs between names and addresses, on ports from..to.
@@ -110,7 +130,7 @@ func (p *pair) cross(ns *nameSet, as *addrSet, emit func(n, a *class) bool) {
 		for _, s := range [...]struct {
 			want  bool
 			where *staircase
-		}{{was && p.now.no(n.now), &as.oldFree}, {p.old.no(n.old) && is, &as.nowFree}, {was && is, &as.closed}, {was && is, &as.opened}} {
+		}{{was && p.now.no(n.now), &as.oldFree}, {p.old.no(n.old) && is, &as.nowFree}} {
 			if !s.want {
 				continue
 			}
@@ -131,6 +151,9 @@ func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) boo
 	was, is := p.old.yes(a.old) && !a.oldG, p.now.yes(a.now) && !a.nowG
 	wasNot, isNot := a.oldG || p.old.no(a.old), a.nowG || p.now.no(a.now)
 	try := func(n *class) bool { return n == nil || emit(n, a) }
+	if a.oldG != a.nowG && !try(ns.allow.at(-a.old, -a.now)) { // both by name, and the guard
+		return false
+	}
 	if (was && isNot || wasNot && is) && a.old < none && a.now < none {
 		if !try(ns.both.at(a.old+1, a.now+1)) {
 			return false
@@ -148,7 +171,7 @@ func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) boo
 				n = ns.oldDeny.at(-a.old, a.now+1)
 			}
 		}
-		if !try(straight(n)) {
+		if !try(n) {
 			return false
 		}
 	}
@@ -164,7 +187,7 @@ func (p *pair) crossAddr(ns *nameSet, a *class, emit func(n, a *class) bool) boo
 				n = ns.nowDeny.at(a.old+1, -a.now)
 			}
 		}
-		if !try(straight(n)) {
+		if !try(n) {
 			return false
 		}
 	}

@@ -51,13 +51,14 @@ func (t Target) Decide(p *acl.Policy) acl.Decision {
 
 // A Change is a region of targets on which two policies differ: those that the one decides by the
 // rule, the guard or the default of Old, and the other by that of New. Where the one decides by an
-// address rule and the other by the name, all names are one region: Others says so. They are the
-// targets that match the forms of both, on Ports, and that no rule in front of either matches.
+// address rule, or by the guard, and the other by the name, all names are one region: Others says so.
+// They are the targets that match the forms of both, on Ports, and that no rule in front of either matches.
 type Change struct {
 	Old, New acl.Decision // on Target
 	Others   Side         // whose decision is one of several: by other names
 	Ports    []acl.PortRange
 	Target   Target // one of the region
+	key      regionKey
 }
 
 // Side is one of the two policies, or none.
@@ -101,33 +102,24 @@ func filterChanges(cs []Change, opened bool) (out []Change) {
 
 // Compare finds all that two policies decide differently, over every name, address and port. It is
 // deterministic, as long as it is complete. A nil policy denies everything.
-func Compare(old, now *acl.Policy, o Options) Diff {
-	r := regions{budget: o.budget(), found: map[regionKey]int{}}
-	a, b := newList(old), newList(now)
-	r.limit = r.budget.regions
-	whole := func() *pair { return &pair{old: a, now: b, budget: r.budget, own: o.Own} }
-	s, narrow := newScope(a, b, false)
+func Compare(old, now *acl.Policy, o Options) Diff { return newPair(old, now, o).compare() }
+
+// compare finds what the lists of p decide differently.
+func (p *pair) compare() Diff {
+	r := regions{budget: p.budget, limit: p.budget.regions, found: map[regionKey]int{}}
+	s, narrow := newScope(p.old, p.now, false)
 	switch {
 	case !narrow:
-		p := whole()
-		p.findNames(nil)
-		p.findAddrs(nil)
-		r.cross(p)
+		r.cross(p.classes(nil, nil))
 	default:
 		if s.byName() {
-			p := whole()
-			p.findNames(s)
-			p.findAddrs(nil)
-			r.cross(p)
+			r.cross(p.classes(s, nil))
 		}
 		if s.byAddr() {
-			p := whole()
-			p.findNames(nil)
-			p.findAddrs(s.addr)
-			r.cross(p)
+			r.cross(p.classes(nil, s.addr))
 		}
 	}
-	return r.diff(old, now)
+	return r.diff(p.old.p, p.now.p)
 }
 
 // regions collects changes.
@@ -144,11 +136,13 @@ type regionKey struct {
 	oldG, nowG bool
 	own        bool
 	side       Side
+	// Of what the guard of one list decides, whatever the name: the rules for the address, counted from 1.
+	oldAddr, nowAddr int32
 }
 
 type region struct {
 	regionKey
-	others Side
+	key    regionKey
 	ports  []acl.PortRange
 	target Target
 }
@@ -167,6 +161,11 @@ func (r *regions) cross(p *pair) {
 			k.side, k.old, k.oldG = OldSide, 0, false
 		case nowName && !oldName:
 			k.side, k.now, k.nowG = NewSide, 0, false
+		case oldName && nowName && k.oldG != k.nowG: // the guard decides by the address, and the other list by the name
+			if k.side = OldSide; k.oldG {
+				k.side = NewSide
+			}
+			k.old, k.now, k.oldAddr, k.nowAddr = 0, 0, a.old+1, a.now+1
 		}
 		i, ok := r.found[k]
 		if !ok {
@@ -175,7 +174,7 @@ func (r *regions) cross(p *pair) {
 				return false
 			}
 			r.found[k] = i
-			r.list = append(r.list, region{regionKey: order, others: k.side, target: p.target(n, a, from, to)})
+			r.list = append(r.list, region{regionKey: order, key: k, target: p.target(n, a, from, to)})
 		}
 		r.list[i].ports = append(r.list[i].ports, acl.PortRange{From: uint16(from), To: uint16(to)})
 		return true
@@ -217,11 +216,12 @@ func usualPort(from, to int32) uint16 {
 // diff returns what was found, each region replayed on the engine.
 func (r *regions) diff(old, now *acl.Policy) Diff {
 	slices.SortFunc(r.list, func(a, b region) int {
-		return cmp.Or(cmp.Compare(a.now, b.now), cmp.Compare(a.old, b.old), compareBool(a.own, b.own), compareBool(a.oldG, b.oldG), compareBool(a.nowG, b.nowG))
+		return cmp.Or(cmp.Compare(a.now, b.now), cmp.Compare(a.old, b.old), compareBool(a.own, b.own), compareBool(a.oldG, b.oldG), compareBool(a.nowG, b.nowG),
+			cmp.Compare(a.key.nowAddr, b.key.nowAddr), cmp.Compare(a.key.oldAddr, b.key.oldAddr))
 	})
 	d := Diff{Why: r.budget.why}
 	for i := range r.list {
-		c := Change{Others: r.list[i].others, Ports: joinPorts(r.list[i].ports), Target: r.list[i].target}
+		c := Change{Others: r.list[i].key.side, key: r.list[i].key, Ports: joinPorts(r.list[i].ports), Target: r.list[i].target}
 		c.Old, c.New = c.Target.Decide(old), c.Target.Decide(now)
 		if c.Old.Verdict == c.New.Verdict { // the engine has the last word
 			d.Why = "a fault of the program: " + c.Target.String() + " was said to differ, and does not; please report it"

@@ -68,6 +68,7 @@ func Lint(p *acl.Policy, o LintOptions) Report {
 	for r.ending = 0; int(r.ending) < len(l.rules) && !r.ends(r.ending); {
 		r.ending++
 	}
+	r.prepare()
 	r.findNames(nil)
 	r.findAddrs(nil)
 	if r.budget.why == "" {
@@ -77,7 +78,7 @@ func Lint(p *acl.Policy, o LintOptions) Report {
 		r.resolves()
 	}
 	for i := range l.rules {
-		r.expiry(&l.rules[i])
+		r.findings = append(r.findings, expiry(&l.rules[i], &o)...)
 		r.findings = append(r.findings, openings(&l.rules[i])...)
 		r.findings = append(r.findings, odd(&l.rules[i])...)
 	}
@@ -92,12 +93,14 @@ type linter struct {
 	list     *list
 	o        LintOptions
 	findings []Finding
-	dies     map[int32]bool // rules that never decide
-	tree     *names
-	kinds    []netip.Addr // of addresses, sorted; nil: not looked for yet
-	inners   []inner      // what they embed, sorted
-	lasting  bool         // rules that expire cover nothing
-	ending   int32        // the first rule that ends some day, or none
+	dies     map[int32]bool   // rules that never decide
+	covers   map[string]cover // of those, by their spelling, that are covered for good by lines for names, or for addresses, as they are
+	sorted   []netip.Addr     // kinds of addresses; nil: not sorted yet
+	inners   []inner          // what they embed, sorted
+	guard    *acl.Policy      // of the list, without rules; nil: not made yet
+	onPorts  []others         // what names there are on ports; nil: not looked for yet
+	lasting  bool             // rules that expire cover nothing
+	ending   int32            // the first rule that ends some day, or none
 }
 
 func (r *linter) add(f Finding) { r.findings = append(r.findings, f) }
@@ -130,7 +133,7 @@ func places(rules []acl.Rule) string {
 // dead finds the rules that never decide, at all or on some of their ports.
 func (r *linter) dead() {
 	alive := r.alive()
-	r.dies = map[int32]bool{}
+	r.dies, r.covers = map[int32]bool{}, map[string]cover{}
 	for i := range r.list.rules {
 		if rule := &r.list.rules[i]; !rule.Expired {
 			r.deadOn(int32(i), without(rule.Ports, alive[i]), len(alive[i]) == 0)
@@ -202,15 +205,24 @@ func (r *linter) deadOn(no int32, gone []acl.PortRange, whole bool) {
 	if len(gone) == 0 {
 		return
 	}
+	spelling := ""
 	if whole {
-		r.dies[no] = true
+		r.dies[no], spelling = true, r.list.rules[no].Canonical()
+		if c, ok := r.covers[spelling]; ok { // what covers a line covers each one like it
+			r.add(r.neverDecides(no, c, gone, true))
+			return
+		}
 	}
 	later := r.later(no, gone)
 	if always := without(gone, later); len(always) > 0 {
 		r.lasting = true
-		f, ok := r.covered(no, always, whole && len(later) == 0)
+		whole := whole && len(later) == 0
+		c, ok := r.covered(no, always)
 		if r.lasting = false; ok {
-			r.add(f)
+			r.add(r.neverDecides(no, c, always, whole))
+		}
+		if ok && whole && c.alike {
+			r.covers[spelling] = c
 		}
 	}
 	if len(later) > 0 {
@@ -246,12 +258,14 @@ func without(ports, rs []acl.PortRange) (out []acl.PortRange) {
 	return out
 }
 
-// covered says what covers a rule on ports.
-func (r *linter) covered(no int32, ports []acl.PortRange, whole bool) (Finding, bool) {
-	c := r.cover(no, ports)
-	if r.budget.why != "" {
-		return Finding{}, false
-	}
+// covered is what covers a rule on ports; ok is false when the time is over.
+func (r *linter) covered(no int32, ports []acl.PortRange) (c cover, ok bool) {
+	c = r.cover(no, ports)
+	return c, r.budget.why == ""
+}
+
+// neverDecides says what covers a rule on ports, which whole says are all that it has.
+func (r *linter) neverDecides(no int32, c cover, ports []acl.PortRange, whole bool) Finding {
 	rule := r.list.rules[no]
 	f := Finding{Kind: NeverDecides, Rule: rule, Target: c.target}
 	for _, by := range c.lines {
@@ -276,7 +290,7 @@ func (r *linter) covered(no int32, ports []acl.PortRange, whole bool) (Finding, 
 	if whole && !rule.Deny && rule.Form == acl.FormAddr && r.unlocks(no) {
 		f.Msg += "; it still lifts the guard from there, should that be an address of the gateway or a guarded one"
 	}
-	return f, true
+	return f
 }
 
 // portList is 80, 443-445.
@@ -291,22 +305,4 @@ func portList(rs []acl.PortRange) string {
 		}
 	}
 	return b.String()
-}
-
-// expiry tells of a rule whose day has passed or is near.
-func (r *linter) expiry(rule *acl.Rule) {
-	if rule.Expires.IsZero() || r.o.Now.IsZero() {
-		return
-	}
-	end := rule.Expires.AddDate(0, 0, 1)
-	day := rule.Expires.Format(time.DateOnly)
-	soon := cmp.Or(r.o.Soon, 30*24*time.Hour)
-	switch left := end.Sub(r.o.Now); {
-	case left <= 0 && rule.Deny:
-		r.add(Finding{Kind: Expired, Rule: *rule, Msg: fmt.Sprintf("'%s' has expired on %s, and still denies: remove the line, or its expires=", rule.Text, day)})
-	case left <= 0:
-		r.add(Finding{Kind: Expired, Rule: *rule, Msg: fmt.Sprintf("'%s' has expired on %s, and allows nothing any more: remove the line, or give it another day", rule.Text, day)})
-	case left <= soon && !rule.Deny:
-		r.add(Finding{Kind: ExpiresSoon, Rule: *rule, Msg: fmt.Sprintf("'%s' expires on %s, in %d days", rule.Text, day, int(left/(24*time.Hour)))})
-	}
 }

@@ -159,3 +159,20 @@ func TestAssertionsAreDecided(t *testing.T) {
 	require.Len(t, expired, 1)
 	require.Equal(t, 1, expired[0].Assertion.Line)
 }
+
+// The target of a line for names that never decides is one of which the earlier line decides, where there is any: not
+// one that the guard denies, or a rule for addresses decides on.
+func TestLintShowsWhatComesFirst(t *testing.T) {
+	for _, first := range []string{"", "198.51.100.0/24", "0.0.0.0/0"} {
+		p := parse(t, []string{first, "*.test", "!a.test"}).WithGuard(acl.Guard{Mode: acl.GuardStrict})
+		dead := 0
+		for _, f := range audit.Lint(p, audit.LintOptions{}).Findings {
+			if f.Kind != audit.NeverDecides {
+				continue
+			}
+			dead++
+			require.Equal(t, "*.test", f.Target.Decide(p).Text, "%s", f.Msg)
+		}
+		require.Equal(t, 1, dead, first)
+	}
+}

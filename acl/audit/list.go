@@ -23,6 +23,7 @@ type list struct {
 	globs  map[string][]*glob // by the literal labels at their end
 	addrs  *bart.Table[[]int32]
 	star   []int32
+	allow  []bool // which of the rules allow: looked at so often that it lies close together
 	// What is looked for, where that is no verdict: rules of the old list that say yes, or of the
 	// new one that say no. The others say nothing.
 	picked   []bool // nil: the verdict is looked for
@@ -39,10 +40,10 @@ type glob struct {
 func newList(p *acl.Policy) *list {
 	l := &list{p: p, exact: map[string][]int32{}, domain: map[string][]int32{}, globs: map[string][]*glob{}, addrs: new(bart.Table[[]int32])}
 	if p != nil {
-		l.rules = make([]acl.Rule, 0, p.Len())
+		l.rules, l.allow = make([]acl.Rule, 0, p.Len()), make([]bool, 0, p.Len())
 	}
 	for r := range p.Rules() {
-		l.rules = append(l.rules, r)
+		l.rules, l.allow = append(l.rules, r), append(l.allow, !r.Deny)
 		if r.Expired {
 			continue
 		}
@@ -170,7 +171,7 @@ func (l *list) ofAddr(a netip.Addr, embedded []netip.Addr, buf []int32) []int32 
 }
 
 // allows reports whether a rule, or none, allows.
-func (l *list) allows(rule int32) bool { return rule < none && !l.rules[rule].Deny }
+func (l *list) allows(rule int32) bool { return rule < none && l.allow[rule] }
 
 // yes reports whether a rule, or none, says yes to what is looked for: it allows.
 func (l *list) yes(rule int32) bool {

@@ -14,6 +14,8 @@ type NearRule struct {
 	Why  string
 }
 
+const someAddrs = ", for some addresses"
+
 // maxNear is how many rules Near returns.
 const maxNear = 20
 
@@ -25,6 +27,7 @@ func Near(p *acl.Policy, t acl.Target, addrs []netip.Addr, decides int) (out []N
 	if t.Host.IsAddr() {
 		addrs = []netip.Addr{t.Host.Addr()}
 	}
+	guarded := decides == 0 && slices.ContainsFunc(addrs, func(a netip.Addr) bool { return p.DecideAddr(t, a).Kind == acl.ReasonGuard })
 	for r := range p.Rules() {
 		if len(out) == maxNear {
 			break
@@ -33,6 +36,9 @@ func Near(p *acl.Policy, t acl.Target, addrs []netip.Addr, decides int) (out []N
 			continue
 		}
 		if why := nearly(&r, name, addrs, t.Port, decides); why != "" {
+			if how, ok := strings.CutSuffix(why, someAddrs); ok && guarded && !r.Deny {
+				why = how + ", and the guard denies that"
+			}
 			out = append(out, NearRule{r, why})
 		}
 	}
@@ -81,5 +87,5 @@ func nearly(r *acl.Rule, name string, addrs []netip.Addr, port uint16, decides i
 	case decides > 0 && r.Pos > decides:
 		return how + ", and comes later"
 	}
-	return how + ", for some addresses"
+	return how + someAddrs
 }

@@ -80,10 +80,11 @@ func (r *linter) decidesLater(no int32, ports []acl.PortRange, alone bool) {
 			until = day
 		}
 	})
-	f, ok := r.covered(no, ports, true)
+	c, ok := r.covered(no, ports)
 	if !ok {
 		return
 	}
+	f := r.neverDecides(no, c, ports, true)
 	f.Kind, f.Until = DecidesLater, until
 	on := ""
 	if !alone {
@@ -107,6 +108,7 @@ func (r *linter) neededLater(could map[int32]bool) {
 		}
 		l := newList(r.list.p.At(at))
 		then := &linter{list: l, o: r.o, pair: &pair{old: l, now: l, next: true, budget: r.budget, own: r.own}}
+		then.prepare()
 		then.findNames(nil)
 		then.findAddrs(nil)
 		if r.budget.why != "" {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/sluiceproxy/sluice/acl"
@@ -69,8 +70,12 @@ func carried(wants string) uint8 {
 // CompareProtocols finds all that two policies want of tunnels otherwise where both allow them, over
 // every name, address and port.
 func CompareProtocols(old, now *acl.Policy, o Options) ProtocolDiff {
-	a, b := newList(old), newList(now)
-	r := protocolRegions{budget: o.budget(), found: map[protocolKey]int{}}
+	return newPair(old, now, o).compareProtocols()
+}
+
+func (p *pair) compareProtocols() ProtocolDiff {
+	a, b := p.old, p.now
+	r := protocolRegions{budget: p.budget, found: map[protocolKey]int{}}
 	if !a.saysProtocol() && !b.saysProtocol() {
 		return ProtocolDiff{}
 	}
@@ -80,31 +85,28 @@ func CompareProtocols(old, now *acl.Policy, o Options) ProtocolDiff {
 		if len(was) == 0 || len(is) == 0 || len(was) == 1 && slices.Equal(was, is) {
 			continue
 		}
-		find := func(names *scope, addrs bool) {
+		find := func(names *scope, addrs func(netip.Addr) bool) {
+			p.prepare()
+			q := *p
 			// Addresses of the gateway are denied to both, or to one, and not compared here.
-			p := &pair{old: a, now: b, budget: r.budget, own: true, on: on}
-			p.findNames(names)
-			if addrs {
-				p.findAddrs(s.addr)
-			} else {
-				p.findAddrs(nil)
-			}
-			p.addrs = filter(p.addrs, func(c class) bool { return !c.oldG && !c.nowG })
-			r.cross(p, was, is)
+			q.own, q.on = true, on
+			there := q.classes(names, addrs)
+			there.addrs = filter(there.addrs, func(c class) bool { return !c.oldG && !c.nowG })
+			r.cross(there, was, is)
 		}
 		switch {
 		case !narrow:
-			find(nil, false)
+			find(nil, nil)
 		default:
 			if s.byName() {
-				find(s, false)
+				find(s, nil)
 			}
 			if s.byAddr() {
-				find(nil, true)
+				find(nil, s.addr)
 			}
 		}
 	}
-	return r.diff(old, now)
+	return r.diff(a.p, b.p)
 }
 
 // saysProtocol reports whether a rule wants something of tunnels.

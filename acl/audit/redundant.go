@@ -196,39 +196,6 @@ func (r *linter) show(no int32) Target {
 	return Target{}
 }
 
-// unlocks reports whether the guard denies more without an allow rule.
-func (r *linter) unlocks(no int32) bool {
-	l, rule := r.list, &r.list.rules[no]
-	a := rule.Prefix.Addr()
-	guarded := noRules.Guarded(a, 1, netip.Addr{}) != acl.GuardNone
-	ownGuarded := noRules.WithGuardOf(l.p).Guarded(a, 1, a) != acl.GuardNone // not with the guard off
-	switch single := rule.Prefix.IsSingleIP(); {
-	case !guarded && !single:
-		return false
-	case !guarded && !r.own && ownGuarded && len(acl.Embedded(a)) == 0:
-		// It may be the gateway's own, which nothing but a rule for it alone unlocks.
-		same, _ := l.addrs.Get(rule.Prefix)
-		if !slices.ContainsFunc(same, func(n int32) bool { return n != no && !l.rules[n].Deny }) {
-			return true
-		}
-	}
-	var b strings.Builder
-	for i := range l.rules {
-		if e := &l.rules[i]; int32(i) != no && !e.Expired {
-			b.WriteString(e.Canonical())
-			b.WriteByte('\n')
-		}
-	}
-	fewer, err := acl.Parse(b.String())
-	if err != nil {
-		return true
-	}
-	o := r.o.Options
-	o.Limit = 0
-	d := Compare(l.p, fewer.WithGuardOf(l.p), o)
-	return len(d.Changes) > 0 || !d.Complete()
-}
-
 // reaches finds allow rules for addresses that are not globally reachable: private ones, or those
 // that the guard is lifted from.
 func (r *linter) reaches() {

@@ -100,16 +100,13 @@ func newScope(old, now *list, protocols bool) (s *scope, narrow bool) {
 	if !old.p.SameGuard(now.p) {
 		return nil, false
 	}
-	key := func(r *acl.Rule) string {
-		if r.Expired {
-			return "" // it decides nothing
+	same := func(r, q *acl.Rule) bool {
+		if r.Expired || q.Expired {
+			return r.Expired == q.Expired // it decides nothing
 		}
-		if protocols {
-			return r.Canonical() + " " + r.Protocol
-		}
-		return r.Canonical()
+		return sameRule(r, q) && (!protocols || r.Protocol == q.Protocol)
 	}
-	edits, ok := edited(old.rules, now.rules, key)
+	edits, ok := edited(old.rules, now.rules, same)
 	if !ok {
 		return nil, false
 	}
@@ -122,18 +119,23 @@ func newScope(old, now *list, protocols bool) (s *scope, narrow bool) {
 	return s, true
 }
 
+// sameRule reports whether two rules have the same canonical spelling.
+func sameRule(r, q *acl.Rule) bool {
+	return r.Deny == q.Deny && r.Form == q.Form && r.Name == q.Name && r.Prefix == q.Prefix && slices.Equal(r.Ports, q.Ports)
+}
+
 // edited returns the rules that a script which turns one list into the other removes or adds; ok is
 // false when they are many.
-func edited(old, now []acl.Rule, key func(*acl.Rule) string) (edits []*acl.Rule, ok bool) {
-	a, b := keys(old, key), keys(now, key)
-	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
-		a, b, old, now = a[1:], b[1:], old[1:], now[1:]
+func edited(a, b []acl.Rule, same func(r, q *acl.Rule) bool) (edits []*acl.Rule, ok bool) {
+	for len(a) > 0 && len(b) > 0 && same(&a[0], &b[0]) {
+		a, b = a[1:], b[1:]
 	}
-	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+	for len(a) > 0 && len(b) > 0 && same(&a[len(a)-1], &b[len(b)-1]) {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
 	// Myers' greedy algorithm, forward, with the way kept.
-	limit := min(len(a)+len(b), maxEdits, (len(old)+len(now))/8+16)
+	all := len(a) + len(b)
+	limit := min(all, maxEdits, all/8+16)
 	v := make([]int, 2*limit+3)
 	var way [][]int
 	for d := 0; d <= limit; d++ {
@@ -145,11 +147,11 @@ func edited(old, now []acl.Rule, key func(*acl.Rule) string) (edits []*acl.Rule,
 			} else {
 				x = v[limit+1+k-1] + 1
 			}
-			for x < len(a) && x-k < len(b) && a[x] == b[x-k] {
+			for x < len(a) && x-k < len(b) && same(&a[x], &b[x-k]) {
 				x++
 			}
 			if v[limit+1+k] = x; x >= len(a) && x-k >= len(b) {
-				return backtrack(way, old, now, len(a), len(b), d), true
+				return backtrack(way, a, b, d), true
 			}
 		}
 	}
@@ -157,7 +159,8 @@ func edited(old, now []acl.Rule, key func(*acl.Rule) string) (edits []*acl.Rule,
 }
 
 // backtrack walks back from the end; way[d] is what was known in front of step d.
-func backtrack(way [][]int, old, now []acl.Rule, x, y, d int) (edits []*acl.Rule) {
+func backtrack(way [][]int, old, now []acl.Rule, d int) (edits []*acl.Rule) {
+	x, y := len(old), len(now)
 	for ; d > 0; d-- {
 		v, mid := way[d], len(way[d])/2
 		get := func(k int) int {
@@ -179,12 +182,4 @@ func backtrack(way [][]int, old, now []acl.Rule, x, y, d int) (edits []*acl.Rule
 		}
 	}
 	return edits
-}
-
-func keys(rules []acl.Rule, key func(*acl.Rule) string) []string {
-	out := make([]string, len(rules))
-	for i := range rules {
-		out[i] = key(&rules[i])
-	}
-	return out
 }

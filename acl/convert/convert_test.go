@@ -186,3 +186,33 @@ func TestUnknownWords(t *testing.T) {
 	require.Len(t, r.Left, 1)
 	assert.Equal(t, `f:1: none: it says nothing of who may reach what: cache_mem 1\x1b[31m\u009b`, r.Left[0].String())
 }
+
+// What the servers of a port have of their own is what all of its destinations have, and it is told where they differ:
+// a PROXY header that a server does not want is a broken connection.
+func TestServersOfOnePort(t *testing.T) {
+	for _, tt := range []struct {
+		servers string
+		want    []convert.Listener
+		told    []string
+	}{
+		{"server a a.test:1 check inter 5s send-proxy\n server b b.test:1 send-proxy inter 5000 check\n", []convert.Listener{
+			{Listen: "80", Name: "l", Destinations: []string{"a.test:1", "b.test:1"}, Check: "5s", SendProxy: "v1"}}, []string{
+			"f:5: differs: the servers of a port are checked alike, each 5s: server b b.test:1 send-proxy inter 5000 check"}},
+		{"server a a.test:1 inter 5s check\n server b b.test:1\n", []convert.Listener{
+			{Listen: "80", Name: "l", Destinations: []string{"a.test:1", "b.test:1"}, Check: "5s"}}, []string{
+			"f:5: differs: the servers of a port are checked alike, each 5s: server b b.test:1"}},
+		{"server a a.test:1 inter 5s\n", []convert.Listener{{Listen: "80", Name: "l", Destinations: []string{"a.test:1"}}}, nil},
+		{"server a a.test:1\n server b b.test:1 send-proxy-v2\n", nil, []string{
+			"f:2: closes: some of its servers get PROXY headers and others do not, or of another version: all do, or none does, and so the port is left out: listen l"}},
+	} {
+		text := "defaults\nlisten l\n mode tcp\n " + tt.servers + " bind :80\n"
+		r, err := convert.HAProxy{Files: convert.Files{Read: func(string) ([]byte, error) { return []byte(text), nil }}}.Convert("f")
+		require.NoError(t, err, text)
+		assert.Equal(t, tt.want, r.Listeners, text)
+		var told []string
+		for _, l := range r.Left {
+			told = append(told, l.String())
+		}
+		assert.Equal(t, tt.told, told, text)
+	}
+}

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -157,15 +158,16 @@ func (h *haproxyReader) begin(at place, words []string) {
 // server reads ADDR[:PORT] and what follows.
 func (h *haproxyReader) server(at place, words []string) haproxyServer {
 	s := haproxyServer{place: at, dest: words[0]}
+	checked, every := false, "2s"
 	for i := 1; i < len(words); i++ {
 		switch words[i] {
 		case "check":
-			s.check = "2s"
+			checked = true
 		case "inter":
 			if i++; i < len(words) {
-				s.check = words[i]
+				every = words[i]
 				if _, err := strconv.Atoi(words[i]); err == nil {
-					s.check += "ms"
+					every += "ms"
 				}
 			}
 		case "rise", "fall", "weight", "maxconn":
@@ -180,6 +182,9 @@ func (h *haproxyReader) server(at place, words []string) haproxyServer {
 		default:
 			h.found.add(at, Differs, "of server, %s is not said", words[i])
 		}
+	}
+	if checked {
+		s.check = every
 	}
 	return s
 }
@@ -229,6 +234,13 @@ func (h *haproxyReader) listeners(r *Result, s, to *haproxySection) {
 		h.found.add(s.place, Closes, "accept-proxy wants to know of whom: say it with acceptProxy, and put the port back")
 		return
 	}
+	if len(to.servers) == 0 {
+		h.found.add(s.place, Closes, "the port has no server")
+		return
+	}
+	if !h.alike(s, to.servers) {
+		return
+	}
 	for _, b := range s.binds {
 		at := strings.TrimPrefix(strings.TrimPrefix(b.at, "*"), "ipv4@")
 		i := strings.LastIndexByte(at, ':')
@@ -244,7 +256,7 @@ func (h *haproxyReader) listeners(r *Result, s, to *haproxySection) {
 			h.problems.add(b.place, "%q is no port", at[i+1:])
 			continue
 		}
-		l.Destinations, l.Check, l.SendProxy = nil, "", ""
+		l.Destinations, l.Check, l.SendProxy = nil, "", to.servers[0].send
 		for _, d := range to.servers {
 			t, err := acl.ParseTargetDefault(bracketed(d.dest), uint16(port))
 			if err != nil {
@@ -256,14 +268,31 @@ func (h *haproxyReader) listeners(r *Result, s, to *haproxySection) {
 				dest = "[" + dest + "]"
 			}
 			l.Destinations = append(l.Destinations, dest+":"+strconv.Itoa(int(t.Port)))
-			l.Check, l.SendProxy = d.check, d.send
+			l.Check = cmp.Or(l.Check, d.check)
 		}
-		if len(l.Destinations) == 0 {
-			h.found.add(s.place, Closes, "the port has no server")
-			continue
+		if len(l.Destinations) > 0 {
+			r.Listeners = append(r.Listeners, l)
 		}
-		r.Listeners = append(r.Listeners, l)
 	}
+}
+
+// alike reports whether the servers of a port get PROXY headers all or none, as the destinations of a port do here. It tells
+// of those that are looked after otherwise than the first that is.
+func (h *haproxyReader) alike(s *haproxySection, servers []haproxyServer) bool {
+	check := ""
+	for _, d := range servers {
+		if d.send != servers[0].send {
+			h.found.add(s.place, Closes, "some of its servers get PROXY headers and others do not, or of another version: all do, or none does, and so the port is left out")
+			return false
+		}
+		check = cmp.Or(check, d.check)
+	}
+	for _, d := range servers {
+		if d.check != check {
+			h.found.add(d.place, Differs, "the servers of a port are checked alike, each %s", check)
+		}
+	}
+	return true
 }
 
 // bracketed is an IPv6 address with a port as haproxy has it, the last colon being the port's.

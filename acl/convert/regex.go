@@ -16,7 +16,7 @@ var (
 	urlOfHost  = regexp.MustCompile(`^\^https?\??://([a-zA-Z0-9_-]+(?:\\\.[a-zA-Z0-9_-]+)*)/`)
 )
 
-const notPlain = "a regular expression that is not anchored and plain: write it as a dstdomain"
+const notPlain = "a regular expression that is not anchored and plain: write the names that it is for"
 
 // plainRegex is a regular expression on the host, which squid has in lower case.
 func plainRegex(v string, insensitive bool) predicate {

@@ -25,7 +25,7 @@ var private = []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/
 // smokescreenKeys are the keys of a service that are read, or told as not said.
 var smokescreenKeys = map[string]string{
 	"name": "", "project": "", "action": "", "allowed_domains": "",
-	"allowed_external_proxies": "there are no parent proxies", "allowed_domains_mitm": "TLS is not looked into", "mitm_domains": "TLS is not looked into",
+	"allowed_external_proxies": "clients choose no proxies: parents says by which requests go (docs/parents.md)", "allowed_domains_mitm": "TLS is looked into where inspect says so (docs/inspect.md), which is not made of this", "mitm_domains": "TLS is looked into where inspect says so (docs/inspect.md), which is not made of this",
 }
 
 // Convert reads the file at path.

@@ -108,7 +108,7 @@ var cannot = map[string]string{
 	"srcdom_regex": "clients are told by address, not by the name that it has",
 	"myip":         "rules do not depend on where a client comes in", "localip": "rules do not depend on where a client comes in",
 	"myport": "rules do not depend on where a client comes in", "localport": "rules do not depend on where a client comes in", "myportname": "rules do not depend on where a client comes in",
-	"ssl::server_name": "the name that TLS names is that of the CONNECT; nothing is looked into", "server_cert_fingerprint": "TLS is not looked into",
+	"ssl::server_name": "the name that TLS names is that of the CONNECT; nothing is looked into", "server_cert_fingerprint": "rules know nothing of certificates",
 	"random": "rules do not roll dice",
 	"any-of": "acls of acls are not read: write the lines out", "all-of": "acls of acls are not read: write the lines out",
 }

@@ -99,10 +99,10 @@ var others = []struct {
 	effect Effect
 	why    string
 }{
-	{"cache_peer", Differs, "there are no parent proxies; connections go to the servers"},
-	{"never_direct", Differs, "there are no parent proxies; connections go to the servers"},
+	{"cache_peer", Differs, "parents says it (docs/parents.md), and is not made of this; connections go to the servers"},
+	{"never_direct", Differs, "parents says it (docs/parents.md), and is not made of this; connections go to the servers"},
 	{"always_direct", None, "connections go to the servers"},
-	{"ssl_bump", Differs, "TLS is not looked into"},
+	{"ssl_bump", Differs, "TLS is looked into where inspect says so (docs/inspect.md), which is not made of this"},
 	{"url_rewrite_program", Differs, "URLs are not rewritten"}, {"store_id", None, "nothing is cached"}, {"redirect_program", Differs, "URLs are not rewritten"},
 	{"icap_", Differs, "nothing is handed to ICAP"}, {"ecap_", Differs, "nothing is handed to eCAP"}, {"adaptation_", Differs, "nothing is handed to ICAP"},
 	{"auth_param", None, "how users are told is said by authenticate and usersFile (docs/tenants.md)"},
@@ -110,7 +110,7 @@ var others = []struct {
 	{"http_port", None, "--listen says it"}, {"https_port", None, "--listen-tls says it"},
 	{"dns_nameservers", None, "--resolver says it"}, {"hosts_file", None, "/etc/hosts is read"},
 	{"append_domain", Differs, "names are asked for as resolv.conf says"},
-	{"request_body_max_size", Differs, "bodies have no limit"}, {"reply_body_max_size", Differs, "bodies have no limit"},
+	{"request_body_max_size", Differs, "bodies have no limit but that of inspected hosts (docs/inspect.md) but that of inspected hosts (docs/inspect.md)"}, {"reply_body_max_size", Differs, "bodies have no limit"},
 	{"delay_", None, "limits are those of tenants (docs/tenants.md)"}, {"client_delay_", None, "limits are those of tenants (docs/tenants.md)"},
 	{"request_header_", None, "headers pass as they are, but for hop-by-hop ones"}, {"reply_header_", None, "headers pass as they are, but for hop-by-hop ones"},
 	{"forwarded_for", None, "no X-Forwarded-For is added; --forwarded-for adds it"}, {"via", None, "Via is added to nothing"},

@@ -80,7 +80,7 @@ var tinyproxyOthers = map[string]struct {
 	effect Effect
 	why    string
 }{
-	"upstream": {Differs, "there are no parent proxies"}, "reversepath": {Differs, "it is no reverse proxy"}, "reverseonly": {Differs, "it is no reverse proxy"},
+	"upstream": {Differs, "parents says it (docs/parents.md), and is not made of this; connections go to the servers"}, "reversepath": {Differs, "it is no reverse proxy"}, "reverseonly": {Differs, "it is no reverse proxy"},
 	"reversebaseurl": {Differs, "it is no reverse proxy"}, "reversemagic": {Differs, "it is no reverse proxy"},
 	"anonymous": {Differs, "headers pass as they are"}, "addheader": {Differs, "headers pass as they are"},
 	"port": {None, "--listen says it"}, "listen": {None, "--listen says it"}, "maxclients": {None, "limits are those of tenants (docs/tenants.md)"},

@@ -179,7 +179,12 @@ func TestWarnings(t *testing.T) {
 			"line 2: request rule 'GET /a/b?x': it never decides: line 1, 'GET,HEAD /a/**', does before",
 			"line 3: request rule 'GET /a/*/c': it never decides: line 1, 'GET,HEAD /a/**', does before"},
 		"* /a/*\nGET /a/b\nGET /a/b%2Fc": {"line 2: request rule 'GET /a/b': it never decides: line 1, '* /a/*', does before"},
-		"GET /a\n!GET /a":                nil, // it is for /A, too
+		"GET /a\n!GET /a":                {"line 2: request rule '!GET /a': it denies other spellings only: what it says is allowed by line 1, 'GET /a', before; put it in front"},
+		"GET /a/*\n!GET /a/Secret":       {"line 2: request rule '!GET /a/Secret': it denies other spellings only: what it says is allowed by line 1, 'GET /a/*', before; put it in front"},
+		"GET /Admin\n!GET /admin":        nil,
+		"GET /a/b\n!GET /a/*":            nil,
+		"GET /a/**\n!GET,POST /a/b":      nil,
+		"GET /a/**\n!GET /a//b":          nil, // which no request has that is allowed
 		"!* /A\nGET /a":                  {"line 2: request rule 'GET /a': it never decides: line 1, '!* /A', does before"},
 		"!GET /a\n* /a":                  nil,
 		"!* /user/keys**\n*":             {"line 2: request rule '*': it allows all that nobody has thought of to deny; list what is allowed, and leave it out"},

@@ -28,11 +28,12 @@ type DoubtKind string
 
 const (
 	NeverDecides DoubtKind = "never-decides" // an earlier rule is for all that it is for
+	HalfDead     DoubtKind = "half-dead"     // it denies, and an earlier rule allows all of that as it is written
 	DenyList     DoubtKind = "deny-list"     // it allows what none of the deny rules in front of it is for
 )
 
 // Opens reports whether more may be open than was meant.
-func (d *Doubt) Opens() bool { return d.Kind == DenyList }
+func (d *Doubt) Opens() bool { return d.Kind == DenyList || d.Kind == HalfDead }
 
 // Doubts are rules that an earlier one keeps from ever deciding, and rules that deny in front of one
 // that allows the rest. What it says of a rule is so for every request; it does not find every rule
@@ -47,11 +48,10 @@ func (r *Rules) Doubts() (all []Doubt) {
 	denies := 0
 	for i := range r.rules {
 		u := &r.rules[i]
-		for j := range i {
-			if before := &r.rules[j]; before.covers(u, r.options) {
-				doubt(NeverDecides, u, Place{before.line, before.text}, "it never decides: line %d, %s, does before", before.line, quote(before.text))
-				break
-			}
+		if before := r.before(i, u); before != nil {
+			doubt(NeverDecides, u, Place{before.line, before.text}, "it never decides: line %d, %s, does before", before.line, quote(before.text))
+		} else if before := r.before(i, u.asAllowed(r.options)); u.deny && before != nil {
+			doubt(HalfDead, u, Place{before.line, before.text}, "it denies other spellings only: what it says is allowed by line %d, %s, before; put it in front", before.line, quote(before.text))
 		}
 		if u.deny {
 			denies++
@@ -61,6 +61,29 @@ func (r *Rules) Doubts() (all []Doubt) {
 		}
 	}
 	return all
+}
+
+// before is an earlier rule than the one at i that is for all that v is for, or nil.
+func (r *Rules) before(i int, v *rule) *rule {
+	for j := range i {
+		if v != nil && r.rules[j].covers(v, r.options) {
+			return &r.rules[j]
+		}
+	}
+	return nil
+}
+
+// asAllowed is a deny rule as if it allowed what it denies: that is only what is written. It is nil of an allow rule, and
+// where none could say that.
+func (u *rule) asAllowed(o Options) *rule {
+	if !u.deny {
+		return nil
+	}
+	v, wrong := parseRule(strings.TrimLeft(u.text[1:], blanks), o)
+	if wrong != "" {
+		return nil
+	}
+	return &v
 }
 
 // Warnings are the doubts, as problems of a configuration.

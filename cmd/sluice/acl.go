@@ -19,12 +19,10 @@ import (
 
 func newACLCommand(environ []string, s streams) *cobra.Command {
 	cmd := &cobra.Command{Use: "acl", Short: "Check rules, and ask what they decide"}
-	diff := newACLDiff(environ, s) // it asks whether standard output is a terminal
 	printed := &cli.Output{To: s.out}
 	s.out = printed
-	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLExplain(environ, s), newACLHash(environ, s), newACLSuggest(s))
+	cmd.AddCommand(newACLCheck(environ, s), newACLTest(environ, s), newACLLint(environ, s), newACLDiff(environ, s), newACLExplain(environ, s), newACLHash(environ, s), newACLSuggest(s))
 	printed.Whole(cmd)
-	cmd.AddCommand(diff)
 	return cmd
 }
 
@@ -52,7 +50,7 @@ Warnings go to standard error and leave the status 0; an assertion that does not
 func checked(p *acl.Policy, texts []acl.Text, s streams) error {
 	now := time.Now()
 	warnings := slices.Clone(p.Warnings())
-	for _, f := range audit.Openings(p.At(now)) {
+	for _, f := range slices.Concat(audit.Openings(p.At(now)), audit.ExpiredRules(p, audit.LintOptions{Now: now})) {
 		warnings = append(warnings, p.Problem(f.Rule.Pos, f.Msg))
 	}
 	for _, t := range texts {

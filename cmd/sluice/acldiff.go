@@ -144,6 +144,8 @@ for --limit.`,
 	return cmd
 }
 
+var errBothStdin = errors.New("OLD and NEW are both standard input; name a file for one of them")
+
 func (a *aclDiff) read(args []string, s streams) (err error) {
 	switch {
 	case a.opened && a.closed:
@@ -153,7 +155,9 @@ func (a *aclDiff) read(args []string, s streams) (err error) {
 	case !a.oldGiven && len(args) == 1:
 		return errors.New("name two files of rules, OLD and NEW; - is standard input")
 	case len(args) == 2 && args[0] == "-" && args[1] == "-":
-		return errors.New("OLD and NEW are both standard input; name a file for one of them")
+		return errBothStdin
+	case a.log == "-" && slices.Contains(args, "-"):
+		return errors.New("--log and rules are both standard input; name a file for one of them")
 	}
 	var problems []error
 	if a.oldGiven {
@@ -249,7 +253,7 @@ func (a *aclDiff) status(complete, implies, alike bool) error {
 }
 
 // otherChanges are differences between the lines of two lists that no target may show: days, protocols but of
-// rules of which that is said already, and assertions that are lost.
+// rules of which that is said already, and what is lost.
 func otherChanges(old, now *acl.Policy, said map[int]bool) (out []string) {
 	was := map[string][]acl.Rule{}
 	for r := range old.Rules() {
@@ -269,11 +273,11 @@ func otherChanges(old, now *acl.Policy, said map[int]bool) (out []string) {
 			out = append(out, fmt.Sprintf("line %d %s: expires %s instead of %s", r.Line, r.Text, dayOf(r.Expires), dayOf(before.Expires)))
 		}
 	}
-	return append(out, lostAssertions(old, now)...)
+	return append(out, lostLines(old, now)...)
 }
 
-// lostAssertions are those of one list that another has not.
-func lostAssertions(old, now *acl.Policy) (out []string) {
+// lostLines are the assertions of one list that another has not, and that it is whole.
+func lostLines(old, now *acl.Policy) (out []string) {
 	have := map[string]int{}
 	for _, a := range now.Assertions() {
 		have[a.Text]++
@@ -282,6 +286,9 @@ func lostAssertions(old, now *acl.Policy) (out []string) {
 		if have[a.Text]--; have[a.Text] < 0 {
 			out = append(out, fmt.Sprintf("%s, in line %d before, is lost", a.Text, a.Line))
 		}
+	}
+	if old.Whole() && !now.Whole() {
+		out = append(out, "#@ end, the last line before, is lost")
 	}
 	return out
 }

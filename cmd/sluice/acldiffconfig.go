@@ -31,6 +31,9 @@ func (a *aclDiff) runConfigs(args, environ []string, s streams) error {
 	if a.oldGiven || a.log != "" || len(args) != 2 {
 		return fmt.Errorf("--configs compares two configuration files, OLD and NEW, without --old-text and --log")
 	}
+	if args[0] == "-" && args[1] == "-" {
+		return errBothStdin
+	}
 	at, err := a.time()
 	if err != nil {
 		return err
@@ -72,7 +75,7 @@ func (a *aclDiff) load(path string, environ []string, s streams) (*config.Proxy,
 	if a.environment {
 		return loadHere(path, environ, s)
 	}
-	return loadAlone(path)
+	return loadAlone(path, s)
 }
 
 // compareSets compares what is judged by before and now, within the limit.

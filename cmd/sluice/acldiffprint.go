@@ -11,6 +11,7 @@ import (
 
 	"github.com/sluiceproxy/sluice/acl"
 	"github.com/sluiceproxy/sluice/acl/audit"
+	"github.com/sluiceproxy/sluice/internal/cli"
 )
 
 // diffOutput is what "sluice acl diff --json" prints: docs/schema/acl-diff.json.
@@ -210,7 +211,11 @@ func printJSON(s streams, v any) error {
 
 // colours paints words by what they mean, when standard output is a terminal and NO_COLOR is not set.
 func colours(s streams) func(meaning, text string) string {
-	f, ok := s.out.(*os.File)
+	out := s.out
+	if o, ok := out.(*cli.Output); ok {
+		out = o.To
+	}
+	f, ok := out.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" {
 		return func(_, text string) string { return text }
 	}

@@ -64,6 +64,8 @@ func TestACLDiffExpiries(t *testing.T) {
 		{1, 1, "1 opened, 0 closed\n\nopened from 2027-11-30 on by line 2 *.com\n  was line 2 !x.com  port any  x.com:443=1.0.0.0\n",
 			"*.com #@ expires=2027-11-29\n!x.com\n*.com\n", "*.com #@ expires=2027-11-29\n*.com\n"},
 		{1, 0, "0 opened, 0 closed\nline 1 !a.com: expires never instead of 2027-11-29\n", "!a.com #@ expires=2027-11-29\n", "!a.com\n"},
+		{1, 0, "0 opened, 0 closed\n#@ end, the last line before, is lost\n", "a.com\n#@ end\n", "a.com\n"},
+		{0, 0, "equivalent: both lists decide alike on every target\n", "a.com\n", "a.com\n#@ end\n"},
 		{1, 0, "0 opened, 0 closed\nassert deny *.b.com, in line 2 before, is lost\n", "a.com\n#@ assert deny *.b.com\n", "a.com\n"},
 		{0, 0, "equivalent: both lists decide alike on every target\n", "a.com #@ expires=2027-11-29\n", "a.com #@ expires=2027-11-29 owner=x\n"},
 	}

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -45,7 +47,7 @@ Status 0: nothing found, 1: something, 2: wrong rules, or a list too large for -
 	}
 	a.add(cmd.Flags())
 	cmd.Flags().StringVar(&a.config, "config", "", "configuration file of sluice proxy, whose rules and inspected hosts are looked at")
-	cmd.Flags().StringVar(&a.format, "format", "text", "text, json, github (annotations) or sarif")
+	cmd.Flags().StringVar(&a.format, "format", "text", "text, json, github (annotations), gitlab (a code quality report) or sarif")
 	return cmd
 }
 
@@ -56,8 +58,8 @@ func (a *aclLint) run(args, environ []string, s streams) error {
 		}
 		a.format = "json"
 	}
-	if !slices.Contains([]string{"text", "json", "github", "sarif"}, a.format) {
-		return cli.Wrong(errors.New("--format: write text, json, github or sarif"))
+	if !slices.Contains([]string{"text", "json", "github", "gitlab", "sarif"}, a.format) {
+		return cli.Wrong(errors.New("--format: write text, json, github, gitlab or sarif"))
 	}
 	out, err := a.lint(args, environ, s)
 	if err != nil {
@@ -68,6 +70,8 @@ func (a *aclLint) run(args, environ []string, s streams) error {
 		err = printJSON(s, out)
 	case "sarif":
 		err = printJSON(s, out.sarif())
+	case "gitlab":
+		err = printJSON(s, out.gitlab())
 	case "github":
 		out.github(s)
 	default:
@@ -195,7 +199,28 @@ func (o *lintOutput) github(s streams) {
 	}
 }
 
-// sarif is the log of SARIF 2.1.0, which GitHub and GitLab read.
+// gitlab is a code quality report: https://docs.gitlab.com/ci/testing/code_quality/
+func (o *lintOutput) gitlab() any {
+	type object = map[string]any
+	all, seen := []object{}, map[string]int{}
+	for _, f := range o.Findings {
+		severity := "minor"
+		if f.serious() {
+			severity = "major"
+		}
+		// What stays when lines come and go in front of it, apart from lines alike.
+		what := strings.Join([]string{f.Kind, f.File, f.Rule}, "\n")
+		seen[what]++
+		all = append(all, object{
+			"description": f.Message, "check_name": f.Kind, "severity": severity,
+			"fingerprint": fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s\n%d", what, seen[what]))),
+			"location":    object{"path": path.Clean(f.File), "lines": object{"begin": f.Line}},
+		})
+	}
+	return all
+}
+
+// sarif is the log of SARIF 2.1.0, which GitHub reads.
 func (o *lintOutput) sarif() any {
 	type object = map[string]any
 	results, rules, seen := []object{}, []object{}, map[string]bool{}

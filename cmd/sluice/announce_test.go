@@ -67,6 +67,14 @@ func TestEmptyListIsAnnounced(t *testing.T) {
 	status, said = runs(t, []string{"EGRESS_HTTP_PROXY_DESTINATION=!*.example.com\n*.b.test"}, "proxy", "--listen", "127.0.0.1:0", "--admin", "off")
 	assert.Equal(t, 0, status, said)
 	assert.NotContains(t, said, "every request")
+	_, over := runs(t, []string{"EGRESS_HTTP_PROXY_DESTINATION=a.test #@ expires=2026-01-01\nb.test"}, "proxy", "--listen", "127.0.0.1:0", "--admin", "off")
+	assert.Contains(t, over, "\n  a.test  (expired)\n  b.test\n")
+	assert.Contains(t, over, "'a.test' has expired on 2026-01-01, and allows nothing any more")
+	assert.Regexp(t, `try: curl -x http://127\.0\.0\.1:\d+ https://b\.test/\n`, over)
+	_, over = runs(t, []string{"EGRESS_HTTP_PROXY_DESTINATION=a.test #@ expires=2026-01-01"}, "proxy", "--listen", "127.0.0.1:0", "--admin", "off")
+	assert.Contains(t, over, "no rule allows anything: every request is denied\n")
+	_, learns := runs(t, nil, "proxy", "--learn", "--listen", "127.0.0.1:0", "--admin", "off")
+	assert.Contains(t, learns, "rules in force: 0\n  learning: ")
 	assert.Regexp(t, `try: curl -x http://127\.0\.0\.1:\d+ https://b\.test/\n`, said)
 }
 

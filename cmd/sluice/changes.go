@@ -189,7 +189,7 @@ func (r *replaced) change() *admin.Change {
 				t.Tenant = p.tenant
 				out.Tenants = append(out.Tenants, *t)
 			}
-			for _, line := range lostAssertions(p.before, p.now) {
+			for _, line := range lostLines(p.before, p.now) {
 				other.note("%s", strings.TrimPrefix("tenant "+p.tenant+": "+line, "tenant : "))
 			}
 		}

@@ -80,7 +80,7 @@ func TestWhatElseAReloadHasChanged(t *testing.T) {
 		"inspect:\n  hosts:\n  - host: a.test\n    requests: GET /\n    headers: {Authorization: {file: DIR/one}}\n" +
 		"parents:\n- via: [http://p.test:3128]\n"
 	load := func(text string) judged {
-		c, err := loadAlone(write(t, "sluice.yaml", strings.ReplaceAll(text, "DIR", dir)))
+		c, err := loadAlone(write(t, "sluice.yaml", strings.ReplaceAll(text, "DIR", dir)), streams{})
 		require.NoError(t, err)
 		s := setOf(c.Shared(), nil, time.Now())
 		(&proxyMode{usages: new(tenantUsages)}).tenants(c, &s, time.Now())

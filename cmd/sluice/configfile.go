@@ -6,9 +6,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
+	"github.com/sluiceproxy/sluice/internal/files"
 	"github.com/sluiceproxy/sluice/internal/settings"
 )
 
@@ -28,12 +30,30 @@ func loadHere(path string, environ []string, s streams) (*config.Proxy, error) {
 		slices.Sort(names)
 		fmt.Fprintf(s.err, "%s: the environment is read too, as sluice proxy reads it, and wins: %s\n", path, strings.Join(names, ", "))
 	}
-	return config.LoadProxy(settings.Input{Environ: append(slices.Clone(environ), configVariable+"="+path)})
+	return config.LoadProxy(configured(path, environ, s))
+}
+
+// configured is --config path in an environment. In the place of the configuration itself, the first file that is
+// read, standard input (-) is as good.
+func configured(path string, environ []string, s streams) settings.Input {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	settings.AddFlags(flags, config.ProxySettings())
+	if err := flags.Set("config", path); err != nil {
+		panic(err) // there is such a flag, and it takes any text
+	}
+	first := true
+	return settings.Input{Flags: flags, Environ: environ, ReadFile: func(path string) ([]byte, error) {
+		stdin := first && path == "-"
+		if first = false; stdin {
+			return files.ReadStream(s.in, "standard input")
+		}
+		return files.Read(path)
+	}}
 }
 
 // loadAlone loads what a file says, whatever the environment is.
-func loadAlone(path string) (*config.Proxy, error) {
-	c, err := config.LoadProxy(settings.Input{Environ: []string{configVariable + "=" + path}})
+func loadAlone(path string, s streams) (*config.Proxy, error) {
+	c, err := config.LoadProxy(configured(path, nil, s))
 	if err != nil {
 		return nil, fmt.Errorf("%s, read without the environment (--environment reads it too):\n%w", path, err)
 	}

@@ -81,6 +81,9 @@ func (c *converter) files(main string) convert.Files {
 
 func (c *converter) print(r *convert.Result) error {
 	if c.json {
+		if r.Left == nil {
+			r.Left = []convert.Finding{} // a list, though there is nothing in it
+		}
 		enc := json.NewEncoder(c.s.out)
 		enc.SetEscapeHTML(false)
 		if err := enc.Encode(r); err != nil {

@@ -55,7 +55,7 @@ func TestFullOutput(t *testing.T) {
 	squid := write(t, "squid.conf", "http_access allow all\n")
 	for _, args := range [][]string{
 		{"convert", "squid", squid}, {"convert", "squid", "--json", squid}, {"convert", "haproxy", "-e", "SERVICE_TCP_PORT=13443", convertData + "others/haproxy.cfg"},
-		{"acl", "hash", rules}, {"acl", "suggest", "--log", log}, {"acl", "explain", "--rules", rules, "a.test:443"}, {"acl", "lint", "--json", rules}, {"acl", "test", "--rules", rules, "a.example.com:443"},
+		{"acl", "hash", rules}, {"acl", "diff", rules, rules}, {"acl", "suggest", "--log", log}, {"acl", "explain", "--rules", rules, "a.test:443"}, {"acl", "lint", "--json", rules}, {"acl", "test", "--rules", rules, "a.example.com:443"},
 		{"version"}, {"version", "--json"}, {"migrate", "--image", "x/sluice:1", "../../internal/migrate/testdata/http-proxy.yaml"},
 	} {
 		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

@@ -24,6 +24,7 @@ func (d *daemon[C]) publish(before, now C) error {
 		return err
 	}
 	d.config, d.own = now, own
+	d.named.loaded(now.Shared())
 	was, hash := d.judged, d.named.get().Hash
 	d.published()
 	if name := d.named.get(); was.set != nil {

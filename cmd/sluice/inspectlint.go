@@ -136,6 +136,9 @@ func (o *lintOutput) reached(file string, h *policy.Inspected, t *policy.Tenant,
 	var text strings.Builder
 	text.WriteString(form.Canonical() + "\n")
 	for r := range t.Rules.Rules() {
+		if r.Expired {
+			continue // it would be in force in the other list
+		}
 		text.WriteString(r.Canonical() + "\n")
 	}
 	without, err := acl.Parse(text.String())

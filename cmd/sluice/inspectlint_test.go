@@ -64,6 +64,8 @@ func TestLintInspect(t *testing.T) {
 	assert.Contains(t, out, "::warning file="+path+",line=8,title=request-never-decides::request rule 'GET /v1/*'")
 	_, out, _ = sluice(t, nil, "", "acl", "lint", "--format", "sarif", "--config", path)
 	assert.Contains(t, out, `"ruleId": "host-shadowed"`)
+	_, out, _ = sluice(t, nil, "", "acl", "lint", "--format", "gitlab", "--config", path)
+	assert.Contains(t, out, `"check_name": "host-shadowed"`)
 	status, _, err = sluice(t, nil, "", "acl", "lint", "--config", path, path)
 	assert.Equal(t, 2, status)
 	assert.Equal(t, "--config and files of rules are both given; keep one of them\n", err)
@@ -81,4 +83,14 @@ func TestExplainRequest(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(out), &e), out)
 	assert.Equal(t, "depends", e.Verdict, "of the host")
 	assert.Equal(t, &requestAnswer{Request: "POST https://x.example.com/v1/a", Host: "*.example.com", Verdict: "deny", Reason: "no request rule allows it"}, e.Request)
+}
+
+// A rule that has expired allows an inspected host nothing, nor does one of another host make it seem so.
+func TestLintInspectExpired(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "sluice.yaml")
+	require.NoError(t, os.WriteFile(path, []byte("rules: |\n  old.test #@ expires=2026-01-01\n  no.test #@ expires=2026-01-01\ninspect:\n  hosts:\n  - {host: no.test, requests: \"GET /\\n!GET /\"}\n"), 0o600))
+	status, out, err := sluice(t, nil, "", "acl", "lint", "--config", path)
+	assert.Equal(t, 1, status, err)
+	assert.Contains(t, out, "host-never-allowed: the rules allow nothing of the inspected host no.test")
+	assert.Contains(t, out, "request-half-dead: request rule '!GET /': it denies other spellings only")
 }

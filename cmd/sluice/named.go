@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"net/url"
 	"sync"
 	"time"
@@ -22,8 +23,10 @@ type named struct {
 	over   bool        // nothing expires any more
 	expiry *time.Timer // has the daemon look when a rule expires; nil: none will
 
-	mu   sync.Mutex // guards what is below, which others read
-	name policy.Name
+	mu     sync.Mutex // guards what is below, which others read
+	name   policy.Name
+	rules  *config.Common // that are in force
+	broken int            // assertions of theirs that an expiry has broken
 }
 
 // of is what the next generation is called, made of s, which was made of the configuration c. It
@@ -50,13 +53,27 @@ func (n *named) get() policy.Name {
 	return n.name
 }
 
+// brokenNow is how many assertions an expiry has broken.
+func (n *named) brokenNow() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.broken
+}
+
+// loaded says what is in force, with the assertions that were broken when it was loaded.
+func (n *named) loaded(c *config.Common) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rules, n.broken = c, c.Broken
+}
+
 // awaitExpiry has the daemon look again when the next rule expires. It is called under d.force.
 func (d *daemon[C]) awaitExpiry() {
 	if d.named.expiry != nil {
 		d.named.expiry.Stop()
 	}
 	c := d.config.Shared()
-	if next, ok := c.NextExpiry(d.named.built); ok && !c.KeepExpired && !d.named.over {
+	if next, ok := c.NextExpiry(d.named.built); ok && !d.named.over {
 		d.named.expiry = time.AfterFunc(time.Until(next), d.expire)
 	}
 }
@@ -79,22 +96,46 @@ func (d *daemon[C]) time() time.Time {
 	return time.Now()
 }
 
-// expire puts the rules in force without those that have expired since. A clock that was set is
-// noticed by the look that comes anyway.
+// expire puts the rules in force without those that have expired since, or only tells of these when they are kept. A
+// clock that was set is noticed by the look that comes anyway.
 func (d *daemon[C]) expire() {
 	d.force.Lock()
 	defer d.force.Unlock()
 	c := d.config.Shared()
 	next, ok := c.NextExpiry(d.named.built)
 	now := d.time()
-	if !ok || c.KeepExpired || next.After(now) {
+	if !ok || next.After(now) {
 		d.awaitExpiry()
 		return
 	}
+	said := "a rule has expired, and allows nothing any more"
+	if c.KeepExpired {
+		said = "a rule has expired, and still allows, since what has expired is kept"
+	}
 	for _, rule := range c.ExpiredBetween(d.named.built, now) {
-		d.log.Warn("a rule has expired, and allows nothing any more", "rule", rule)
+		d.log.Warn(said, "rule", rule)
+	}
+	if c.KeepExpired {
+		d.named.built = now // what was said is not said again
+		d.awaitExpiry()
+		return
 	}
 	d.renew(d.own)
+	go d.changes.contain(func() { d.named.verify(d.log, c, now) })
+}
+
+// verify tells of the assertions of c that an expiry has broken. That may take seconds, in which a reload may come.
+func (n *named) verify(log *slog.Logger, c *config.Common, now time.Time) {
+	all := c.BrokenAt(now)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rules != c {
+		return
+	}
+	n.broken = len(all)
+	for _, b := range all {
+		log.Warn(b.Error())
+	}
 }
 
 // String is what is in force, as people call it.
@@ -121,7 +162,7 @@ func (d *daemon[C]) showPolicy() {
 		now := time.Now()
 		next, ok := d.inForce().NextExpiry(now)
 		return next.Sub(now), ok
-	})
+	}, d.named.brokenNow)
 }
 
 // policy is what GET /api/policy answers.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -43,6 +44,7 @@ func TestRulesExpire(t *testing.T) {
 		c := load()
 		c.KeepExpired = keep
 		d := &daemon[*config.Proxy]{running: &running{log: slog.New(slog.NewTextHandler(&said, nil))}, mode: m, config: c}
+		d.changes.contain = func(f func()) { f() }
 		d.renew(nil)
 		require.True(t, allowed(m))
 		d.expire()
@@ -55,6 +57,11 @@ func TestRulesExpire(t *testing.T) {
 		assert.Equal(t, before.Hash, d.named.get().Hash)
 		if keep {
 			assert.Len(t, m.all, 1)
+			assert.Contains(t, said.String(), `msg="a rule has expired, and still allows, since what has expired is kept" rule="line 1 a.test, valid through `+day+`"`)
+			said.Reset()
+			d.expire()
+			assert.Empty(t, said.String(), "once")
+			d.endExpiry()
 			continue
 		}
 		assert.Equal(t, before.Number+1, d.named.get().Number)
@@ -64,6 +71,48 @@ func TestRulesExpire(t *testing.T) {
 		assert.Len(t, m.all, 2, "once")
 		d.endExpiry()
 	}
+}
+
+// An assertion that only an expiry has broken is told of, and counted, when the rules are loaded and when the day has
+// passed; rules that are kept break none.
+func TestExpiryBreaksAssertions(t *testing.T) {
+	day := time.Now().UTC().Format(time.DateOnly)
+	load := func(day, expired string) *config.Proxy {
+		c, err := config.LoadProxy(settings.Input{Environ: []string{"SLUICE_EXPIRED=" + expired,
+			"EGRESS_HTTP_PROXY_DESTINATION=a.test #@ expires=" + day + "\n!c.test #@ expires=2026-01-01\n#@ assert allow a.test\n#@ assert deny b.test"}})
+		require.NoError(t, err)
+		return c
+	}
+	const wrong = "'assert allow a.test' does not hold: default denies a.test:443="
+	said := func(c *config.Proxy) string { return fmt.Sprint(c.Warnings) }
+	before := load("2026-01-01", "close")
+	assert.Equal(t, 1, before.Broken)
+	assert.Contains(t, said(before), wrong)
+	assert.Contains(t, said(before), "'a.test' has expired on 2026-01-01, and allows nothing any more")
+	assert.Contains(t, said(before), "'!c.test' has expired on 2026-01-01, and still denies")
+	kept := load("2026-01-01", "keep")
+	assert.Equal(t, 0, kept.Broken)
+	assert.NotContains(t, said(kept), wrong)
+	assert.Contains(t, said(kept), "'a.test' has expired on 2026-01-01, and still allows, since what has expired is kept")
+
+	c := load(day, "close")
+	assert.Equal(t, 0, c.Broken)
+	var log bytes.Buffer
+	d := &daemon[*config.Proxy]{running: &running{log: slog.New(slog.NewTextHandler(&log, nil))}, mode: &renewals{}, config: c}
+	looked := make(chan bool)
+	d.changes.contain = func(f func()) { f(); close(looked) }
+	d.named.loaded(c.Shared())
+	d.renew(nil)
+	now := d.named.built.Add(24 * time.Hour)
+	d.clock = func() time.Time { return now }
+	d.expire()
+	<-looked
+	assert.Equal(t, 1, d.named.brokenNow())
+	assert.Contains(t, log.String(), wrong)
+	d.named.loaded(load("2999-01-01", "close").Shared())
+	d.named.verify(d.log, c.Shared(), now)
+	assert.Equal(t, 0, d.named.brokenNow(), "of rules that are not in force any more nothing is said")
+	d.endExpiry()
 }
 
 // page is what the admin port answers.

@@ -286,26 +286,31 @@ func (m *proxyMode) announce(c *config.Proxy) (a announcement) {
 	if len(c.Tenants) > 0 {
 		fmt.Fprintf(&b, "tenants: %d, with %d rules; for clients of none of them:\n", len(c.Tenants), c.RuleCount()-c.Policy.Len())
 	}
-	fmt.Fprintf(&b, "rules in force: %d from %s\n", c.Policy.Len(), c.Origin)
-	shown := 0
-	for r := range c.Policy.Rules() {
+	fmt.Fprintf(&b, "rules in force: %d", c.Policy.Len())
+	if c.Origin != "" { // who learns needs none
+		b.WriteString(" from " + c.Origin)
+	}
+	b.WriteByte('\n')
+	shown, now := 0, time.Now()
+	rules := c.InForce(c.Policy, now)
+	for r := range rules.Rules() {
 		if shown++; shown > 20 {
 			fmt.Fprintf(&b, "  … and %d more\n", c.Policy.Len()-20)
 			break
 		}
-		fmt.Fprintf(&b, "  %s\n", r.Text)
+		fmt.Fprintf(&b, "  %s%s\n", r.Text, map[bool]string{true: "  (expired)"}[r.Expired])
 	}
 	switch {
 	case c.Learned != nil:
 		b.WriteString("  learning: what they do not decide is allowed, and recorded\n")
 	case c.Policy == nil:
 		b.WriteString("  none: they are refused\n")
-	case allowsNothing(c.Policy):
+	case allowsNothing(rules):
 		b.WriteString("  no rule allows anything: every request is denied\n")
 		a.warnings = append(a.warnings, "the rules deny everything: none of them allows a destination; add one, such as example.com, or * for all")
 	}
 	a.rules = b.String()
-	if url := tryURL(cmp.Or(c.Learned, c.Policy).WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
+	if url := tryURL(cmp.Or(c.InForce(c.Learned, now), rules).WithGuard(acl.Guard{Mode: c.Guard})); url != "" {
 		a.try = "curl -x http://" + tryAddr(m.proxies[0].Addr()) + " " + url
 	}
 	return a

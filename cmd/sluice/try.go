@@ -17,7 +17,7 @@ var somewhere = netip.AddrFrom4([4]byte{93, 184, 215, 14})
 // allowsNothing reports whether the rules deny every target.
 func allowsNothing(p *acl.Policy) bool {
 	for r := range p.Rules() {
-		if !r.Deny {
+		if !r.Deny && !r.Expired {
 			return false
 		}
 	}
@@ -35,7 +35,7 @@ func tryURL(p *acl.Policy) string {
 		if tried++; tried > maxTried {
 			break
 		}
-		if r.Deny {
+		if r.Deny || r.Expired {
 			continue
 		}
 		if url := urlOf(p, strings.TrimPrefix(r.Text, "*.")); url != "" {

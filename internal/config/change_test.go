@@ -22,7 +22,7 @@ func TestEverySettingSaysHowItChanges(t *testing.T) {
 			}
 		}
 	}
-	made := map[string]bool{"Policy": true, "Inspect": true, "Parents": true, "ShadowRules": true, "Shadow": true, "Learned": true, "KeepExpired": true, "Origin": true, "Watch": true, "Warnings": true, "Written": true, "Rules": true, "Listeners": true, "Tenants": true, "Users": true, "Keys": true}
+	made := map[string]bool{"Policy": true, "Inspect": true, "Parents": true, "ShadowRules": true, "Shadow": true, "Learned": true, "KeepExpired": true, "Origin": true, "Broken": true, "Watch": true, "Warnings": true, "Written": true, "Rules": true, "Listeners": true, "Tenants": true, "Users": true, "Keys": true}
 	p, c := &Proxy{}, &TCP{}
 	everyPlace(t, reflect.ValueOf(p).Elem(), p.settings(), made)
 	everyPlace(t, reflect.ValueOf(c).Elem(), c.settings(), made)

@@ -44,6 +44,8 @@ type Common struct {
 
 	// Origin is where the rules, or the destinations, come from.
 	Origin string
+	// Broken is how many assertions did not hold when this was loaded, since a rule had expired.
+	Broken int
 	// Watch are the files whose change calls for a reload.
 	Watch []string
 	// Warnings are doubtful, and no reason not to start.

@@ -42,8 +42,11 @@ func (p *Proxy) learn(l *settings.Loader, all []settings.Setting) {
 // learned are those rules with one behind them for all that they don't decide. Rules that can't be
 // parsed were refused before.
 func learned(rules RuleText) *acl.Policy {
-	rest := acl.Text{Source: learnSource, Text: "*\n#@ end\n"}
-	p, err := acl.ParseTexts(append(slices.Clone(rules.Texts), rest)...)
+	texts := slices.Clone(rules.Texts)
+	if len(texts) == 0 { // a decision names its text only where that is one of several
+		texts = []acl.Text{{Text: "#@ end\n"}}
+	}
+	p, err := acl.ParseTexts(append(texts, acl.Text{Source: learnSource, Text: "*\n#@ end\n"})...)
 	if err != nil {
 		return nil
 	}

@@ -19,6 +19,7 @@ func TestLearn(t *testing.T) {
 	require.NoError(t, err, "no rules are needed")
 	require.Nil(t, p.Policy)
 	require.Equal(t, acl.Allow, p.Learned.WithGuard(acl.Guard{Mode: acl.GuardOff}).DecideHost(target).Verdict)
+	require.Equal(t, "line 1 of --learn *", p.Learned.WithGuard(acl.Guard{Mode: acl.GuardOff}).DecideHost(target).Reason(), "without rules, too")
 	require.Len(t, p.Warnings, 1)
 	require.Equal(t, "--learn: what no rule denies is allowed, and recorded in the access log: sluice acl suggest makes rules of that; put them in force, and take this setting away", p.Warnings[0].Error())
 

@@ -49,6 +49,8 @@ type decider struct {
 	old, now     int
 	oldG, nowG   string
 	oldOK, nowOK bool
+	// Of what the guard of one decides: the rules for the address.
+	oldAddr, nowAddr int
 }
 
 // places are names, addresses and ports that share nothing with how audit finds its own.
@@ -125,12 +127,15 @@ func judge(t *rapid.T, a, b Subject, known bool) {
 		return r
 	}
 	key := func(name string, port uint16, addr netip.Addr, x, y acltest.Answer) decider {
-		k := decider{a.off.DecideAddr(name, port, addr).Rule, b.off.DecideAddr(name, port, addr).Rule, guardSet(x.Guard), guardSet(y.Guard), x.Verdict == "allow", y.Verdict == "allow"}
+		k := decider{old: a.off.DecideAddr(name, port, addr).Rule, now: b.off.DecideAddr(name, port, addr).Rule,
+			oldG: guardSet(x.Guard), nowG: guardSet(y.Guard), oldOK: x.Verdict == "allow", nowOK: y.Verdict == "allow"}
 		switch oldName, nowName := a.byName(k.old), b.byName(k.now); {
 		case oldName && !nowName:
 			k.old, k.oldG = -1, ""
 		case nowName && !oldName:
 			k.now, k.nowG = -1, ""
+		case oldName && nowName && k.oldG != k.nowG:
+			k.old, k.now, k.oldAddr, k.nowAddr = -1, -1, a.byAddr(port, addr), b.byAddr(port, addr)
 		}
 		return k
 	}
@@ -176,6 +181,14 @@ func judge(t *rapid.T, a, b Subject, known bool) {
 
 // byName reports whether a rule is one on names, or none.
 func (s *Subject) byName(rule int) bool { return rule == 0 || s.Policy.Rule(rule).Form != acl.FormAddr }
+
+// byAddr is the first rule for an address, 0 when there is none.
+func (s *Subject) byAddr(port uint16, addr netip.Addr) int {
+	if r := s.off.DecideAddr("", port, addr).Rule; !s.byName(r) {
+		return r
+	}
+	return 0
+}
 
 func guardSet(s string) string {
 	if s != "" {
