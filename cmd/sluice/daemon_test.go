@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -168,13 +169,18 @@ func httpServer(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
-// freeAddr is an address of loopback that nobody listens at.
+// freeAddr is an address of loopback that nobody listens at, of a port that the kernel gives to nobody meanwhile.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000)))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 // stalled is the end for writing of a pipe that is full and that nobody reads.
