@@ -86,13 +86,16 @@ func (c *coder) decodeReplica(p *part) *replica {
 	return n.replica(f.replica)
 }
 
-// key is a hash of 128 bits. That any two of a thousand million different worlds have the same
-// one is less likely than one in 10^20.
-type key [2]uint64
+// key is a hash of 96 bits. That any two of a thousand million different worlds have the same one
+// is less likely than one in 10^11.
+type key [3]uint32
 
 var seeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
 
-func hash(b []byte) key { return key{maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)} }
+func hash(b []byte) key {
+	x, y := maphash.Bytes(seeds[0], b), maphash.Bytes(seeds[1], b)
+	return key{uint32(x), uint32(x >> 32), uint32(y)}
+}
 
 func (c *coder) keyOf(w *world) key { return c.key(c.encode(w)) }
 

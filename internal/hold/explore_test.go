@@ -53,7 +53,7 @@ type worker struct {
 	here    parts
 	all     []found  // that here leads to
 	flatAll []uint16 // in one
-	touched uint64
+	touched uint32
 	found   []found // of them, and of those of the worlds before, what was not reached before
 	data    []uint16
 	taken   int
@@ -63,7 +63,7 @@ type worker struct {
 type found struct {
 	key  key
 	from int // which of the slab
-	move uint16
+	move int
 	bad  bool
 	end  int // of its data
 }
@@ -110,7 +110,7 @@ func (x *exploration) begin() {
 	c := x.workers[0].coder
 	p := c.encode(w)
 	x.seen.add(c.key(p))
-	x.nodes.add(node{parent: -1})
+	x.nodes.add(-1, 0)
 	x.next.add(c.flat(nil, p))
 }
 
@@ -141,7 +141,7 @@ func (w *worker) look(seen *seen, i int) {
 	w.all, w.flatAll = w.all[:0], w.flatAll[:0]
 	w.ahead(&w.here, func(p *parts) {
 		w.flatAll = w.flat(w.flatAll, p)
-		w.all = append(w.all, found{w.key(p), i, uint16(len(w.all)), w.holders(p) > 1, len(w.flatAll)})
+		w.all = append(w.all, found{w.key(p), i, len(w.all), w.holders(p) > 1, len(w.flatAll)})
 	})
 	for k := range w.all { // one wait for the memory, not one for each
 		w.touched += seen.touch(w.all[k].key)
@@ -171,7 +171,7 @@ func (x *exploration) take(at, i int) {
 		if w.taken > 0 {
 			begin = w.found[w.taken-1].end
 		}
-		x.nodes.add(node{int32(at), f.move})
+		x.nodes.add(at, f.move)
 		x.next.add(w.data[begin:f.end])
 		if f.bad {
 			x.bad = x.nodes.n - 1
@@ -196,15 +196,16 @@ func measured(what string) uint64 {
 
 // trace is how the n-th world came about, a line for each move, and that world.
 func (x *exploration) trace(n int) (string, *world) {
-	var way []uint16
-	for at := n; x.nodes.of(at).parent >= 0; at = int(x.nodes.of(at).parent) {
-		way = append(way, x.nodes.of(at).move)
+	var way []int
+	for n > 0 {
+		parent, move := x.nodes.of(n)
+		n, way = parent, append(way, move)
 	}
 	slices.Reverse(way)
 	w := newWorld(x.rules)
 	var b strings.Builder
 	for step, want := range way {
-		at := uint16(0)
+		at := 0
 		var next *world
 		var said string
 		w.moves(x.rules, func(m move, v *world) {

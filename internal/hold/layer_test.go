@@ -1,27 +1,30 @@
 package hold
 
-// node is a world that was reached: from which other, by which of its moves.
-type node struct {
-	parent int32
-	move   uint16
-}
+import "math"
 
-// nodes are a list that grows without being copied.
+// nodes say of each world that was reached from which other it was, by which of its moves. They
+// grow without being copied, and take up 5 bytes a world.
 type nodes struct {
-	n    int
-	list [][]node
+	n       int
+	parents [][]int32
+	moves   [][]uint8
 }
 
 const perNodes = 1 << 20
 
-func (l *nodes) of(i int) node { return l.list[i/perNodes][i%perNodes] }
+func (l *nodes) of(n int) (parent, move int) {
+	return int(l.parents[n/perNodes][n%perNodes]), int(l.moves[n/perNodes][n%perNodes])
+}
 
-func (l *nodes) add(n node) {
-	if l.n%perNodes == 0 {
-		l.list = append(l.list, make([]node, 0, perNodes))
+func (l *nodes) add(parent, move int) {
+	if parent > math.MaxInt32 || move > math.MaxUint8 {
+		panic("too many worlds, or moves of one")
 	}
-	last := &l.list[len(l.list)-1]
-	*last = append(*last, n)
+	if l.n%perNodes == 0 {
+		l.parents, l.moves = append(l.parents, make([]int32, 0, perNodes)), append(l.moves, make([]uint8, 0, perNodes))
+	}
+	at := l.n / perNodes
+	l.parents[at], l.moves[at] = append(l.parents[at], int32(parent)), append(l.moves[at], uint8(move))
 	l.n++
 }
 

@@ -11,7 +11,7 @@ type shard struct {
 	n     int
 }
 
-func (s *seen) shard(k key) *shard { return &s.shards[k[0]>>56] }
+func (s *seen) shard(k key) *shard { return &s.shards[k[0]>>24] }
 
 func (s *seen) has(k key) bool {
 	h := s.shard(k)
@@ -19,7 +19,7 @@ func (s *seen) has(k key) bool {
 }
 
 // touch has where k would be read into the cache.
-func (s *seen) touch(k key) uint64 {
+func (s *seen) touch(k key) uint32 {
 	if h := s.shard(k); len(h.slots) > 0 {
 		return h.slots[h.first(k)][0]
 	}
@@ -43,7 +43,7 @@ func (s *seen) add(k key) bool {
 
 // first is where k is if no other is.
 func (h *shard) first(k key) int {
-	at, _ := bits.Mul64(k[1], uint64(len(h.slots)))
+	at, _ := bits.Mul64(uint64(k[1])<<32|uint64(k[2]), uint64(len(h.slots)))
 	return int(at)
 }
 
@@ -58,10 +58,10 @@ func (h *shard) find(k key) int {
 	return at
 }
 
-// grow makes the table larger by a half: one of 256 at a time, so that two of all are never there.
+// grow makes the table larger by a third: one of 256 at a time, so that two of all are never there.
 func (h *shard) grow() {
 	old := h.slots
-	h.slots = make([]key, max(16, len(old)*3/2))
+	h.slots = make([]key, max(16, len(old)*4/3))
 	for _, k := range old {
 		if k != (key{}) {
 			h.slots[h.find(k)] = k
