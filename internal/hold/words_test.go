@@ -7,6 +7,8 @@ const (
 	sayIdentity = 0x2000
 	sayItself   = 0x3000
 
+	// Of a nonce, which one times 4; and 1 more if it is the one behind that, 2 more if it is the
+	// one before: a floor is at a nonce of the process, or right before it.
 	sayOwn   = 0x4000 // behind the last nonce of the process
 	sayOther = 0x8000 // of a process that is behind the last one of all
 	sayThat  = 0xc000
@@ -42,10 +44,10 @@ func (s *stepper) say(said []uint16, p *parts, i int, q *part) []uint16 {
 		x := uint16(0)
 		if at := indexOf(n, l.nonces, own.nonces); at >= 0 {
 			x = uint16(at) * 4
-		} else if at := indexOf(n-1, l.nonces, own.nonces); at >= 0 {
-			x = uint16(at)*4 + 1
 		} else if at := indexOf(n+1, l.nonces, own.nonces); at >= 0 {
 			x = uint16(at)*4 + 2
+		} else if at := indexOf(n-1, l.nonces, own.nonces); at >= 0 {
+			x = uint16(at)*4 + 1
 		} else if processOf(n) == process && twiceOf(n) > twice {
 			x = sayOwn + uint16(twiceOf(n)-twice)
 		} else if processOf(n) > uint64(p.process) {
@@ -119,12 +121,7 @@ func (s *stepper) hear(said []uint16, p *parts, i int, to *part) []uint16 {
 			} else {
 				x = own.nonces[at-len(l.nonces)]
 			}
-			switch beside {
-			case 1:
-				x++
-			case 2:
-				x--
-			}
+			x += (beside & 1) - beside>>1
 		case x < sayOther:
 			x += placeOf(processOf(own.nonces[0]), 2*uint64(own.count)) - sayOwn
 		case x < sayThat:
