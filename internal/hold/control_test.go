@@ -114,9 +114,6 @@ func TestExhaustiveControls(t *testing.T) {
 // the Lease that said so was deleted or overwritten before it was seen.
 func TestExhaustiveLimit(t *testing.T) {
 	for _, kinds := range []faultKind{deleted | restart, stranger} {
-		if kinds == stranger && !*large {
-			continue // a minute
-		}
 		r := differing(2, kinds)
 		r.holding = kinds&deleted != 0
 		explore(r, limits{states: 3_000_000}).overlap(t)

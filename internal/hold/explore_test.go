@@ -18,7 +18,7 @@ import (
 
 var (
 	large     = flag.Bool("large", false, "explore the large spaces too, in up to 13 GiB")
-	spaceTime = flag.Duration("space", 100*time.Second, "explore a large space for so long at most")
+	spaceTime = flag.Duration("space", time.Hour, "explore a large space for so long at most")
 )
 
 // limits are what an exploration may take; 0: as much as it needs.
