@@ -23,13 +23,13 @@ func alike(n int, s Settings, faults int, kinds faultKind) *rules {
 	return &rules{replicas: n, set: [3]Settings{s, s, s}, rate: [3]int{10, 10, 10}, faults: faults, kinds: kinds, coarse: true, alike: true, blind: true}
 }
 
-// apart has the clock of A slow and that of B fast by 10 %, and times so fine that it counts:
-// P and V are 11 ticks of A together, L is 1.15 times that.
-func apart() *rules {
+// apart has the clock of A slow and those of the others fast by 10 %, and times so fine that it
+// counts: P and V are 11 ticks of A together, L is 1.15 times that.
+func apart(replicas int) *rules {
 	s := shortest
 	s.Pending, s.Held, s.Lease = 2*tick, 9*tick, 127*time.Millisecond
-	r := alike(2, s, 0, 0)
-	r.rate, r.alike = [3]int{10, 11}, false
+	r := alike(replicas, s, 0, 0)
+	r.rate = [3]int{10, 11, 11}
 	return r
 }
 
@@ -73,11 +73,11 @@ func TestExhaustiveControls(t *testing.T) {
 	}
 	brief := flawed(0, 0, flaws{mend: unannounced})
 	brief.set[0].Lease, brief.set[1].Lease = tick, tick
-	noMargin := apart()
+	noMargin := apart(2)
 	noMargin.set[0].Lease, noMargin.set[1].Lease = 11*tick, 11*tick
 	noMargin.flaws.mend = unannounced
 	differ := alike(2, shortest, 0, 0)
-	differ.set[0], differ.alike, differ.flaws.mend = short, false, unannounced
+	differ.set[0], differ.flaws.mend = short, unannounced
 	held := func(r *rules) *rules { r.holding = true; return r }
 	first := flawed(0, 0, flaws{mend: hasty})
 	first.fresh = true
@@ -106,7 +106,7 @@ func TestExhaustiveControls(t *testing.T) {
 		{"keep, with the network between the two cut", held(kept)},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) { explore(tt.rules, 3_000_000).overlap(t) })
+		t.Run(tt.name, func(t *testing.T) { explore(tt.rules, limits{states: 3_000_000}).overlap(t) })
 	}
 }
 
@@ -114,11 +114,8 @@ func TestExhaustiveControls(t *testing.T) {
 // the Lease that said so was deleted or overwritten before it was seen.
 func TestExhaustiveLimit(t *testing.T) {
 	for _, kinds := range []faultKind{deleted | restart, stranger} {
-		if kinds == stranger && !*large {
-			continue // a minute
-		}
 		r := differing(2, kinds)
 		r.holding = kinds&deleted != 0
-		explore(r, 3_000_000).overlap(t)
+		explore(r, limits{states: 3_000_000}).overlap(t)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // that was there before, and what is known of one world serves all that lead to it.
 type liveness struct {
 	r     *rules
-	c     canon
+	c     *coder
 	ticks map[key]int // until somebody holds for good
 	worst int
 	slow  *world // the one from which it takes longest
@@ -20,7 +20,7 @@ type liveness struct {
 func newLiveness(r *rules) *liveness {
 	calm := *r
 	calm.faults = 0
-	return &liveness{r: &calm, c: canon{r: &calm}, ticks: map[key]int{}}
+	return &liveness{r: &calm, c: newCoder(&calm, newForms()), ticks: map[key]int{}}
 }
 
 // check goes on from w until it is known how it ends.
@@ -33,7 +33,7 @@ func (l *liveness) check(t *testing.T, w *world) {
 	at := map[key]int{}
 	for {
 		v.prune(l.r)
-		k := l.c.key(v)
+		k := l.c.keyOf(v)
 		if _, ok := l.ticks[k]; ok {
 			way = append(way, k)
 			break

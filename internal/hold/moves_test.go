@@ -19,6 +19,11 @@ func (w *world) moves(r *rules, yield func(move, *world)) {
 	for i := range r.replicas {
 		w.movesOf(r, i, yield)
 	}
+	w.movesOfLease(r, yield)
+}
+
+// movesOfLease are those of others than the replicas.
+func (w *world) movesOfLease(r *rules, yield func(move, *world)) {
 	cost := 1
 	if r.faults < 0 {
 		cost = 0

@@ -8,7 +8,7 @@ package hold
 // commit needs the acknowledgement of a write.
 func (d *step) seen(l Lease, answer bool) {
 	if d.away { // what nobody could read or write for a while is not free for that
-		d.changed += d.now - d.contact
+		d.changed += d.now - max(d.contact, d.changed)
 	}
 	d.away, d.contact = false, d.now
 	if l.Missing {

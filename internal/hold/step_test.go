@@ -159,6 +159,25 @@ func TestWaitRemembers(t *testing.T) {
 	assert.Equal(t, Lease{Nonce: w.Nonce, Bound: 10 * time.Second}, w.Lease, "nobody's, and it says what may still be let out")
 }
 
+// Who has let go, and then could not read the Lease, waits for as long as that was and L; not
+// also for as long as it had held before, in which it saw nobody else's writes.
+func TestWaitAfterHoldingForLong(t *testing.T) {
+	x := newScript(t, Defaults)
+	x.hold(5000)
+	x.feed(60_000, Heard{})
+	x.feed(60_000, LetGone{find[LetGo](x).Nonce, true})
+	x.feed(60_000, Written{find[WriteLease](x).Nonce, Unknown, "", ""})
+	x.feed(60_500, Tick{})
+	x.feed(61_000, Unread{find[ReadLease](x).Nonce})
+	x.feed(63_250, Tick{}) // given up to give it up
+	require.Equal(t, "standby", x.s.Status().Mode)
+	x.feed(64_000, Seen{Lease: Lease{UID: "u", Version: "2", Holder: self.String(), Nonce: x.s.lease.Nonce, Bound: 2750 * time.Millisecond}})
+	x.feed(64_000+3249, Tick{})
+	assert.Empty(t, x.last)
+	x.feed(64_000+3250, Tick{})
+	assert.True(t, find[Check](x).Duplicate)
+}
+
 // So does what an owner has seen of somebody else, before it has asked and found the Lease to
 // be a stranger's.
 func TestOwnerRemembers(t *testing.T) {

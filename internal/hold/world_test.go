@@ -64,8 +64,8 @@ type rules struct {
 	// blind has checks not see who else answers, as when the network between is cut: what
 	// keeps two from holding is the fence and the Lease, but with Keep.
 	blind bool
-	// alike says that all replicas have the same settings and clocks, so that it does not
-	// matter which is which.
+	// alike says that of replicas with the same settings and clocks it does not matter which is
+	// which.
 	alike bool
 	// fresh begins with processes that have just started and no Lease; else they are standbys
 	// that have just seen one that nobody holds.
@@ -86,6 +86,9 @@ type flaws struct {
 	mend         func(*State, Happening) Happening
 }
 
+// names reports whether it matters what a name is, and not only which others it is equal to.
+func (f *flaws) names() bool { return f.sameName || f.mend != nil }
+
 type faultKind uint
 
 const (
@@ -100,6 +103,16 @@ const (
 	proxyGone                       // the proxy is gone, or back
 	heard                           // another MAC is heard
 )
+
+// class is the same for those of which it does not matter which is which: the first of them.
+func (r *rules) class(i int) int {
+	for j := range i {
+		if r.alike && r.set[j] == r.set[i] && r.rate[j] == r.rate[i] {
+			return j
+		}
+	}
+	return i
+}
 
 func versionName(n int) string { return "v" + strconv.Itoa(n) }
 
@@ -177,7 +190,7 @@ func (w *world) start(r *rules, i int) {
 	w.process++
 	self := Identity{Pod: string(rune('A' + i)), Process: uint64(w.process)}
 	if r.flaws.sameName {
-		self = Identity{Pod: "egress", Process: 1}
+		self = identityOf(1)
 	}
 	old := w.replicas[i]
 	p := &replica{kernel: old.kernel, late: slices.Concat(old.late, old.asks), strays: slices.Concat(old.strays, old.calls)}
@@ -215,7 +228,7 @@ func (w *world) feed(r *rules, i int, what Happening) {
 // must ignore them.
 func (p *replica) forget() {
 	waits := func(ph phase, n Nonce) bool { return p.s.try.phase == ph && p.s.try.nonce == n }
-	p.asks, p.late = part(p.asks, p.late, func(a Action) bool {
+	p.asks, p.late = split(p.asks, p.late, func(a Action) bool {
 		switch a := a.(type) {
 		case Check:
 			return waits(checking, a.Nonce)
@@ -226,7 +239,7 @@ func (p *replica) forget() {
 		}
 		return true
 	})
-	p.answers, _ = part(p.answers, nil, func(h Happening) bool {
+	p.answers, _ = split(p.answers, nil, func(h Happening) bool {
 		switch h := h.(type) {
 		case Checked:
 			return waits(checking, h.Nonce)
@@ -237,13 +250,13 @@ func (p *replica) forget() {
 		}
 		return h.(LetGone).Nonce == p.s.asked
 	})
-	p.calls, p.strays = part(p.calls, p.strays, func(a Action) bool {
+	p.calls, p.strays = split(p.calls, p.strays, func(a Action) bool {
 		if a, ok := a.(WriteLease); ok {
 			return waits(writing, a.Nonce)
 		}
 		return p.s.reading == a.(ReadLease).Nonce
 	})
-	p.replies, p.echoes = part(p.replies, p.echoes, func(h Happening) bool {
+	p.replies, p.echoes = split(p.replies, p.echoes, func(h Happening) bool {
 		switch h := h.(type) {
 		case Written:
 			return waits(writing, h.Nonce)
@@ -254,8 +267,8 @@ func (p *replica) forget() {
 	})
 }
 
-// part moves from list to others what does not belong there.
-func part[T any](list, others []T, belongs func(T) bool) (kept, moved []T) {
+// split moves from list to others what does not belong there.
+func split[T any](list, others []T, belongs func(T) bool) (kept, moved []T) {
 	for j := range list {
 		if !belongs(list[j]) {
 			goto needed
@@ -273,45 +286,52 @@ needed:
 	return kept, others
 }
 
-// prune drops what can have no effect any more, whatever comes: a write on a version that is
-// not the last one, since versions do not come back; a question; a prepare that nobody will
-// commit, and a commit of what is not pending.
+// prune drops what can have no effect any more, whatever comes.
 func (w *world) prune(r *rules) {
-	if r.flaws.anyNonce || r.flaws.anyVersion || r.flaws.bareAdd {
+	for i := range r.replicas {
+		w.pruneOf(r, i)
+	}
+}
+
+// pruneOf is prune for replica i: it drops a write on a version that is not the last one, since
+// versions do not come back; a question; a prepare that nobody will commit, and a commit of what
+// is not pending.
+func (w *world) pruneOf(r *rules, i int) {
+	p := w.replicas[i]
+	if r.flaws.anyNonce || r.flaws.anyVersion || r.flaws.bareAdd || !p.prunable() {
 		return
 	}
-	for i := range r.replicas {
-		p := w.replicas[i]
-		if len(p.late)+len(p.strays)+len(p.echoes)+len(p.kernel.pending) == 0 {
-			continue
-		}
-		q := *p
-		pends := func(n Nonce) bool {
-			return slices.ContainsFunc(p.kernel.pending, func(e pending) bool { return e.nonce == n })
-		}
-		q.late = keep(p.late, func(a Action) bool {
-			if c, ok := a.(Commit); ok {
-				return pends(c.Nonce)
-			}
-			_, ok := a.(LetGo)
-			return ok || r.flaws.earlyPrepare
-		})
-		q.strays = keep(p.strays, func(a Action) bool {
-			c, ok := a.(WriteLease)
-			return ok && c.Base.Version == w.see(r).Version && (c.Base.Missing == w.lease.Missing || r.flaws.createTakes)
-		})
-		q.echoes = keep(p.echoes, func(h Happening) bool {
-			e, ok := h.(Seen)
-			return ok && (!p.s.known || e.Lease.Version != p.s.lease.Version || e.Lease.Missing != p.s.lease.Missing)
-		})
-		q.kernel.pending = keep(p.kernel.pending, func(e pending) bool {
-			return p.s.try.nonce == e.nonce || slices.ContainsFunc(q.late, func(a Action) bool {
-				c, ok := a.(Commit)
-				return ok && c.Nonce == e.nonce
-			})
-		})
-		w.replicas[i] = &q
+	q := *p
+	pends := func(n Nonce) bool {
+		return slices.ContainsFunc(p.kernel.pending, func(e pending) bool { return e.nonce == n })
 	}
+	q.late = keep(p.late, func(a Action) bool {
+		if c, ok := a.(Commit); ok {
+			return pends(c.Nonce)
+		}
+		_, ok := a.(LetGo)
+		return ok || r.flaws.earlyPrepare
+	})
+	q.strays = keep(p.strays, func(a Action) bool {
+		c, ok := a.(WriteLease)
+		return ok && c.Base.Version == w.see(r).Version && (c.Base.Missing == w.lease.Missing || r.flaws.createTakes)
+	})
+	q.echoes = keep(p.echoes, func(h Happening) bool {
+		e, ok := h.(Seen)
+		return ok && (!p.s.known || e.Lease.Version != p.s.lease.Version || e.Lease.Missing != p.s.lease.Missing)
+	})
+	q.kernel.pending = keep(p.kernel.pending, func(e pending) bool {
+		return p.s.try.nonce == e.nonce || slices.ContainsFunc(q.late, func(a Action) bool {
+			c, ok := a.(Commit)
+			return ok && c.Nonce == e.nonce
+		})
+	})
+	w.replicas[i] = &q
+}
+
+// prunable reports whether there is anything that prune may drop.
+func (p *replica) prunable() bool {
+	return len(p.late)+len(p.strays)+len(p.echoes)+len(p.kernel.pending) > 0
 }
 
 func keep[T any](list []T, which func(T) bool) []T {
@@ -364,15 +384,20 @@ func (w *world) holders() (n int) {
 func (w *world) pass(r *rules) {
 	w.tick++
 	for i := range r.replicas {
-		p := w.change(i)
-		k := kernel{held: max(p.kernel.held-r.rate[i], 0)}
-		for _, e := range p.kernel.pending {
-			if e.left -= r.rate[i]; e.left > 0 {
-				k.pending = append(k.pending, e)
-			}
-		}
-		p.kernel = k
+		w.passOf(r, i)
 	}
+}
+
+// passOf is what a tick does to the kernel of i.
+func (w *world) passOf(r *rules, i int) {
+	p := w.change(i)
+	k := kernel{held: max(p.kernel.held-r.rate[i], 0)}
+	for _, e := range p.kernel.pending {
+		if e.left -= r.rate[i]; e.left > 0 {
+			k.pending = append(k.pending, e)
+		}
+	}
+	p.kernel = k
 }
 
 // perform does a in the kernel of i, as one transaction, and gives the answer.
