@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"net/netip"
@@ -83,9 +84,14 @@ func (c goConn) shake(t *sealed, keys *terminate.Keys, tenant string) (done bool
 	if c.setLimit(c.srv.HeadTimeout) != nil {
 		return false
 	}
+	end := time.Now().Add(c.srv.HeadTimeout)
 	c.waiting.Store(waitFirst)
 	var err error
-	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys, terminate.Account{Addr: c.Client(), Tenant: tenant}, c.whileThere)
+	t.Conn, err = c.srv.terminator.Shake(&t.wire, keys, terminate.Account{Addr: c.Client(), Tenant: tenant}, func() (context.Context, func()) {
+		there, done := c.whileThere() // which is content with a limit that has passed
+		ctx, cancel := context.WithDeadline(there, end)
+		return ctx, func() { cancel(); done() }
+	})
 	c.waiting.Store(notWaiting)
 	if err == nil {
 		return true

@@ -216,6 +216,11 @@ func tryPoll(fd int, wanted int16) (events int16) {
 // their half.
 func HungUp(fd int) bool { return pollOut(fd)&(unix.POLLHUP|unix.POLLERR) != 0 }
 
+// Ended reports whether the peer has ended its half, or all.
+func Ended(fd int) bool {
+	return tryPoll(fd, unix.POLLRDHUP)&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
+}
+
 func result(n uintptr, e unix.Errno) (int, error) {
 	if e != 0 {
 		return -1, e

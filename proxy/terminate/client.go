@@ -1,7 +1,6 @@
 package terminate
 
 import (
-	"context"
 	"crypto/x509"
 	"fmt"
 	"net/netip"
@@ -24,19 +23,14 @@ type Client struct {
 	near     atomic.Pointer[sock.Conn] // of the pair; nil: not yet
 	budget   *fdbudget.Budget
 	wasCut   atomic.Bool
-	released atomic.Bool                        // the descriptors were given back
-	stop     atomic.Pointer[context.CancelFunc] // ends what its handshake waits for; nil: it does not
-	late     atomic.Int64                       // since when the front door is done with it, in ns; 0: it is not
+	released atomic.Bool  // the descriptors were given back
+	late     atomic.Int64 // since when the front door is done with it, in ns; 0: it is not
 }
 
 // release gives the descriptors back, once.
 func (c *Client) release() {
-	if c.released.Swap(true) {
-		return
-	}
-	c.budget.Give(descriptors)
-	if stop := c.stop.Load(); stop != nil {
-		(*stop)()
+	if !c.released.Swap(true) {
+		c.budget.Give(descriptors)
 	}
 }
 

@@ -38,6 +38,7 @@ type relay struct {
 	opened atomic.Bool // the handshake is over
 	closed atomic.Bool // the front door has closed, and the client has been told
 	early  []byte      // a PROXY header, which goes in front
+	until  time.Time   // when the handshake must be over
 }
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -56,7 +57,8 @@ func (r *relay) run() {
 	if keys == nil {
 		return
 	}
-	r.raw.SetDeadline(time.Now().Add(r.t.HandshakeTimeout))
+	r.until = time.Now().Add(r.t.HandshakeTimeout)
+	r.raw.SetDeadline(r.until)
 	if announced := r.t.Announced; announced != nil && announced(r.c.from.Addr()) {
 		if err := r.readHeader(); err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) { // as of who looks whether the port is there
@@ -134,14 +136,22 @@ func (r *relay) client() Account {
 	return Account{Addr: r.c.from.Addr().Unmap()}
 }
 
-// there is for as long as the client may wait in its handshake.
+// there is for as long as the client may wait in its handshake: until its time is over, it has ended
+// its half, by which it can't go on, or somebody has closed the connection here.
 func (r *relay) there() (ctx context.Context, done func()) {
-	ctx, cancel := context.WithTimeout(r.t.ctx, r.t.HandshakeTimeout)
-	r.c.stop.Store(&cancel)
-	if r.c.released.Load() {
-		cancel()
+	ctx, cancel := context.WithCancel(r.t.ctx)
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		defer cancel()
+		defer r.t.Report.Recover(r.abort)
+		r.raw.ReadWhenReady(func(fd uintptr) bool { return sock.Ended(int(fd)) })
+	}()
+	return ctx, func() {
+		r.raw.SetReadDeadline(time.Unix(1, 0))
+		<-looked
+		r.raw.SetReadDeadline(r.until)
 	}
-	return ctx, cancel
 }
 
 // inPlain is for clients that have sent a request where a handshake must be.

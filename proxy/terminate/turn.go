@@ -1,7 +1,9 @@
 package terminate
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"net"
@@ -19,6 +21,7 @@ type turn struct {
 	there  func() (ctx context.Context, done func()) // for as long as the client is, see failures
 	has    bool
 	begun  bool     // its hello was read
+	again  bool     // it was asked for another, behind which comes what costs something
 	as     *failing // see failures
 }
 
@@ -66,12 +69,33 @@ func (c *turn) end(failed bool) {
 
 func (c *turn) Read(b []byte) (int, error) {
 	c.give()
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if c.again && n > 0 {
+		c.t.turns <- struct{}{}
+		c.has = true
+	}
+	return n, err
 }
 
 func (c *turn) Write(b []byte) (int, error) {
+	if c.has {
+		c.again = false
+	}
 	c.give()
+	if asksAgain(b) {
+		c.again = true
+	}
 	return c.Conn.Write(b)
+}
+
+// retryRandom is by what a ServerHello is a HelloRetryRequest (RFC 8446 section 4.1.3).
+var retryRandom = sha256.Sum256([]byte("HelloRetryRequest"))
+
+// asksAgain reports whether a record is one that asks for another hello, which takes crypto/tls no
+// effort, and is told of by nothing else.
+func asksAgain(b []byte) bool {
+	const handshake, serverHello, random = 22, 2, 5 + 4 + 2 // behind the heads of record and message, and the version
+	return len(b) >= random+len(retryRandom) && b[0] == handshake && b[5] == serverHello && bytes.Equal(b[random:][:len(retryRandom)], retryRandom[:])
 }
 
 // Shake does the handshake that the client on c begins, in its turn, and returns the gateway's end. c is
