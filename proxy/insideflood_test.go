@@ -51,6 +51,8 @@ func (g *insideGate) handshakeOf(t testing.TB, client string) (h *holding, done 
 // while it waits leaves nothing behind.
 func TestInsideFlood(t *testing.T) {
 	g := startInside(t, []string{"http/1.1"}, func(http.ResponseWriter, *http.Request) {}, func(_ *policy.Inspected, o *Options) { o.HeadTimeout = time.Hour })
+	g.terminator.FloodWait = time.Hour
+	g.rules(t, "api.test\n"+allowLoopback) // from here on it is seen
 	const burst = 32
 	var held []*holding
 	var ends []chan error

@@ -22,6 +22,8 @@ import (
 // says nothing.
 func TestInsideWaitEnds(t *testing.T) {
 	g := startInside(t, []string{"http/1.1"}, func(http.ResponseWriter, *http.Request) {}, func(_ *policy.Inspected, o *Options) { o.HeadTimeout = 500 * time.Millisecond })
+	g.terminator.FloodWait = time.Hour
+	g.rules(t, "api.test\n"+allowLoopback) // from here on it is seen
 	keys := terminate.NewKeys(nettest.NewCA(t).Issue("api.test"), nil)
 	hello := nettest.ClientHello(t, &tls.Config{ServerName: "api.test"})
 	stays := func() (context.Context, func()) { return context.Background(), func() {} }

@@ -10,6 +10,7 @@ import (
 const (
 	failBurst = 32                     // handshakes of a client that may fail at once
 	failEvery = 100 * time.Millisecond // and then one in this time
+	waitMost  = time.Second            // for one that waits, see Options.FloodWait
 	mostKept  = 4096                   // clients
 	lookedAt  = 16                     // clients that are looked at to make room for one
 )
@@ -23,14 +24,15 @@ type Account struct {
 
 // failures bounds what handshakes may cost that come to nothing. A hello is the same bytes each time
 // and costs who sends it nothing, and the proxy a key exchange and a signature: whoever has begun many
-// that failed has the next ones wait, each until one of those before has come to a good end or its time
-// is there. A client whose handshakes succeed waits for nothing, however many they are, and nobody for
-// another: see Account. Its memory is
+// that failed, or are not over, has the next ones wait, each until one of those before has come to a good end, its
+// time is there, or it has waited for waitMost: an address may stand for many clients, and those beside one that
+// floods must not be kept out by it. Nobody waits for another account. Its memory is
 // bounded: of more clients than mostKept nothing is remembered, and they wait for their turns alone.
 // Its methods may be called concurrently; the zero value is ready.
 type failures struct {
-	mu sync.Mutex
-	m  map[Account]*failing
+	mu    sync.Mutex
+	m     map[Account]*failing
+	start time.Time // what times are counted from: the wall clock may be set back; the zero Time: nothing has begun yet
 }
 
 // failing is one client's account. When nothing is at work, nobody waits and the burst is whole, it
@@ -43,9 +45,9 @@ type failing struct {
 	ended   chan struct{} // is closed when one at work ends; nil: nobody waits for that
 }
 
-// begin returns when a handshake of the client may begin, and the account to end it with, which may be nil. there is
-// called when it has to wait, for as long as the client is there: done is called when that is over.
-func (f *failures) begin(client Account, there func() (ctx context.Context, done func())) (*failing, error) {
+// begin returns when a handshake of the client may begin, and the account to end it with, which may be nil. It
+// waits for most at most. there is called when it has to wait, for as long as the client is there: done is called when that is over.
+func (f *failures) begin(client Account, most time.Duration, there func() (ctx context.Context, done func())) (*failing, error) {
 	a, now := f.enter(client)
 	if now {
 		return a, nil
@@ -53,8 +55,13 @@ func (f *failures) begin(client Account, there func() (ctx context.Context, done
 	defer f.stopWaiting(a)
 	ctx, done := there()
 	defer done()
+	over := time.NewTimer(most)
+	defer over.Stop()
 	select {
 	case a.first <- struct{}{}:
+	case <-over.C:
+		f.force(a)
+		return a, nil
 	case <-ctx.Done():
 		return nil, errFlood
 	}
@@ -68,6 +75,10 @@ func (f *failures) begin(client Account, there func() (ctx context.Context, done
 		select {
 		case <-ended:
 		case <-timer.C:
+		case <-over.C:
+			timer.Stop()
+			f.force(a)
+			return a, nil
 		case <-ctx.Done():
 			timer.Stop()
 			return nil, errFlood
@@ -84,9 +95,10 @@ func (f *failures) end(client Account, a *failing, failed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a.working--
-	now := time.Now().UnixNano()
+	now := f.now()
 	if failed {
-		a.free = max(a.free, now) + int64(failEvery)
+		// Those that have waited for long enough are more than are due: they are not held against the client for ever.
+		a.free = min(max(a.free, now)+int64(failEvery), max(a.free, now+2*failBurst*int64(failEvery)))
 	}
 	if a.ended != nil {
 		close(a.ended)
@@ -101,7 +113,7 @@ func (f *failures) end(client Account, a *failing, failed bool) {
 func (f *failures) enter(client Account) (a *failing, begun bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now().UnixNano()
+	now := f.now()
 	if a = f.account(client, now); a == nil {
 		return nil, true
 	}
@@ -121,7 +133,7 @@ func (f *failures) enter(client Account) (a *failing, begun bool) {
 func (f *failures) try(a *failing) (ended <-chan struct{}, in time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now().UnixNano()
+	now := f.now()
 	if a.may(now) {
 		a.working++
 		return nil, 0
@@ -130,6 +142,21 @@ func (f *failures) try(a *failing) (ended <-chan struct{}, in time.Duration) {
 		a.ended = make(chan struct{})
 	}
 	return a.ended, a.next(now)
+}
+
+// force begins one that has waited for long enough.
+func (f *failures) force(a *failing) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	a.working++
+}
+
+// now is the time since the first of all has begun. f.mu is held.
+func (f *failures) now() int64 {
+	if f.start.IsZero() {
+		f.start = time.Now()
+	}
+	return int64(time.Since(f.start))
 }
 
 func (f *failures) stopWaiting(a *failing) {

@@ -9,6 +9,7 @@
 package terminate
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -36,6 +37,7 @@ type Options struct {
 	Serve func(fd int, c *Client)
 
 	HandshakeTimeout time.Duration
+	FloodWait        time.Duration    // for how long a handshake waits since many of its client have failed; zero: a second
 	Budget           *fdbudget.Budget // of descriptors; nil: no limit
 	// Announced says whose connections begin with a header of the PROXY protocol, in front of
 	// the handshake: the front door reads that. nil: nobody's.
@@ -102,6 +104,7 @@ type Terminator struct {
 // New returns a Terminator that lets nobody in before SetKeys.
 func New(o Options) *Terminator {
 	t := &Terminator{Options: o, clients: map[*Client]struct{}{}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	t.FloodWait = cmp.Or(t.FloodWait, waitMost)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }

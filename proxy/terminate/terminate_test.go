@@ -31,7 +31,7 @@ type front struct {
 
 func start(t *testing.T, serve func(*sock.Conn), change func(*Options)) *front {
 	t.Helper()
-	o := Options{HandshakeTimeout: 20 * time.Second, Serve: func(fd int, c *Client) { go serve(sock.New(fd, c.From())) }}
+	o := Options{HandshakeTimeout: 20 * time.Second, FloodWait: time.Hour, Serve: func(fd int, c *Client) { go serve(sock.New(fd, c.From())) }}
 	if change != nil {
 		change(&o)
 	}

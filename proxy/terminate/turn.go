@@ -25,8 +25,8 @@ type turn struct {
 	as     *failing // see failures
 }
 
-// errFlood ends a handshake that had to wait for too long, or whose client has gone meanwhile.
-var errFlood = errors.New("too many handshakes of this client have failed: it had to wait, and has gone or has run out of time")
+// errFlood ends a handshake that had to wait and whose client has gone meanwhile.
+var errFlood = errors.New("too many handshakes of this client have failed: it had to wait, and has gone meanwhile")
 
 // take waits until the connection may go on, and for its turn, when its hello has been read. It is what
 // [tls.Config.GetConfigForClient] takes.
@@ -36,7 +36,7 @@ func take(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, nil
 	}
 	var err error
-	if c.as, err = c.t.failures.begin(c.client, c.waits); err != nil {
+	if c.as, err = c.t.failures.begin(c.client, c.t.FloodWait, c.waits); err != nil {
 		return nil, err
 	}
 	c.begun = true
