@@ -156,7 +156,7 @@ func TestHandshakeFlood(t *testing.T) {
 		rounds = 5
 	}
 	kinds := []struct{ name, how string }{
-		{"alone", ""}, {"beside tunnels", ","}, {"beside handshakes begun", "api.example.com,"}, {"beside handshakes ended", "api.example.com,whole"},
+		{"alone", ""}, {"beside tunnels", ","}, {"beside handshakes ended", "api.example.com,whole"}, {"beside handshakes begun", "api.example.com,"},
 	}
 	const failures = "sluice_tls_handshakes_failed_total"
 	names := []string{"in plain", "inside TLS"}
