@@ -53,7 +53,7 @@ func TestInsideFlood(t *testing.T) {
 	g := startInside(t, []string{"http/1.1"}, func(http.ResponseWriter, *http.Request) {}, func(_ *policy.Inspected, o *Options) { o.HeadTimeout = time.Hour })
 	g.terminator.FloodWait = time.Hour
 	g.rules(t, "api.test\n"+allowLoopback) // from here on it is seen
-	const burst = 32
+	const burst = 256
 	var held []*holding
 	var ends []chan error
 	for range burst {

@@ -27,7 +27,7 @@ func TestInsideWaitEnds(t *testing.T) {
 	keys := terminate.NewKeys(nettest.NewCA(t).Issue("api.test"), nil)
 	hello := nettest.ClientHello(t, &tls.Config{ServerName: "api.test"})
 	stays := func() (context.Context, func()) { return context.Background(), func() {} }
-	const burst = 32
+	const burst = 256
 	for range burst {
 		client, gateway := net.Pipe()
 		done := make(chan struct{})

@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	failBurst = 32                     // handshakes of a client that may fail at once
+	atOnce    = 256                    // handshakes of a client of which none has failed lately
+	failBurst = 32                     // that may fail beside others
 	failEvery = 100 * time.Millisecond // and then one in this time
 	waitMost  = time.Second            // for one that waits, see Options.FloodWait
 	mostKept  = 4096                   // clients
@@ -192,9 +193,13 @@ func (f *failures) account(client Account, now int64) *failing {
 	return a
 }
 
-// may reports whether another may begin: all that are at work may fail.
+// may reports whether another may begin. Who has failed at nothing may be many behind one address, whose
+// handshakes take as long as their way is; of who has, all that are at work may fail.
 func (a *failing) may(now int64) bool {
-	behind := max(0, a.free-now)
+	behind := a.free - now
+	if behind <= 0 {
+		return a.working < atOnce
+	}
 	return a.working < failBurst-int((behind+int64(failEvery)-1)/int64(failEvery))
 }
 
