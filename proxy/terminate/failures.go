@@ -39,7 +39,7 @@ type failures struct {
 // failing is one client's account. When nothing is at work, nobody waits and the burst is whole, it
 // says nothing, and may be dropped.
 type failing struct {
-	free    int64         // when the burst is whole again, in ns since 1970: each failure moves it by failEvery
+	free    int64         // when the burst is whole again, in ns since the start: each failure moves it by failEvery
 	working int           // handshakes that have begun and not ended
 	waiting int           // and those that wait to begin
 	first   chan struct{} // the place of who waits for longest; nil: nobody has waited yet
