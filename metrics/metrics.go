@@ -77,7 +77,7 @@ type Metrics struct {
 	Panics prometheus.Counter
 	// HandshakeFailed counts clients with whom no TLS connection came about.
 	HandshakeFailed prometheus.Counter
-	// HandshakeWaited counts those that had to wait, since many of the client's had failed.
+	// HandshakeWaited counts those that had to wait, since the client had begun many.
 	HandshakeWaited prometheus.Counter
 
 	reloadOK   prometheus.Gauge
@@ -140,7 +140,7 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		HandshakeFailed: f.NewCounter(prometheus.CounterOpts{Name: "sluice_tls_handshakes_failed_total",
 			Help: "Clients of --listen-tls with whom no TLS connection came about."}),
 		HandshakeWaited: f.NewCounter(prometheus.CounterOpts{Name: "sluice_tls_handshakes_waited_total",
-			Help: "TLS handshakes with clients that had to wait, since many of the client's had failed."}),
+			Help: "TLS handshakes with clients that had to wait, since the client had begun many."}),
 		reloadOK: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_successful",
 			Help: "1 when the last reload put a new configuration in force, 0 when it was refused."}),
 		reloadTime: f.NewGauge(prometheus.GaugeOpts{Name: "sluice_config_last_reload_success_timestamp_seconds",

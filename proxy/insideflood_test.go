@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -45,6 +47,39 @@ func (g *insideGate) handshakeOf(t testing.TB, client string) (h *holding, done 
 	done = make(chan error, 1)
 	go func() { done <- tls.Client(h, &tls.Config{ServerName: "api.test", RootCAs: g.roots}).Handshake() }()
 	return h, done
+}
+
+// A client has as many handshakes a second as it likes while it is alone, and beside others as many as the
+// policy in force says.
+func TestInsideOften(t *testing.T) {
+	g := startInside(t, []string{"http/1.1"}, func(http.ResponseWriter, *http.Request) {}, func(_ *policy.Inspected, o *Options) { o.HeadTimeout = time.Hour })
+	g.terminator.FloodWait = time.Hour
+	g.tenant.Limits.HandshakesPerClient = 1
+	g.rules(t, "api.test\n"+allowLoopback) // from here on it is seen
+	const burst = 256
+	shake := func() (done chan error) {
+		h, done := g.handshakeOf(t, "127.0.0.1")
+		close(h.goOn)
+		return done
+	}
+	whole := func(n int) {
+		for range n {
+			require.NoError(t, <-shake())
+		}
+	}
+	whole(burst + 1)
+	other, err := dialFrom(t, "127.0.0.2", g.Addr)
+	require.NoError(t, err)
+	nettest.Eventually(t, "it is there", func() bool { return g.door.Others(netip.MustParseAddr("127.0.0.1")) })
+	for testutil.ToFloat64(g.Metrics.HandshakeWaited) == 0 { // one is paid back each second
+		whole(1)
+	}
+	g.tenant.Limits.HandshakesPerClient = 1_000_000
+	g.rules(t, "api.test\n"+allowLoopback+"\n")
+	whole(2)
+	require.NoError(t, other.Close())
+	nettest.Eventually(t, "it has gone", func() bool { return !g.door.Others(netip.MustParseAddr("127.0.0.1")) })
+	whole(burst)
 }
 
 // Handshakes that a client does not bring to an end keep its own waiting and nobody else's, and who goes

@@ -18,10 +18,19 @@ func (s *Server) newTerminator() *terminate.Terminator {
 		HandshakeTimeout: s.HeadTimeout,
 		Budget:           s.Budget,
 		Announced:        s.announces,
+		Often:            s.handshakesOf,
 		Report:           s.panicked,
 		Refused:          s.handshakeFailed,
 		Waits:            s.Metrics.HandshakeWaited.Inc,
 	})
+}
+
+// handshakesOf is how often a client may begin one: as often as it likes while it is the only one.
+func (s *Server) handshakesOf(client terminate.Account) int {
+	if !s.door.Others(client.Addr) {
+		return 0
+	}
+	return s.live.Load().Tenant(client.Addr).Limits.HandshakesPerClient
 }
 
 // SetKeys puts k in force for the clients of ServeTLS. Without it nobody is let in there.

@@ -35,7 +35,7 @@ var bearing = map[string]asks{
 	"config": aside, "admin": aside, "admin-host": aside, "pprof": aside, "tls-cert": aside, "tls-key": aside,
 	"shadow-rules": aside, "shadowRules": aside, "hide-rules": aside, "require-end": aside, "contact": aside, "forwarded-for": aside,
 	"access-log": aside, "access-log-format": aside, "log-level": aside, "log-query": aside,
-	"max-head": aside, "max-fields": aside, "max-answer-head": aside, "max-answer-fields": aside, "min-rate": aside,
+	"max-head": aside, "max-fields": aside, "max-answer-head": aside, "max-answer-fields": aside, "min-rate": aside, "max-handshakes-per-client": aside,
 	"head-timeout": aside, "connect-timeout": aside, "dns-timeout": aside, "idle-timeout": aside, "keepalive-timeout": aside,
 	"half-close-timeout": aside, "shutdown-delay": aside, "drain-timeout": aside,
 }

@@ -131,7 +131,7 @@ func serverOptions(c *config.Proxy, p *parts, pods *pods) proxy.Options {
 }
 
 func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
-	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient}
+	s.Rest.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, HandshakesPerClient: c.MaxHandshakesPerClient}
 	s.Rest.HideRules, s.Rest.Contact, s.Rest.Inspect = c.HideRules, c.Contact, c.Inspect
 	s.Rest.Parents = c.Parents
 	s.Authentication = policy.Authentication{Mode: c.Authenticate, Users: c.Users}
@@ -154,7 +154,7 @@ func (m *proxyMode) tenants(c *config.Proxy, s *policy.Set, at time.Time) {
 		to.Shadow = policy.NewShadow(c.InForce(t.Shadow, at).WithGuard(acl.Guard{Mode: t.Guard, Own: s.Own}))
 		to.HideRules, to.Contact, to.Inspect = t.HideRules, t.Contact, t.Inspect
 		to.Parents = t.Parents
-		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, Connections: t.Limits.Connections,
+		to.Limits = policy.Limits{ConnsPerClient: c.MaxConnsPerClient, HandshakesPerClient: c.MaxHandshakesPerClient, Connections: t.Limits.Connections,
 			RequestsPerSecond: t.Limits.RequestsPerSecond, Burst: t.Limits.Burst}
 	}
 	m.usages.share(s)

@@ -11,8 +11,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if how := strings.Split(os.Getenv(floodEnv), ","); len(how) == 3 {
-		flood(how[0], how[1], how[2] != "")
+	if how := strings.Split(os.Getenv(floodEnv), ","); len(how) == 5 {
+		floodMain(how)
 	}
 	os.Exit(program.Main(m))
 }

@@ -68,7 +68,7 @@ func TestDefaults(t *testing.T) {
 			AccessLog: "-", Origin: "EGRESS_HTTP_PROXY_DESTINATION"},
 		Listen:  []string{":8080"},
 		Rules:   ruleText(acl.Text{Source: "EGRESS_HTTP_PROXY_DESTINATION", Text: "*"}),
-		MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000,
+		MaxHead: 65536, MaxFields: 256, MaxAnswerHead: 262144, MaxAnswerFields: 1000, MaxHandshakesPerClient: 100,
 		HeadTimeout: 30 * time.Second, DirectoryWait: time.Second, DirectoryMaxAge: 5 * time.Minute, ConnectTimeout: 10 * time.Second,
 		IdleTimeout: time.Hour, KeepAliveTimeout: 2 * time.Minute, HalfCloseTimeout: 30 * time.Second, MinRate: 500,
 		AccessLogFormat: "json",
@@ -126,6 +126,7 @@ maxAnswerHead: 32KiB
 maxAnswerFields: 200
 maxConns: 5000
 maxConnsPerClient: 50
+maxHandshakesPerClient: 60
 headTimeout: 1s
 connectTimeout: 2s
 dnsTimeout: 3s
@@ -147,7 +148,7 @@ logLevel: warn
 		"authenticate": {"optional"}, "directory": {"/run/d.sock"}, "directory-wait": {"2s"}, "directory-max-age": {"3m"}, "users-file": {"/etc/users"},
 		"source": {"192.0.2.10/24", "2001:db8::10"}, "holder": {"/run/h.sock"}, "resolver": {"192.0.2.53", "[2001:db8::53]:5353"},
 		"upstream-ca": {"/etc/ca.pem", "/etc/ca2.pem"}, "forwarded-for": {"true"}, "max-head": {"16384"},
-		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"},
+		"max-fields": {"100"}, "max-answer-head": {"32768"}, "max-answer-fields": {"200"}, "max-conns": {"5000"}, "max-conns-per-client": {"50"}, "max-handshakes-per-client": {"60"},
 		"head-timeout": {"1s"}, "connect-timeout": {"2s"}, "dns-timeout": {"3s"}, "idle-timeout": {"0"},
 		"keepalive-timeout": {"240s"}, "half-close-timeout": {"5s"}, "min-rate": {"100"}, "shutdown-delay": {"6s"}, "drain-timeout": {"0s"}, "access-log": {"/var/log/access"},
 		"access-log-format": {"squid"}, "log-level": {"WARN"},
@@ -176,7 +177,7 @@ logLevel: warn
 		ShadowRules:       ruleText(acl.Text{Source: "/etc/shadow", Text: "c.test\n#@ end"}),
 		Learn:             true, HideRules: true, RequireEnd: true, LogQuery: true, Contact: "ask net@example.com", TunnelCheck: policy.CheckEnforce, Authenticate: policy.Optional, Directory: "/run/d.sock", DirectoryWait: 2 * time.Second, DirectoryMaxAge: 3 * time.Minute,
 		UpstreamCA: bytes.TrimSpace(append(pem, pem...)), ForwardedFor: true,
-		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50,
+		MaxHead: 16384, MaxFields: 100, MaxAnswerHead: 32768, MaxAnswerFields: 200, MaxConns: 5000, MaxConnsPerClient: 50, MaxHandshakesPerClient: 60,
 		HeadTimeout: time.Second, ConnectTimeout: 2 * time.Second,
 		KeepAliveTimeout: 4 * time.Minute, HalfCloseTimeout: 5 * time.Second, MinRate: 100, AccessLogFormat: "squid",
 	}

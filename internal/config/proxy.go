@@ -60,6 +60,8 @@ type Proxy struct {
 	MaxConns          int // open client connections; 0: as many as the descriptor limit allows
 	MaxConnsPerClient int // of one client address; 0: no limit of its own
 
+	MaxHandshakesPerClient int // of one client address, a second, beside other clients; 0: no limit
+
 	HeadTimeout      time.Duration // to send a head
 	ConnectTimeout   time.Duration // to connect to a destination, all addresses together
 	IdleTimeout      time.Duration // of a tunnel without bytes; 0: for ever
@@ -274,6 +276,9 @@ func (p *Proxy) limitSettings() []settings.Setting {
 			0, million, &p.MaxConns),
 		count("max-conns-per-client", "maxConnsPerClient", "0", live, "the same for each client address; 0: no limit of its own",
 			0, million, &p.MaxConnsPerClient),
+		count("max-handshakes-per-client", "maxHandshakesPerClient", "100", live,
+			"handshakes of TLS a second of each client address while there are other clients, on the average; more wait, a second at most; 0: no limit",
+			0, million, &p.MaxHandshakesPerClient),
 	}
 }
 

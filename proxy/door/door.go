@@ -249,6 +249,17 @@ func (d *Door) Len() int {
 	return len(d.all)
 }
 
+// Others reports whether there are clients beside that one.
+func (d *Door) Others(client netip.Addr) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := len(d.perClient)
+	if d.perClient[client] > 0 {
+		n--
+	}
+	return n > 0
+}
+
 // Drain lets no more in, and ends what waits for a request. It may be called again, for those
 // that were on their way in.
 func (d *Door) Drain() {

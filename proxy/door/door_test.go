@@ -83,6 +83,26 @@ func (d *Door) guest(t testing.TB, from string, l Limits) *guest {
 	return g
 }
 
+func TestOthers(t *testing.T) {
+	d := newDoor(t, Options{})
+	a, b := addr("192.0.2.1"), addr("192.0.2.2")
+	is := func(ofA, ofB bool) {
+		t.Helper()
+		assert.Equal(t, [2]bool{ofA, ofB}, [2]bool{d.Others(a), d.Others(b)})
+	}
+	is(false, false)
+	first, second := d.guest(t, "192.0.2.1", Limits{}), d.guest(t, "192.0.2.1", Limits{})
+	is(false, true)
+	third := d.guest(t, "192.0.2.2", Limits{})
+	is(true, true)
+	d.Leave(first)
+	is(true, true)
+	d.Leave(second)
+	is(true, false)
+	d.Leave(third)
+	is(false, false)
+}
+
 func TestLimits(t *testing.T) {
 	budget := fdbudget.New(6)
 	count := 0

@@ -35,13 +35,17 @@ type Tenant struct {
 	// Rules has none.
 	Unclaimed bool
 	// Usage is what the tenant has in use. The generations share it, so that a reload forgets
-	// nothing. nil: it is not counted, and Limits but ConnsPerClient do not hold.
+	// nothing. nil: it is not counted, and Limits but those of a client address do not hold.
 	Usage *Usage
 }
 
 // Limits are how much a tenant's clients may have at once. 0 is no limit.
 type Limits struct {
-	ConnsPerClient    int     // open connections of one client address
+	ConnsPerClient int // open connections of one client address
+	// HandshakesPerClient is how many handshakes of TLS that come to a good end one client address
+	// may have a second, on the average, while others are connected. More wait.
+	HandshakesPerClient int
+
 	Connections       int     // requests and tunnels under way
 	RequestsPerSecond float64 // on the average
 	Burst             int     // requests that may come at once; 0: as many as come in a second

@@ -37,8 +37,11 @@ type Options struct {
 	Serve func(fd int, c *Client)
 
 	HandshakeTimeout time.Duration
-	FloodWait        time.Duration    // for how long a handshake waits since many of its client have failed; zero: a second
-	Budget           *fdbudget.Budget // of descriptors; nil: no limit
+	FloodWait        time.Duration // for how long a handshake waits since many of its client have failed, or begun; zero: a second
+	// Often is how many handshakes a second a client's may be, on the average, that come to a
+	// good end; 0, or nil: as many as it likes. It is called for each, concurrently.
+	Often  func(client Account) int
+	Budget *fdbudget.Budget // of descriptors; nil: no limit
 	// Announced says whose connections begin with a header of the PROXY protocol, in front of
 	// the handshake: the front door reads that. nil: nobody's.
 	Announced func(netip.Addr) bool
@@ -91,7 +94,7 @@ type Terminator struct {
 	keys atomic.Pointer[Keys] // nil: nobody is let in; changed under mu
 
 	turns    chan struct{} // of handshakes, see turn
-	failures failures
+	shares   shares
 	ctx      context.Context // ends when everybody is cut
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
@@ -104,7 +107,7 @@ type Terminator struct {
 // New returns a Terminator that lets nobody in before SetKeys.
 func New(o Options) *Terminator {
 	t := &Terminator{Options: o, clients: map[*Client]struct{}{}, turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
-	t.FloodWait = cmp.Or(t.FloodWait, waitMost)
+	t.FloodWait, t.shares.mayOften = cmp.Or(t.FloodWait, waitMost), t.Often
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }

@@ -18,15 +18,15 @@ type turn struct {
 	net.Conn
 	t      *Terminator
 	client Account                                   // who begins it
-	there  func() (ctx context.Context, done func()) // for as long as the client is, see failures
+	there  func() (ctx context.Context, done func()) // for as long as the client is, see shares
 	has    bool
-	begun  bool     // its hello was read
-	again  bool     // it was asked for another, behind which comes what costs something
-	as     *failing // see failures
+	begun  bool   // its hello was read
+	again  bool   // it was asked for another, behind which comes what costs something
+	as     *share // see shares
 }
 
 // errFlood ends a handshake that had to wait and whose client has gone meanwhile.
-var errFlood = errors.New("too many handshakes of this client have failed: it had to wait, and has gone meanwhile")
+var errFlood = errors.New("this client has begun too many handshakes: it had to wait, and has gone meanwhile")
 
 // take waits until the connection may go on, and for its turn, when its hello has been read. It is what
 // [tls.Config.GetConfigForClient] takes.
@@ -36,7 +36,7 @@ func take(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		return nil, nil
 	}
 	var err error
-	if c.as, err = c.t.failures.begin(c.client, c.t.FloodWait, c.waits); err != nil {
+	if c.as, err = c.t.shares.begin(c.client, c.t.FloodWait, c.waits); err != nil {
 		return nil, err
 	}
 	c.begun = true
@@ -64,7 +64,7 @@ func (c *turn) give() {
 // end ends the handshake.
 func (c *turn) end(failed bool) {
 	c.give()
-	c.t.failures.end(c.client, c.as, failed)
+	c.t.shares.end(c.client, c.as, failed)
 }
 
 func (c *turn) Read(b []byte) (int, error) {
@@ -99,8 +99,8 @@ func asksAgain(b []byte) bool {
 }
 
 // Shake does the handshake that the client on c begins, in its turn, and returns the gateway's end. c is
-// the caller's to close, and to bound in time; there is called when the client has to wait, since many
-// of its handshakes have failed, and its context ends that: done is called when it is over.
+// the caller's to close, and to bound in time; there is called when the client has to wait for others
+// of its own, and its context ends that: done is called when it is over.
 func (t *Terminator) Shake(c net.Conn, k *Keys, client Account, there func() (ctx context.Context, done func())) (*tls.Conn, error) {
 	turn := &turn{Conn: c, t: t, client: client, there: there}
 	failed := true

@@ -28,7 +28,7 @@ func account(addr string) Account { return Account{Addr: netip.MustParseAddr(add
 
 // handshakes has so many workers of the client begin one after the other until the time is over, each of
 // which takes that long, and returns how many have begun.
-func handshakes(t *testing.T, f *failures, client Account, workers int, each, long time.Duration, fail bool) (n int) {
+func handshakes(t *testing.T, f *shares, client Account, workers int, each, long time.Duration, fail bool) (n int) {
 	t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -56,14 +56,14 @@ func handshakes(t *testing.T, f *failures, client Account, workers int, each, lo
 
 // A client may have a burst of failures, and one more each time; whose handshakes succeed may have as
 // many as it likes, and so may who is beside one who floods.
-func TestFailures(t *testing.T) {
+func TestSharesFail(t *testing.T) {
 	a, b := account("192.0.2.1"), Account{netip.MustParseAddr("192.0.2.1"), "other"}
 	const long = 10 * time.Second
 	due := failBurst + int(long/failEvery)
 	for _, workers := range []int{1, 8, 64, 500} {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := &failures{}
+				f := &shares{}
 				good := 0
 				var wg sync.WaitGroup
 				wg.Go(func() { good = handshakes(t, f, b, 4, time.Millisecond, long, false) })
@@ -82,13 +82,84 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// What ends well is as much as the client likes while it is alone, and a burst and so many a second beside
+// others, or as many as have waited for a second; those that fail have their own share, before and after.
+func TestSharesOften(t *testing.T) {
+	a, b := account("192.0.2.1"), account("192.0.2.2")
+	const often, long = 50, 10 * time.Second
+	due := endBurst + often*int(long/time.Second)
+	for _, workers := range []int{1, 8, 40, 200} {
+		t.Run(fmt.Sprint(workers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &shares{mayOften: func(client Account) int {
+					if client == b {
+						return 0
+					}
+					return often
+				}}
+				alone := 0
+				var wg sync.WaitGroup
+				wg.Go(func() { alone = handshakes(t, f, b, workers, 10*time.Millisecond, long, false) })
+				beside := handshakes(t, f, a, workers, 10*time.Millisecond, long, false)
+				wg.Wait()
+				assert.InDelta(t, workers*int(long/(10*time.Millisecond)), alone, float64(workers))
+				assert.GreaterOrEqual(t, beside, min(due, workers*int(long/(10*time.Millisecond)))-workers)
+				assert.LessOrEqual(t, beside, max(due, endBurst+workers*int(long/waitMost))+workers)
+				assert.NotContains(t, f.m, b)
+				fails := handshakes(t, f, b, 1, time.Millisecond, time.Second, true)
+				assert.InDelta(t, failBurst+10, fails, 2)
+				time.Sleep(3 * endBurst * time.Second / often)
+				handshakes(t, f, a, 1, time.Millisecond, time.Millisecond, false)
+				time.Sleep(time.Second)
+				assert.True(t, f.m[a] == nil || f.m[a].idle(f.now()), "all is forgotten")
+			})
+		})
+	}
+}
+
+// Those at work may all end well: who has begun as many as the burst waits, until one is due or has failed, or
+// the client is alone again.
+func TestSharesAtWork(t *testing.T) {
+	client := account("192.0.2.1")
+	synctest.Test(t, func(t *testing.T) {
+		often := 10
+		f := &shares{mayOften: func(Account) int { return often }}
+		for range endBurst - 1 {
+			a, err := f.begin(client, time.Hour, stays)
+			require.NoError(t, err)
+			f.end(client, a, false)
+		}
+		waits := func() time.Duration {
+			start := time.Now()
+			a, err := f.begin(client, time.Hour, stays)
+			require.NoError(t, err)
+			f.end(client, a, false)
+			return time.Since(start)
+		}
+		assert.Zero(t, waits(), "the last of the burst")
+		for range endBurst { // as if they had waited for long enough
+			a, err := f.begin(client, 0, stays)
+			require.NoError(t, err)
+			f.end(client, a, false)
+		}
+		assert.Equal(t, time.Second/10, waits())
+		assert.Equal(t, time.Second/10, waits())
+		often = 0
+		assert.Zero(t, waits(), "it is alone")
+		often = 10
+		assert.Equal(t, time.Second/10, waits())
+		often = 1000
+		assert.Equal(t, time.Second/1000, waits(), "the policy in force counts")
+	})
+}
+
 // As many may be at work as could fail; who waits begins when one of them has come to a good end, in the
 // order in which they have come, or ends with the client.
-func TestFailuresWait(t *testing.T) {
+func TestSharesWait(t *testing.T) {
 	client := account("2001:db8::1")
 	synctest.Test(t, func(t *testing.T) {
-		f := &failures{}
-		var working []*failing
+		f := &shares{}
+		var working []*share
 		for range atOnce {
 			a, err := f.begin(client, time.Hour, stays)
 			require.NoError(t, err)
@@ -130,11 +201,11 @@ func TestFailuresWait(t *testing.T) {
 
 // Who is beside one that stalls, behind the same address, waits for a second at most, however many stall;
 // and it is soon forgotten that more have failed than were due.
-func TestFailuresKeepNobodyOut(t *testing.T) {
+func TestSharesKeepNobodyOut(t *testing.T) {
 	client := account("192.0.2.1")
 	synctest.Test(t, func(t *testing.T) {
-		f := &failures{}
-		var stall []*failing
+		f := &shares{}
+		var stall []*share
 		for range 10 * failBurst {
 			go func() {
 				a, err := f.begin(client, waitMost, stays)
@@ -167,9 +238,9 @@ func TestFailuresKeepNobodyOut(t *testing.T) {
 }
 
 // Of more clients than are kept nothing is remembered, until others are forgotten.
-func TestFailuresOfMany(t *testing.T) {
+func TestSharesOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &failures{}
+		f := &shares{}
 		addr := netip.MustParseAddr("10.0.0.0")
 		fails := func(addr netip.Addr) {
 			client := Account{Addr: addr}
@@ -195,14 +266,14 @@ func TestFailuresOfMany(t *testing.T) {
 }
 
 // flooded has so many handshakes of the client fail.
-func (f *failures) flooded(t *testing.T, client string, n int) {
+func (f *shares) flooded(t *testing.T, client string, n int) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.account(account(client), f.now()).free = f.now() + int64(n)*int64(failEvery)
 }
 
-func (f *failures) waits(client string) bool {
+func (f *shares) waits(client string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	a := f.m[account(client)]
@@ -228,14 +299,14 @@ func TestFloodWaits(t *testing.T) {
 	require.NoError(t, c.Close())
 	local := account("127.0.0.1")
 	nettest.Eventually(t, "it has failed", func() bool {
-		f.failures.mu.Lock()
-		defer f.failures.mu.Unlock()
-		a := f.failures.m[local]
+		f.shares.mu.Lock()
+		defer f.shares.mu.Unlock()
+		a := f.shares.m[local]
 		return a != nil && a.working == 0 && a.free > 0
 	})
-	f.failures.flooded(t, "127.0.0.1", 10_000)
+	f.shares.flooded(t, "127.0.0.1", 10_000)
 	c = begins()
-	nettest.Eventually(t, "it waits", func() bool { return f.failures.waits("127.0.0.1") })
+	nettest.Eventually(t, "it waits", func() bool { return f.shares.waits("127.0.0.1") })
 	other := f.clientFrom(t, "127.0.0.2")
 	require.NoError(t, other.Handshake(), "who has not flooded is served")
 	other.Close()
@@ -245,23 +316,23 @@ func TestFloodWaits(t *testing.T) {
 	}
 	f.mu.Unlock()
 	f.CutLate(6)
-	nettest.Eventually(t, "who is cut is gone", func() bool { return f.Len() == 0 && !f.failures.waits("127.0.0.1") })
+	nettest.Eventually(t, "who is cut is gone", func() bool { return f.Len() == 0 && !f.shares.waits("127.0.0.1") })
 	assert.EqualValues(t, 6, budget.Left())
 	_, err = c.Read(make([]byte, 1))
 	assert.Error(t, err)
 	begins()
-	nettest.Eventually(t, "the next waits", func() bool { return f.failures.waits("127.0.0.1") })
+	nettest.Eventually(t, "the next waits", func() bool { return f.shares.waits("127.0.0.1") })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f.Wait(ctx)
-	assert.False(t, f.failures.waits("127.0.0.1"))
+	assert.False(t, f.shares.waits("127.0.0.1"))
 }
 
 // Behind a balancer it is the client that waits, not all of the balancer's.
 func TestFloodBehindBalancer(t *testing.T) {
 	f := start(t, func(c *sock.Conn) { io.Copy(io.Discard, c.Blocking()); c.Close() },
 		func(o *Options) { o.Announced = func(netip.Addr) bool { return true } })
-	f.failures.flooded(t, "192.0.2.1", 10_000)
+	f.shares.flooded(t, "192.0.2.1", 10_000)
 	announce := func(client string) *tls.Conn {
 		c := f.client(t)
 		_, err := c.NetConn().Write(proxyheader.Make(2, netip.MustParseAddrPort(client+":1"), netip.MustParseAddrPort("192.0.2.9:443")))
@@ -271,6 +342,6 @@ func TestFloodBehindBalancer(t *testing.T) {
 	require.NoError(t, announce("192.0.2.2").Handshake())
 	_, err := announce("192.0.2.1").NetConn().Write(nettest.ClientHello(t, &tls.Config{ServerName: "127.0.0.1"}))
 	require.NoError(t, err)
-	nettest.Eventually(t, "it waits", func() bool { return f.failures.waits("192.0.2.1") })
+	nettest.Eventually(t, "it waits", func() bool { return f.shares.waits("192.0.2.1") })
 	require.NoError(t, announce("192.0.2.2").Handshake())
 }
