@@ -83,8 +83,6 @@ var (
 
 	// ErrElsewhere is why a host whose requests are asked about is not reached by TLS at a port of which nothing is said.
 	ErrElsewhere = &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do, and a tunnel to another port would go past that: name the port in hosts of inspect, with passthrough: true to let it be")}
-	// ErrNoCA is why there is no tunnel to a host whose requests are asked about.
-	ErrNoCA = &Error{Kind: RequestDenied, Err: errors.New("what is in a tunnel to this host is asked about, and there is no CA to open it with (caCert of inspect)")}
 
 	errUnjudged = &Error{Kind: RequestDenied, Err: errors.New("a parent proxy has resolved the name, and addresses are judged here from now on; ask anew")}
 

@@ -29,7 +29,7 @@ func (t *Ticket) inspect(r *Request) error {
 	if connect {
 		if t.Tenant.Inspect.Certificate == nil {
 			t.Asked = true
-			return ErrNoCA
+			return &Error{Kind: RequestDenied, Err: errors.New("what is in a tunnel to this host is asked about, and there is no CA to open it with (caCert of inspect)")}
 		}
 		return nil
 	}
