@@ -36,3 +36,29 @@ func TestInsideRevokedByAddress(t *testing.T) {
 		nettest.Eventually(t, "it has ended", func() bool { return len(g.Open()) == 0 })
 	}
 }
+
+// At a port of which nothing is said a host whose requests are asked about is reached by no TLS: neither
+// the client's nor the gateway's, nor by a tunnel that was there before.
+func TestInspectedElsewhere(t *testing.T) {
+	server, heads := asked(t)
+	port := portOf(server.String())
+	g := start(t, movedRules, loopbackNames, nil)
+	open := g.dial(t)
+	open.send(t, "CONNECT a.test:%s HTTP/1.1\r\n\r\n", port)
+	require.Contains(t, open.head(t), " 200 ")
+	nettest.Eventually(t, "it is a tunnel", func() bool { o := g.Open(); return len(o) == 1 && o[0].State == door.Tunnel })
+	g.inspects(t, "a.test", policy.CheckOff)
+	assert.Equal(t, 1, g.Revoke())
+	open.closed(t)
+	assert.Empty(t, <-heads)
+	for _, ahead := range []string{"", prefix} {
+		for _, ask := range []string{"CONNECT a.test:%s HTTP/1.1\r\n\r\n", "GET https://a.test:%s/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET https://A.test.:%s/ HTTP/1.1\r\nHost: x\r\n\r\n"} {
+			c := g.dial(t)
+			c.send(t, ahead+ask, port)
+			if ahead != "" {
+				c.response(t, "GET")
+			}
+			assert.Contains(t, c.head(t), "HTTP/1.1 403 Egress denied: requests to this host are asked what they may do, and a tunnel to another port", ask)
+		}
+	}
+}

@@ -76,6 +76,10 @@ func TestStreamRefusals(t *testing.T) {
 	lines := strings.Join(g.lines(t, len(tests)), "\n")
 	assert.Contains(t, lines, `"target":"https://`+g.target+`/v1/a","verdict":"allow"`)
 	assert.Contains(t, lines, `"request":"deny","request_reason":"`)
+	for _, why := range []string{"the field X-Http-Method-Override overrides what", "a page of another origin asks", "a body of more than 10 bytes"} {
+		assert.Contains(t, lines, `","details":"`+why, "the rule allows it")
+	}
+	assert.Equal(t, 5, strings.Count(lines, `"details":`), "a rule says enough") // one is of the expectation
 	assert.NotContains(t, lines, insideSecret)
 }
 

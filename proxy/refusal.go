@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/sluiceproxy/sluice/acl/request"
 	"github.com/sluiceproxy/sluice/proxy/answer"
 	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/http1"
@@ -50,9 +51,21 @@ var (
 	errClientGone  = errors.New("the client does not take its answer")
 )
 
+// noteWhy has the record say why a request at an inspected host was refused that its rules allow, or
+// why it came to nothing there: by the rule alone the log would contradict itself.
+func (x *exchange) noteWhy(err error) {
+	var out *outbound.Error
+	switch byRule := errors.As(err, &out) && (out.Err == nil || out.Kind == outbound.RequestMalformed && x.ticket.Request.Reason == request.Malformed); {
+	case !x.ticket.Asked, byRule, x.did.details != "":
+		return
+	}
+	x.did.details = err.Error()
+}
+
 // refusal is the answer that err stands for. This is the one place where errors become
 // answers.
 func (x *exchange) refusal(err error) answer.Own {
+	x.noteWhy(err)
 	var out *outbound.Error
 	var bad *http1.Error
 	var target *targetError

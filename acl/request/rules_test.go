@@ -183,12 +183,17 @@ func TestWarnings(t *testing.T) {
 		"GET /a/*\n!GET /a/Secret":       {"line 2: request rule '!GET /a/Secret': it denies other spellings only: what it says is allowed by line 1, 'GET /a/*', before; put it in front"},
 		"GET /Admin\n!GET /admin":        nil,
 		"GET /a/b\n!GET /a/*":            nil,
-		"GET /a/**\n!GET,POST /a/b":      nil,
+		"GET /a/**\n!GET,POST /a/b":      {"line 2: request rule '!GET,POST /a/b': it denies other spellings only, by GET: what it says is allowed by line 1, 'GET /a/**', before; put it in front"},
+		"GET,HEAD /a/**\n!* /a/b/**":     {"line 2: request rule '!* /a/b/**': it denies other spellings only, by GET,HEAD: what it says is allowed by line 1, 'GET,HEAD /a/**', before; put it in front"},
+		"GET /a/**\n!POST /a/b":          nil,
+		"!GET /a/b\nGET /a/**\n!* /a/b":  nil, // by GET it is denied in front
 		"GET /a/**\n!GET /a//b":          nil, // which no request has that is allowed
 		"!* /A\nGET /a":                  {"line 2: request rule 'GET /a': it never decides: line 1, '!* /A', does before"},
 		"!GET /a\n* /a":                  nil,
 		"!* /user/keys**\n*":             {"line 2: request rule '*': it allows all that nobody has thought of to deny; list what is allowed, and leave it out"},
-		"GET /a\n!* /b\n*":               nil,
+		"GET /a\n!* /b\n*":               {"line 3: request rule '*': it allows all that nobody has thought of to deny; list what is allowed, and leave it out"},
+		"!* /b\n* /**":                   {"line 2: request rule '* /**': it allows all that nobody has thought of to deny; list what is allowed, and leave it out"},
+		"!* /b\nGET /**":                 nil,
 		"*":                              nil,
 	} {
 		var got []string

@@ -52,11 +52,13 @@ func (r *Rules) Doubts() (all []Doubt) {
 			doubt(NeverDecides, u, Place{before.line, before.text}, "it never decides: line %d, %s, does before", before.line, quote(before.text))
 		} else if before := r.before(i, u.asAllowed(r.options)); u.deny && before != nil {
 			doubt(HalfDead, u, Place{before.line, before.text}, "it denies other spellings only: what it says is allowed by line %d, %s, before; put it in front", before.line, quote(before.text))
+		} else if before, methods := r.beforeSome(i, u); before != nil {
+			doubt(HalfDead, u, Place{before.line, before.text}, "it denies other spellings only, by %s: what it says is allowed by line %d, %s, before; put it in front", methods, before.line, quote(before.text))
 		}
 		if u.deny {
 			denies++
 		}
-		if u.star && denies > 0 && denies == i {
+		if u.everything() && denies > 0 {
 			doubt(DenyList, u, Place{}, "it allows all that nobody has thought of to deny; list what is allowed, and leave it out")
 		}
 	}
@@ -71,6 +73,27 @@ func (r *Rules) before(i int, v *rule) *rule {
 		}
 	}
 	return nil
+}
+
+// beforeSome is an earlier rule that allows what the deny rule u, at i, says, by some of its methods, which are named; or nil.
+func (r *Rules) beforeSome(i int, u *rule) (before *rule, methods string) {
+	v := u.asAllowed(r.options)
+	if v == nil {
+		return nil, ""
+	}
+	for j := range i {
+		w := *v
+		w.methods = slices.DeleteFunc(slices.Clone(r.rules[j].methods), func(m string) bool { return v.methods != nil && !slices.Contains(v.methods, m) })
+		if before := r.before(i, &w); len(w.methods) > 0 && before == &r.rules[j] && !before.deny {
+			return before, strings.Join(w.methods, ",")
+		}
+	}
+	return nil, ""
+}
+
+// everything reports whether u allows all that no rule in front of it is for.
+func (u *rule) everything() bool {
+	return u.star || !u.deny && u.methods == nil && u.query == nil && len(u.path) == 1 && u.path[0].many
 }
 
 // asAllowed is a deny rule as if it allowed what it denies: that is only what is written. It is nil of an allow rule, and

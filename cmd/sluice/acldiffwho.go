@@ -26,6 +26,7 @@ const (
 var bearing = map[string]asks{
 	"rules": compared, "learn": compared, "tenants": compared, "inspect": compared, "parents": compared, "authenticate": compared,
 	"users-file": compared, "client-ca": compared, "tunnel-check": compared, "guard": compared, "source": compared, "max-conns-per-client": compared,
+	"max-handshakes-per-client": compared,
 
 	"listen": opens, "listen-tls": opens, "listen-socks": opens, "proxy-protocol-from": opens,
 	"directory": opens, "directory-wait": opens, "directory-max-age": opens, "on-revoke": opens,
@@ -35,7 +36,7 @@ var bearing = map[string]asks{
 	"config": aside, "admin": aside, "admin-host": aside, "pprof": aside, "tls-cert": aside, "tls-key": aside,
 	"shadow-rules": aside, "shadowRules": aside, "hide-rules": aside, "require-end": aside, "contact": aside, "forwarded-for": aside,
 	"access-log": aside, "access-log-format": aside, "log-level": aside, "log-query": aside,
-	"max-head": aside, "max-fields": aside, "max-answer-head": aside, "max-answer-fields": aside, "min-rate": aside, "max-handshakes-per-client": aside,
+	"max-head": aside, "max-fields": aside, "max-answer-head": aside, "max-answer-fields": aside, "min-rate": aside,
 	"head-timeout": aside, "connect-timeout": aside, "dns-timeout": aside, "idle-timeout": aside, "keepalive-timeout": aside,
 	"half-close-timeout": aside, "shutdown-delay": aside, "drain-timeout": aside,
 }
@@ -115,6 +116,6 @@ func limitsText(l policy.Limits) string {
 		}
 		return fmt.Sprint(n, " ", what)
 	}
-	return strings.Join([]string{count(l.Connections, "connections"), count(l.ConnsPerClient, "of one client"),
-		count(l.RequestsPerSecond, "requests a second"), fmt.Sprintf("a burst of %d", l.Burst)}, ", ")
+	return strings.Join([]string{count(l.Connections, "connections"), count(l.ConnsPerClient, "connections of one client"),
+		count(l.HandshakesPerClient, "handshakes of one client a second"), count(l.RequestsPerSecond, "requests a second"), fmt.Sprintf("a burst of %d", l.Burst)}, ", ")
 }

@@ -40,7 +40,8 @@ func TestACLDiffWho(t *testing.T) {
 		{1, "listenSOCKS: :1080 instead of none\n", base + "listenSOCKS: ':1080'\n"},
 		{1, "onRevoke: keep instead of close\n", base + "onRevoke: keep\n"},
 		{0, "upstreamCA: other certificates than before\n", base + "upstreamCA: " + dir + "/ca\n"},
-		{0, "tenant default: at once any number of connections, 5 of one client, any number of requests a second, a burst of 0 instead of ", base + "maxConnsPerClient: 5\n"},
+		{0, "tenant default: at once any number of connections, 5 connections of one client, 100 handshakes of one client a second, any number of requests a second, a burst of 0 instead of ", base + "maxConnsPerClient: 5\n"},
+		{0, "any number of connections of one client, 20 handshakes of one client a second, any number of requests a second, a burst of 0 instead of ", base + "maxHandshakesPerClient: 20\n"},
 		{0, "equivalent: ", base + "maxFields: 300\n"},
 	} {
 		old, now := write(t, "old.yaml", base), write(t, "new.yaml", tt.now)

@@ -18,6 +18,7 @@ import (
 	"github.com/sluiceproxy/sluice/internal/cli"
 	"github.com/sluiceproxy/sluice/internal/config"
 	"github.com/sluiceproxy/sluice/proxy/ca"
+	"github.com/sluiceproxy/sluice/proxy/outbound"
 	"github.com/sluiceproxy/sluice/proxy/policy"
 )
 
@@ -211,7 +212,10 @@ func askRequest(in *policy.Inspect, text string) (requestAnswer, error) {
 		return requestAnswer{}, fmt.Errorf("%q: %w", text, err)
 	}
 	host := in.Of(to, u.Scheme == "https")
-	if host == nil {
+	switch {
+	case host == nil && u.Scheme == "https" && in.Elsewhere(to):
+		return requestAnswer{Request: text, Verdict: acl.Deny.String(), Reason: outbound.ErrElsewhere.Error()}, nil
+	case host == nil:
 		return requestAnswer{Request: text, Verdict: "not asked", Reason: "nothing is said of requests to this host"}, nil
 	}
 	// As it is written: url.Parse would mend what is judged.

@@ -43,7 +43,9 @@ func TestInspectTest(t *testing.T) {
 		ask("GET https://api.example.com/v1/x?a#b", "GET https://example.org/"))
 	assert.Equal(t, []any{1, "deny\tGET https://api.example.com/v1/%2e%2E/x\tmalformed path: a dot segment\n", ""}, ask("GET https://api.example.com/v1/%2e%2E/x"))
 	assert.Equal(t, []any{1, "deny\tGET http://api.example.com/v1/x\tcredentials are put in for this host, which go by TLS only; ask for https\n", ""}, ask("GET http://api.example.com/v1/x"))
-	assert.Equal(t, []any{0, "not asked\tGET https://other.example.com/\tnothing is said of requests to this host\n", ""}, ask("GET https://other.example.com/"))
+	elsewhere := "requests to this host are asked what they may do, and a tunnel to another port would go past that: name the port in hosts of inspect, with passthrough: true to let it be\n"
+	assert.Equal(t, []any{1, "deny\tGET https://other.example.com/\t" + elsewhere, ""}, ask("GET https://other.example.com/"))
+	assert.Equal(t, []any{1, "deny\tGET https://api.example.com:8443/v1/x\t" + elsewhere, ""}, ask("GET https://api.example.com:8443/v1/x"))
 	assert.Equal(t, []any{0, `{"request":"GET https://other.example.com:8443/a//b","host":"other.example.com:8443","verdict":"allow","reason":"request rule ` + file + `:7 *","line":7}` + "\n", ""},
 		ask("--json", "GET https://other.example.com:8443/a//b"))
 	assert.Equal(t, []any{1, "deny\tGET https://api.example.com/v1/x\tno request rule allows it\n", ""}, ask("--tenant", "ci", "GET https://api.example.com/v1/x"))

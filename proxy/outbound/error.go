@@ -81,6 +81,9 @@ var (
 	// ErrInspectedNow is why a tunnel ends that was made before its host was inspected.
 	ErrInspectedNow = &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do from now on; make the tunnel anew")}
 
+	// ErrElsewhere is why a host whose requests are asked about is not reached by TLS at a port of which nothing is said.
+	ErrElsewhere = &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do, and a tunnel to another port would go past that: name the port in hosts of inspect, with passthrough: true to let it be")}
+
 	errUnjudged = &Error{Kind: RequestDenied, Err: errors.New("a parent proxy has resolved the name, and addresses are judged here from now on; ask anew")}
 
 	errRequestDenied = &Error{Kind: RequestDenied}

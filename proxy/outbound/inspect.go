@@ -20,9 +20,9 @@ func (t *Ticket) inspect(r *Request) error {
 	connect := r.HTTP == nil || string(r.HTTP.Method) == "CONNECT"
 	in := t.Tenant.Inspect.Of(r.Target, connect || r.ByTLS)
 	if t.Inspected = in; in == nil {
-		if connect && t.Tenant.Inspect.Elsewhere(r.Target) {
+		if (connect || r.ByTLS) && t.Tenant.Inspect.Elsewhere(r.Target) {
 			t.Asked = true
-			return &Error{Kind: RequestDenied, Err: errors.New("requests to this host are asked what they may do, and a tunnel to another port would go past that: name the port in hosts of inspect, with passthrough: true to let it be")}
+			return ErrElsewhere
 		}
 		return nil
 	}

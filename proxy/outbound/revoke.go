@@ -22,8 +22,13 @@ func (g *Gate) Revocation(gen *policy.Generation, r *Request, inUse netip.Addr, 
 	}
 	var t Ticket
 	err := g.AdmitAddr(gen, r, inUse, &t)
-	if err == nil && r.Tunnel && r.Asked == nil && t.Tenant.Inspect.Of(r.Target, true) != nil {
-		err = ErrInspectedNow
+	if err == nil && r.Tunnel && r.Asked == nil {
+		switch in := t.Tenant.Inspect; {
+		case in.Of(r.Target, true) != nil:
+			err = ErrInspectedNow
+		case in.Elsewhere(r.Target):
+			err = ErrElsewhere
+		}
 	}
 	if err == nil && r.Asked != nil {
 		err = t.askAgain(r)
