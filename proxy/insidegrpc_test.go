@@ -89,6 +89,7 @@ func TestInsideGRPC(t *testing.T) {
 	assert.Equal(t, status.Error(codes.NotFound, "no such thing"), cc.Invoke(t.Context(), "/test.Echo/Fails", &b, &b), "an answer that is a trailer section alone")
 	err := cc.Invoke(t.Context(), "/test.Other/Unary", &b, &b)
 	assert.Equal(t, codes.PermissionDenied, status.Code(err), "%v", err)
+	assert.Regexp(t, `^Egress denied: no request rule allows it\. net-team@example\.com \(request id [0-9a-f]+\)$`, status.Convert(err).Message())
 
 	s, err := cc.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/test.Echo/Both")
 	require.NoError(t, err)

@@ -158,7 +158,8 @@ func (x goExchange) skipBody() bool {
 }
 
 func (x *exchange) answerTo(keep bool) answer.To {
-	return answer.To{Req: &x.req, ID: x.did.id, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Policy: x.judgedBy(), Keep: keep}
+	return answer.To{Req: &x.req, ID: x.did.id, Now: time.Now(), Tenant: x.tenant().Name, Contact: x.tenant().Contact, Policy: x.judgedBy(), Keep: keep,
+		Stream: x.c.inside != nil && x.c.inside.h2}
 }
 
 // refuse tells a client that it came on top of a limit, and reads what it had

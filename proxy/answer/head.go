@@ -27,6 +27,7 @@ type To struct {
 	Contact string       // whom to ask; "" leaves the line out
 	Policy  *policy.Name // by which it was judged; nil: by none
 	Keep    bool         // another request may follow
+	Stream  bool         // the request is a stream of HTTP/2, as which alone a gRPC call comes
 }
 
 // Append appends o as the answer to a request, head and body, and returns the length of the
@@ -59,8 +60,11 @@ func AppendTrace(b []byte, to To) ([]byte, int) {
 }
 
 func (o *Own) appendHead(b []byte, to To, kind string, length int) []byte {
-	b = appendStatus(b, o.Status)
-	b = appendPrintable(b, o.phrase(), maxPhrase)
+	if kind == grpcKind {
+		b = o.appendGRPC(append(appendStatus(b, 200), "OK"...), to)
+	} else {
+		b = appendPrintable(appendStatus(b, o.Status), o.phrase(), maxPhrase)
+	}
 	b = append(b, "\r\nDate: "...)
 	b = to.Now.UTC().AppendFormat(b, "Mon, 02 Jan 2006 15:04:05 GMT")
 	if o.Class != "" {

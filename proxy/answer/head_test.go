@@ -121,6 +121,40 @@ func TestOwnAnswers(t *testing.T) {
 }
 
 // TRACE gives back the request, less its secrets.
+// A gRPC call is told in a trailer section alone, as a stream, and nowhere else; nothing else is.
+func TestOwnAnswersToCalls(t *testing.T) {
+	own := answer.Own{Status: 403, Class: answer.ClassDenied, Phrase: "Egress denied: 100 % é\n", Advice: "Ask anew."}
+	for kind, want := range map[string]bool{
+		"application/grpc": true, "application/grpc+proto": true, "Application/GRPC; a=b": true,
+		"application/grpc-web": false, "application/json": false, "": false,
+	} {
+		for _, stream := range []bool{true, false} {
+			head := "POST /a.B/C HTTP/1.1\r\nHost: a.test\r\n"
+			if kind != "" {
+				head += "Content-Type: " + kind + "\r\n"
+			}
+			out, n := own.Append(nil, answer.To{Req: request(t, head+"\r\n"), Now: now, ID: 0xabc, Contact: "net", Stream: stream, Keep: true})
+			r, body := response(t, out, false)
+			if !want || !stream {
+				assert.Equal(t, 403, r.Status, kind)
+				assert.Contains(t, body, "Ask anew.")
+				assert.NotContains(t, strings.Join(fields(&r.Head), "\n"), "Grpc")
+				continue
+			}
+			assert.Equal(t, 200, r.Status)
+			assert.Empty(t, body)
+			assert.Zero(t, n)
+			assert.Equal(t, []string{"Grpc-Status: 7", "Grpc-Message: Egress denied: 100 %25 %C3%A9%0A. Ask anew. net (request id 0000000000000abc)"}, fields(&r.Head)[:2])
+			assert.Subset(t, fields(&r.Head), []string{"Content-Type: application/grpc", "Content-Length: 0"})
+		}
+	}
+	for status, want := range map[int]string{400: "13", 401: "16", 403: "7", 404: "12", 413: "8", 429: "14", 502: "14", 503: "14", 504: "14", 408: "2"} {
+		out, _ := (&answer.Own{Status: status}).Append(nil, answer.To{Req: request(t, "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/grpc\r\n\r\n"), Now: now, Stream: true})
+		r, _ := response(t, out, false)
+		assert.Equal(t, "Grpc-Status: "+want, fields(&r.Head)[0])
+	}
+}
+
 func TestTrace(t *testing.T) {
 	to := answer.To{Now: now, Req: request(t, "TRACE http://a.test/ HTTP/1.1\r\nHost: a.test\r\nMax-Forwards: 0\r\ncookie: c\r\nAuthorization: a\r\nProxy-Authorization: p\r\nX: y\r\n\r\n")}
 	b, n := answer.AppendTrace(nil, to)

@@ -16,6 +16,9 @@ func (o *Own) page(to To) (kind string, body []byte) {
 	if o.Status == 200 {
 		return "text/plain; charset=utf-8", nil
 	}
+	if to.Stream && isGRPC(to.Req) {
+		return grpcKind, nil
+	}
 	p := pageData{
 		Status: o.Status, Title: statusText(o.Status), Error: o.Class, Details: o.details(), Advice: o.Advice,
 		ID: string(logline.ID(nil, to.ID)), Tenant: to.Tenant, Contact: to.Contact,
