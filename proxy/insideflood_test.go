@@ -57,14 +57,12 @@ func TestInsideOften(t *testing.T) {
 	g.tenant.Limits.HandshakesPerClient = 1
 	g.rules(t, "api.test\n"+allowLoopback) // from here on it is seen
 	const burst = 256
-	shake := func() (done chan error) {
-		h, done := g.handshakeOf(t, "127.0.0.1")
-		close(h.goOn)
-		return done
-	}
 	whole := func(n int) {
 		for range n {
-			require.NoError(t, <-shake())
+			h, done := g.handshakeOf(t, "127.0.0.1")
+			close(h.goOn)
+			require.NoError(t, <-done)
+			require.NoError(t, h.Close()) // or there would be more than there is room for
 		}
 	}
 	whole(burst + 1)
