@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/sluiceproxy/sluice/internal/nettest"
+	"github.com/sluiceproxy/sluice/proxy/auth"
 	"github.com/sluiceproxy/sluice/proxy/policy"
+	"github.com/sluiceproxy/sluice/proxy/terminate"
 )
 
 // holding is a client's connection whose handshake goes on from the hello when go is closed.
@@ -57,14 +59,12 @@ func TestInsideOften(t *testing.T) {
 	g.tenant.Limits.HandshakesPerClient = 1
 	g.rules(t, "api.test\n"+allowLoopback) // from here on it is seen
 	const burst = 256
-	shake := func() (done chan error) {
-		h, done := g.handshakeOf(t, "127.0.0.1")
-		close(h.goOn)
-		return done
-	}
 	whole := func(n int) {
 		for range n {
-			require.NoError(t, <-shake())
+			h, done := g.handshakeOf(t, "127.0.0.1")
+			close(h.goOn)
+			require.NoError(t, <-done)
+			require.NoError(t, h.Close()) // or there would be more than there is room for
 		}
 	}
 	whole(burst + 1)
@@ -80,6 +80,39 @@ func TestInsideOften(t *testing.T) {
 	require.NoError(t, other.Close())
 	nettest.Eventually(t, "it has gone", func() bool { return !g.door.Others(netip.MustParseAddr("127.0.0.1")) })
 	whole(burst)
+}
+
+// Who is of another tenant, which what it shows says, is beside a client too, at the same address.
+func TestInsideOftenBesideTenant(t *testing.T) {
+	g := start(t, allowLoopback, nil, nil)
+	shown := func(name string) []auth.Selector {
+		sel, err := auth.ParseSelector(auth.ByUser, name)
+		require.NoError(t, err)
+		return []auth.Selector{sel}
+	}
+	var rest, a, b policy.Usage
+	limits := policy.Limits{HandshakesPerClient: 7}
+	g.SetGeneration(policy.Set{
+		Rest: policy.Tenant{Name: policy.DefaultName, Limits: limits, Usage: &rest},
+		Tenants: []policy.Taker{
+			{Tenant: policy.Tenant{Name: "a", Limits: limits, Usage: &a}, Shown: shown("anna")},
+			{Tenant: policy.Tenant{Name: "b", Limits: limits, Usage: &b}, Shown: shown("bert")},
+			{Tenant: policy.Tenant{Name: "uncounted", Limits: limits}, Shown: shown("carl")},
+		},
+	}.Generation())
+	often := func(tenant string) int {
+		return g.handshakesOf(terminate.Account{Addr: netip.MustParseAddr("127.0.0.1"), Tenant: tenant})
+	}
+	assert.Zero(t, often("a"))
+	for _, other := range []*policy.Usage{&b, &rest} {
+		require.True(t, other.Hold(&limits))
+		assert.Equal(t, 7, often("a"))
+		other.Release()
+	}
+	require.True(t, a.Hold(&limits))
+	assert.Zero(t, often("a"), "it has something open itself")
+	assert.Equal(t, 7, often("b"))
+	assert.Zero(t, often(""), "whose it is is not known yet, before it has shown anything")
 }
 
 // Handshakes that a client does not bring to an end keep its own waiting and nobody else's, and who goes

@@ -25,12 +25,15 @@ func (s *Server) newTerminator() *terminate.Terminator {
 	})
 }
 
-// handshakesOf is how often a client may begin one: as often as it likes while it is the only one.
+// handshakesOf is how often a client may begin one: as often as it likes while it is the only one. Others may
+// be behind its address, whom their tenant tells from it where it says what it is. A balancer whose header
+// has named it is another.
 func (s *Server) handshakesOf(client terminate.Account) int {
-	if !s.door.Others(client.Addr) {
+	live := s.live.Load()
+	if !s.door.Others(client.Addr) && (client.Tenant == "" || live.ByAddr() || !live.BusyBeside(client.Tenant)) {
 		return 0
 	}
-	return s.live.Load().Tenant(client.Addr).Limits.HandshakesPerClient
+	return live.Tenant(client.Addr).Limits.HandshakesPerClient
 }
 
 // SetKeys puts k in force for the clients of ServeTLS. Without it nobody is let in there.

@@ -96,7 +96,7 @@ func (c *Chunked) size(b []byte) (int, []byte, error) {
 		digits = trimEnd(digits)
 		c.padded = len(digits) != n
 	}
-	if len(digits) == 0 || len(digits) > 15 || !all(digits, isHex) || !all(ext, isValue) {
+	if len(digits) == 0 || len(digits) > 15 || !all(digits, isHex) || !all(ext, isValue) || !endsQuoted(ext) {
 		return 0, nil, errChunkSize
 	}
 	c.left = 0
@@ -114,6 +114,14 @@ func (c *Chunked) size(b []byte) (int, []byte, error) {
 		c.state = atTrailers
 	}
 	return n, nil, nil
+}
+
+// endsQuoted reports whether each quoted string in the extensions of a chunk ends in them, whoever reads
+// them: there are servers for whom one goes on behind the line, and takes the next ones along, and others that
+// know of no escapes in it.
+func endsQuoted(ext []byte) bool {
+	n := bytes.Count(ext, []byte{'"'})
+	return n == 0 || n%2 == 0 && bytes.IndexByte(ext, '\\') < 0
 }
 
 // chunkLine cuts a line that ends in CRLF off b.

@@ -391,6 +391,7 @@ func TestLenientChunks(t *testing.T) {
 		{"malformed chunk size", "", "5 5\r\nhello"},
 		{"malformed chunk size", "", " \r\nhello"},
 		{"malformed chunk size", "", "5,\r\nhello"},
+		{"malformed chunk size", "", "5;x=\"\r\nhello"},
 		{"malformed chunk size", "", "5\v\r\nhello"},
 		{"line ends in a bare LF, not CRLF", "", "5 \nhello"},
 		{"malformed header field name", "", "0\r\n : 1\r\n\r\n"},
@@ -446,6 +447,11 @@ func TestChunked(t *testing.T) {
 		{"malformed chunk size", "", "-5\r\nhello"},
 		{"malformed chunk size", "", "1000000000000000\r\n"}, // would not fit
 		{"malformed chunk size", "", "5;a\rb\r\nhello"},
+		{"", "a", "1;x=\"y;z\";u=\"\"\r\na\r\n0\r\n\r\n"},
+		{"malformed chunk size", "", "1;x=\"\r\n\"\r\na\r\n0\r\n\r\n"}, // a quoted string may go on behind the line
+		{"malformed chunk size", "", "1;x=\"\\\"\r\n"},
+		{"malformed chunk size", "", "1;x=\"\\\"\"\r\n"},
+		{"malformed chunk size", "", "1;\\\"x\"\r\n"},
 		{"line ends in a bare LF, not CRLF", "", "5\nhello"},
 		{"line ends in a bare LF, not CRLF", "hello", "5\r\nhello\r\n0\r\n\n"},
 		{"chunk data not followed by CRLF", "hello", "5\r\nhello!!"},

@@ -305,5 +305,20 @@ func (g *Generation) Named(name string) *Tenant {
 	return &nobody
 }
 
+// BusyBeside reports whether a tenant other than the one of that name has something under way, as far
+// as that is counted. It goes through all of them.
+func (g *Generation) BusyBeside(name string) bool {
+	if g == nil {
+		return false
+	}
+	busy := func(t *Tenant) bool { return t.Name != name && t.Usage != nil && t.Usage.Open() > 0 }
+	for i := range g.tenants {
+		if busy(&g.tenants[i]) {
+			return true
+		}
+	}
+	return busy(&g.rest)
+}
+
 // Own reports whether a is the gateway itself, which would ask itself in a circle.
 func (g *Generation) Own(a netip.Addr) bool { return g != nil && slices.Contains(g.own, a) }
