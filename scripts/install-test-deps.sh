@@ -3,7 +3,7 @@
 # root by apt-get; otherwise it says what is missing, and the tests that need it
 # are skipped.
 set -euo pipefail
-packages=(curl podman runc catatonit uidmap slirp4netns wget git apt-utils dpkg-dev python3 python3-pip python3-requests node-undici apache2-utils socat netcat-openbsd openssh-client openssh-server squid tinyproxy-bin haproxy redis-server etcd-server iproute2 nftables openssl ca-certificates gcc libc6-dev z3 debootstrap qemu-user-static rpm systemd man-db chromium libnss3-tools nghttp2-server)
+packages=(curl podman runc catatonit uidmap slirp4netns wget git apt-utils dpkg-dev python3 python3-pip python3-requests python3-websocket node-undici apache2-utils socat netcat-openbsd openssh-client openssh-server squid tinyproxy-bin haproxy redis-server etcd-server iproute2 nftables openssl ca-certificates gcc libc6-dev z3 debootstrap qemu-user-static rpm systemd man-db chromium libnss3-tools nghttp2-server)
 # Debian's where there is no other: packages of other makers have npm and nodejs in one.
 command -v npm >/dev/null || packages+=(nodejs npm)
 command -v javac >/dev/null || packages+=(default-jdk-headless)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/websocket"
 
 	"github.com/sluiceproxy/sluice/e2e/internal/program"
 	"github.com/sluiceproxy/sluice/internal/nettest"
@@ -88,6 +89,35 @@ func TestInspectUpgrade(t *testing.T) {
 	_, err = io.ReadFull(r, back)
 	require.NoError(t, err)
 	assert.Equal(t, "early "+string(large), string(back))
+}
+
+// A client of WebSocket sends and gets what it likes where its path is allowed, and elsewhere is told why not.
+func TestInspectWebSocket(t *testing.T) {
+	needFile(t, "/usr/lib/python3/dist-packages/websocket", "python3-websocket")
+	o := newInspected(t, "\n  - {host: api.example.com, requests: 'GET /ws'}\n")
+	o.mux.Handle("/ws", websocket.Server{Handler: echoMessages}) // of any Origin
+	client := func(path string) program.Output {
+		return program.Command(t, o.Client, proxyEnv, "/usr/bin/python3", "testdata/clients/websocket_echo.py", o.CA, "wss://api.example.com"+path)
+	}
+	got := client("/ws")
+	assert.Equal(t, "echoed 14 messages, closed False\n", got.Out, got.Err)
+	got = client("/ws/admin")
+	assert.Contains(t, got.Err, "Handshake status 403 Egress denied: no request rule allows it")
+	assert.Empty(t, got.Out)
+}
+
+// echoMessages sends back each message as it has come, in text or not.
+func echoMessages(c *websocket.Conn) {
+	var kind byte
+	as := websocket.Codec{
+		Unmarshal: func(b []byte, is byte, v any) error {
+			kind, *v.(*[]byte) = is, b
+			return nil
+		},
+		Marshal: func(v any) ([]byte, byte, error) { return *v.(*[]byte), kind, nil },
+	}
+	for m := []byte(nil); as.Receive(c, &m) == nil && as.Send(c, &m) == nil; {
+	}
 }
 
 // What comes inside in another form than a server's requests do, or under another name, goes
