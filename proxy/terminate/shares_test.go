@@ -108,7 +108,7 @@ func TestSharesOften(t *testing.T) {
 				assert.NotContains(t, f.m, b)
 				fails := handshakes(t, f, b, 1, time.Millisecond, time.Second, true)
 				assert.InDelta(t, failBurst+10, fails, 2)
-				time.Sleep(3 * endBurst * time.Second / often)
+				time.Sleep(3 * endBurst * time.Second / often) // of the bubble: no real time
 				handshakes(t, f, a, 1, time.Millisecond, time.Millisecond, false)
 				time.Sleep(time.Second)
 				assert.True(t, f.m[a] == nil || f.m[a].idle(f.now()), "all is forgotten")
